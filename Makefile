@@ -1,0 +1,65 @@
+# Sealpost: everything a developer or an operator types. `make help` lists it.
+# Needs Python 3.11+ and make; all else is installed into .venv from uv.lock.
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 8080
+DRIVER ?= motor
+SECONDS_EACH ?= 8
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+STAMP := $(VENV)/.installed
+
+.PHONY: help run test test-stack lint format stack bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sealpost needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv export --quiet --frozen --all-extras --all-groups --no-emit-project --output-file $(VENV)/requirements.txt >/dev/null
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements $(VENV)/requirements.txt
+	@touch $@
+
+run: $(STAMP) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (PORT=)
+	@exec $(BIN)/python -m src.app -H 127.0.0.1 -P $(PORT)
+
+test: $(STAMP) ## Run the test suite with branch coverage
+	@rm -f .coverage .coverage.*
+	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 2 -q
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --omit 'src/stack/*'
+
+test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q -m stack tests/stack
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --include 'src/stack/*' --fail-under 90
+
+lint: $(STAMP) ## Check format, style, types and layers
+	$(BIN)/black --check --quiet . || { $(BIN)/black --check .; exit 1; }
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/black --quiet .
+
+stack: $(STAMP) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=)
+	@exec $(BIN)/python -m src.stack --port $(PORT)
+
+bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
+	$(BIN)/python -m bench --seconds $(SECONDS_EACH)
+
+# The lock pins versions and hashes and names no index: it installs from whichever one your clients are set up for.
+lock: ## Resolve the dependencies anew into uv.lock
+	rm -f uv.lock
+	$(BIN)/uv lock
+	sed -i -E 's#registry = "https?://[^"]*"#registry = "packages"#; s#url = "https?://[^"]*/([^/"]+)"#path = "\1"#; s#, upload-time = "[^"]*"##' uv.lock
+
+clean: ## Remove what make made; .data (your secrets) stays
+	rm -rf $(VENV) .run .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,95 @@
+"""The outermost layer: every request gets an id, a deadline, one log line, and an answer with the security headers."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from ..errors import Problem, Unavailable
+from .origin import Origin
+from .problems import UNREADABLE, from_http, from_unreadable, problem_response
+
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "Sealpost",
+    "X-Content-Type-Options": "nosniff",
+}
+UNMATCHED = "unmatched"
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Edge:
+    """A middleware around all others.
+
+    ``draining`` makes each answer the last one on its connection, so that nginx takes its next request elsewhere.
+    """
+
+    def __init__(self, origin: Origin, *, request_timeout: float) -> None:
+        self._origin = origin
+        self._request_timeout = request_timeout
+        self.draining = False
+
+    def middleware(self) -> Middleware:
+        """Return the middleware for the application's list."""
+
+        @web.middleware
+        async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+            started = time.perf_counter()
+            request_id = self._origin.request_id(request)
+            response = await self._answer(request, handler, request_id)
+            response.headers.update(SECURITY_HEADERS)
+            response.headers["X-Request-ID"] = request_id
+            if self.draining:
+                response.force_close()
+            log.info(
+                "request",
+                request_id=request_id,
+                method=_method(request),
+                route=_route(request),
+                status=response.status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 2),
+            )
+            return response
+
+        return edge
+
+    async def _answer(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await handler(request)
+        except Problem as problem:
+            return problem_response(problem, request_id)
+        except web.HTTPException as error:
+            return problem_response(from_http(error), request_id)
+        except TimeoutError:
+            return problem_response(Unavailable("This took too long. Try again."), request_id)
+        except UNREADABLE as error:
+            return problem_response(from_unreadable(error), request_id)
+        except Exception as error:  # noqa: BLE001 (the client must get an answer, whatever failed)
+            # Type and place only: the message and the variables of an exception may hold what a client sent.
+            places = [
+                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=places)
+            return problem_response(Problem(), request_id)
+
+
+EDGE = web.AppKey("EDGE", Edge)
+
+
+def _method(request: web.Request) -> str:
+    return request.method if request.method in hdrs.METH_ALL else "other"
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else UNMATCHED

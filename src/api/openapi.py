@@ -1,0 +1,129 @@
+"""The OpenAPI 3.1 document, generated from the routes and the types that validate."""
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from pydantic.json_schema import models_json_schema
+
+from .. import __version__
+from ..errors import Malformed, Problem, TooLarge, TooMany, Unavailable
+from .problems import CONTENT_TYPE
+from .routing import Route
+from .schema import Answer, ProblemDetails
+
+EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
+"""Any route may answer these: nginx's limiter and a full queue are in front of all of them."""
+WITH_BODY: tuple[type[Problem], ...] = (Malformed, TooLarge)
+
+REF_TEMPLATE = "#/components/schemas/{model}"
+_PARAMETER = re.compile(r"{(\w+)}")
+
+
+class Document(Answer):
+    """An OpenAPI 3.1 document."""
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+
+
+class OpenApiRoutes:
+    """Serves the document that describes the given routes, and itself."""
+
+    def __init__(self, described: Sequence[Route[Any]]) -> None:
+        self._document = openapi_document([*described, *self.routes()])
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declaration."""
+        return [
+            Route(
+                method="GET",
+                path="/openapi.json",
+                tag="operations",
+                summary="Describe every request and answer",
+                handler=self.document,
+                answer=Document,
+            )
+        ]
+
+    async def document(self, _: web.Request, __: None) -> Document:
+        """Describe every request and answer."""
+        return self._document
+
+
+def openapi_document(routes: Sequence[Route[Any]]) -> Document:
+    """Return the document for the routes."""
+    requests = {route.body for route in routes if route.body}
+    answers = {route.answer for route in routes if route.answer} | {ProblemDetails}
+    models: list[Any] = [(model, "validation") for model in _named(requests)]
+    models += [(model, "serialization") for model in _named(answers)]
+    _, schemas = models_json_schema(models, ref_template=REF_TEMPLATE)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return Document(
+        openapi="3.1.0",
+        info={
+            "title": "Sealpost",
+            "version": __version__,
+            "description": "A self-hosted backend for words that should not outlive their purpose.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        paths=paths,
+        components={"schemas": schemas["$defs"]},
+    )
+
+
+def _named(models: Iterable[Any]) -> list[Any]:
+    return sorted(models, key=lambda model: model.__name__)
+
+
+def _operation(route: Route[Any]) -> dict[str, Any]:
+    problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else ())
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}_{re.sub(r'[^a-z0-9]+', '_', route.path).strip('_')}",
+        "tags": [route.tag],
+        "responses": {str(route.status): _answer(route), **_problems(problems)},
+    }
+    if route.description:
+        operation["description"] = route.description
+    if names := _PARAMETER.findall(route.path):
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if route.body:
+        operation["requestBody"] = {
+            "required": any(field.is_required() for field in route.body.model_fields.values()),
+            "content": {"application/json": {"schema": _ref(route.body)}},
+        }
+    return operation
+
+
+def _answer(route: Route[Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+    if route.answer:
+        answer["content"] = {"application/json": {"schema": _ref(route.answer)}}
+    return answer
+
+
+def _problems(problems: Iterable[type[Problem]]) -> dict[str, Any]:
+    by_status: dict[int, list[type[Problem]]] = {}
+    for problem in problems:
+        if problem not in by_status.setdefault(problem.status, []):
+            by_status[problem.status].append(problem)
+    return {
+        str(status): {
+            "description": "; ".join(f"`{problem.code}`: {problem.default}" for problem in some),
+            "content": {CONTENT_TYPE: {"schema": _ref(ProblemDetails)}},
+        }
+        for status, some in sorted(by_status.items())
+    }
+
+
+def _ref(model: type[Any]) -> dict[str, str]:
+    return {"$ref": REF_TEMPLATE.format(model=model.__name__)}

@@ -1,0 +1,34 @@
+"""Where a request came through: what nginx says of it is believed only on a unix socket, where only nginx is."""
+
+import re
+import secrets
+
+from aiohttp import web
+
+from ..settings import Settings
+
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+
+
+class Origin:
+    """Reads what is known of a request's way here."""
+
+    def __init__(self, settings: Settings, *, behind_nginx: bool) -> None:
+        self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._behind_nginx = behind_nginx
+
+    def request_id(self, request: web.Request) -> str:
+        """Return nginx's id for the request, or a fresh one: 32 hexadecimal digits."""
+        given = request.headers.get("X-Request-ID", "") if self._behind_nginx else ""
+        return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+    def link(self, request: web.Request, path: str) -> str:
+        """Return the address of a path as the client can reach it; the bare path where the host makes no sense."""
+        if self._public_url:
+            return self._public_url + path
+        scheme, host = request.scheme, request.headers.get("Host", "")
+        if self._behind_nginx:
+            scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else "http"
+            host = request.headers.get("X-Forwarded-Host", host)
+        return f"{scheme}://{host}{path}" if _HOST.fullmatch(host) else path

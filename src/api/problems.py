@@ -1,0 +1,48 @@
+"""Errors on the wire: RFC 9457 problem details."""
+
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge
+from .routing import json_response
+from .schema import ProblemDetails
+
+CONTENT_TYPE = "application/problem+json"
+UNREADABLE = (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError)
+"""What reading a request raises when its body is cut off or not what its headers say."""
+
+
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """Return the response that tells of a problem."""
+    details = ProblemDetails(
+        type="about:blank",
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        code=problem.code,
+        request_id=request_id,
+        Error=problem.detail,
+        errors=[{"field": error.field, "reason": error.reason} for error in problem.errors] or None,
+        **problem.extra,
+    )
+    response = json_response(
+        details.model_dump_json(exclude_none=True).encode(), status=problem.status, content_type=CONTENT_TYPE
+    )
+    response.headers.update(problem.headers)
+    return response
+
+
+def from_http(error: web.HTTPException) -> Problem:
+    """Return the problem that stands for an error of the HTTP library."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.allowed_methods))})
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound()
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge()
+    return Malformed("The request cannot be served as it stands. Check its headers.")
+
+
+def from_unreadable(_: Exception) -> Problem:
+    """Return the problem that stands for a body that could not be read."""
+    return Malformed("The body ended early or is not encoded as its headers say. Send it again, whole.")

@@ -1,0 +1,69 @@
+"""Routes: one declaration gives a request its validation, its documentation and its handler."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from aiohttp import hdrs, web
+from pydantic import TypeAdapter
+
+from ..errors import Problem
+from .schema import Answer, RequestBody, parse_body
+
+BodyT = TypeVar("BodyT", bound=RequestBody | None)
+
+Handler = Callable[[web.Request, BodyT], Awaitable[Answer | None]]
+"""Takes the request and its validated body; returns the answer, or None for one without content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route(Generic[BodyT]):
+    """A method and path with all that is promised about it.
+
+    ``problems`` are those that this route adds to the ones that every route may answer with.
+    """
+
+    method: str
+    path: str
+    summary: str
+    description: str = ""
+    tag: str
+    handler: Handler[BodyT]
+    body: type[BodyT] | None = None
+    answer: type[Answer] | None = None
+    status: int = 200
+    problems: tuple[type[Problem], ...] = ()
+
+
+def add_routes(app: web.Application, routes: Iterable[Route[Any]]) -> None:
+    """Serve the routes; one that answers GET answers HEAD too."""
+    for route in routes:
+        methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        for method in methods:
+            app.router.add_route(method, route.path, _endpoint(route), expect_handler=_expect)
+
+
+def json_response(body: bytes, *, status: int = 200, content_type: str = "application/json") -> web.Response:
+    """Return a response of ready-made JSON."""
+    return web.Response(body=body, status=status, headers={"Content-Type": content_type})
+
+
+async def _expect(request: web.Request) -> None:
+    """Let a client go on that waits for leave to send its body; pass over other expectations (RFC 9110, 10.1.1)."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # This does not count as the answer.
+        request.writer.output_size = 0
+
+
+def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    answers = TypeAdapter[Any](route.answer) if route.answer else None
+
+    async def endpoint(request: web.Request) -> web.Response:
+        body = parse_body(route.body, await request.read()) if route.body else None
+        answer = await route.handler(request, body)
+        if answers is None:
+            return web.Response(status=route.status)
+        return json_response(answers.dump_json(answer), status=route.status)
+
+    return endpoint

@@ -1,0 +1,197 @@
+"""The command line, and the one place that knows every feature: `python -m src.app`."""
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+from aiohttp import web
+
+from .api.edge import EDGE, Edge
+from .api.openapi import OpenApiRoutes
+from .api.origin import Origin
+from .api.routing import add_routes
+from .api.server import listen_on_tcp, listen_on_unix, serve
+from .api.unparsable import answer_in_our_shape
+from .core.batching import Batching, group_commit
+from .core.embedded import MongodError, embedded_mongod
+from .core.hashing import HashingPool
+from .core.keys import KeyRing, KeyRingError, ensure_key_file
+from .core.logs import configure_logs
+from .core.mongo import Mongo, check_url
+from .health import HealthRoutes
+from .sealed.feature import SealedFeature
+from .settings import Settings, SettingsError, read_settings
+
+MAX_BODY = 1024 * 1024
+KEY_FILE = "keys"
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
+HIGHEST_PORT = 65535
+MONGO = web.AppKey("MONGO", Mongo)
+
+log = structlog.get_logger(__name__)
+
+
+async def build_app(
+    settings: Settings, mongo_url: str, *, behind_nginx: bool = False, batching: Batching | None = None
+) -> web.Application:
+    """Wire every feature into an application for the running event loop.
+
+    ``behind_nginx`` says that only nginx can connect, so that its forwarding headers are believed. ``batching`` takes
+    the place of group commit; the bench measures against it. Raises `SettingsError` for an unusable URL or key ring.
+    """
+    check_url(mongo_url)
+    answer_in_our_shape()
+    ring = read_key_ring(settings)
+    origin = Origin(settings, behind_nginx=behind_nginx)
+    edge = Edge(origin, request_timeout=settings.request_timeout)
+    mongo = Mongo(settings, mongo_url)
+    hashing = HashingPool(threads=settings.hashing_threads, queue=settings.hashing_queue)
+    sealed = SealedFeature(
+        settings=settings,
+        ring=ring,
+        mongo=mongo,
+        hashing=hashing,
+        batching=batching or group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue),
+        origin=origin,
+    )
+    routes = [*HealthRoutes(mongo).routes(), *sealed.routes()]
+    routes += OpenApiRoutes(routes).routes()
+
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        setting_up = asyncio.create_task(mongo.set_up(sealed.indexes))
+        yield
+        setting_up.cancel()
+        try:
+            async with asyncio.timeout(settings.shutdown_timeout / 2):
+                await sealed.close()
+        except TimeoutError:
+            log.warning("stopped while the database did not answer")
+        hashing.close()
+        await mongo.close()
+
+    app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY)
+    app[EDGE], app[MONGO] = edge, mongo
+    app.cleanup_ctx.append(run)
+    add_routes(app, routes)
+    return app
+
+
+def read_key_ring(settings: Settings) -> KeyRing:
+    """Return the configured key ring, or the one under the data directory, made there if need be.
+
+    Raises `SettingsError`.
+    """
+    try:
+        if settings.keys:
+            return KeyRing.parse(settings.keys.get_secret_value())
+        return KeyRing.parse(ensure_key_file(settings.data_dir / KEY_FILE).read_text(encoding="ascii"))
+    except KeyRingError as error:
+        raise SettingsError(f"SEALPOST_KEYS: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"SEALPOST_DATA_DIR: cannot keep a key there: {error.strerror}") from None
+
+
+def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = None) -> int:
+    """Run the service and return the exit code: 0 stopped, 1 could not run, 2 wrong arguments or settings.
+
+    ``batching`` is as for `build_app`.
+    """
+    options = _parse(arguments)
+    try:
+        settings = read_settings(**({"log_level": options.log_level} if options.log_level else {}))
+        read_key_ring(settings)
+        configure_logs(settings)
+    except (SettingsError, OSError) as error:
+        print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
+        return 2
+    # Until the event loop has handlers of its own, being stopped must still stop the embedded MongoDB.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as stack:
+            listener = stack.enter_context(_listen(options))
+            mongo_url = _mongo_url(settings, stack)
+            with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
+                runner.run(_run(settings, mongo_url, listener, options.socket, batching))
+            # A second Ctrl-C must not leave a mongod behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        return 0
+    except (MongodError, SettingsError, OSError) as error:
+        print(f"sealpost: {error}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+        return 1
+    return 0
+
+
+async def _run(
+    settings: Settings, mongo_url: str, listener: socket.socket, socket_path: Path | None, batching: Batching | None
+) -> None:
+    app = await build_app(settings, mongo_url, behind_nginx=socket_path is not None, batching=batching)
+    await serve(app, listener, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.app",
+        description="Serve Sealpost on a TCP port or on a unix socket. Everything else is a setting: see .env.example.",
+    )
+    parser.add_argument("-H", "--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("-P", "--port", type=_port, help="port to listen on (default 8080)")
+    parser.add_argument("-U", "--socket", type=Path, help="unix socket to listen on instead, for nginx alone")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="overrides SEALPOST_LOG_LEVEL"
+    )
+    options = parser.parse_args(arguments)
+    if options.socket and (options.host is not None or options.port is not None):
+        parser.error("give either a socket or a host and port, not both")
+    return options
+
+
+def _port(text: str) -> int:
+    # getaddrinfo takes any number and wraps it around silently.
+    port = int(text)
+    if not 0 <= port <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {HIGHEST_PORT}")
+    return port
+
+
+def _listen(options: argparse.Namespace) -> socket.socket:
+    if options.socket:
+        where, listen = str(options.socket), partial(listen_on_unix, options.socket)
+    else:
+        host, port = options.host or DEFAULT_HOST, DEFAULT_PORT if options.port is None else options.port
+        where, listen = f"{host} port {port}", partial(listen_on_tcp, host, port)
+    try:
+        return listen()
+    except OSError as error:
+        raise OSError(f"cannot listen on {where}: {error.strerror or error}") from None
+
+
+def _mongo_url(settings: Settings, stack: ExitStack) -> str:
+    if settings.mongo_url:
+        return settings.mongo_url.get_secret_value()
+    return stack.enter_context(embedded_mongod(settings.data_dir, settings.mongod))
+
+
+def _event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 (does not exist for Windows)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What every feature stands on: storage, sealing, hashing, group commit, logs."""

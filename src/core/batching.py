@@ -1,0 +1,159 @@
+"""Group commit: concurrent requests share one command.
+
+While a command is in flight, the requests that arrive queue; when it returns, all that queued goes out as the next one.
+There is no timer, so a lone request waits for nothing, and under load the batches grow by themselves to what the
+database keeps up with. (The idea is the one by which databases share one log flush among transactions: DeWitt et al.,
+"Implementation Techniques for Main Memory Database Systems", SIGMOD 1984, section 5.2.)
+"""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from ..errors import Unavailable
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+Command = Callable[[Sequence[Request]], Awaitable[Sequence[Result | Exception]]]
+"""Carries out a batch; returns one result, or the exception to raise, for each request, in their order."""
+
+
+class Committer(Protocol[Request_contra, Result_co]):
+    """What turns one request into its share of a command."""
+
+    async def submit(self, request: Request_contra) -> Result_co:
+        """Return the request's own result, or raise its own error."""
+
+    async def close(self) -> None:
+        """Wait until nothing is queued or in flight."""
+
+
+class Batching(Protocol):
+    """How a feature's commands are shared; made in one place, so that all of them are bounded alike."""
+
+    def __call__(
+        self,
+        command: Command[Request, Result],
+        *,
+        key: Callable[[Request], Hashable] | None = None,
+        abandoned: Callable[[Request, Result], None] | None = None,
+    ) -> Committer[Request, Result]:
+        """Return a committer for one command; the arguments are those of `GroupCommit`."""
+
+
+class _Entry(NamedTuple, Generic[Request, Result]):
+    request: Request
+    answer: asyncio.Future[Result]
+
+
+class GroupCommit(Generic[Request, Result]):
+    """Collects concurrent requests into batches for one command, at most one of them in flight.
+
+    ``key`` names what two requests of one batch must not share; the later one waits for the next batch.
+    ``abandoned`` is told of each result whose requester had been cancelled by the time that it came.
+    """
+
+    def __init__(
+        self,
+        command: Command[Request, Result],
+        *,
+        max_batch: int,
+        max_queue: int,
+        key: Callable[[Request], Hashable] | None = None,
+        abandoned: Callable[[Request, Result], None] | None = None,
+    ) -> None:
+        self._command = command
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._key = key
+        self._abandoned = abandoned
+        self._queue: deque[_Entry[Request, Result]] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, request: Request) -> Result:
+        """Return the request's own result, or raise its own error.
+
+        Raises `Unavailable` at once when the queue is full. A request that is cancelled while it queues is never
+        carried out.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Unavailable("Too much is waiting to be stored. Try again after the seconds in Retry-After.")
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Entry(request, answer))
+        if self._running is None:
+            # An empty context: the batch serves many requests, so it must not log under the id of the first one.
+            self._running = asyncio.create_task(self._run(), context=contextvars.Context())
+        return await answer
+
+    async def close(self) -> None:
+        """Wait until nothing is queued or in flight."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _run(self) -> None:
+        batch: list[_Entry[Request, Result]] = []
+        try:
+            while batch := self._take():
+                self._deliver(batch, await self._carry_out(batch))
+        finally:
+            self._running = None
+            # Only a cancelled event loop gets here with requests left: nobody may wait for them for ever.
+            for entry in (*batch, *self._queue):
+                entry.answer.cancel()
+            self._queue.clear()
+
+    def _take(self) -> list[_Entry[Request, Result]]:
+        batch: list[_Entry[Request, Result]] = []
+        held: list[_Entry[Request, Result]] = []
+        seen: set[Hashable] = set()
+        while self._queue and len(batch) < self._max_batch:
+            entry = self._queue.popleft()
+            if entry.answer.done():
+                continue
+            if self._key is not None:
+                key = self._key(entry.request)
+                if key in seen:
+                    held.append(entry)
+                    continue
+                seen.add(key)
+            batch.append(entry)
+        self._queue.extendleft(reversed(held))
+        return batch
+
+    async def _carry_out(self, batch: Sequence[_Entry[Request, Result]]) -> Sequence[Result | Exception]:
+        try:
+            results = await self._command([entry.request for entry in batch])
+        except Exception as error:  # noqa: BLE001 (whatever it is, each requester is told)
+            return [error] * len(batch)
+        if len(results) != len(batch):
+            return [RuntimeError("the command answered another number of requests than it was given")] * len(batch)
+        return results
+
+    def _deliver(self, batch: Sequence[_Entry[Request, Result]], results: Sequence[Result | Exception]) -> None:
+        for entry, result in zip(batch, results, strict=True):
+            if isinstance(result, Exception):
+                if not entry.answer.done():
+                    entry.answer.set_exception(result)
+            elif not entry.answer.done():
+                entry.answer.set_result(result)
+            elif self._abandoned is not None:
+                self._abandoned(entry.request, result)
+
+
+def group_commit(*, max_batch: int, max_queue: int) -> Batching:
+    """Return the way of sharing commands in which each command has a queue of its own with these bounds."""
+
+    def batching(
+        command: Command[Request, Result],
+        *,
+        key: Callable[[Request], Hashable] | None = None,
+        abandoned: Callable[[Request, Result], None] | None = None,
+    ) -> Committer[Request, Result]:
+        return GroupCommit(command, max_batch=max_batch, max_queue=max_queue, key=key, abandoned=abandoned)
+
+    return batching

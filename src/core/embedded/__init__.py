@@ -1,0 +1,41 @@
+"""A private MongoDB: a real mongod as a one-member replica set under the data directory, shared by its processes.
+
+Three lock files keep the order, and the kernel lets go of them however a process ends:
+
+- ``gate.lock``: held to start, join, leave or stop, so that these happen one at a time;
+- ``users.lock``: shared by all who use the server; nobody holding it means that the last one has left;
+- ``alive.lock``: inherited by mongod itself, so that it is held exactly as long as mongod runs, whoever started it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import MongodError, in_plain_words
+from .locks import release, share, turn
+from .server import Server, find_mongod
+
+__all__ = ["MongodError", "embedded_mongod", "find_mongod"]
+
+
+@contextmanager
+def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[str]:
+    """Yield the URL of a MongoDB under the data directory that accepts writes, and stop it after its last user.
+
+    A server that runs there already is joined. Entering and leaving may happen in different threads.
+    Raises `MongodError` when it cannot be started, joined or stopped.
+    """
+    server = Server(data_dir.resolve() / "mongo", configured)
+    with in_plain_words(server.home):
+        server.prepare()
+        with turn(server.gate):
+            url = server.ensure()
+            users = share(server.users)
+    try:
+        yield url
+    finally:
+        release(users)
+        # The first one through the gate after the last release stops the server, unless a joiner came before.
+        with in_plain_words(server.home), turn(server.gate):
+            if not server.used():
+                server.stop()

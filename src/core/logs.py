@@ -1,0 +1,99 @@
+"""Logs: JSON lines, rotated, without anything that a client sent."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TextIO, cast
+
+import structlog
+from pydantic_core import to_json
+from structlog.typing import EventDict
+
+from ..settings import Settings
+
+
+class LogFile:
+    """An append-only file of mode 0600 that is rotated by size: ``app.jsonl``, ``app.jsonl.1``, … the oldest dropped.
+
+    One process writes one file. Each line goes out with one system call, so a killed process tears none.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._backups = backups
+        self._open()
+
+    def write(self, text: str) -> int:
+        """Append the text, rotating first when it would make the file too large."""
+        data = text.encode("utf-8", "backslashreplace")
+        if self._size and self._size + len(data) > self._max_bytes:
+            self._rotate()
+        self._size += os.write(self._descriptor, data)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: every line is written at once."""
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def _rotate(self) -> None:
+        os.close(self._descriptor)
+        names = [self._path, *(self._numbered(number) for number in range(1, self._backups + 1))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            if newer.exists():
+                newer.replace(older)
+        if not self._backups:
+            self._path.unlink()
+        self._open()
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+class LibraryMessages(logging.Handler):
+    """Passes on what libraries log: their template and the exception's type, never the values filled in."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        log = structlog.get_logger(record.name)
+        log.log(record.levelno, "library message", logger=record.name, template=str(record.msg), error=error)
+
+
+def _in_order(_: object, __: str, event: EventDict) -> EventDict:
+    """Put first what a reader looks for first."""
+    return {"time": event.pop("time"), "level": event.pop("level"), "event": event.pop("event"), **event}
+
+
+def _to_json(event: EventDict, **_: object) -> str:
+    # Several times as fast as the standard library's, and there is a line for every request.
+    return to_json(event, fallback=str).decode()
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send every log line, libraries' included, to the configured file or to stdout."""
+    stream: TextIO | LogFile = sys.stdout
+    if settings.log_file:
+        stream = LogFile(settings.log_file, max_bytes=settings.log_max_bytes, backups=settings.log_backups)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _in_order,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),  # it writes and flushes, no more
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[LibraryMessages()], force=True)

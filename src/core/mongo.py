@@ -1,0 +1,193 @@
+"""MongoDB: the one place that imports its driver, connects, sets up and translates its failures."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, IndexModel, uri_parser
+from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+
+from ..errors import Unavailable
+from ..settings import Settings, SettingsError
+
+Document = dict[str, Any]
+Indexes = Mapping[str, Sequence[IndexModel]]
+"""The indexes that a feature needs, by collection."""
+
+ALREADY_INITIALIZED = 23
+NOT_YET_INITIALIZED = 94
+SHUTTING_DOWN = {91, 11600, 11602}
+PROBE_MILLISECONDS = 2000
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Mongo:
+    """A connected database. Belongs to the event loop in which it is made."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._settings = settings
+        self._url = url
+        # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
+        self._client: Any = self._open(url)
+        self._database: Any = self._client[settings.mongo_database]
+        self.is_set_up = False
+
+    def collection(self, name: str) -> Any:
+        """Return a collection of the configured database."""
+        return self._database[name]
+
+    async def set_up(self, indexes: Indexes) -> None:
+        """Wait for a primary, initiating the replica set where nobody has, and create the indexes.
+
+        Never gives up and never drops anything; says in the log what it waits for.
+        """
+        pause = FIRST_PAUSE
+        while not self.is_set_up:
+            await self._initiate()
+            try:
+                await self._check_kind()
+                for collection, models in indexes.items():
+                    await self._database[collection].create_indexes(list(models))
+                self.is_set_up = True
+            except PyMongoError as error:
+                log.warning("waiting for MongoDB", reason=type(error).__name__, retry_in_seconds=round(pause, 1))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        log.info("MongoDB is ready", database=self._settings.mongo_database)
+
+    async def is_ready(self) -> bool:
+        """Tell whether the set-up is done and a primary answers now."""
+        if not self.is_set_up:
+            return False
+        try:
+            await self._database.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await _close(self._client)
+
+    def _open(self, url: str, **options: Any) -> Any:
+        timeout = int(self._settings.mongo_timeout * 1000)
+        client = AsyncIOMotorClient if self._settings.mongo_driver == "motor" else AsyncMongoClient
+        return client(
+            url,
+            **{
+                "appname": "sealpost",
+                "tz_aware": True,
+                # Acknowledged means: in the journals of a majority.
+                "w": "majority",
+                "journal": True,
+                "retryWrites": True,
+                "timeoutMS": timeout,
+                "serverSelectionTimeoutMS": timeout,
+                "connectTimeoutMS": timeout,
+                "maxPoolSize": 20,
+                **options,
+            },
+        )
+
+    async def _check_kind(self) -> None:
+        """Raise `ConfigurationError` for a server that keeps one copy of what it is told."""
+        hello = await self._client.admin.command("hello")
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            log.error("this MongoDB is no replica set: start it with --replSet and name the set in the URL")
+            raise ConfigurationError
+
+    async def _initiate(self) -> None:
+        """Make the seeds of the URL a replica set if they are none yet."""
+        seeds, name = _seeds(self._url)
+        if not seeds or not name:
+            return
+        # A server outside of a replica set answers only to a client that does not look for one.
+        client = self._open(
+            _direct(self._url, seeds[0]), directConnection=True, replicaSet=None, timeoutMS=PROBE_MILLISECONDS
+        )
+        try:
+            await client.admin.command("replSetGetStatus")
+        except OperationFailure as error:
+            if error.code == NOT_YET_INITIALIZED:
+                await self._initiate_through(client, seeds, name)
+        except PyMongoError as error:
+            log.debug("the first member does not answer", reason=type(error).__name__)
+        finally:
+            await _close(client)
+
+    async def _initiate_through(self, client: Any, seeds: Sequence[str], name: str) -> None:
+        members = [{"_id": number, "host": seed} for number, seed in enumerate(seeds)]
+        try:
+            await client.admin.command("replSetInitiate", {"_id": name, "members": members})
+        except OperationFailure as error:
+            if error.code != ALREADY_INITIALIZED:
+                log.warning("the replica set could not be initiated", code=error.code)
+        except PyMongoError as error:
+            log.warning("the replica set could not be initiated", reason=type(error).__name__)
+        else:
+            log.info("replica set initiated", name=name, members=len(members))
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn the driver's failures into `Unavailable`: what the client sent is never the cause of one."""
+    try:
+        yield
+    except PyMongoError as error:
+        passing = error.timeout or not isinstance(error, OperationFailure) or error.code in SHUTTING_DOWN
+        level = log.warning if passing else log.error
+        level("MongoDB did not answer", reason=type(error).__name__, code=getattr(error, "code", None))
+        raise Unavailable("The database does not answer. Try again after the seconds in Retry-After.") from None
+
+
+async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Exception | None]:
+    """Insert documents with one command and return each one's own outcome: None when it is stored, else the error."""
+    outcomes: list[Exception | None] = [None] * len(documents)
+    with answering():
+        try:
+            await collection.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            if error.details.get("writeConcernErrors"):
+                raise
+            for failure in error.details["writeErrors"]:
+                log.error("a document was refused", code=failure.get("code"))
+                outcomes[failure["index"]] = Unavailable()
+    return outcomes
+
+
+def check_url(url: str) -> None:
+    """Raise `SettingsError` for a URL that is not one of MongoDB's, without repeating it."""
+    try:
+        if not url.startswith("mongodb+srv://"):
+            uri_parser.parse_uri(url)
+    except (InvalidURI, ConfigurationError, ValueError):
+        raise SettingsError("SEALPOST_MONGO_URL: not a mongodb:// or mongodb+srv:// URL") from None
+
+
+def _seeds(url: str) -> tuple[list[str], str | None]:
+    if url.startswith("mongodb+srv://"):
+        return [], None
+    parts = uri_parser.parse_uri(url)
+    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in parts["nodelist"]], parts[
+        "options"
+    ].get("replicaSet")
+
+
+def _direct(url: str, seed: str) -> str:
+    """Return the URL with one seed of its list, credentials and options kept."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, tail = rest.partition("/")
+    credentials, at, _ = authority.rpartition("@")
+    return f"{scheme}://{credentials}{at}{seed}{slash}{tail}"
+
+
+async def _close(client: Any) -> None:
+    closing = client.close()
+    if inspect.isawaitable(closing):
+        await closing

@@ -1,0 +1,1 @@
+"""Secrets and their receipts: sealed items that open a limited number of times."""

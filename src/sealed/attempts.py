@@ -1,0 +1,85 @@
+"""The budget of wrong phrases: spent before a phrase is tried, given back when it was right.
+
+An attempt that is being checked stands in the item's ``checks`` and counts as spent, so that guesses in parallel, on
+however many workers, together never exceed the budget. Every outcome needs the check to be still there: a worker that
+died leaves one that lapses after `LEASE`, and one that was merely slow learns that its answer no longer counts.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+
+from ..core.mongo import Document, Mongo, answering
+from .items import COLLECTION, Item, State, erased_when, from_document, utc_now, waiting
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt out of an item's budget, and the item as it was when it was taken."""
+
+    check_id: ObjectId
+    item: Item
+
+
+class AttemptStore:
+    """The attempts on items in MongoDB."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._collection = mongo.collection(COLLECTION)
+
+    async def spend(self, item_id: bytes) -> Attempt | None:
+        """Take an attempt; None when the item is not waiting, or every attempt left is being checked."""
+        now = utc_now()
+        check_id = ObjectId()
+        live = _checks_where({"$gt": ["$$check.at", now - LEASE]})
+        spent = {"$add": ["$failed_attempts", {"$size": live}]}
+        with answering():
+            document = await self._collection.find_one_and_update(
+                {**waiting([item_id], now), "$expr": {"$lt": [spent, "$phrase.max_attempts"]}},
+                [{"$set": {"checks": {"$concatArrays": [live, [{"id": check_id, "at": now}]]}}}],
+                return_document=ReturnDocument.AFTER,
+            )
+        return Attempt(check_id, from_document(document)) if document else None
+
+    async def give_back(self, attempt: Attempt) -> bool:
+        """Return an attempt to the budget because its phrase was right; False when it lapsed or the item is gone."""
+        with answering():
+            result = await self._collection.update_one(_held(attempt), {"$pull": {"checks": {"id": attempt.check_id}}})
+        return bool(result.matched_count)
+
+    async def fail(self, attempt: Attempt) -> int | None:
+        """Record a wrong phrase and return the attempts left, destroying the item with the last one.
+
+        Returns None when the attempt lapsed or the item is gone.
+        """
+        assert attempt.item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
+        max_attempts = attempt.item.phrase.max_attempts
+        with answering():
+            document = await self._collection.find_one_and_update(
+                _held(attempt),
+                [
+                    {
+                        "$set": {
+                            "failed_attempts": {"$add": ["$failed_attempts", 1]},
+                            "checks": _checks_where({"$ne": ["$$check.id", attempt.check_id]}),
+                        }
+                    },
+                    {"$set": erased_when({"$gte": ["$failed_attempts", max_attempts]}, State.LOCKED)},
+                ],
+                {"failed_attempts": 1},
+                return_document=ReturnDocument.AFTER,
+            )
+        return max_attempts - int(document["failed_attempts"]) if document else None
+
+
+def _held(attempt: Attempt) -> Document:
+    return {"_id": attempt.item.item_id, "state": State.WAITING.value, "checks.id": attempt.check_id}
+
+
+def _checks_where(condition: Any) -> Document:
+    return {"$filter": {"input": "$checks", "as": "check", "cond": condition}}

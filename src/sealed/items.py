@@ -1,0 +1,195 @@
+"""A sealed item: the record, its document in MongoDB, and the expressions that queries on it share.
+
+An item is one document of the collection ``items``. While its state is ``waiting`` it has an envelope; in every other
+state it is a tombstone without content, which serves receipts until seven days after the item's expiry.
+"""
+
+import struct
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pymongo import IndexModel
+
+from ..core.mongo import Document, Indexes
+from ..core.sealing import MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
+from ..errors import Damaged
+
+COLLECTION = "items"
+# The broom: it sweeps what has expired. No query leans on it.
+INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expireAfterSeconds=0)]}
+TOMBSTONE_LIFE = timedelta(days=7)
+_TYPES: dict[str, type] = {
+    "_id": bytes,
+    "kind": str,
+    "state": str,
+    "key_id": str,
+    "envelope": bytes,
+    "created_at": datetime,
+    "expires_at": datetime,
+    "delete_at": datetime,
+    "max_opens": int,
+    "failed_attempts": int,
+    "claims": list,
+    "checks": list,
+}
+_OPTIONAL: Document = {
+    "envelope": b"",
+    "phrase": None,
+    "opened_at": None,
+    "failed_attempts": 0,
+    "claims": [],
+    "checks": [],
+}
+WITHOUT_ENVELOPE = {"envelope": 0}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TERMS = struct.Struct(">QQII")
+
+
+class State(StrEnum):
+    """What has become of an item."""
+
+    WAITING = "waiting"
+    OPENED = "opened"
+    BURNED = "burned"
+    LOCKED = "locked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """What it takes to derive the phrase key again, and how many wrong phrases destroy the item."""
+
+    salt: bytes = field(repr=False)
+    cost: Argon2Cost
+    max_attempts: int
+
+    def to_document(self) -> Document:
+        """Return the sub-document that stands for it."""
+        cost = {"memory_kib": self.cost.memory_kib, "passes": self.cost.passes}
+        return {"salt": self.salt, **cost, "max_attempts": self.max_attempts}
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Phrase":
+        """Return what a sub-document stands for. Raises `ValueError` for what no setting allows."""
+        _check_types(document, {"salt": bytes, "memory_kib": int, "passes": int, "max_attempts": int})
+        # A changed document must not make the server allocate all its memory.
+        if not (document["memory_kib"] in MEMORY_KIB and document["passes"] in PASSES):
+            raise ValueError
+        if len(document["salt"]) != SALT_BYTES:
+            raise ValueError
+        cost = Argon2Cost(document["memory_kib"], document["passes"])
+        return cls(document["salt"], cost, document["max_attempts"])
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sealed item or its tombstone; ``key_id`` and ``envelope`` are what `core.sealing` made of the content."""
+
+    item_id: bytes
+    kind: str
+    created_at: datetime
+    expires_at: datetime
+    max_opens: int
+    opens_left: int
+    key_id: str = ""
+    envelope: bytes = field(default=b"", repr=False)
+    phrase: Phrase | None = None
+    state: State = State.WAITING
+    opened_at: datetime | None = None
+    failed_attempts: int = 0
+
+    def sealed_as(self, key_id: str, envelope: bytes) -> "Item":
+        """Return the item with its content."""
+        return replace(self, key_id=key_id, envelope=envelope)
+
+    @property
+    def terms(self) -> bytes:
+        """What was promised about the item, bound into its envelope: a change to it in the database spoils the item."""
+        times = (_milliseconds(self.created_at), _milliseconds(self.expires_at))
+        max_attempts = self.phrase.max_attempts if self.phrase else 0
+        return TERMS.pack(*times, self.max_opens, max_attempts) + self.kind.encode()
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def utc_now() -> datetime:
+    """Return the present time in UTC, in the milliseconds that MongoDB keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def to_document(item: Item) -> Document:
+    """Return a new item's document."""
+    document = {
+        "_id": item.item_id,
+        "kind": item.kind,
+        "state": item.state.value,
+        "key_id": item.key_id,
+        "envelope": item.envelope,
+        "created_at": item.created_at,
+        "expires_at": item.expires_at,
+        "delete_at": item.expires_at,
+        "max_opens": item.max_opens,
+    }
+    if item.phrase:
+        document["failed_attempts"] = 0
+        document["checks"] = []
+        document["phrase"] = item.phrase.to_document()
+    return document
+
+
+def from_document(document: Document) -> Item:
+    """Return the item of a document. Raises `Damaged` for a document that this program cannot have written."""
+    document = {**_OPTIONAL, **document}
+    try:
+        _check_types(document, _TYPES)
+        if document["opened_at"] is not None:
+            _check_types(document, {"opened_at": datetime})
+        phrase = document["phrase"]
+        state = State(document["state"])
+        item = Item(
+            item_id=document["_id"],
+            kind=document["kind"],
+            created_at=document["created_at"],
+            expires_at=document["expires_at"],
+            max_opens=document["max_opens"],
+            opens_left=document["max_opens"] - len(document["claims"]) if state is State.WAITING else 0,
+            key_id=document["key_id"],
+            envelope=document["envelope"],
+            phrase=None if phrase is None else Phrase.from_document(phrase),
+            state=state,
+            opened_at=document["opened_at"],
+            failed_attempts=document["failed_attempts"],
+        )
+        if state is State.WAITING and (document["delete_at"] != item.expires_at or item.opens_left < 1):
+            raise Damaged
+        _ = item.terms
+    except (KeyError, TypeError, ValueError, struct.error):
+        raise Damaged from None
+    return item
+
+
+def _check_types(document: Document, types: dict[str, type]) -> None:
+    # Exactly these types, as the driver returns what was written: True is not 1.
+    if any(type(document[name]) is not kind for name, kind in types.items()):
+        raise TypeError
+
+
+def waiting(item_ids: list[bytes], now: datetime) -> Document:
+    """Return the filter for those of the items that wait and have not expired."""
+    return {"_id": {"$in": item_ids}, "state": State.WAITING.value, "expires_at": {"$gt": now}}
+
+
+def erased_when(condition: Any, state: State) -> Document:
+    """Return the assignments of a pipeline update that make the item a tombstone where the expression holds."""
+    changes = {
+        "state": (state.value, "$state"),
+        "envelope": ("$$REMOVE", "$envelope"),
+        "phrase": ("$$REMOVE", "$phrase"),
+        "delete_at": ({"$add": ["$expires_at", TOMBSTONE_LIFE // timedelta(milliseconds=1)]}, "$delete_at"),
+    }
+    return {name: {"$cond": [condition, then, otherwise]} for name, (then, otherwise) in changes.items()}

@@ -1,0 +1,124 @@
+"""Secrets and receipts over HTTP."""
+
+from typing import Any
+
+from aiohttp import web
+
+from ..api.origin import Origin
+from ..api.routing import Route
+from ..errors import Damaged, TooMany
+from .schemas import CreateSecret, OpenSecret, ReceiptAnswer, SecretCreated, SecretOpened, SecretStatus
+from .service import IncorrectPhrase, KeyNotFound, PhraseRequired, SecretService
+
+SECRETS, RECEIPTS = "secrets", "receipts"
+
+
+class SealedRoutes:
+    """The handlers and their declarations."""
+
+    def __init__(self, service: SecretService, origin: Origin) -> None:
+        self._service = service
+        self._origin = origin
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="POST",
+                path="/generate",
+                tag=SECRETS,
+                summary="Seal a secret",
+                description="The answer holds the only copy of the secret's key: the server keeps none.",
+                handler=self.generate,
+                body=CreateSecret,
+                answer=SecretCreated,
+                status=201,
+            ),
+            Route(
+                method="GET",
+                path="/secrets/{secret_key}",
+                tag=SECRETS,
+                summary="Tell whether a secret waits",
+                description="Opens nothing, so link previews are harmless.",
+                handler=self.status,
+                answer=SecretStatus,
+                problems=(KeyNotFound, Damaged),
+            ),
+            Route(
+                method="POST",
+                path="/secrets/{secret_key}",
+                tag=SECRETS,
+                summary="Open a secret",
+                description="The last opening erases the secret before this answers. A wrong phrase costs one attempt,"
+                " and the last attempt destroys the secret.",
+                handler=self.open,
+                body=OpenSecret,
+                answer=SecretOpened,
+                problems=(KeyNotFound, PhraseRequired, IncorrectPhrase, Damaged, TooMany),
+            ),
+            Route(
+                method="GET",
+                path="/receipts/{receipt_key}",
+                tag=RECEIPTS,
+                summary="Tell what has become of a secret",
+                handler=self.receipt,
+                answer=ReceiptAnswer,
+                problems=(KeyNotFound, Damaged),
+            ),
+            Route(
+                method="DELETE",
+                path="/receipts/{receipt_key}",
+                tag=RECEIPTS,
+                summary="Burn a secret unopened",
+                handler=self.burn,
+                status=204,
+                problems=(KeyNotFound,),
+            ),
+        ]
+
+    async def generate(self, request: web.Request, body: CreateSecret) -> SecretCreated:
+        """Seal a secret."""
+        created = await self._service.create(
+            body.secret,
+            phrase=body.phrase,
+            ttl=body.ttl.span if body.ttl else None,
+            max_opens=body.max_opens,
+            max_attempts=body.max_attempts,
+        )
+        return SecretCreated(
+            secret_key=created.secret_key,
+            receipt_key=created.receipt_key,
+            expires_at=created.expires_at,
+            url=self._origin.link(request, f"/secrets/{created.secret_key}"),
+        )
+
+    async def status(self, request: web.Request, _: None) -> SecretStatus:
+        """Tell whether a secret waits."""
+        item = await self._service.status(request.match_info["secret_key"])
+        return SecretStatus(
+            phrase_required=item.phrase is not None,
+            opens_left=item.opens_left,
+            created_at=item.created_at,
+            expires_at=item.expires_at,
+        )
+
+    async def open(self, request: web.Request, body: OpenSecret) -> SecretOpened:
+        """Open a secret."""
+        opened = await self._service.open(request.match_info["secret_key"], body.phrase)
+        return SecretOpened(secret=opened.secret, opens_left=opened.opens_left)
+
+    async def receipt(self, request: web.Request, _: None) -> ReceiptAnswer:
+        """Tell what has become of a secret."""
+        outcome = await self._service.outcome(request.match_info["receipt_key"])
+        return ReceiptAnswer(
+            state=outcome.state,
+            created_at=outcome.created_at,
+            expires_at=outcome.expires_at,
+            opened_at=outcome.opened_at,
+            opens_left=outcome.opens_left,
+            failed_attempts=outcome.failed_attempts,
+        )
+
+    async def burn(self, request: web.Request, _: None) -> None:
+        """Burn a secret unopened."""
+        await self._service.burn(request.match_info["receipt_key"])

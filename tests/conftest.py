@@ -1,0 +1,147 @@
+"""What the tests stand on: one real MongoDB for all of them, and for each a database and a server of its own."""
+
+import asyncio
+import io
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import settings as hypothesis_settings
+from multidict import CIMultiDictProxy
+
+from src.app import MONGO, build_app
+from src.core.batching import Batching
+from src.core.embedded import embedded_mongod
+from src.core.keys import new_key
+from src.core.mongo import Mongo
+from src.settings import Settings
+
+DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
+for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
+    del os.environ[name]
+
+hypothesis_settings.register_profile("sealpost", deadline=None, max_examples=60)
+hypothesis_settings.load_profile("sealpost")
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """An answer as it came."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the parsed body."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Api:
+    """A running server as its users meet it, and the database behind it."""
+
+    client: "TestClient[web.Request, web.Application]"
+    mongo: Mongo
+    settings: Settings
+
+    async def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Return the status and the parsed JSON of an answer."""
+        data = None if body is None else json.dumps(body)
+        async with self.client.request(method, path, data=data) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if text else None
+
+    async def send(self, method: str, path: str, data: bytes | None = None, **headers: str) -> RawAnswer:
+        """Return the answer to raw bytes."""
+        async with self.client.request(
+            method, path, data=io.BytesIO(data) if data else None, headers=headers
+        ) as response:
+            return RawAnswer(response.status, response.headers, await response.read())
+
+    async def create(self, secret: str = "a secret", **fields: object) -> Any:
+        """Create a secret and return the answer."""
+        status, answer = await self.call("POST", "/generate", {"secret": secret, **fields})
+
+        assert (201, 43) == (status, len(answer["secret_key"]))
+        return answer
+
+    async def open(self, secret_key: str, **fields: object) -> tuple[int, Any]:
+        """Open a secret."""
+        return await self.call("POST", f"/secrets/{secret_key}", fields or None)
+
+    async def state(self, receipt_key: str) -> str:
+        """Return the state that a receipt tells."""
+        _, answer = await self.call("GET", f"/receipts/{receipt_key}")
+        return str(answer["state"])
+
+    @property
+    def items(self) -> Any:
+        """The collection of items."""
+        return self.mongo.collection("items")
+
+
+@pytest.fixture(scope="session")
+def mongo_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory that every test process shares."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sealpost-data"
+
+
+@pytest.fixture(scope="session")
+def mongo_url(mongo_directory: Path) -> Iterator[str]:
+    """A real MongoDB; the first test process starts it, the last one stops it."""
+    with embedded_mongod(mongo_directory) as url:
+        yield url
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    """Make settings that lean on nothing outside the test, with a database and a key of their own."""
+
+    def make(**overrides: Any) -> Settings:
+        defaults = {"mongo_database": f"test-{secrets.token_hex(8)}", "keys": new_key(), "mongo_driver": DRIVER}
+        return Settings(_env_file=None, **{**defaults, **overrides})
+
+    return make
+
+
+@pytest.fixture
+async def serve(mongo_url: str, make_settings: Callable[..., Settings]) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
+    """Start servers with given settings; all of them end with the test."""
+    clients: list[TestClient[web.Request, web.Application]] = []
+
+    async def start(
+        url: str = mongo_url, *, behind_nginx: bool = False, batching: Batching | None = None, **overrides: Any
+    ) -> Api:
+        settings = make_settings(**overrides)
+        app = await build_app(settings, url, behind_nginx=behind_nginx, batching=batching)
+        client = TestClient(TestServer(app))
+        await client.start_server()
+        clients.append(client)
+        while not app[MONGO].is_set_up:
+            await asyncio.sleep(0.01)
+        return Api(client, app[MONGO], settings)
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def api(serve: Callable[..., Awaitable[Api]]) -> Api:
+    """A server with the default settings."""
+    return await serve()
+
+
+@pytest.fixture
+def client(api: Api) -> "TestClient[web.Request, web.Application]":
+    """The HTTP client of a server with the default settings."""
+    return api.client

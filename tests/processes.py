@@ -1,0 +1,66 @@
+"""Sealpost as a process of its own, for tests that stop, kill or restart it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 30.0
+
+
+@dataclass
+class AppProcess:
+    """A running `python -m src.app`."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    output: Path
+
+    async def ready(self) -> None:
+        """Wait until it answers that it is ready."""
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+            while True:
+                assert self.process.returncode is None, self.output.read_text()
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@contextlib.asynccontextmanager
+async def run_app(
+    *arguments: str, url: str, output: Path, environment: dict[str, str] | None = None
+) -> AsyncIterator[AppProcess]:
+    """Run the app; whatever happens it is gone afterwards, and its embedded MongoDB with it."""
+    with output.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "src.app", *arguments),
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+    app = AppProcess(process, url, output)
+    try:
+        yield app
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await app.stop()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

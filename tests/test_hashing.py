@@ -1,0 +1,68 @@
+"""The hashing pool."""
+
+import asyncio
+import os
+import sys
+import threading
+
+import pytest
+
+from src.core.hashing import NICENESS, HashingPool
+from src.errors import Unavailable
+
+
+async def test_work_runs_off_the_event_loop() -> None:
+    """A result and an error come back from another thread."""
+    pool = HashingPool(threads=1, queue=1)
+
+    assert threading.get_ident() != await pool.run(threading.get_ident)
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(lambda: 1 // 0)
+    pool.close()
+
+
+async def test_the_queue_is_bounded() -> None:
+    """With every thread busy and the queue full, more work is refused at once; afterwards it is taken again."""
+    pool = HashingPool(threads=2, queue=3)
+    gate = threading.Event()
+    work = [asyncio.create_task(pool.run(gate.wait)) for _ in range(5)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Unavailable):
+        await pool.run(gate.wait)
+    gate.set()
+
+    assert [True] * 5 == await asyncio.gather(*work)
+    assert await pool.run(gate.wait)
+    pool.close()
+
+
+async def test_cancelled_work_frees_its_place() -> None:
+    """Who gives up while waiting for a thread makes room for another."""
+    pool = HashingPool(threads=1, queue=1)
+    gate = threading.Event()
+    running = asyncio.create_task(pool.run(gate.wait))
+    waiting = asyncio.create_task(pool.run(gate.wait))
+    await asyncio.sleep(0)
+
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    replacement = asyncio.create_task(pool.run(gate.wait))
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert all(await asyncio.gather(running, replacement))
+    pool.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+async def test_hashing_yields_to_the_event_loops() -> None:
+    """The threads run at a lower priority than the process, which keeps its own."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    pool = HashingPool(threads=1, queue=1)
+
+    niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    assert before + NICENESS == niceness
+    assert before == os.getpriority(os.PRIO_PROCESS, 0)
+    pool.close()

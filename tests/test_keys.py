@@ -1,0 +1,89 @@
+"""The key ring."""
+
+import base64
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.core.keys import KeyRing, KeyRingError, Purpose, ensure_key_file, new_key
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+def test_sub_keys_match_their_known_answers() -> None:
+    """HKDF-Expand (RFC 5869) of the bytes 0 to 31, computed from its definition with HMAC."""
+    ring = KeyRing.parse(f"a:{KEY}")
+
+    assert "b02921d62306c853" == (ring.subkey(Purpose.SEAL, "a") or b"").hex()[:16]
+    assert "49f46352e2a93c54" == (ring.subkey(Purpose.RECEIPT, "a") or b"").hex()[:16]
+
+
+def test_the_first_key_is_the_newest() -> None:
+    """A ring keeps its order, whatever stands between its entries."""
+    ring = KeyRing.parse(f" new:{KEY},\n old-1:{base64.b64encode(b'x' * 32).decode()}\n")
+
+    assert ("new", ("new", "old-1")) == (ring.newest, ring.key_ids)
+    assert 2 == len(set(ring.subkeys(Purpose.SEAL)))
+    assert None is ring.subkey(Purpose.SEAL, "gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "empty"),
+        (" , ", "empty"),
+        ("justtext", "entry 1"),
+        (f":{KEY}", "entry 1"),
+        (f"a b:{KEY}", "entry 1"),
+        (f"a:{KEY},b:***", "entry 2"),
+        ("a:c2hvcnQ=", "32 bytes"),
+        (f"a:{KEY},a:{KEY}", "same id"),
+    ],
+)
+def test_a_bad_ring_is_refused_without_being_repeated(text: str, told: str) -> None:
+    """The error names the entry by its place, and holds nothing of a key."""
+    with pytest.raises(KeyRingError) as caught:
+        KeyRing.parse(text)
+
+    assert told in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_a_ring_or_an_error(text: str) -> None:
+    """Parsing raises nothing but its own error."""
+    try:
+        KeyRing.parse(text)
+    except KeyRingError:
+        pass
+
+
+def test_a_ring_shows_no_key() -> None:
+    """The representation names ids only."""
+    assert "KeyRing(a)" == repr(KeyRing.parse(f"a:{KEY}"))
+
+
+def test_a_new_key_is_a_ring() -> None:
+    """What `new_key` writes parses, is led by a date and never comes twice."""
+    first, second = new_key(), new_key()
+
+    assert first != second
+    assert re.fullmatch(r"\d{8}-[0-9a-f]{6}", KeyRing.parse(first).newest)
+
+
+def test_a_key_file_is_made_once(tmp_path: Path) -> None:
+    """Sixteen callers at once get one file, whole, for its owner's eyes only."""
+    path = tmp_path / "data" / "keys"
+
+    with ThreadPoolExecutor(16) as pool:
+        rings = set(pool.map(lambda _: ensure_key_file(path).read_text(), range(16)))
+
+    assert 1 == len(rings)
+    KeyRing.parse(rings.pop())
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert ["keys"] == [file.name for file in path.parent.iterdir()]

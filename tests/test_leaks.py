@@ -1,0 +1,100 @@
+"""Nothing that a client sent is anywhere but in its envelope."""
+
+import asyncio
+import base64
+import io
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from bson import BSON
+from pymongo import MongoClient
+
+from src.core.sealing import decode
+
+from .processes import run_app
+
+
+def spellings(value: str) -> list[bytes]:
+    """Return the ways in which a value might stand somewhere."""
+    raw = [value.encode()]
+    if decoded := decode(value):
+        raw.append(decoded)
+    return [spelling for one in raw for spelling in (one, one.hex().encode(), base64.b64encode(one), one[::-1])]
+
+
+async def traffic(url: str) -> dict[str, str]:
+    """Send a bit of everything that a client can send, good and bad, and return what must be found nowhere."""
+    marks = {
+        name: f"{name}-{secrets.token_hex(12)}" for name in ("secret", "phrase", "wrong", "field", "path", "query")
+    }
+    async with aiohttp.ClientSession() as session:
+
+        async def call(method: str, path: str, body: object = None, data: bytes | None = None) -> Any:
+            sent = data or json.dumps(body or {}).encode()
+            async with session.request(method, url + path, data=io.BytesIO(sent)) as answer:
+                return await answer.json(content_type=None)
+
+        plain = await call("POST", "/generate", {"secret": marks["secret"], "max_opens": 3})
+        locked = await call("POST", "/generate", {"secret": marks["secret"], "phrase": marks["phrase"]})
+        waiting = await call("POST", "/generate", {"secret": marks["secret"], "phrase": marks["phrase"]})
+        marks["waiting link"], marks["waiting receipt"] = waiting["secret_key"], waiting["receipt_key"]
+        for created, key in ((plain, "plain"), (locked, "locked")):
+            marks[f"{key} link"], marks[f"{key} receipt"] = created["secret_key"], created["receipt_key"]
+            await call("GET", f"/secrets/{created['secret_key']}")
+            await call("POST", f"/secrets/{created['secret_key']}")
+            await call("POST", f"/secrets/{created['secret_key']}", {"phrase": marks["wrong"]})
+            await call("POST", f"/secrets/{created['secret_key']}", {"phrase": marks["phrase"]})
+            await call("GET", f"/receipts/{created['receipt_key']}")
+            await call("DELETE", f"/receipts/{created['receipt_key']}")
+        await call("POST", "/generate", {"secret": {"nested": marks["secret"]}, marks["field"]: 1})
+        await call("POST", "/generate", data=b'{"secret": "' + marks["secret"].encode() + b'"')
+        await call("POST", "/generate", data=marks["secret"].encode() * 60_000)
+        await call("POST", f"/{marks['path']}/{marks['secret']}?q={marks['query']}", {"secret": marks["secret"]})
+        await call("PUT", f"/secrets/{plain['secret_key']}?q={marks['query']}", {"secret": marks["secret"]})
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /secrets/{plain['secret_key']}é HTTP/1.1\r\n\r\n".encode())
+        await reader.read()
+        writer.close()
+    return marks
+
+
+async def test_no_secret_is_in_the_database_the_logs_or_the_document(
+    mongo_directory: Path, mongo_url: str, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """After mixed traffic, failures included, a search for everything that was sent finds nothing anywhere."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    database = f"test-{secrets.token_hex(8)}"
+    environment = {
+        "SEALPOST_DATA_DIR": str(mongo_directory),
+        "SEALPOST_MONGO_DATABASE": database,
+        "SEALPOST_LOG_LEVEL": "debug",
+        "SEALPOST_LOG_FILE": str(tmp_path / "app.jsonl"),
+    }
+    async with run_app("-P", str(unused_tcp_port), url=url, output=tmp_path / "output", environment=environment) as app:
+        await app.ready()
+        marks = await traffic(url)
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/openapi.json") as answer:
+            document = await answer.read()
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        dump = b"".join(
+            BSON.encode(item)
+            for name in client[database].list_collection_names()
+            for item in client[database][name].find()
+        )
+
+    haystacks = {
+        "database": dump,
+        "log": (tmp_path / "app.jsonl").read_bytes(),
+        "output": (tmp_path / "output").read_bytes(),
+        "openapi": document,
+    }
+    assert b"envelope" in haystacks["database"]
+    assert b"/secrets/{secret_key}" in haystacks["log"]
+    for place, haystack in haystacks.items():
+        for name, mark in marks.items():
+            for spelling in spellings(mark):
+                assert spelling not in haystack, f"{name} is in the {place}"

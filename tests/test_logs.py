@@ -1,0 +1,118 @@
+"""Logs."""
+
+import json
+import logging
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from src.core.logs import LogFile, configure_logs
+from src.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Give the next test the logging that this one found."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    """Return the parsed lines of a log."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_is_json_with_time_and_level(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
+    """Each event is one JSON object a line, in a file for its owner's eyes only."""
+    path = tmp_path / "logs" / "app.jsonl"
+    configure_logs(make_settings(log_file=path))
+
+    structlog.get_logger().info("an event", route="/secrets/{secret_key}")
+    structlog.get_logger().debug("too fine")
+
+    (line,) = lines(path)
+    assert ("an event", "info", "/secrets/{secret_key}") == (line["event"], line["level"], line["route"])
+    assert str(line["time"]).endswith("Z")
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_libraries_messages_lose_their_values(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
+    """What a library logs keeps its template and the exception's type; what was filled in may be a client's."""
+    path = tmp_path / "app.jsonl"
+    configure_logs(make_settings(log_file=path))
+
+    try:
+        raise ValueError("s3cret")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("Error handling %s", "s3cret")
+    logging.getLogger("some.library").warning("watch out: %d", 5)
+    logging.getLogger("some.library").info("idle talk")
+
+    first, second = lines(path)
+    assert ("aiohttp.server", "Error handling %s", "ValueError", "error") == (
+        first["logger"],
+        first["template"],
+        first["error"],
+        first["level"],
+    )
+    assert ("watch out: %d", None) == (second["template"], second["error"])
+    assert "s3cret" not in path.read_text()
+
+
+def test_without_a_file_lines_go_to_stdout(
+    capsys: pytest.CaptureFixture[str], make_settings: Callable[..., Settings]
+) -> None:
+    """One process at a terminal logs where its user looks."""
+    configure_logs(make_settings())
+
+    structlog.get_logger().info("hello")
+
+    assert "hello" == json.loads(capsys.readouterr().out)["event"]
+
+
+def test_a_full_file_is_rotated(tmp_path: Path) -> None:
+    """By size, whole lines only, the oldest dropped, every file private."""
+    path = tmp_path / "app.jsonl"
+    log = LogFile(path, max_bytes=100, backups=2)
+    for number in range(40):
+        log.write(f"line {number:04}\n")
+    log.close()
+
+    names = sorted(file.name for file in tmp_path.iterdir())
+    kept = "".join((tmp_path / name).read_text() for name in ("app.jsonl.2", "app.jsonl.1", "app.jsonl"))
+
+    assert ["app.jsonl", "app.jsonl.1", "app.jsonl.2"] == names
+    assert [f"line {number:04}" for number in range(10, 40)] == kept.splitlines()
+    assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+
+
+def test_without_backups_a_full_file_starts_over(tmp_path: Path) -> None:
+    """Zero rotated files kept means that the one file never outgrows its size."""
+    path = tmp_path / "app.jsonl"
+    log = LogFile(path, max_bytes=30, backups=0)
+    for number in range(10):
+        log.write(f"line {number:04}\n")
+    log.flush()
+    log.close()
+
+    assert [path] == list(tmp_path.iterdir())
+    assert path.read_text().endswith("line 0009\n")
+
+
+def test_a_restart_appends(tmp_path: Path) -> None:
+    """What an earlier process logged stays, and counts towards the size."""
+    path = tmp_path / "app.jsonl"
+    for number in range(2):
+        log = LogFile(path, max_bytes=25, backups=1)
+        log.write(f"line {number}, long enough\n")
+        log.close()
+
+    assert "line 0" in (tmp_path / "app.jsonl.1").read_text()
+    assert "line 1" in path.read_text()

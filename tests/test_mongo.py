@@ -1,0 +1,174 @@
+"""MongoDB: set-up, and what its failures turn into."""
+
+import asyncio
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
+
+from src.app import MONGO, build_app
+from src.core.embedded import find_mongod
+from src.core.mongo import Mongo, _direct, _seeds, answering, check_url, insert_each
+from src.errors import Unavailable
+from src.sealed.items import INDEXES
+from src.settings import Settings, SettingsError
+
+from .conftest import Api
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def bare_mongod(tmp_path: Path, unused_tcp_port: int) -> Iterator[str]:
+    """A mongod that is to be a replica set and that nobody has initiated; yields its host and port."""
+    command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--replSet", "rs"]
+    command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--oplogSize", 10, "--logpath", tmp_path / "log"]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
+        yield f"127.0.0.1:{unused_tcp_port}"
+        process.terminate()
+
+
+async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: MakeSettings) -> None:
+    """Four processes that start at once wait for mongod, agree on one set, and have their indexes."""
+    processes = [Mongo(make_settings(), f"mongodb://{bare_mongod}/?replicaSet=rs") for _ in range(4)]
+
+    await asyncio.wait_for(asyncio.gather(*(mongo.set_up(INDEXES) for mongo in processes)), 40)
+
+    for mongo in processes:
+        assert await mongo.is_ready()
+        assert "delete_at" in await mongo.collection("items").index_information()
+        await mongo.close()
+
+
+async def test_a_standalone_server_never_becomes_ready(
+    tmp_path: Path, unused_tcp_port: int, make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that is no replica set is refused in plain words."""
+    command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--nounixsocket"]
+    command += ["--bind_ip", "127.0.0.1", "--logpath", tmp_path / "log"]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
+        mongo = Mongo(make_settings(), f"mongodb://127.0.0.1:{unused_tcp_port}/")
+        setting_up = asyncio.create_task(mongo.set_up(INDEXES))
+        async with asyncio.timeout(30):
+            while "is no replica set" not in capsys.readouterr().out:
+                await asyncio.sleep(0.05)
+        setting_up.cancel()
+        assert not await mongo.is_ready()
+        await mongo.close()
+        process.terminate()
+
+
+async def test_set_up_is_repeatable_and_drops_nothing(api: Api) -> None:
+    """A second process on a set-up database changes nothing in it, indexes of others included."""
+    await api.items.insert_one({"_id": b"kept"})
+    await api.items.create_index("kind", name="someone else's")
+    other = Mongo(api.settings, api.mongo._url)
+
+    await other.set_up(INDEXES)
+
+    assert {"_id_", "delete_at", "someone else's"} == set(await api.items.index_information())
+    assert 1 == await api.items.count_documents({})
+    await other.close()
+
+
+async def test_without_mongodb_requests_get_503(
+    serve: Callable[..., Awaitable[Api]], make_settings: MakeSettings, unused_tcp_port: int
+) -> None:
+    """Before MongoDB answers, the process is alive and not ready, and every request is told to come back."""
+    settings = make_settings(mongo_timeout=0.3, shutdown_timeout=1)
+    app = await build_app(settings, f"mongodb://127.0.0.1:{unused_tcp_port}/?replicaSet=rs")
+    async with TestClient(TestServer(app)) as client:
+        api = Api(client, app[MONGO], settings)
+        key = "A" * 43
+        assert (200, {"status": "ok"}) == await api.call("GET", "/healthz")
+        for method, path, body in [
+            ("GET", "/readyz", None),
+            ("POST", "/generate", b'{"secret": "x"}'),
+            ("GET", f"/secrets/{key}", None),
+            ("POST", f"/secrets/{key}", None),
+        ]:
+            answer = await api.send(method, path, body)
+            assert (503, "unavailable", "1") == (answer.status, answer.json()["code"], answer.headers["Retry-After"])
+
+
+async def test_readiness_follows_the_database(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ready once it is set up; not when the database stops answering."""
+    assert (200, {"status": "ready"}) == await api.call("GET", "/readyz")
+
+    class Broken:
+        async def command(self, _: str) -> None:
+            raise AutoReconnect("gone")
+
+    monkeypatch.setattr(api.mongo, "_database", Broken())
+
+    assert 503 == (await api.call("GET", "/readyz"))[0]
+
+
+class Refusing:
+    """A collection whose bulk insert fails as told."""
+
+    def __init__(self, details: dict[str, Any]) -> None:
+        self._details = details
+
+    async def insert_many(self, documents: Any, ordered: bool) -> None:
+        """Fail."""
+        raise BulkWriteError(self._details)
+
+
+async def test_one_refused_document_fails_alone(api: Api) -> None:
+    """A document that the database refuses gets its own error; its neighbours are stored."""
+    await api.items.insert_one({"_id": b"taken"})
+
+    outcomes = await insert_each(api.items, [{"_id": b"one"}, {"_id": b"taken"}, {"_id": b"two"}])
+
+    assert [None, Unavailable, None] == [outcome and type(outcome) for outcome in outcomes]
+    assert 3 == await api.items.count_documents({})
+
+
+async def test_what_no_majority_has_is_not_acknowledged() -> None:
+    """When the write concern fails, every document of the batch counts as not stored."""
+    with pytest.raises(Unavailable):
+        await insert_each(Refusing({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}), [{"_id": 1}])
+
+
+@pytest.mark.parametrize("error", [AutoReconnect("x"), OperationFailure("s3cret", code=13)])
+def test_the_drivers_failures_become_unavailable(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the driver raises is a 503, logged by its type and code and without its message."""
+    with pytest.raises(Unavailable), answering():
+        raise error
+
+    printed = capsys.readouterr().out
+    assert type(error).__name__ in printed
+    assert "s3cret" not in printed
+
+
+@pytest.mark.parametrize("url", ["", "s3cret", "http://s3cret/", "mongodb://s3cret@@", "mongodb://h:port/"])
+def test_a_url_that_is_none_of_mongodbs_is_refused(url: str) -> None:
+    """The error names the setting and repeats nothing."""
+    with pytest.raises(SettingsError) as caught:
+        check_url(url)
+
+    assert "SEALPOST_MONGO_URL" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mongodb://a,b:1,[::1]:2/?replicaSet=x", "mongodb+srv://u:p@cluster.example/", "mongodb://u:p%40@h/db?tls=true"],
+)
+def test_replica_set_and_srv_urls_are_accepted(url: str) -> None:
+    """Every form that MongoDB documents may be configured."""
+    check_url(url)
+
+
+async def test_a_members_own_url_keeps_all_but_the_list(make_settings: MakeSettings) -> None:
+    """Initiating talks to the first member with the same credentials and options."""
+    url = "mongodb://u:p%40@a:1,[::1]:2/db?replicaSet=x&tls=true"
+
+    assert (["a:1", "[::1]:2"], "x") == _seeds(url)
+    assert ([], None) == _seeds("mongodb+srv://cluster.example/")
+    assert "mongodb://u:p%40@a:1/db?replicaSet=x&tls=true" == _direct(url, "a:1")

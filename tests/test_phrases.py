@@ -1,0 +1,166 @@
+"""Phrases and their budget of attempts."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from bson import ObjectId
+
+from src.sealed.attempts import LEASE
+from src.sealed.items import utc_now
+
+from .conftest import Api
+
+Serve = Callable[..., Awaitable[Api]]
+
+
+async def test_a_missing_phrase_costs_no_attempt(api: Api) -> None:
+    """Asking without a phrase, however often, is refused and leaves the budget whole."""
+    created = await api.create(phrase="p", max_attempts=2)
+
+    for fields in ({}, {"phrase": None}, {"phrase": ""}) * 2:
+        status, problem = await api.open(created["secret_key"], **fields)
+        assert (403, "phrase_required") == (status, problem["code"])
+    status, problem = await api.open(created["secret_key"], phrase="wrong")
+
+    assert (403, 1) == (status, problem["attempts_left"])
+
+
+async def test_wrong_phrases_count_down_and_destroy(api: Api) -> None:
+    """Each wrong phrase says how many are left; with the last one the secret is gone, for the right phrase too."""
+    created = await api.create(phrase="right", max_attempts=3)
+
+    answers = [await api.open(created["secret_key"], phrase="wrong") for _ in range(3)]
+    after = await api.open(created["secret_key"], phrase="right")
+
+    assert [(403, 2), (403, 1), (403, 0)] == [(status, problem["attempts_left"]) for status, problem in answers]
+    assert (404, "Key not found") == (after[0], after[1]["detail"])
+    _, receipt = await api.call("GET", f"/receipts/{created['receipt_key']}")
+    assert ("locked", 3, 0) == (receipt["state"], receipt["failed_attempts"], receipt["opens_left"])
+
+
+async def test_a_right_phrase_costs_no_attempt(api: Api) -> None:
+    """A secret with several openings opens that often under a budget of one."""
+    created = await api.create(phrase="right", max_attempts=1, max_opens=3)
+
+    answers = [await api.open(created["secret_key"], phrase="right") for _ in range(3)]
+
+    assert [(200, 2), (200, 1), (200, 0)] == [(status, answer["opens_left"]) for status, answer in answers]
+
+
+async def test_guesses_in_parallel_never_exceed_the_budget(serve: Serve, api: Api) -> None:
+    """Forty wrong guesses at once over two servers: at most five are tried, the rest is told to come back or 404."""
+    other = await serve(mongo_database=api.settings.mongo_database, keys=api.settings.keys)
+    created = await api.create(phrase="right", max_attempts=5)
+
+    answers = await asyncio.gather(
+        *((api, other)[n % 2].open(created["secret_key"], phrase=f"guess {n}") for n in range(40))
+    )
+
+    statuses = Counter(status for status, _ in answers)
+    assert 5 == statuses[403]
+    assert {403, 404, 429} >= set(statuses)
+    assert "locked" == await api.state(created["receipt_key"])
+
+
+async def test_a_guess_beside_others_is_told_to_come_back(api: Api) -> None:
+    """Where every attempt left is being checked, one more gets 429 and costs nothing; the budget comes back."""
+    created = await api.create(phrase="right", max_attempts=1)
+    check = {"id": ObjectId(), "at": utc_now()}
+    await api.items.update_one({}, {"$set": {"checks": [check]}})
+
+    answer = await api.send("POST", f"/secrets/{created['secret_key']}", b'{"phrase": "right"}')
+    await api.items.update_one({}, {"$set": {"checks": []}})
+
+    assert (429, "1") == (answer.status, answer.headers["Retry-After"])
+    assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]
+
+
+async def test_a_dead_workers_attempt_lapses(api: Api) -> None:
+    """An attempt whose worker died is given back after the lease: a crash locks nobody out."""
+    created = await api.create(phrase="right", max_attempts=1)
+    check = {"id": ObjectId(), "at": utc_now() - LEASE - timedelta(seconds=1)}
+    await api.items.update_one({}, {"$set": {"checks": [check]}})
+
+    assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]
+
+
+@pytest.mark.parametrize("phrase", ["right", "wrong"])
+async def test_an_attempt_that_lapsed_answers_nothing(api: Api, phrase: str) -> None:
+    """A worker whose lease ran out tells neither that the phrase was right nor that it was wrong."""
+    created = await api.create(phrase="right", max_attempts=1)
+    opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
+    while not (await api.items.find_one())["checks"]:
+        await asyncio.sleep(0)
+    await api.items.update_one({}, {"$set": {"checks": []}})
+
+    status, _ = await opening
+
+    assert 503 == status
+    assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]
+
+
+@pytest.mark.parametrize("phrase", ["right", "wrong"])
+async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(api: Api, phrase: str) -> None:
+    """Burning wins over a phrase that is being checked."""
+    created = await api.create(phrase="right")
+    opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
+    while not (await api.items.find_one())["checks"]:
+        await asyncio.sleep(0)
+    assert 204 == (await api.call("DELETE", f"/receipts/{created['receipt_key']}"))[0]
+
+    status, _ = await opening
+
+    assert 404 == status
+
+
+async def test_a_full_hashing_queue_spends_no_attempt(serve: Serve) -> None:
+    """With the queue full a phrase is answered 503 with Retry-After, and the attempt was not spent."""
+    api = await serve(hashing_threads=1, hashing_queue=1, argon2_memory_kib=65_536)
+    created = await api.create(phrase="right", max_attempts=100)
+
+    answers = await asyncio.gather(*(api.open(created["secret_key"], phrase="wrong") for _ in range(30)))
+
+    statuses = Counter(status for status, _ in answers)
+    assert {403, 503} == set(statuses)
+    _, receipt = await api.call("GET", f"/receipts/{created['receipt_key']}")
+    assert statuses[403] == receipt["failed_attempts"]
+    assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]
+
+
+async def test_a_phrase_is_the_same_from_every_keyboard(api: Api) -> None:
+    """Composed and decomposed characters are one phrase; case and spaces matter."""
+    created = await api.create(phrase="caf\u00e9 \u1e9b\u0323")
+
+    assert 403 == (await api.open(created["secret_key"], phrase="Caf\u00e9 \u1e9b\u0323"))[0]
+    assert 200 == (await api.open(created["secret_key"], phrase="cafe\u0301 \u017f\u0323\u0307"))[0]
+
+
+async def test_a_phrase_keeps_its_cost(serve: Serve, api: Api) -> None:
+    """A secret opens after the operator has changed what Argon2id costs."""
+    created = await api.create(phrase="right")
+    stronger = await serve(
+        mongo_database=api.settings.mongo_database, keys=api.settings.keys, argon2_memory_kib=32_768, argon2_passes=3
+    )
+
+    assert 200 == (await stronger.open(created["secret_key"], phrase="right"))[0]
+
+
+async def test_a_phrase_that_is_not_asked_for_is_ignored(api: Api) -> None:
+    """A secret without a phrase opens whatever phrase comes with the request."""
+    created = await api.create()
+
+    assert 200 == (await api.open(created["secret_key"], phrase="anything"))[0]
+
+
+async def test_a_missing_server_key_spends_no_attempt(serve: Serve, api: Api) -> None:
+    """A process whose ring lacks the item's key says that the item is unreadable, and never counts it as a guess."""
+    created = await api.create(phrase="right", max_attempts=1)
+    other = await serve(mongo_database=api.settings.mongo_database)
+
+    status, problem = await other.open(created["secret_key"], phrase="right")
+
+    assert (410, "damaged") == (status, problem["code"])
+    assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]

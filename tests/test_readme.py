@@ -1,0 +1,140 @@
+"""What the README tells to type does what the README shows."""
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 120
+END_OF_BLOCK = "--- end of block"
+
+
+class Block(NamedTuple):
+    """A fenced block: its language and its lines."""
+
+    language: str
+    text: str
+
+
+BLOCKS = [Block(*found) for found in re.findall(r"(?ms)^```([^\n]*)\n(.*?)^```$", README)]
+SESSION = [block.text for block in BLOCKS if block.language == "sh"]
+
+
+def shown_outputs() -> list[str]:
+    """Return for each `sh` block the `text` block that follows it; empty where none does."""
+    following = [*BLOCKS[1:], Block("", "")]
+    pairs = zip(BLOCKS, following, strict=True)
+    return [after.text if after.language == "text" else "" for block, after in pairs if block.language == "sh"]
+
+
+def shows(expected: str, output: str) -> bool:
+    """Tell whether an output is the one shown, in which … stands for anything on its line."""
+    pattern = ".*?".join(re.escape(part) for part in expected.strip().split("…"))
+    return re.fullmatch(pattern, output.strip()) is not None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The program as `make run` runs it, on a free port and a new data directory."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    directory = tmp_path_factory.mktemp("readme")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
+    with (directory / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.app", "-H", "127.0.0.1", "-P", str(port)],
+            # Not in the repository: a developer's .env must not count.
+            cwd=directory,
+            env={**environment, "PYTHONPATH": str(ROOT), "SEALPOST_DATA_DIR": str(directory / "data")},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not is_ready(url):
+            said = (directory / "output").read_text(encoding="utf-8")
+
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def is_ready(url: str) -> bool:
+    """Tell whether the server can work."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README types curl, which is not on PATH")
+def test_the_session_shows_what_it_says(server: str, tmp_path: Path) -> None:
+    """Typed from top to bottom into one shell, each block prints what stands below it."""
+    script = "\n".join(["set -euo pipefail", *(f"{block}\necho '{END_OF_BLOCK}'" for block in SESSION)])
+    session = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "SEALPOST": server},
+        capture_output=True,
+        text=True,
+        timeout=SESSION_SECONDS,
+        check=False,
+    )
+    outputs = session.stdout.split(f"{END_OF_BLOCK}\n")
+
+    assert (0, "") == (session.returncode, session.stderr)
+    assert len(SESSION) == len(outputs) - 1
+    for block, expected, output in zip(SESSION, shown_outputs(), outputs, strict=False):
+        assert shows(expected, output), f"{block}\nshould print\n{expected}\nand prints\n{output}"
+
+
+def test_every_block_is_run_somewhere() -> None:
+    """A block is a part of the session, its output, or make targets that CI runs."""
+    for block, before in zip(BLOCKS, [Block("", ""), *BLOCKS], strict=False):
+        match block.language:
+            case "sh":
+                continue
+            case "text":
+                assert before.language == "sh", block.text
+            case "console":
+                assert all(line.startswith("$ ") for line in block.text.splitlines()), block.text
+            case _:
+                pytest.fail(f"this block is neither sh, text nor console:\n{block.text}")
+
+
+def test_ci_runs_what_the_session_does_not() -> None:
+    """`.ci/run` contains each make target that the README tells to type."""
+    typed = [
+        line.removeprefix("$ ") for block in BLOCKS if block.language == "console" for line in block.text.splitlines()
+    ]
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+    targets = set(typed) - {"cd sealpost"}
+
+    assert all(target.startswith("make ") for target in targets)
+    assert set() == {target for target in targets if not re.search(rf"(?<![\w-]){target}(?![\w-])", ci)}

@@ -1,0 +1,106 @@
+"""Settings."""
+
+from pathlib import Path
+
+import pytest
+
+from src.core.keys import new_key
+from src.settings import SECRETS, Settings, SettingsError, read_settings
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, so that no .env of a developer's is read."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_setting_has_a_safe_default() -> None:
+    """With nothing configured it starts: limiters on, no MongoDB of others, seven days."""
+    settings = read_settings()
+
+    assert ("on", None, None, 604_800) == (
+        settings.rate_limits,
+        settings.mongo_url,
+        settings.keys,
+        settings.ttl_max,
+    )
+    assert settings.hashing_threads >= 1
+
+
+def test_the_environment_wins_over_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings come from .env, and the environment overrides it; what is empty counts as unset."""
+    (elsewhere / ".env").write_text("SEALPOST_TTL_MAX=700000\nSEALPOST_LOG_LEVEL=debug\nHTTP_PORT=80\nSEALPOST_KEYS=\n")
+    monkeypatch.setenv("SEALPOST_LOG_LEVEL", "error")
+    monkeypatch.setenv("SEALPOST_PUBLIC_URL", "")
+
+    settings = read_settings()
+
+    assert (700_000, "error", None) == (settings.ttl_max, settings.log_level, settings.public_url)
+
+
+def test_what_is_given_directly_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line overrides the environment."""
+    monkeypatch.setenv("SEALPOST_LOG_LEVEL", "error")
+
+    assert "debug" == read_settings(log_level="debug").log_level
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_can_come_from_a_file(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
+) -> None:
+    """A secret setting has a _FILE form, in the environment and in .env; white space around it is dropped."""
+    secret = elsewhere / "secret"
+    secret.write_text("mongodb://example.org/?replicaSet=x \n")
+    variable = f"SEALPOST_{name.upper()}_FILE"
+    if where == "environment":
+        monkeypatch.setenv(variable, str(secret))
+    else:
+        (elsewhere / ".env").write_text(f"{variable}={secret}\n")
+    if name == "mongo_url":
+        monkeypatch.setenv("SEALPOST_KEYS", new_key())
+
+    value = getattr(read_settings(), name)
+
+    assert "mongodb://example.org/?replicaSet=x" == value.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"SEALPOST_TTL_MAXX": "5"}, "SEALPOST_TTL_MAXX: no such setting"),
+        ({"SEALPOST_TTL_MAX": "s3cret"}, "SEALPOST_TTL_MAX"),
+        ({"SEALPOST_TTL_MAX": "0"}, "SEALPOST_TTL_MAX"),
+        ({"SEALPOST_TTL_MAX": "60", "SEALPOST_TTL_DEFAULT": "61"}, "SEALPOST_TTL_DEFAULT"),
+        ({"SEALPOST_RATE_ALL": "s3cret"}, "SEALPOST_RATE_ALL"),
+        ({"SEALPOST_RATE_LIMITS": "maybe"}, "SEALPOST_RATE_LIMITS"),
+        ({"SEALPOST_PUBLIC_URL": "s3cret"}, "SEALPOST_PUBLIC_URL"),
+        ({"SEALPOST_MONGO_URL": "mongodb://s3cret@h/"}, "SEALPOST_KEYS"),
+        ({"SEALPOST_KEYS_FILE": "/no/s3cret"}, "SEALPOST_KEYS_FILE: cannot be read"),
+        ({"SEALPOST_KEYS_FILE": "/etc/hostname", "SEALPOST_KEYS": "s3cret"}, "not both"),
+    ],
+)
+def test_a_bad_setting_is_named_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
+) -> None:
+    """Misspelt, wrong or missing: the error names the setting and holds nothing of its value."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+
+    assert told in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_settings_show_no_secret() -> None:
+    """A representation of the settings, as a traceback might print it, holds no key and no URL."""
+    key = new_key()
+
+    shown = repr(Settings(_env_file=None, keys=key, mongo_url="mongodb://u:s3cret@h/?replicaSet=x"))
+
+    assert key not in shown
+    assert "s3cret" not in shown

@@ -1,0 +1,34 @@
+"""The command line of the stack: ``python -m src.stack [--host H] [--port P] [--log-dir DIR]``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..settings import SettingsError, read_settings
+from .launcher import Launcher, StackError
+
+
+def main() -> int:
+    """Run the stack until Ctrl-C; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}", description="Run nginx, four workers and MongoDB."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", default=8080, type=int, help="port to listen on (8080)")
+    parser.add_argument("--log-dir", default=Path("logs"), type=Path, help="directory of the logs (logs)")
+    arguments = parser.parse_args()
+    try:
+        Launcher(read_settings(), arguments.host, arguments.port, arguments.log_dir).run(_announce)
+    except (SettingsError, StackError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _announce(url: str) -> None:
+    sys.stdout.write(f"Sealpost is ready on {url} (Ctrl-C ends it)\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

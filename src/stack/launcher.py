@@ -1,0 +1,236 @@
+"""Start MongoDB, supervisord with its workers, and nginx; watch over them; end all of it together."""
+
+import fcntl
+import hashlib
+import http.client
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType
+
+from ..core.embedded import MongodError, embedded_mongod
+from ..core.keys import ensure_key_file
+from ..settings import Settings
+from .nginx import WORKERS, render
+from .processes import end, start
+from .rotation import rotate
+
+SUPERVISORD_CONF = Path(__file__).parents[2] / "confs" / "supervisor" / "supervisord.conf"
+_APP_MODULE = (__package__ or "").rpartition(".")[0] + ".app"
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin")  # where nginx is, not on every user's PATH
+_SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
+_LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
+_READY_TIMEOUT = 60.0
+_NGINX_PATIENCE = 8.0  # seconds, above worker_shutdown_timeout
+_WORKER_PATIENCE = 20.0  # seconds, above stopwaitsecs
+_WATCH_INTERVAL = 0.2
+
+
+class StackError(Exception):
+    """The stack cannot start or cannot go on; the message says why and what to do."""
+
+
+def run_directory(data_dir: Path) -> Path:
+    """Return the stack's private directory (mode 0700) for sockets and configuration, made where it is missing.
+
+    It is under the data directory, or under the system's temporary one where a socket's path would be too long.
+    """
+    data_dir = data_dir.resolve()
+    path = data_dir / "run"
+    if len(os.fsencode(path / _LONGEST_SOCKET_NAME)) > _SOCKET_PATH_MAX:
+        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"sealpost-{os.geteuid()}-{digest}"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise StackError(f"{path} must be a directory of your own with mode 0700. Remove it and start again.")
+    return path
+
+
+class Launcher:
+    """One run of the whole stack.
+
+    Should the launcher be killed, the kernel ends nginx and supervisord, and so the workers. An embedded MongoDB stays,
+    to be joined by the next run on the same data.
+    """
+
+    def __init__(self, settings: Settings, host: str, port: int, log_dir: Path) -> None:
+        self.settings = settings
+        self.host = host
+        self.port = port
+        self.log_dir = log_dir.resolve()
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._signals = 0
+        self._mongod: int | None = None
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, ready: Callable[[str], None]) -> None:
+        """Run the stack until a signal ends it; call ``ready`` with its address once it answers.
+
+        Raises `StackError` when a part is missing, does not start, or dies; the others are ended first.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._note_signal)
+        # Logs and configuration are nobody else's. The workers' sockets get their own mask from supervisord.
+        os.umask(0o077)
+        nginx = _find_nginx()
+        self._check_port()
+        run_dir = run_directory(self.settings.data_dir)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            lock = _lock(run_dir)
+            stack.callback(os.close, lock)
+            environment = self._environment(run_dir, stack)
+            if self._signals:
+                return
+            self._launch(stack, environment, lock, nginx, run_dir)
+            self._await_readiness(run_dir)
+            if not self._signals:
+                ready(f"http://{self._address}")
+            while not self._signals:
+                self._check_children()
+                if rotate(self.log_dir / "access.jsonl", self.settings.log_max_bytes, self.settings.log_backups):
+                    self._children["nginx"].send_signal(signal.SIGUSR1)
+                time.sleep(_WATCH_INTERVAL)
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a handler's signature)
+        # Never an exception: it would come in the middle of ending a child. A second signal takes patience away.
+        self._signals += 1
+
+    def _check_port(self) -> None:
+        try:
+            family, kind, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            raise StackError(
+                f"Cannot listen on {self._address}: {error.strerror}. Choose another: PORT=9090"
+            ) from error
+
+    def _environment(self, run_dir: Path, stack: ExitStack) -> dict[str, str]:
+        """Return what the children are told, and start MongoDB where none is given."""
+        environment = {
+            "APP_MODULE": _APP_MODULE,
+            **os.environ,
+            "RUN_DIR": str(run_dir),
+            "LOG_DIR": str(self.log_dir),
+            # supervisord's configuration says `python`: this one.
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        }
+        if self.settings.keys is None:
+            environment["SEALPOST_KEYS_FILE"] = str(ensure_key_file(self.settings.data_dir.resolve() / "keys"))
+        if self.settings.mongo_url is None:
+            try:
+                url = stack.enter_context(embedded_mongod(self.settings.data_dir, self.settings.mongod))
+            except MongodError as error:
+                raise StackError(str(error)) from error
+            environment["SEALPOST_MONGO_URL"] = url
+            self._mongod = int((self.settings.data_dir / "mongo" / "mongod.pid").read_text(encoding="ascii"))
+        return environment
+
+    def _launch(self, stack: ExitStack, environment: Mapping[str, str], lock: int, nginx: str, run_dir: Path) -> None:
+        """Start supervisord and nginx; the stack ends them, nginx first."""
+        for stale in run_dir.glob("*.sock"):
+            stale.unlink()
+        temp_dir = run_dir / "nginx"
+        temp_dir.mkdir(exist_ok=True)
+        configuration = run_dir / "nginx.conf"
+        configuration.write_text(
+            render(
+                self.settings,
+                listen=[self._address],
+                socket_dir=run_dir,
+                log_dir=self.log_dir,
+                temp_dir=temp_dir,
+                pid_file=run_dir / "nginx.pid",
+                # As root nginx would change to a user who cannot reach the sockets.
+                user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
+            ),
+            encoding="utf-8",
+        )
+        commands: dict[str, tuple[list[str | Path], signal.Signals, float]] = {
+            "supervisord": (
+                [sys.executable, "-m", "supervisor.supervisord", "--silent", "-c", SUPERVISORD_CONF],
+                signal.SIGTERM,
+                _WORKER_PATIENCE,
+            ),
+            "nginx": (
+                [nginx, "-e", self.log_dir / "nginx.log", "-c", configuration, "-g", "daemon off;"],
+                signal.SIGQUIT,
+                _NGINX_PATIENCE,
+            ),
+        }
+        for name, (command, number, patience) in commands.items():
+            # Each child holds the lock too: as long as one of them lives on, no second stack starts here.
+            # nginx needs none of the settings, and so gets none of the secrets among them.
+            told = environment if name == "supervisord" else {"PATH": environment["PATH"]}
+            child = start(command, told, [lock])
+            stack.callback(end, child, number, patience, lambda: self._signals > 1)
+            self._children[name] = child
+
+    def _check_children(self) -> None:
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                raise StackError(f"{name} ended unexpectedly ({child.returncode}). Its log is in {self.log_dir}.")
+        if self._mongod is not None:
+            try:
+                os.kill(self._mongod, 0)
+            except ProcessLookupError:
+                raise StackError(f"MongoDB ended unexpectedly. Its log is under {self.settings.data_dir}.") from None
+
+    def _await_readiness(self, run_dir: Path) -> None:
+        """Wait until all workers listen and one is ready."""
+        sockets = [run_dir / f"worker-{number}.sock" for number in range(1, WORKERS + 1)]
+        deadline = time.monotonic() + _READY_TIMEOUT
+        while not (all(path.exists() for path in sockets) and self._is_ready()) and not self._signals:
+            self._check_children()
+            if time.monotonic() > deadline:
+                raise StackError(f"Not ready after {_READY_TIMEOUT:.0f} s. The workers' logs are in {self.log_dir}.")
+            time.sleep(_WATCH_INTERVAL)
+
+    def _is_ready(self) -> bool:
+        # Every address of the machine includes the loopback one.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
+        connection = http.client.HTTPConnection(host, self.port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _find_nginx() -> str:
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
+    nginx = shutil.which("nginx", path=path)
+    if nginx is None:
+        raise StackError(
+            "nginx is not installed. Install it (`apt-get install nginx`, `brew install nginx`), or use make run."
+        )
+    return nginx
+
+
+def _lock(run_dir: Path) -> int:
+    """Take the run directory for this stack alone; the kernel frees it when the last process that holds it is gone."""
+    lock = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StackError(f"A stack is running, or still ending, in {run_dir.parent}.") from None
+    return lock

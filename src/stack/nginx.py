@@ -1,0 +1,97 @@
+"""The configuration of nginx, filled in from its template."""
+
+import json
+import re
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from textwrap import indent
+
+from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge, TooMany, Unavailable
+from ..settings import Settings
+
+TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
+WORKERS = 4
+_MARGIN = 5  # seconds by which nginx outwaits a worker, which answers for itself when a request takes too long
+_UNKNOWN_OUTCOME = "It may or may not have been carried out: look before you send it again."
+# What nginx answers by itself: (code, title, detail) as a client reads them. Where the workers have the same error, the
+# words are theirs.
+_PROBLEMS: dict[int, tuple[str, str, str]] = {
+    400: (Malformed.code, Malformed.title, "The request line or a header is malformed or too long."),
+    404: (NotFound.code, NotFound.title, NotFound.default),
+    405: (MethodNotAllowed.code, MethodNotAllowed.title, "This method is not answered here."),
+    413: (TooLarge.code, TooLarge.title, TooLarge.default),
+    414: ("address_too_long", "Address too long", "The address is too long."),
+    429: (TooMany.code, TooMany.title, TooMany.default),
+    500: (Problem.code, Problem.title, Problem.default),
+    501: ("not_implemented", "Not implemented", "This way of sending a body is not understood."),
+    502: ("worker_failed", "Worker failed", f"The process that had this request failed. {_UNKNOWN_OUTCOME}"),
+    503: (Unavailable.code, Unavailable.title, Unavailable.default),
+    504: ("timeout", "Timed out", f"The answer took too long. {_UNKNOWN_OUTCOME}"),
+    505: ("http_version", "HTTP version not supported", "Use HTTP/1.1."),
+}
+# The headers are those of the workers' answers. `return 500` is overridden by the status of the error itself.
+_PROBLEM = """\
+default_type application/problem+json;
+add_header X-Request-ID $request_id always;
+add_header Cache-Control no-store always;
+add_header X-Content-Type-Options nosniff always;
+add_header Referrer-Policy no-referrer always;
+add_header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" always;
+add_header Retry-After $retry_after always;
+return 500 '{"type":"about:blank","title":"$problem_title","status":$status,"detail":"$problem_detail",\
+"code":"$problem_code","request_id":"$request_id","Error":"$problem_detail"}';"""
+
+
+def render(
+    settings: Settings,
+    *,
+    listen: Sequence[str],
+    socket_dir: Path,
+    log_dir: Path,
+    temp_dir: Path,
+    pid_file: Path,
+    user: str | None = None,
+    processes: str = "auto",
+) -> str:
+    """Fill in the template.
+
+    ``listen`` holds addresses as nginx takes them (``127.0.0.1:8080``, ``80``, ``[::]:80``). ``user`` is for
+    a master that runs as root: the name under which its workers run, who must reach the sockets in ``socket_dir``.
+    """
+    text = TEMPLATE.read_text(encoding="utf-8")
+    if settings.rate_limits == "off":
+        text = re.sub(r"^ *# limiters\n.*?^ *# end limiters\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    values = {
+        "user": f"user {user};" if user else "",
+        "processes": processes,
+        "pid_file": _checked(pid_file),
+        "log_dir": _checked(log_dir),
+        "temp_dir": _checked(temp_dir),
+        "listen": "\n".join(f"listen {address} backlog=4096;" for address in listen),
+        "servers": "\n".join(
+            f'server "unix:{_checked(socket_dir)}/worker-{number}.sock" max_fails=0;'
+            for number in range(1, WORKERS + 1)
+        ),
+        "workers": str(WORKERS),
+        "answer_timeout": str(ceil(settings.request_timeout) + _MARGIN),
+        "rate_all": settings.rate_all,
+        "rate_create": settings.rate_create,
+        "rate_open": settings.rate_open,
+        "problem_maps": "\n".join(_problem_map(index, name) for index, name in enumerate(("code", "title", "detail"))),
+        "problem": _PROBLEM,
+    }
+    # A value of several lines keeps the indentation of the place where it stands.
+    return re.sub(r"(?m)(^ *)?%\{(\w+)\}", lambda place: indent(values[place[2]], place[1] or ""), text)
+
+
+def _checked(path: Path) -> str:
+    """Refuse what nginx would read as a variable, or as the end of a quoted word."""
+    if re.search(r'[$"\\\n]', str(path)):
+        raise ValueError(f"nginx cannot use a path with $, quotes, backslashes or line breaks: {path}")
+    return str(path)
+
+
+def _problem_map(index: int, name: str) -> str:
+    lines = [f"    {status} {json.dumps(problem[index])};" for status, problem in _PROBLEMS.items()]
+    return "\n".join([f"map $status $problem_{name} {{", *lines, "}"])

@@ -1,0 +1,92 @@
+"""The stack as a child process, for whoever drives it: the tests and the bench."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .launcher import SUPERVISORD_CONF, run_directory
+
+ROOT = Path(__file__).parents[2]
+_END_PATIENCE = 45.0  # seconds: nginx's, the workers' and MongoDB's together
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that answers at ``url``."""
+
+    url: str
+    run_dir: Path
+    log_dir: Path
+    launcher: subprocess.Popen[str]
+
+    def supervisorctl(self, *arguments: str) -> str:
+        """Run a command of supervisorctl and return what it prints."""
+        command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(SUPERVISORD_CONF), *arguments]
+        environment = {**os.environ, "RUN_DIR": str(self.run_dir), "LOG_DIR": str(self.log_dir), "APP_MODULE": ""}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of worker 1, 2 and so on; 0 for one that is not running."""
+        return [int(line) for line in self.supervisorctl("pid", "all").split()]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the launcher, wait until all is gone, and return its exit code."""
+        self.launcher.send_signal(number)
+        return self.launcher.wait(_END_PATIENCE)
+
+
+@contextmanager
+def running_stack(
+    *,
+    data_dir: Path,
+    log_dir: Path,
+    port: int | None = None,
+    app_module: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RunningStack]:
+    """Run the stack until the block ends; on a free port, and on its own MongoDB, where nothing else is said.
+
+    ``environment`` holds SEALPOST_… settings: those of this process and of ``.env`` do not count. Raises `RuntimeError`
+    when it does not start; what it said is on stderr.
+    """
+    port = port or free_port()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", f"{__package__}", "--port", str(port), "--log-dir", str(log_dir.resolve())],
+        cwd=data_dir,
+        env={
+            **inherited,
+            "PYTHONPATH": str(ROOT),
+            "SEALPOST_DATA_DIR": str(data_dir.resolve()),
+            **({"APP_MODULE": app_module} if app_module else {}),
+            **(environment or {}),
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        if launcher.stdout is None or "is ready on" not in launcher.stdout.readline():
+            raise RuntimeError("the stack did not start")
+        yield RunningStack(f"http://127.0.0.1:{port}", run_directory(data_dir), log_dir, launcher)
+    finally:
+        launcher.terminate()
+        try:
+            launcher.wait(_END_PATIENCE)
+        finally:
+            launcher.kill()
+            if launcher.stdout is not None:
+                launcher.stdout.close()
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,222 @@
+"""How the stack starts, ends, and does not outlive its launcher."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from src.stack import launcher
+from src.stack.launcher import StackError, run_directory
+from src.stack.running import ROOT, RunningStack, running_stack
+
+from .conftest import PROBE, session
+
+pytestmark = pytest.mark.stack
+
+
+def processes(directory: Path) -> list[str]:
+    """List the processes at work in a directory: all of a stack's are."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink().is_relative_to(directory):
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def wait_until_gone(directory: Path, seconds: float) -> list[str]:
+    deadline = time.monotonic() + seconds
+    while (left := processes(directory)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def is_free(url: str) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
+
+
+def probe_stack(directory: Path, **settings: str) -> AbstractContextManager[RunningStack]:
+    environment = {**PROBE, "SEALPOST_RATE_LIMITS": "off", **settings}
+    return running_stack(
+        data_dir=directory, log_dir=directory / "logs", app_module="tests.stack.probe", environment=environment
+    )
+
+
+def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end every process, with exit code 0 and the port free; the next run finds the data."""
+
+    async def ask(stack: RunningStack, path: str, body: dict[str, str]) -> dict[str, str]:
+        async with session(stack) as client, client.post(path, json=body) as response:
+            answer: dict[str, str] = await response.json()
+            return answer
+
+    with running_stack(data_dir=tmp_path, log_dir=tmp_path / "logs") as stack:
+        running = " ".join(processes(tmp_path))
+        key = asyncio.run(ask(stack, "/generate", {"secret": "kept"}))["secret_key"]
+
+        assert all(name in running for name in ("nginx: master", "nginx: worker", "supervisord", "src.app", "mongod"))
+        assert stack.end(signal.SIGINT) == 0
+        assert processes(tmp_path) == []
+        assert is_free(stack.url)
+    with running_stack(data_dir=tmp_path, log_dir=tmp_path / "logs") as stack:
+        assert asyncio.run(ask(stack, f"/secrets/{key}", {}))["secret"] == "kept"
+        assert stack.end(signal.SIGTERM) == 0
+        assert processes(tmp_path) == []
+        assert is_free(stack.url)
+
+
+def test_a_second_signal_hurries_and_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever presses Ctrl-C twice waits for no request, and still no process stays behind."""
+    with probe_stack(tmp_path) as stack:
+        with socket.create_connection(("127.0.0.1", int(stack.url.rpartition(":")[2]))) as client:
+            client.sendall(b"GET /?sleep=30 HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.3)
+            stack.launcher.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            begun = time.monotonic()
+
+            assert stack.end(signal.SIGINT) == 0
+        assert time.monotonic() - begun < 3
+        assert processes(tmp_path) == []
+
+
+def test_the_stack_does_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
+    """After kill -9 nginx and the workers go by themselves, the port is free, and a new stack starts."""
+    with probe_stack(tmp_path) as stack:
+        stack.end(signal.SIGKILL)
+
+        assert wait_until_gone(tmp_path, 10) == []
+        assert is_free(stack.url)
+    with probe_stack(tmp_path):
+        assert len(processes(tmp_path)) > 6
+
+
+@pytest.mark.parametrize("victim", ["nginx: master", "supervisord", "mongod"])
+def test_a_part_that_dies_ends_all_of_it(tmp_path: Path, victim: str) -> None:
+    """A stack without one of its parts would look alive: it ends instead, with an exit code that says so."""
+    # The embedded MongoDB only where it matters: it takes seconds to start.
+    start = running_stack(data_dir=tmp_path, log_dir=tmp_path / "logs") if victim == "mongod" else probe_stack(tmp_path)
+    with start as stack:
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (entry / "cwd").readlink().is_relative_to(tmp_path) and victim in (entry / "cmdline").read_text():
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+        assert stack.launcher.wait(30) == 1
+        assert processes(tmp_path) == []
+        assert is_free(stack.url)
+
+
+def test_the_access_log_is_rotated_and_loses_no_line(tmp_path: Path) -> None:
+    """A log over the size moves on, and every request has its one line."""
+    count = 300
+
+    async def ask(stack: RunningStack) -> None:
+        async with session(stack) as client:
+            for number in range(count):
+                async with client.get("/generate") as response:
+                    assert response.status == 200
+                if number % 100 == 0:
+                    await asyncio.sleep(1.3)
+
+    with probe_stack(tmp_path, SEALPOST_LOG_MAX_BYTES="10000") as stack:
+        asyncio.run(ask(stack))
+    logs = list((tmp_path / "logs").glob("access.jsonl*"))
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+
+    assert len(logs) > 1
+    assert sum(line["route"] == "/generate" for line in lines) == count
+    assert {log.stat().st_mode & 0o777 for log in logs} == {0o600}
+
+
+@contextmanager
+def occupied_port() -> Iterator[int]:
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", 0))
+        occupant.listen()
+        yield occupant.getsockname()[1]
+
+
+def run_launcher(directory: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        **PROBE,
+        "SEALPOST_DATA_DIR": ".data",
+        **settings,
+    }
+    command = [sys.executable, "-m", "src.stack", *arguments]
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    return done.returncode, done.stderr
+
+
+def test_an_occupied_port_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """The message names the address and what to do, and nothing was made."""
+    with occupied_port() as port:
+        code, message = run_launcher(tmp_path, "--port", str(port))
+
+    assert code == 1
+    assert f"127.0.0.1:{port}" in message
+    assert "PORT=" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
+    """Nothing starts with a setting that is misspelt or out of range."""
+    code, message = run_launcher(tmp_path, SEALPOST_RATE_OPEN="fast", SEALPOST_KEY="x")
+
+    assert code == 1
+    assert "SEALPOST_KEY: no such setting" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_stack_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    """Two stacks would take each other's sockets."""
+    with probe_stack(tmp_path):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        code, message = run_launcher(tmp_path, "--port", str(port), SEALPOST_DATA_DIR=str(tmp_path))
+
+    assert code == 1
+    assert "A stack is running" in message
+
+
+def test_a_missing_nginx_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message says what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(launcher, "_SBIN", ())
+    with pytest.raises(StackError, match="apt-get install nginx"):
+        launcher._find_nginx()
+
+
+def test_a_long_data_directory_moves_the_sockets(tmp_path: Path) -> None:
+    """The path of a socket has 107 bytes at the most: the stack still runs, and its directory is as private."""
+    data_dir = tmp_path / ("long" * 30)
+    with probe_stack(data_dir) as stack:
+        assert not stack.run_dir.is_relative_to(tmp_path)
+        assert stack.run_dir.stat().st_mode & 0o777 == 0o700
+        assert run_directory(data_dir) == stack.run_dir
+    for path in sorted(stack.run_dir.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    stack.run_dir.rmdir()
+
+
+def test_a_run_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    """Whoever made it could put sockets of their own in it."""
+    (tmp_path / "run").mkdir(mode=0o755)
+    with pytest.raises(StackError, match="0700"):
+        run_directory(tmp_path)

@@ -1,0 +1,109 @@
+"""The configuration of nginx, as text: what is filled in, left out and refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import errors
+from src.settings import Settings
+from src.stack.nginx import TEMPLATE, render
+
+PLACE = Path("/run/sealpost")
+
+
+def rendered(*, socket_dir: Path = PLACE, user: str | None = None, **settings: Any) -> str:
+    return render(
+        Settings(_env_file=None, **settings),
+        listen=["80", "[::]:80"],
+        socket_dir=socket_dir,
+        log_dir=Path("/var/log/sealpost"),
+        temp_dir=PLACE / "nginx",
+        pid_file=PLACE / "nginx.pid",
+        user=user,
+    )
+
+
+def test_every_name_of_the_template_is_filled_in() -> None:
+    """Nothing of the template's own notation reaches nginx, and the braces are even."""
+    text = rendered()
+
+    assert re.findall(r"%\{\w+\}", TEMPLATE.read_text())
+    assert re.findall(r"%\{\w+\}", text) == []
+    assert text.count("{") == text.count("}")
+
+
+def test_the_addresses_and_sockets_are_those_asked_for() -> None:
+    """Each address is listened on, and there is one upstream server for each worker."""
+    text = rendered()
+
+    assert re.findall(r"listen (\S+) ", text) == ["80", "[::]:80"]
+    sockets = [f"unix:{PLACE}/worker-{number}.sock" for number in range(1, 5)]
+    assert re.findall(r'server "(\S+)" max_fails=0;', text) == sockets
+
+
+def test_the_rates_come_from_the_settings() -> None:
+    """Each limit is the one that its setting names."""
+    text = rendered(rate_all="9r/s", rate_create="8r/m", rate_open="7r/s")
+
+    assert re.findall(r"zone=(\w+):10m rate=(\S+);", text) == [("all", "9r/s"), ("create", "8r/m"), ("open", "7r/s")]
+    assert len(re.findall(r"limit_req zone=", text)) == 3
+
+
+def test_no_limiter_is_left_when_they_are_off() -> None:
+    """With SEALPOST_RATE_LIMITS=off nothing counts requests or connections."""
+    directives = r"limit_(req|conn)|creator|opener"
+
+    assert re.search(directives, rendered())
+    assert not re.search(directives, rendered(rate_limits="off"))
+
+
+def test_nginx_waits_longer_than_a_worker() -> None:
+    """A worker answers 503 by itself when a request takes too long; nginx leaves it the time."""
+    assert "proxy_read_timeout 25s;" in rendered(request_timeout=19.5)
+
+
+def test_the_user_is_named_only_for_a_master_that_is_root() -> None:
+    """Without root the directive would do nothing but warn."""
+    assert "\nuser " not in rendered()
+    assert "\nuser root;" in rendered(user="root")
+
+
+@pytest.mark.parametrize("name", ["a$b", 'a"b', "a\\b", "a\nb"])
+def test_a_path_that_nginx_would_misread_is_refused(name: str) -> None:
+    """A path is never taken for a variable or the end of a word."""
+    with pytest.raises(ValueError, match="nginx cannot use"):
+        rendered(socket_dir=PLACE / name)
+
+
+def test_a_path_may_have_spaces() -> None:
+    """Paths stand in quotes."""
+    assert '"unix:/My Words/worker-1.sock"' in rendered(socket_dir=Path("/My Words"))
+
+
+def test_errors_have_the_words_of_the_workers() -> None:
+    """A client that knows the workers' 413, 429 and 503 knows nginx's."""
+    text = rendered()
+    for problem in (errors.NotFound, errors.TooLarge, errors.TooMany, errors.Unavailable):
+        for words in (problem.code, problem.title, problem.default):
+            assert f'{problem.status} "{words}";' in text
+
+
+def test_no_error_needs_escaping_in_json() -> None:
+    """The words are put into JSON as they are."""
+    words = re.findall(r'^ {8}\d{3} (".*");$', rendered(), re.MULTILINE)
+
+    assert len(words) > 30
+    assert [word for word in words if re.search(r'["\\$]', word[1:-1])] == []
+
+
+def test_the_error_log_knows_no_request() -> None:
+    """Inside http only what cannot be about a request is logged: a request's path holds a key."""
+    outside, _, inside = rendered().partition("\nhttp {")
+
+    assert re.findall(r"error_log .* (\w+);", outside) == ["notice"]
+    assert re.findall(r"error_log .* (\w+);", inside) == ["emerg"]
+    assert re.search(r"log_format requests[^;]*", inside)
+    for variable in ("$request ", "$request_uri", "$args", "$http_referer", "$http_user_agent", "$uri"):
+        assert variable not in (re.search(r"log_format requests[^;]*", inside) or [""])[0]

@@ -1,0 +1,44 @@
+"""Secrets for the bench to open, made by the service's own code without HTTP."""
+
+import asyncio
+
+from src.api.origin import Origin
+from src.core.batching import group_commit
+from src.core.hashing import HashingPool
+from src.core.keys import KeyRing
+from src.core.mongo import Mongo
+from src.sealed.feature import SealedFeature
+from src.settings import Settings
+
+IN_FLIGHT = 256
+
+
+async def fill(
+    mongo_url: str, ring: KeyRing, count: int, *, phrase: str | None = None, max_opens: int = 1
+) -> list[str]:
+    """Create secrets in the running stack's database and return their keys."""
+    settings = Settings(_env_file=None)
+    mongo = Mongo(settings, mongo_url)
+    hashing = HashingPool(threads=settings.hashing_threads, queue=count)
+    feature = SealedFeature(
+        settings=settings,
+        ring=ring,
+        mongo=mongo,
+        hashing=hashing,
+        batching=group_commit(max_batch=1000, max_queue=count),
+        origin=Origin(settings, behind_nginx=False),
+    )
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def create() -> str:
+        async with slots:
+            created = await feature.service.create(
+                "0123456789abcdef" * 2, phrase=phrase, ttl=None, max_opens=max_opens, max_attempts=5
+            )
+            return created.secret_key
+
+    keys = await asyncio.gather(*(create() for _ in range(count)))
+    await feature.close()
+    hashing.close()
+    await mongo.close()
+    return keys

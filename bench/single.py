@@ -1,0 +1,41 @@
+"""The same service with one MongoDB command per request, for the bench to compare group commit with.
+
+`python -m bench.single -U SOCKET` takes the place of `src.app` in a worker.
+"""
+
+import sys
+from collections.abc import Callable, Hashable
+
+from src import app
+from src.core.batching import Command, Committer, Request, Result
+
+
+class OnePerRequest(Committer[Request, Result]):
+    """Sends each request's command by itself, at once."""
+
+    def __init__(self, command: Command[Request, Result]) -> None:
+        self._command = command
+
+    async def submit(self, request: Request) -> Result:
+        """Return the request's own result, or raise its own error."""
+        (result,) = await self._command([request])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def close(self) -> None:
+        """Do nothing: each request waits for its own command."""
+
+
+def one_per_request(
+    command: Command[Request, Result],
+    *,
+    key: Callable[[Request], Hashable] | None = None,  # noqa: ARG001 (no two requests share a command)
+    abandoned: Callable[[Request, Result], None] | None = None,  # noqa: ARG001 (the bench cancels nothing)
+) -> Committer[Request, Result]:
+    """Return a committer that shares nothing."""
+    return OnePerRequest(command)
+
+
+if __name__ == "__main__":
+    sys.exit(app.main(batching=one_per_request))

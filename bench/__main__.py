@@ -1,25 +1,28 @@
 """`make bench`: nginx, four workers and MongoDB on this machine under wrk.
 
-Prints each figure beside its share of the floor (`GET /healthz` through the same stack in the same run), compares group
-commit with one command per request, and phrase-protected openings with Argon2id alone. Writes all of it to
-``bench/results/``. Absolute figures depend on the machine; the shares much less.
+Two stacks run beside each other, one with group commit and one with a MongoDB command for each request, and take turns.
+Prints every figure, and the medians as shares: of the floor (`GET /healthz` in the same run), of one command per
+request, and for phrases of Argon2id alone. Writes all of it to ``bench/results/``. Absolute figures tell of the
+machine; the shares tell of the code.
 """
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from src.core.embedded import embedded_mongod
@@ -31,11 +34,14 @@ from src.stack.running import RunningStack, running_stack
 from .fill import fill
 
 HERE = Path(__file__).parent
+GROUP, SINGLE = MODES = ("group", "single")
+MODULES = {GROUP: "src.app", SINGLE: "bench.single"}
+FLOOR, CREATING, OPENING = "GET /healthz", "POST /generate", "POST /secrets/{key}"
 THREADS = 2
 CONNECTIONS = (32, 128)
 PHRASE = "correct horse"
 SECRET = json.dumps({"secret": "0123456789abcdef" * 2})
-SECRET_WITH_PHRASE = json.dumps({"secret": "0123456789abcdef" * 2, "phrase": PHRASE})
+SEALED = json.dumps({"secret": "0123456789abcdef" * 2, "phrase": PHRASE})
 OPENINGS_PER_SECOND = 8000
 """More keys are made than this machine can open, so that no run ends for want of keys."""
 DERIVATIONS_PER_SECOND = 300
@@ -63,45 +69,104 @@ class Figure:
     p99_ms: float
     unexpected: int
     socket_errors: int
-    share_of_floor: float | None = None
 
 
 HEALTH = Load("GET", "/healthz", 200)
 
 
 class Bench:
-    """One run: its figures, and the stack that they are taken from."""
+    """One run: two stacks that differ in group commit alone, and what was measured on them."""
 
-    def __init__(self, seconds: int, data_dir: Path) -> None:
+    def __init__(self, seconds: int, stacks: Mapping[str, RunningStack], data_dirs: Mapping[str, Path]) -> None:
         self.seconds = seconds
-        self.data_dir = data_dir
+        self.stacks = stacks
+        self.data_dirs = data_dirs
         self.figures: list[Figure] = []
-        self._floors: dict[tuple[str, int], float] = {}
 
-    def measure(self, stack: RunningStack, name: str, connections: int, load: Load) -> Figure:
-        """Put the stack under a load, and note and print what came out."""
-        figure = run_wrk(stack.url, name, connections, load, self.seconds)
-        mode = name.partition(":")[0]
-        if load == HEALTH:
-            self._floors[mode, connections] = figure.per_second
-        share = figure.per_second / self._floors[mode, connections]
-        figure = Figure(**{**asdict(figure), "share_of_floor": round(share, 3)})
+    def measure(self, mode: str, name: str, connections: int, load: Load) -> Figure:
+        """Put a stack under a load, and note and print what came out."""
+        figure = run_wrk(self.stacks[mode].url, f"{mode}: {name}", connections, load, self.seconds)
         self.figures.append(figure)
         print(
             f"{figure.name:<42}{connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
-            f"{figure.unexpected + figure.socket_errors:>8}{share:>9.2f}",
+            f"{figure.unexpected + figure.socket_errors:>8}",
             flush=True,
         )
         return figure
 
-    def keys(self, count: int, phrase: str | None = None) -> Path:
-        """Make secrets in the stack's database and return the file with their keys."""
-        path = self.data_dir / "to-open"
-        ring = KeyRing.parse((self.data_dir / "keys").read_text(encoding="ascii"))
-        with embedded_mongod(self.data_dir) as mongo_url:
+    def keys(self, mode: str, count: int, phrase: str | None = None) -> Path:
+        """Make secrets in a stack's database and return the file with their keys."""
+        data_dir = self.data_dirs[mode]
+        path = data_dir / "to-open"
+        ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
+        with embedded_mongod(data_dir) as mongo_url:
             keys = asyncio.run(fill(mongo_url, ring, count, phrase=phrase))
         path.write_text("\n".join(keys) + "\n", encoding="ascii")
         return path
+
+    def round(self) -> None:
+        """Measure everything once, alternating between the stacks, so that a slow minute hits both."""
+        for connections in CONNECTIONS:
+            modes = MODES if connections == CONNECTIONS[-1] else MODES[:1]
+            for mode in modes:
+                self.measure(mode, FLOOR, connections, HEALTH)
+            for mode in modes:
+                self.measure(mode, CREATING, connections, Load("POST", "/generate", 201, SECRET))
+            for mode in modes:
+                keys = self.keys(mode, OPENINGS_PER_SECOND * self.seconds)
+                self.measure(mode, OPENING, connections, Load("POST", "/secrets/", 200, keys=keys))
+        self.measure(GROUP, f"{CREATING} with a phrase", CONNECTIONS[0], Load("POST", "/generate", 201, SEALED))
+
+    def phrases(self) -> dict[str, float]:
+        """Measure openings with a phrase against Argon2id alone, and the floor's latency meanwhile."""
+        keys = self.keys(GROUP, DERIVATIONS_PER_SECOND * self.seconds, phrase=PHRASE)
+        opening = Load("POST", "/secrets/", 200, json.dumps({"phrase": PHRASE}), keys)
+        before = argon2_alone(self.seconds)
+        with ThreadPoolExecutor(1) as pool:
+            probing = pool.submit(probe, self.stacks[GROUP].url, self.seconds)
+            opened = self.measure(GROUP, f"{OPENING} with a phrase", CONNECTIONS[0], opening)
+            p99 = probing.result()
+        alone = (before + argon2_alone(self.seconds)) / 2
+        return {
+            "argon2_alone_per_second": round(alone, 1),
+            "opened_per_second": opened.per_second,
+            "share_of_argon2": round(opened.per_second / alone, 3),
+            "healthz_p99_ms_meanwhile": round(p99, 1),
+        }
+
+    def shares(self) -> dict[str, float]:
+        """Return the medians of all rounds as shares of the floor, and what group commit gains, by name."""
+        medians = {
+            key: statistics.median(f.per_second for f in self.figures if (f.name, f.connections) == key)
+            for key in {(figure.name, figure.connections) for figure in self.figures}
+        }
+        shares = {
+            f"{what} over the floor, {connections} connections": medians[f"{GROUP}: {what}", connections]
+            / medians[f"{GROUP}: {FLOOR}", connections]
+            for connections in CONNECTIONS
+            for what in (CREATING, OPENING)
+        }
+        most = CONNECTIONS[-1]
+        for what in (CREATING, OPENING):
+            gain = medians[f"{GROUP}: {what}", most] / medians[f"{SINGLE}: {what}", most]
+            shares[f"{what} over one command per request, {most} connections"] = gain
+        return {name: round(share, 2) for name, share in shares.items()}
+
+
+def probe(url: str, seconds: float) -> float:
+    """Ask for /healthz twenty times a second on one connection and return the 99th percentile in milliseconds."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    times = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        began = time.perf_counter()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        times.append((time.perf_counter() - began) * 1000)
+        time.sleep(0.05)
+    connection.close()
+    return statistics.quantiles(times, n=100)[98]
 
 
 def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> Figure:
@@ -170,58 +235,11 @@ def argon2_alone(seconds: float) -> float:
         return sum(pool.map(derive, range(cores))) / (time.monotonic() - began)
 
 
-def measure_group_commit(bench: Bench, stack: RunningStack) -> None:
-    """Measure the stack as it is."""
-    for connections in CONNECTIONS:
-        bench.measure(stack, "group: GET /healthz (the floor)", connections, HEALTH)
-        bench.measure(stack, "group: POST /generate", connections, Load("POST", "/generate", 201, SECRET))
-        keys = bench.keys(OPENINGS_PER_SECOND * bench.seconds)
-        opening = Load("POST", "/secrets/", 200, keys=keys)
-        bench.measure(stack, "group: POST /secrets/{key}", connections, opening)
-        creating = Load("POST", "/generate", 201, SECRET_WITH_PHRASE)
-        bench.measure(stack, "group: POST /generate with a phrase", connections, creating)
-
-
-def measure_phrases(bench: Bench, stack: RunningStack) -> dict[str, float]:
-    """Measure openings with a phrase against Argon2id alone, and the floor's latency meanwhile."""
-    keys = bench.keys(DERIVATIONS_PER_SECOND * bench.seconds, phrase=PHRASE)
-    opening = Load("POST", "/secrets/", 200, json.dumps({"phrase": PHRASE}), keys)
-    before = argon2_alone(bench.seconds)
-    with ThreadPoolExecutor(1) as pool:
-        probing = pool.submit(run_wrk, stack.url, "healthz meanwhile", THREADS, HEALTH, max(bench.seconds - 2, 1))
-        opened = bench.measure(stack, "group: POST /secrets/{key} with a phrase", CONNECTIONS[0], opening)
-        meanwhile = probing.result()
-    after = argon2_alone(bench.seconds)
-    return {
-        "argon2_alone_per_second": round((before + after) / 2, 1),
-        "opened_per_second": opened.per_second,
-        "share_of_argon2": round(opened.per_second / ((before + after) / 2), 3),
-        "healthz_p99_ms_meanwhile": meanwhile.p99_ms,
-    }
-
-
-def measure_one_per_request(bench: Bench, stack: RunningStack) -> None:
-    """Measure the same code with one MongoDB command per request."""
-    connections = CONNECTIONS[-1]
-    bench.measure(stack, "single: GET /healthz (the floor)", connections, HEALTH)
-    bench.measure(stack, "single: POST /generate", connections, Load("POST", "/generate", 201, SECRET))
-    keys = bench.keys(OPENINGS_PER_SECOND * bench.seconds)
-    bench.measure(stack, "single: POST /secrets/{key}", connections, Load("POST", "/secrets/", 200, keys=keys))
-
-
-def ratios(figures: list[Figure]) -> dict[str, float]:
-    """Return what group commit gains over one command per request, at the most connections."""
-    most = {figure.name: figure.per_second for figure in figures if figure.connections == CONNECTIONS[-1]}
-    return {
-        what: round(most[f"group: {request}"] / most[f"single: {request}"], 2)
-        for what, request in (("creating", "POST /generate"), ("opening", "POST /secrets/{key}"))
-    }
-
-
 def main() -> int:
     """Run the bench and return the exit code: 1 where an answer was not what it should be."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--seconds", type=int, default=8, help="how long each measurement takes (default 8)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the running stack with wrk.")
+    parser.add_argument("--seconds", type=int, default=5, help="how long each measurement takes (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
     parser.add_argument("--driver", choices=("motor", "pymongo"), default="motor", help="MongoDB client to measure")
     options = parser.parse_args()
     for tool in ("wrk", "nginx"):
@@ -229,25 +247,34 @@ def main() -> int:
             print(f"bench: {tool} is missing; install it with your package manager", file=sys.stderr)
             return 2
     environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
-    print(f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}{'of floor':>9}")
-    with tempfile.TemporaryDirectory(prefix="sealpost-bench-") as name:
-        directory = Path(name)
-        bench = Bench(options.seconds, directory / "data")
-        start = partial(running_stack, data_dir=bench.data_dir, log_dir=directory / "logs", environment=environment)
-        with start() as stack:
-            measure_group_commit(bench, stack)
-            phrases = measure_phrases(bench, stack)
-        with start(app_module="bench.single") as stack:
-            measure_one_per_request(bench, stack)
-    gains = ratios(bench.figures)
-    print(f"group commit over one command per request: {gains}")
-    print(f"phrases: {phrases}")
+    print(f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}")
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-bench-")))
+        data_dirs = {mode: directory / mode for mode in MODES}
+        stacks = {
+            mode: stack.enter_context(
+                running_stack(
+                    data_dir=data_dirs[mode],
+                    log_dir=directory / f"{mode}-logs",
+                    app_module=MODULES[mode],
+                    environment=environment,
+                )
+            )
+            for mode in MODES
+        }
+        bench = Bench(options.seconds, stacks, data_dirs)
+        for _ in range(options.rounds):
+            bench.round()
+        phrases = bench.phrases()
+    shares = bench.shares()
+    print("\n".join(f"{share:>8}  {name}" for name, share in shares.items()))
+    print("\n".join(f"{figure:>8}  {name}" for name, figure in phrases.items()))
     result = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "driver": options.driver,
         "figures": [asdict(figure) for figure in bench.figures],
-        "group_commit_over_one_per_request": gains,
+        "shares": shares,
         "phrases": phrases,
     }
     path = HERE / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"

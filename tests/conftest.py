@@ -5,6 +5,7 @@ import io
 import json
 import os
 import secrets
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from multidict import CIMultiDictProxy
 
 from src.app import MONGO, build_app
 from src.core.batching import Batching
-from src.core.embedded import embedded_mongod
+from src.core.embedded import embedded_mongod, find_mongod
 from src.core.keys import new_key
 from src.core.mongo import Mongo
 from src.settings import Settings
@@ -100,6 +101,18 @@ def mongo_url(mongo_directory: Path) -> Iterator[str]:
     """A real MongoDB; the first test process starts it, the last one stops it."""
     with embedded_mongod(mongo_directory) as url:
         yield url
+
+
+@pytest.fixture
+def bare_mongod(tmp_path: Path, unused_tcp_port: int) -> Iterator[str]:
+    """A mongod that is to be a replica set and that nobody has initiated; yields its host and port."""
+    command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--replSet", "rs"]
+    command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--oplogSize", 10, "--logpath", tmp_path / "log"]
+    # It sweeps what has expired every second, not every minute.
+    command += ["--setParameter", "ttlMonitorSleepSecs=1"]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
+        yield f"127.0.0.1:{unused_tcp_port}"
+        process.terminate()
 
 
 @pytest.fixture

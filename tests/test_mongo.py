@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,6 @@ from src.settings import Settings, SettingsError
 from .conftest import Api
 
 MakeSettings = Callable[..., Settings]
-
-
-@pytest.fixture
-def bare_mongod(tmp_path: Path, unused_tcp_port: int) -> Iterator[str]:
-    """A mongod that is to be a replica set and that nobody has initiated; yields its host and port."""
-    command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--replSet", "rs"]
-    command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--oplogSize", 10, "--logpath", tmp_path / "log"]
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
-        yield f"127.0.0.1:{unused_tcp_port}"
-        process.terminate()
 
 
 async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: MakeSettings) -> None:

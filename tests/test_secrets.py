@@ -4,12 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from yarl import URL
-
-from src.core.embedded.replica_set import connect_as_system
 
 from .conftest import Api
 
@@ -227,17 +224,13 @@ async def test_the_limits_are_the_operators(serve: Serve) -> None:
     assert (400, True) == (status, "at most 1 hour, 30 minutes" in problem["errors"][0]["reason"])
 
 
-async def test_the_database_sweeps_what_has_expired(api: Api, mongo_directory: Path, mongo_url: str) -> None:
+async def test_the_database_sweeps_what_has_expired(serve: Serve, bare_mongod: str) -> None:
     """A secret with two seconds to live opens before, is 404 after, and its document goes with the next sweep."""
-    port = int(mongo_url.rpartition(":")[2].partition("/")[0])
-    key = (mongo_directory / "mongo" / "key").read_text()
-    with connect_as_system(port, key) as system:
-        # MongoDB sweeps every sixty seconds; here the next sweep shall come soon.
-        system.admin.command("setParameter", 1, ttlMonitorSleepSecs=1)
+    api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")
     created = await api.create(ttl={"seconds": 2}, max_opens=2)
 
     assert 200 == (await api.open(created["secret_key"]))[0]
-    async with asyncio.timeout(65):
+    async with asyncio.timeout(20):
         while await api.items.count_documents({}):
             await asyncio.sleep(0.1)
 

@@ -2,8 +2,10 @@
 
 While a command is in flight, the requests that arrive queue; when it returns, all that queued goes out as the next one.
 There is no timer, so a lone request waits for nothing, and under load the batches grow by themselves to what the
-database keeps up with. (The idea is the one by which databases share one log flush among transactions: DeWitt et al.,
-"Implementation Techniques for Main Memory Database Systems", SIGMOD 1984, section 5.2.)
+database keeps up with. Between two batches the event loop makes a few passes, so that what has already arrived goes
+along: under load that doubles a batch, and it costs microseconds. (The idea is the one by which databases share one log
+flush among transactions: DeWitt et al., "Implementation Techniques for Main Memory Database Systems", SIGMOD 1984,
+section 5.2.)
 """
 
 import asyncio
@@ -13,6 +15,8 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import Unavailable
+
+GATHERING_PASSES = 3
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -100,12 +104,23 @@ class GroupCommit(Generic[Request, Result]):
         try:
             while batch := self._take():
                 self._deliver(batch, await self._carry_out(batch))
+                await self._gather()
         finally:
             self._running = None
             # Only a cancelled event loop gets here with requests left: nobody may wait for them for ever.
             for entry in (*batch, *self._queue):
                 entry.answer.cancel()
             self._queue.clear()
+
+    async def _gather(self) -> None:
+        """Let requests that have reached this process already join the next batch.
+
+        Each pass of the event loop takes a step with all of them (reading, parsing, submitting); no time is waited for.
+        """
+        for _ in range(GATHERING_PASSES):
+            if not self._queue:
+                return
+            await asyncio.sleep(0)
 
     def _take(self) -> list[_Entry[Request, Result]]:
         batch: list[_Entry[Request, Result]] = []

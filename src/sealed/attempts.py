@@ -2,9 +2,11 @@
 
 An attempt that is being checked stands in the item's ``checks`` and counts as spent, so that guesses in parallel, on
 however many workers, together never exceed the budget. Every outcome needs the check to be still there: a worker that
-died leaves one that lapses after `LEASE`, and one that was merely slow learns that its answer no longer counts.
+died leaves one that lapses after `LEASE`, and one that was merely slow learns that its answer no longer counts. A right
+phrase is settled by the claim of the opening, in the same command.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,25 +34,31 @@ class AttemptStore:
     def __init__(self, mongo: Mongo) -> None:
         self._collection = mongo.collection(COLLECTION)
 
-    async def spend(self, item_id: bytes) -> Attempt | None:
-        """Take an attempt; None when the item is not waiting, or every attempt left is being checked."""
+    async def spend(self, item_id: bytes, key_ids: Sequence[str]) -> Attempt | None:
+        """Take an attempt on an item that was sealed with one of the server keys.
+
+        Returns None when there is no such item with a phrase waiting, or every attempt left is being checked.
+        """
         now = utc_now()
         check_id = ObjectId()
         live = _checks_where({"$gt": ["$$check.at", now - LEASE]})
         spent = {"$add": ["$failed_attempts", {"$size": live}]}
         with answering():
             document = await self._collection.find_one_and_update(
-                {**waiting([item_id], now), "$expr": {"$lt": [spent, "$phrase.max_attempts"]}},
+                {
+                    **waiting([item_id], now),
+                    "key_id": {"$in": list(key_ids)},
+                    "$expr": {"$lt": [spent, "$phrase.max_attempts"]},
+                },
                 [{"$set": {"checks": {"$concatArrays": [live, [{"id": check_id, "at": now}]]}}}],
                 return_document=ReturnDocument.AFTER,
             )
         return Attempt(check_id, from_document(document)) if document else None
 
-    async def give_back(self, attempt: Attempt) -> bool:
-        """Return an attempt to the budget because its phrase was right; False when it lapsed or the item is gone."""
+    async def give_back(self, attempt: Attempt) -> None:
+        """Return an attempt to the budget because its phrase was not tried; a right one returns with the claim."""
         with answering():
-            result = await self._collection.update_one(_held(attempt), {"$pull": {"checks": {"id": attempt.check_id}}})
-        return bool(result.matched_count)
+            await self._collection.update_one(_held(attempt), {"$pull": {"checks": {"id": attempt.check_id}}})
 
     async def fail(self, attempt: Attempt) -> int | None:
         """Record a wrong phrase and return the attempts left, destroying the item with the last one.

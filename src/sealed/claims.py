@@ -28,6 +28,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 log = structlog.get_logger(__name__)
 
 
+class Claim(NamedTuple):
+    """A wish to open an item, with the check of its phrase where it has one."""
+
+    item: Item
+    check_id: ObjectId | None
+
+
 class Won(NamedTuple):
     """A claim that succeeded."""
 
@@ -41,16 +48,19 @@ class ClaimStore:
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._collection = mongo.collection(COLLECTION)
         # One claim of an item in a batch: the command takes one opening from each document that it matches.
-        self._claims = batching(self._claim_each, key=lambda item: item.item_id, abandoned=self._give_back_abandoned)
+        self._claims = batching(
+            self._claim_each, key=lambda claim: claim.item.item_id, abandoned=self._give_back_abandoned
+        )
         self._returns: set[asyncio.Task[None]] = set()
 
-    async def claim(self, item: Item) -> int | None:
+    async def claim(self, item: Item, check_id: ObjectId | None = None) -> int | None:
         """Take one opening and return how many are left; None when another reader has had the last one.
 
         ``item`` must come with its envelope, to be put back should the outcome stay unknown. Raises `Unavailable` in
-        that case.
+        that case. An item with a phrase is claimed with the check of its attempt, which is given back in the same
+        command; None also when that check has lapsed.
         """
-        won = await self._claims.submit(item)
+        won = await self._claims.submit(Claim(item, check_id))
         return won.opens_left if won else None
 
     async def close(self) -> None:
@@ -59,21 +69,23 @@ class ClaimStore:
         while self._returns:
             await asyncio.wait(self._returns)
 
-    async def _claim_each(self, items: Sequence[Item]) -> Sequence[Won | None]:
+    async def _claim_each(self, claims: Sequence[Claim]) -> Sequence[Won | None]:
         claim_id = ObjectId()
         try:
             with answering():
-                return await self._claim_all(claim_id, items)
+                return await self._claim_all(claim_id, claims)
         except Unavailable:
-            for item in items:
-                self._give_back_soon(claim_id, item)
+            for claim in claims:
+                self._give_back_soon(claim_id, claim.item)
             raise
 
-    async def _claim_all(self, claim_id: ObjectId, items: Sequence[Item]) -> list[Won | None]:
+    async def _claim_all(self, claim_id: ObjectId, claims: Sequence[Claim]) -> list[Won | None]:
         now = utc_now()
-        item_ids = [item.item_id for item in items]
+        item_ids = [claim.item.item_id for claim in claims]
+        check_ids = [claim.check_id for claim in claims if claim.check_id]
+        checked = {"$or": [{"phrase": {"$exists": False}}, {"checks.id": {"$in": check_ids}}]}
         result = await self._collection.update_many(
-            {**waiting(item_ids, now), "voided_claims": {"$ne": claim_id}},
+            {**waiting(item_ids, now), "voided_claims": {"$ne": claim_id}, **checked},
             [
                 {
                     "$set": {
@@ -81,19 +93,20 @@ class ClaimStore:
                         "claims": {"$concatArrays": [{"$ifNull": ["$claims", []]}, [claim_id]]},
                     }
                 },
+                *([{"$set": {"checks": _without("$checks", "$$one.id", check_ids)}}] if check_ids else []),
                 {"$set": erased_when({"$gte": [{"$size": "$claims"}, "$max_opens"]}, State.OPENED)},
             ],
         )
-        if result.matched_count == len(items) and all(item.max_opens == 1 for item in items):
-            return [Won(claim_id, 0)] * len(items)
+        if result.matched_count == len(claims) and all(claim.item.max_opens == 1 for claim in claims):
+            return [Won(claim_id, 0)] * len(claims)
         query = {"_id": {"$in": item_ids}, "claims": claim_id}
         documents = await self._collection.find(query, {"claims": 1, "max_opens": 1}).to_list(None)
         winners = {document["_id"]: Won(claim_id, _opens_left(document, claim_id)) for document in documents}
         return [winners.get(item_id) for item_id in item_ids]
 
-    def _give_back_abandoned(self, item: Item, won: Won | None) -> None:
+    def _give_back_abandoned(self, claim: Claim, won: Won | None) -> None:
         if won:
-            self._give_back_soon(won.claim_id, item)
+            self._give_back_soon(won.claim_id, claim.item)
 
     def _give_back_soon(self, claim_id: ObjectId, item: Item) -> None:
         task = asyncio.create_task(self._give_back(claim_id, item))
@@ -122,10 +135,16 @@ def _opens_left(document: Document, claim_id: ObjectId) -> int:
     return int(document["max_opens"]) - 1 - int(document["claims"].index(claim_id))
 
 
+def _without(array: str, value: str, unwanted: Sequence[ObjectId]) -> Document:
+    """Return the expression for a document's array without the elements whose value is one of the unwanted."""
+    elements = {"$ifNull": [array, []]}
+    return {"$filter": {"input": elements, "as": "one", "cond": {"$not": [{"$in": [value, list(unwanted)]}]}}}
+
+
 def _giving_back(claim_id: ObjectId, item: Item) -> list[Document]:
     """Return the pipeline update that undoes a claim where it was carried out and voids it where it was not yet."""
     was_claimed = {"$in": [claim_id, {"$ifNull": ["$claims", []]}]}
-    others = {"$filter": {"input": "$claims", "cond": {"$ne": ["$$this", claim_id]}}}
+    others = _without("$claims", "$$one", [claim_id])
     undone = {
         "state": (State.WAITING.value, "$state"),
         "envelope": ({"$literal": item.envelope}, "$envelope"),

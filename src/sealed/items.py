@@ -5,7 +5,7 @@ state it is a tombstone without content, which serves receipts until seven days 
 """
 
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -44,6 +44,7 @@ _OPTIONAL: Document = {
 }
 WITHOUT_ENVELOPE = {"envelope": 0}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 TERMS = struct.Struct(">QQII")
 
 
@@ -83,9 +84,9 @@ class Phrase:
         return cls(document["salt"], cost, document["max_attempts"])
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Item:
-    """A sealed item or its tombstone; ``key_id`` and ``envelope`` are what `core.sealing` made of the content."""
+    """A sealed item or its tombstone; ``key_id`` and ``envelope`` are what `core.sealing` makes of the content."""
 
     item_id: bytes
     kind: str
@@ -100,20 +101,17 @@ class Item:
     opened_at: datetime | None = None
     failed_attempts: int = 0
 
-    def sealed_as(self, key_id: str, envelope: bytes) -> "Item":
-        """Return the item with its content."""
-        return replace(self, key_id=key_id, envelope=envelope)
-
     @property
     def terms(self) -> bytes:
         """What was promised about the item, bound into its envelope: a change to it in the database spoils the item."""
-        times = (_milliseconds(self.created_at), _milliseconds(self.expires_at))
+        times = (milliseconds(self.created_at), milliseconds(self.expires_at))
         max_attempts = self.phrase.max_attempts if self.phrase else 0
         return TERMS.pack(*times, self.max_opens, max_attempts) + self.kind.encode()
 
 
-def _milliseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+def milliseconds(moment: datetime) -> int:
+    """Return a moment in milliseconds since 1970."""
+    return (moment - EPOCH) // MILLISECOND
 
 
 def utc_now() -> datetime:
@@ -190,6 +188,6 @@ def erased_when(condition: Any, state: State) -> Document:
         "state": (state.value, "$state"),
         "envelope": ("$$REMOVE", "$envelope"),
         "phrase": ("$$REMOVE", "$phrase"),
-        "delete_at": ({"$add": ["$expires_at", TOMBSTONE_LIFE // timedelta(milliseconds=1)]}, "$delete_at"),
+        "delete_at": ({"$add": ["$expires_at", TOMBSTONE_LIFE // MILLISECOND]}, "$delete_at"),
     }
     return {name: {"$cond": [condition, then, otherwise]} for name, (then, otherwise) in changes.items()}

@@ -7,12 +7,12 @@ the item's times when the item is gone. It opens nothing: the item id is a hash 
 
 import hmac
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 from ..core.keys import KeyRing, Purpose
 from ..core.sealing import ID_BYTES, decode, encode
-from .items import EPOCH
+from .items import EPOCH, milliseconds
 
 VERSION = b"\x01"
 TIME_BYTES = 6
@@ -53,7 +53,7 @@ def _mac(key: bytes, body: bytes) -> bytes:
 
 
 def _to_bytes(moment: datetime) -> bytes:
-    return ((moment.astimezone(UTC) - EPOCH) // timedelta(milliseconds=1)).to_bytes(TIME_BYTES, "big")
+    return milliseconds(moment).to_bytes(TIME_BYTES, "big")
 
 
 def _to_datetime(milliseconds: bytes) -> datetime:

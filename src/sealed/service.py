@@ -104,8 +104,10 @@ class SecretService:
             sealed_phrase = Phrase(secrets.token_bytes(SALT_BYTES), cost, max_attempts)
             phrase_key = await self._hashing.run(derive_phrase_key, phrase, sealed_phrase.salt, cost)
         item = Item(link.item_id, SECRET, created_at, expires_at, max_opens, max_opens, phrase=sealed_phrase)
-        key_id, envelope = self._sealer.seal(secret.encode(), link=link, terms=item.terms, phrase_key=phrase_key)
-        await self._items.create(item.sealed_as(key_id, envelope))
+        item.key_id, item.envelope = self._sealer.seal(
+            secret.encode(), link=link, terms=item.terms, phrase_key=phrase_key
+        )
+        await self._items.create(item)
         receipt = Receipt(link.item_id, created_at, expires_at)
         return Created(link.text, write_receipt_key(self._ring, receipt), expires_at)
 
@@ -124,20 +126,18 @@ class SecretService:
         left is being checked, `Damaged` for an item that was changed in the database, and `Unavailable`.
         """
         link = _parsed(secret_key)
-        item = await self._items.find(link.item_id)
-        if item is None or item.kind != SECRET:
-            raise KeyNotFound
-        if not self._sealer.holds(item.key_id):
-            log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
-            raise Damaged
-        if item.phrase is None:
-            plaintext = self._unsealed(link, item)
-        elif not phrase:
-            raise PhraseRequired
+        attempt = await self._attempts.spend(link.item_id, self._ring.key_ids) if phrase else None
+        if attempt is None:
+            item = await self._openable(link, phrase)
+            plaintext, check_id = self._unsealed(link, item), None
         else:
-            plaintext = await self._try_phrase(link, phrase)
-        opens_left = await self._claims.claim(item)
+            item, check_id = attempt.item, attempt.check_id
+            plaintext = await self._try_phrase(link, attempt, phrase or "")
+        opens_left = await self._claims.claim(item, check_id)
         if opens_left is None:
+            if check_id:
+                await self._raise_unless_waiting(link.item_id)
+                raise Unavailable
             raise KeyNotFound
         return Opened(plaintext.decode(), opens_left)
 
@@ -193,25 +193,29 @@ class SecretService:
             log.error("an item does not open: it was changed in the database", item_id=link.item_id.hex())
             raise Damaged from None
 
-    async def _try_phrase(self, link: Link, phrase: str) -> bytes:
-        attempt = await self._attempts.spend(link.item_id)
-        if attempt is None:
-            await self._raise_unless_waiting(link.item_id)
-            raise TooMany(
-                "Other attempts are being checked. Try again after the seconds in Retry-After.", retry_after=1
-            )
+    async def _openable(self, link: Link, phrase: str | None) -> Item:
+        """Return a waiting item that needs no phrase; raise what `open` does for every other."""
+        item = await self._items.find(link.item_id)
+        if item is None or item.kind != SECRET:
+            raise KeyNotFound
+        if not self._sealer.holds(item.key_id):
+            log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
+            raise Damaged
+        if item.phrase is None:
+            return item
+        if not phrase:
+            raise PhraseRequired
+        raise TooMany("Other attempts are being checked. Try again after the seconds in Retry-After.", retry_after=1)
+
+    async def _try_phrase(self, link: Link, attempt: Attempt, phrase: str) -> bytes:
         try:
-            plaintext = await self._hashing.run(self._unsealed_with_phrase, link, attempt.item, phrase)
+            return await self._hashing.run(self._unsealed_with_phrase, link, attempt.item, phrase)
         except Unsealable:
-            await self._fail(attempt)
+            return await self._fail(attempt)
         except BaseException:
             # Not tried, so not spent: the queue was full, or the requester is gone.
             await self._attempts.give_back(attempt)
             raise
-        if not await self._attempts.give_back(attempt):
-            await self._raise_unless_waiting(link.item_id)
-            raise Unavailable
-        return plaintext
 
     def _unsealed_with_phrase(self, link: Link, item: Item, phrase: str) -> bytes:
         assert item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)

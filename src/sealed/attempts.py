@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, WriteConcern
 
 from ..core.mongo import Document, Mongo, answering
 from .items import COLLECTION, Item, State, erased_when, from_document, utc_now, waiting
@@ -33,6 +33,9 @@ class AttemptStore:
 
     def __init__(self, mongo: Mongo) -> None:
         self._collection = mongo.collection(COLLECTION)
+        # Spending need not wait for a majority: no outcome is told before one has acknowledged it, and the outcome is
+        # refused where the check has not survived.
+        self._primary = self._collection.with_options(write_concern=WriteConcern(w=1, j=False))
 
     async def spend(self, item_id: bytes, key_ids: Sequence[str]) -> Attempt | None:
         """Take an attempt on an item that was sealed with one of the server keys.
@@ -44,7 +47,7 @@ class AttemptStore:
         live = _checks_where({"$gt": ["$$check.at", now - LEASE]})
         spent = {"$add": ["$failed_attempts", {"$size": live}]}
         with answering():
-            document = await self._collection.find_one_and_update(
+            document = await self._primary.find_one_and_update(
                 {
                     **waiting([item_id], now),
                     "key_id": {"$in": list(key_ids)},

@@ -10,6 +10,7 @@ from pymongo.errors import AutoReconnect
 
 from src.core.batching import group_commit
 from src.errors import Unavailable
+from src.sealed.attempts import AttemptStore
 from src.sealed.claims import ClaimStore
 from src.sealed.items import Item
 from src.sealed.store import ItemStore
@@ -67,10 +68,14 @@ async def test_an_opening_without_an_answer_is_given_back(api: Api, carried_out:
     before = await api.items.find_one()
     claims, _ = flaky_claims(api, carried_out=carried_out)
 
+    item = await found(api)
+    attempt = await AttemptStore(api.mongo).spend(item.item_id, [item.key_id])
+
     with pytest.raises(Unavailable):
-        await claims.claim(await found(api))
+        await claims.claim(item, attempt.check_id if attempt else None)
     await claims.close()
 
+    assert ("phrase" in fields) == (attempt is not None)
     after = await api.items.find_one()
     assert 1 == len(after.pop("voided_claims"))
     assert [] == after.pop("claims", [])

@@ -76,7 +76,7 @@ class ClaimStore:
                 return await self._claim_all(claim_id, claims)
         except Unavailable:
             for claim in claims:
-                self._give_back_soon(claim_id, claim.item)
+                self._give_back_soon(claim_id, claim)
             raise
 
     async def _claim_all(self, claim_id: ObjectId, claims: Sequence[Claim]) -> list[Won | None]:
@@ -106,21 +106,22 @@ class ClaimStore:
 
     def _give_back_abandoned(self, claim: Claim, won: Won | None) -> None:
         if won:
-            self._give_back_soon(won.claim_id, claim.item)
+            self._give_back_soon(won.claim_id, claim)
 
-    def _give_back_soon(self, claim_id: ObjectId, item: Item) -> None:
-        task = asyncio.create_task(self._give_back(claim_id, item))
+    def _give_back_soon(self, claim_id: ObjectId, claim: Claim) -> None:
+        task = asyncio.create_task(self._give_back(claim_id, claim))
         self._returns.add(task)
         task.add_done_callback(self._returns.discard)
 
-    async def _give_back(self, claim_id: ObjectId, item: Item) -> None:
+    async def _give_back(self, claim_id: ObjectId, claim: Claim) -> None:
         pause = FIRST_PAUSE
+        item = claim.item
         while item.expires_at > utc_now():
             try:
                 with answering():
                     await self._collection.update_one(
                         {"_id": item.item_id, "state": {"$in": [State.WAITING.value, State.OPENED.value]}},
-                        _giving_back(claim_id, item),
+                        _giving_back(claim_id, claim),
                     )
             except Unavailable:
                 await asyncio.sleep(pause)
@@ -141,8 +142,9 @@ def _without(array: str, value: str, unwanted: Sequence[ObjectId]) -> Document:
     return {"$filter": {"input": elements, "as": "one", "cond": {"$not": [{"$in": [value, list(unwanted)]}]}}}
 
 
-def _giving_back(claim_id: ObjectId, item: Item) -> list[Document]:
+def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
     """Return the pipeline update that undoes a claim where it was carried out and voids it where it was not yet."""
+    item = claim.item
     was_claimed = {"$in": [claim_id, {"$ifNull": ["$claims", []]}]}
     others = _without("$claims", "$$one", [claim_id])
     undone = {
@@ -159,6 +161,7 @@ def _giving_back(claim_id: ObjectId, item: Item) -> list[Document]:
             "$set": {
                 **{name: {"$cond": [was_claimed, then, otherwise]} for name, (then, otherwise) in undone.items()},
                 "voided_claims": {"$slice": [voided, -VOIDED_KEPT]},
+                **({"checks": _without("$checks", "$$one.id", [claim.check_id])} if claim.check_id else {}),
             }
         }
     ]

@@ -1,0 +1,202 @@
+"""What the containers need before they start: ``python -m src.stack.provision files|database|keys|new-key``.
+
+- ``files``, as root: keys, passwords and nginx's configuration under `ROOT`, each for the user who needs it;
+- ``database``, beside MongoDB: its replica set, and the user of the workers;
+- ``keys``: put the key ring from standard input in place of the one that is there;
+- ``new-key``: print a fresh key for a ring.
+"""
+
+import argparse
+import base64
+import fcntl
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.keys import KeyRing, KeyRingError, new_key
+from ..settings import Settings, SettingsError, read_settings
+from .nginx import render
+from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_database
+
+ROOT = Path("/provision")
+NGINX_SCRIPT = Path(__file__).parents[2] / "confs" / "compose" / "nginx.sh"
+_KEY_FILE_BYTES = 756  # as base64 under the 1024 characters that MongoDB takes
+_PASSWORD_BYTES = 32
+
+
+class ProvisionError(Exception):
+    """The containers must not start like this; the message says why and what to do, and holds no secret."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user and a group, by number: they need no name in any image."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Who runs in which container, as docker-compose.yml and the Dockerfile have it."""
+
+    web: Owner = Owner(10001, 10001)
+    db: Owner = Owner(999, 999)
+    nginx: Owner = Owner(10002, 10001)
+
+
+def provision_files(root: Path, members: Sequence[str], settings: Settings, owners: Owners) -> None:
+    """Make what is missing under ``root``, and nothing anew that cannot be made again.
+
+    Directories: ``web`` and ``db`` for secrets, ``nginx`` for its configuration, ``sockets``, ``logs``, and ``data``
+    with one directory for each member of the replica set. Killed at any moment, it leaves whole files only. Raises
+    `ProvisionError` where there is data whose keys are gone.
+    """
+    web, db = root / "web", root / "db"
+    with _alone_in(web):
+        _check_that_keys_and_data_belong_together(root)
+        _give(web, owners.web, 0o700)
+        _give(db, owners.db, 0o700)
+        _ensure(db / "keyfile", lambda: base64.b64encode(secrets.token_bytes(_KEY_FILE_BYTES)).decode(), owners.db)
+        _ensure(db / "root-password", _new_password, owners.db)
+        _ensure(db / "application-password", _new_password, owners.db)
+        password = (db / "application-password").read_text(encoding="ascii").strip()
+        url = f"mongodb://{APPLICATION}:{password}@{','.join(members)}/?replicaSet={REPLICA_SET}&authSource=admin"
+        _write(web / "mongo-url", url, owners.web, 0o400)
+        # Last: while it is missing, nothing was ever sealed.
+        _ensure(web / "keys", new_key, owners.web)
+    _provision_nginx(root / "nginx", settings)
+    _give(root / "sockets", owners.web, 0o750)
+    for name, owner in {"web": owners.web, "nginx": owners.nginx}.items():
+        (root / "logs" / name).mkdir(exist_ok=True)
+        _give(root / "logs" / name, owner, 0o700)
+    for data in (root / "data").iterdir():
+        _give(data, owners.db, 0o700)
+
+
+def replace_key_ring(root: Path, text: str, owners: Owners) -> KeyRing:
+    """Put a key ring in place of the one that is there. Raises `ProvisionError` for what is none."""
+    try:
+        ring = KeyRing.parse(text)
+    except KeyRingError as error:
+        raise ProvisionError(f"Nothing was changed: {error}.") from None
+    with _alone_in(root / "web"):
+        _write(root / "web" / "keys", text, owners.web, 0o400)
+    return ring
+
+
+def provision_database(root: Path, members: Sequence[str]) -> list[str]:
+    """Make the running MongoDB a replica set of these members, with its users; as `set_up_database`."""
+    root_password, application_password = (
+        (root / "db" / name).read_text(encoding="ascii").strip() for name in ("root-password", "application-password")
+    )
+    return set_up_database(members, root_password=root_password, application_password=application_password)
+
+
+def _check_that_keys_and_data_belong_together(root: Path) -> None:
+    needed = [root / "web" / "keys", root / "db" / "root-password", root / "db" / "keyfile"]
+    has_data = any((data / "WiredTiger").exists() for data in (root / "data").iterdir())
+    if has_data and not all(path.exists() for path in needed):
+        raise ProvisionError(
+            "MongoDB has data, but the volumes with its passwords and the keys are empty (`docker-compose down -v`"
+            " removes them). New keys would open nothing of it. Put the keys back from your copy, or move the data away"
+            " to start anew: docs/compose.md, Backup and restore."
+        )
+
+
+def _provision_nginx(directory: Path, settings: Settings) -> None:
+    configuration = render(
+        settings,
+        listen=["8080"],
+        socket_dir=Path("/run/sealpost"),
+        log_dir=Path("/var/log/sealpost"),
+        temp_dir=Path("/tmp"),  # noqa: S108 (nginx's own, in its container)
+        pid_file=Path("/tmp/nginx.pid"),  # noqa: S108
+    )
+    us = Owner(os.geteuid(), os.getegid())
+    _give(directory, us, 0o755)
+    _write(directory / "nginx.conf", configuration, us, 0o444)
+    _write(directory / "nginx.sh", NGINX_SCRIPT.read_text(encoding="utf-8"), us, 0o444)
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold a directory against another run."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _new_password() -> str:
+    return secrets.token_hex(_PASSWORD_BYTES)
+
+
+def _ensure(path: Path, make: Callable[[], str], owner: Owner) -> None:
+    """Make a secret file, for its owner to read, where there is none."""
+    _write(path, path.read_text(encoding="ascii") if path.exists() else make(), owner, 0o400)
+
+
+def _write(path: Path, text: str, owner: Owner, mode: int) -> None:
+    """Write a file that a crash leaves as it was or whole; one that has this text already only gets owner and mode."""
+    content = text.strip() + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == content:
+        _give(path, owner, mode)
+        return
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _give(draft, owner, mode)
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _give(path: Path, owner: Owner, mode: int) -> None:
+    os.chown(path, owner.uid, owner.gid)
+    path.chmod(mode)
+
+
+def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: Owners | None = None) -> int:
+    """Do one of the tasks and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m src.stack.provision", description="Prepare the containers.")
+    parser.add_argument("task", choices=("files", "database", "keys", "new-key"))
+    task = parser.parse_args(arguments).task
+    owners = owners or Owners()
+    members = os.environ.get("MONGO_MEMBERS", "db:27017").split(",")
+    try:
+        match task:
+            case "files":
+                provision_files(root, members, read_settings(), owners)
+            case "database":
+                for member in provision_database(root, members):
+                    _say(f"{member} has no copy of the data yet. It goes on copying.")
+            case "keys":
+                ring = replace_key_ring(root, sys.stdin.read(), owners)
+                _say(f"The key ring holds, newest first: {', '.join(ring.key_ids)}. Restart the workers.")
+            case "new-key":
+                _say(new_key())
+    except (ProvisionError, DatabaseError, SettingsError, OSError) as error:
+        sys.stderr.write(f"sealpost: {error}\n")
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""MongoDB in its containers: made a replica set, with a root user and one for the workers, who is not root."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+REPLICA_SET = "rs0"
+DATABASE = "sealpost"
+ROOT, APPLICATION = "root", "sealpost"
+PATIENCE = 180.0
+"""Seconds until a MongoDB that does not come up, or does not find a primary, is an error."""
+COPY_PATIENCE = 60.0
+"""Seconds to wait for new members to copy the data."""
+_PAUSE = 0.3
+_PROBE_MILLISECONDS = 5000
+# A primary that is gone is replaced after about this time; half of MongoDB's own. Its successor then asks all members
+# how far they are, and one whose container is gone answers nothing at all: so that wait is shorter as well.
+_TIMES = {"electionTimeoutMillis": 5000, "heartbeatTimeoutSecs": 3}
+_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
+_PRIMARY, _SECONDARY = 1, 2
+_MAJORITY = {"w": "majority"}
+
+Client = MongoClient[dict[str, Any]]
+
+
+class DatabaseError(Exception):
+    """MongoDB cannot be set up; the message says why, and holds no secret."""
+
+
+class _NotYetError(Exception):
+    """Something has to happen first; the message says what is waited for."""
+
+
+def set_up_database(
+    members: Sequence[str],
+    *,
+    root_password: str,
+    application_password: str,
+    local: str = "127.0.0.1:27017",
+    patience: float = PATIENCE,
+) -> list[str]:
+    """Set up the replica set and its users as far as they are not yet; killed at any moment, it can be run again.
+
+    ``members`` are host:port, the first one also reached as ``local``, by which MongoDB takes the very first user.
+    Members are added and never removed. Return those that have no copy of the data yet after a while of waiting: with a
+    large database that takes its time, and the others can be used meanwhile. Raises `DatabaseError`.
+    """
+    steps = _Steps(members, local, root_password, application_password)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            steps.take()
+            break
+        except (_NotYetError, PyMongoError) as error:
+            if time.monotonic() > deadline:
+                reason = str(error) if isinstance(error, _NotYetError) else type(error).__name__
+                raise DatabaseError(f"MongoDB was not set up within {patience:.0f} s: {reason}") from None
+            time.sleep(_PAUSE)
+    deadline = time.monotonic() + min(patience, COPY_PATIENCE)
+    while (late := steps.members_without_copy()) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    return late
+
+
+class _Steps:
+    """The way from an empty MongoDB to one that the workers can use; each step looks first whether it was taken."""
+
+    def __init__(self, members: Sequence[str], local: str, root_password: str, application_password: str) -> None:
+        self._members = members
+        self._local = local
+        self._root_password = root_password
+        self._application_password = application_password
+
+    def take(self) -> None:
+        """Take the steps that are left. Raises `_NotYetError` or a `PyMongoError` where it has to be called again."""
+        if not self._root_is_known():
+            self._initiate()
+            self._make_root()
+        with self._as_user(ROOT, self._root_password) as client:
+            self._add_members(client)
+            self._ensure_application_user(client)
+
+    def members_without_copy(self) -> list[str]:
+        """Name the members that could not take over yet."""
+        try:
+            with self._as_user(ROOT, self._root_password) as client:
+                members = client.admin.command("replSetGetStatus")["members"]
+        except PyMongoError:
+            return list(self._members)
+        return [member["name"] for member in members if member["state"] not in {_PRIMARY, _SECONDARY}]
+
+    def _root_is_known(self) -> bool:
+        with self._locally(username=ROOT, password=self._root_password, authSource="admin") as client:
+            return _authenticates(client)
+
+    def _initiate(self) -> None:
+        with self._locally() as client:
+            if client.admin.command("hello").get("setName"):
+                return
+            # A member that has lost its data belongs to the others' set, and will hear of it from them.
+            for other in self._members[1:]:
+                with MongoClient[dict[str, Any]](other, **_PROBE, directConnection=True) as probe:
+                    if probe.admin.command("hello").get("setName"):
+                        raise _NotYetError("the other members have not taken this one up yet")
+            try:
+                client.admin.command(
+                    "replSetInitiate",
+                    {
+                        "_id": REPLICA_SET,
+                        # Alone at first: so it is certain who is primary, and that is where users are made.
+                        "members": [{"_id": 0, "host": self._members[0]}],
+                        "settings": _TIMES,
+                    },
+                )
+            except OperationFailure as error:
+                if error.code != _ALREADY_INITIALIZED:
+                    raise
+
+    def _make_root(self) -> None:
+        with self._locally() as client:
+            if not client.admin.command("hello").get("isWritablePrimary"):
+                raise _NotYetError("this member is not the primary, or does not know the root user yet")
+            try:
+                client.admin.command(
+                    "createUser", ROOT, pwd=self._root_password, roles=["root"], writeConcern=_MAJORITY
+                )
+            except OperationFailure as error:
+                if error.code != _UNAUTHORIZED:
+                    raise
+                raise DatabaseError(
+                    "MongoDB's data has another root password than the volume. Put back the volumes that belong to the"
+                    " data: docs/compose.md, Backup and restore."
+                ) from None
+
+    def _add_members(self, client: Client) -> None:
+        for host in self._members:
+            configuration = client.admin.command("replSetGetConfig")["config"]
+            present = configuration["members"]
+            if host not in {member["host"] for member in present}:
+                present.append({"_id": max(member["_id"] for member in present) + 1, "host": host})
+                configuration["version"] += 1
+                client.admin.command("replSetReconfig", configuration)
+
+    def _ensure_application_user(self, client: Client) -> None:
+        with self._as_user(APPLICATION, self._application_password) as application:
+            if _authenticates(application):
+                return
+        user: dict[str, Any] = {
+            "pwd": self._application_password,
+            "roles": [{"role": "readWrite", "db": DATABASE}],
+            "writeConcern": _MAJORITY,
+        }
+        try:
+            client.admin.command("createUser", APPLICATION, **user)
+        except OperationFailure as error:
+            if error.code != _USER_EXISTS:
+                raise
+            client.admin.command("updateUser", APPLICATION, **user)
+
+    def _locally(self, **options: Any) -> Client:
+        return MongoClient(self._local, **_PROBE, directConnection=True, **options)
+
+    def _as_user(self, name: str, password: str) -> Client:
+        return MongoClient(
+            list(self._members),
+            **_PROBE,
+            replicaSet=REPLICA_SET,
+            username=name,
+            password=password,
+            authSource="admin",
+        )
+
+
+_PROBE: dict[str, Any] = {"serverSelectionTimeoutMS": _PROBE_MILLISECONDS, "connectTimeoutMS": _PROBE_MILLISECONDS}
+
+
+def _authenticates(client: Client) -> bool:
+    try:
+        client.admin.command("ping")
+    except OperationFailure as error:
+        if error.code == _AUTHENTICATION_FAILED:
+            return False
+        raise
+    return True

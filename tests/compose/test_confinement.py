@@ -1,0 +1,198 @@
+"""Each container has what it needs and no more, and no secret shows where it should not."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from .engine import Compose, docker, report
+
+pytestmark = pytest.mark.compose
+
+SERVICES = {"web": 10001, "nginx": 10002, "db": 999}
+SECRETS = {
+    "web": ("keys", "mongo-url"),
+    "db": ("root-password", "application-password", "keyfile"),
+}
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 27017), 3)
+    print("connected")
+except OSError:
+    print("refused")
+"""
+CHUNK = 1 << 22
+
+
+def secrets(stack: Compose) -> list[str]:
+    """Return every secret of a project, and of the URL only its password."""
+    texts = [
+        stack.execute(service, "cat", f"/etc/sealpost/{name}").strip()
+        for service, names in SECRETS.items()
+        for name in names
+    ]
+    return [re.sub(r"mongodb://\w+:(\w+)@.*", r"\1", text).partition(":")[2] or text for text in texts]
+
+
+def holds(command: list[str], needles: list[str]) -> bool:
+    """Tell whether what a command prints, however long, has one of the texts."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        tail = b""
+        while chunk := process.stdout.read(CHUNK):
+            if any(needle.encode() in tail + chunk for needle in needles):
+                process.kill()
+                return True
+            tail = chunk[-2048:]
+    assert process.returncode == 0
+    return False
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_runs_as_a_user_who_can_do_nothing_else(stack: Compose, service: str) -> None:
+    """Not root, no capability, no way to a privilege, nothing of its own to write to."""
+    host = stack.inspect(service)["HostConfig"]
+    status = dict(re.findall(r"(?m)^(\w+):\s+(.+)$", stack.execute(service, "cat", "/proc/1/status")))
+
+    assert str(SERVICES[service]) == status["Uid"].split()[0]
+    assert (0, 0) == (int(status["CapEff"], 16), int(status["CapBnd"], 16))
+    assert status["NoNewPrivs"] == "1"
+    assert host["ReadonlyRootfs"]
+    assert not host["Privileged"]
+    assert stack.execute(service, "sh", "-c", "touch /x /usr/x /etc/x 2>/dev/null || echo refused") == "refused\n"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_has_bounds_and_comes_back(stack: Compose, service: str) -> None:
+    """Memory and logs are limited, and Docker starts it anew."""
+    host = stack.inspect(service)["HostConfig"]
+
+    assert host["Memory"] > 0
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert {"max-size": "10m", "max-file": "3"} == host["LogConfig"]["Config"]
+
+
+def test_each_container_mounts_only_what_it_needs(stack: Compose) -> None:
+    """Nginx has no key, the database not the key ring, and only the one-shot that makes them has all."""
+    mounts = {
+        service: {(mount.get("Name", "").removeprefix(f"{stack.project}_"), mount["RW"]) for mount in found}
+        for service in SERVICES
+        if (found := [mount for mount in stack.inspect(service)["Mounts"] if mount["Type"] == "volume"])
+    }
+
+    assert {
+        "web": {("keys", False), ("sockets", True)},
+        "nginx": {("nginx", False), ("sockets", False)},
+        "db": {("passwords", False)},
+    } == mounts
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "expected"),
+    [
+        ("web", "/etc/sealpost", "700 10001:10001"),
+        ("web", "/etc/sealpost/keys", "400 10001:10001"),
+        ("web", "/etc/sealpost/mongo-url", "400 10001:10001"),
+        ("web", "/app/logs", "700 10001:10001"),
+        ("web", "/run/sealpost", "750 10001:10001"),
+        ("web", "/run/sealpost/worker-1.sock", "660 10001:10001"),
+        ("web", "/run/sealpost/supervisor.sock", "700 10001:10001"),
+        ("nginx", "/etc/sealpost/nginx.conf", "444 0:0"),
+        ("nginx", "/var/log/sealpost", "700 10002:10001"),
+        ("nginx", "/var/log/sealpost/access.jsonl", "600 10002:10001"),
+        ("db", "/etc/sealpost", "700 999:999"),
+        ("db", "/etc/sealpost/keyfile", "400 999:999"),
+        ("db", "/etc/sealpost/root-password", "400 999:999"),
+        ("db", "/data/db", "700 999:999"),
+    ],
+)
+def test_files_belong_to_who_needs_them(stack: Compose, service: str, path: str, expected: str) -> None:
+    """Owner and mode, as the container sees them."""
+    assert expected == stack.execute(service, "stat", "-c", "%a %u:%g", path).strip()
+
+
+def test_no_secret_shows(stack: Compose) -> None:
+    """Neither in the configuration, nor in what Docker tells of containers and image, nor in a layer or a log."""
+    needles = secrets(stack)
+    told = [
+        stack.compose("config"),
+        docker("inspect", *(stack.container(service) for service in (*SERVICES, "init", "init-db"))),
+        docker("inspect", stack.image),
+        docker("history", "--no-trunc", stack.image),
+        stack.compose("logs", "--no-color"),
+        stack.execute("web", "sh", "-c", "cat /app/logs/*"),
+        stack.execute("nginx", "sh", "-c", "cat /var/log/sealpost/* /etc/sealpost/*"),
+    ]
+
+    assert len(needles) == 5
+    assert all(len(needle) > 40 for needle in needles)
+    assert [] == [text[:200] for text in told if any(needle in text for needle in needles)]
+    assert not holds(["docker", "save", stack.image], needles)
+
+
+def test_the_image_holds_the_program_and_no_tool_to_build(stack: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+    """No compiler, no pip, no uv, no tests, no settings; labels and a user instead."""
+    image = json.loads(docker("inspect", stack.image))[0]
+    tools = stack.execute(
+        "web",
+        "sh",
+        "-c",
+        "which cc gcc make uv; for python in python $(command -v /usr/bin/python3 /usr/local/bin/python3);"
+        " do $python -c 'import pip' 2>/dev/null && echo pip; done; true",
+    )
+    listed = stack.execute("web", "sh", "-c", "ls -A /app; find /app -name '.env*' -o -name '*.tar' -o -name '.git*'")
+    venv = stack.execute("web", "sh", "-c", "du -sm /opt/venv /app | cut -f 1").split()
+    report(capsys, f"image: {image['Size'] / 1e6:.0f} MB, of it {venv[0]} MiB dependencies and {venv[1]} MiB program")
+
+    assert tools == ""
+    assert {"confs", "logs", "src"} == set(listed.split())
+    assert image["Config"]["User"] == "10001:10001"
+    assert {"title", "description", "version", "licenses"} <= {
+        label.removeprefix("org.opencontainers.image.") for label in image["Config"]["Labels"]
+    }
+    assert not any("PASSWORD" in line or "SEALPOST_" in line for line in image["Config"]["Env"])
+
+
+def test_nginx_does_not_reach_the_database(stack: Compose) -> None:
+    """By name or by address: they share no network. A worker does."""
+    address = next(iter(stack.inspect("db")["NetworkSettings"]["Networks"].values()))["IPAddress"]
+    beside_nginx = ("run", "--rm", f"--network=container:{stack.container('nginx')}", stack.image)
+    for host in ("db", address):
+        assert stack.execute("web", "python", "-c", CONNECT, host) == "connected\n"
+        assert docker(*beside_nginx, "python", "-c", CONNECT, host) == "refused\n"
+
+
+def test_the_database_is_published_nowhere(stack: Compose) -> None:
+    """Nginx alone has a port on the host; the database's network has no way out; it answers nobody unknown."""
+    published = {
+        service: [port for ports in stack.inspect(service)["NetworkSettings"]["Ports"].values() for port in ports or []]
+        for service in SERVICES
+    }
+    network = json.loads(docker("network", "inspect", f"{stack.project}_back"))[0]
+    ask = (
+        "import pymongo\n"
+        "try: pymongo.MongoClient('db', directConnection=True).sealpost.items.find_one()\n"
+        "except pymongo.errors.OperationFailure as error: print(error.code)"
+    )
+
+    assert {"web": 0, "db": 0} == {service: len(published[service]) for service in ("web", "db")}
+    assert {str(stack.port)} == {port["HostPort"] for port in published["nginx"]}
+    assert network["Internal"]
+    assert stack.execute("web", "python", "-c", ask) == "13\n"
+
+
+def test_the_workers_are_not_root_in_the_database(stack: Compose) -> None:
+    """They read and write their own database; another one, and the users, are refused."""
+    ask = (
+        "import pathlib, pymongo\n"
+        "client = pymongo.MongoClient(pathlib.Path('/etc/sealpost/mongo-url').read_text().strip())\n"
+        "print(client.admin.command('connectionStatus')['authInfo']['authenticatedUserRoles'])\n"
+        "for database, command in (('other', {'find': 'items'}), ('admin', {'usersInfo': 1}),"
+        " ('admin', {'replSetGetStatus': 1})):\n"
+        "    try: client[database].command(command)\n"
+        "    except pymongo.errors.OperationFailure as error: print(error.code)"
+    )
+
+    assert stack.execute("web", "python", "-c", ask) == "[{'role': 'readWrite', 'db': 'sealpost'}]\n13\n13\n13\n"

@@ -1,0 +1,82 @@
+"""`docker-compose up` on a fresh clone, and again later."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from .. import test_readme
+from ..stack.traffic import create, open_secret
+from .engine import START_SECONDS, Compose, docker, report
+
+pytestmark = pytest.mark.compose
+
+SECRET_FILES = {
+    "web": ("/etc/sealpost/keys", "/etc/sealpost/mongo-url"),
+    "db": ("/etc/sealpost/root-password", "/etc/sealpost/application-password", "/etc/sealpost/keyfile"),
+}
+
+
+def digests(stack: Compose) -> list[str]:
+    return [stack.execute(service, "sha256sum", *paths) for service, paths in SECRET_FILES.items()]
+
+
+def test_a_fresh_clone_serves_within_a_minute(
+    first_start: tuple[Compose, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With nothing filled in, and the images there, it is ready in under sixty seconds."""
+    _, seconds = first_start
+    report(capsys, f"ready {seconds:.1f} s after `up -d` on a fresh clone")
+
+    assert seconds < START_SECONDS
+
+
+def test_the_readme_works_through_nginx(stack: Compose, tmp_path: Path) -> None:
+    """Its commands print what stands below them."""
+    test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path)
+
+
+async def test_down_and_up_keep_every_secret(unlimited: Compose, client: ClientSession) -> None:
+    """Keys and passwords are left alone, and what was created before opens after, once."""
+    keys = [await create(client, f"secret {number}") for number in range(20)]
+    before = digests(unlimited)
+    await asyncio.to_thread(unlimited.compose, "down")
+    await asyncio.to_thread(unlimited.up)
+
+    assert before == digests(unlimited)
+    for number, key in enumerate(keys):
+        outcome = await open_secret(client, key)
+
+        assert (200, f"secret {number}") == (outcome.status, outcome.body["secret"])
+        assert (await open_secret(client, key)).status == 404
+
+
+def test_a_new_setting_reaches_workers_and_nginx(stack: Compose) -> None:
+    """`up -d` with another setting makes the workers anew, and nginx takes its configuration up."""
+    before = stack.container("web")
+    stack.apply(SEALPOST_RATE_LIMITS="on", SEALPOST_RATE_OPEN="7r/s")
+
+    assert "rate=7r/s" in stack.execute("nginx", "cat", "/etc/sealpost/nginx.conf")
+    assert before != stack.container("web")
+
+
+def test_the_logs_are_in_the_clone(stack: Compose) -> None:
+    """./logs has nginx's and every worker's, as JSON lines."""
+    listed = stack.execute("web", "ls", "/app/logs").split()
+    access = stack.execute("nginx", "tail", "-n", "1", "/var/log/sealpost/access.jsonl")
+    mounts = {mount["Source"] for service in ("web", "nginx") for mount in stack.inspect(service)["Mounts"]}
+
+    assert {"supervisord.log", *(f"worker-{number}.jsonl" for number in range(1, 5))} <= set(listed)
+    assert json.loads(access)["method"] == "GET"
+    assert {str(stack.directory / "logs" / name) for name in ("web", "nginx")} <= mounts
+    assert (stack.directory / "logs" / ".gitkeep").exists()
+
+
+def test_docker_calls_the_workers_healthy(stack: Compose) -> None:
+    """The health check finds a worker that is ready, and says so."""
+    docker("exec", stack.container("web"), "python", "-m", "src.stack.healthcheck")
+    failing = stack.compose("run", "--rm", "--no-deps", "-T", "init", "sh", "-c", "! python -m src.stack.healthcheck")
+
+    assert failing == ""

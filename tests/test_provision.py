@@ -1,0 +1,377 @@
+"""What the containers need before they start: files made once, and a database with a user who is not root."""
+
+import importlib
+import io
+import os
+import re
+import socket
+import socketserver
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+from pymongo.synchronous.database import Database
+from pymongo.write_concern import WriteConcern
+
+from src.core.embedded import find_mongod
+from src.core.keys import KeyRing, new_key
+from src.settings import SECRETS, Settings
+from src.stack import healthcheck, provision
+from src.stack.provision import Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
+from src.stack.replica_set import DatabaseError, set_up_database
+from src.stack.running import free_port
+
+ROOT = Path(__file__).parents[1]
+yaml: Any = importlib.import_module("yaml")  # schemathesis brings it, without types
+US = Owner(os.geteuid(), os.getegid())
+OWNERS = Owners(US, US, US)
+MEMBERS = ["db:27017"]
+SECRET_FILES = ("web/keys", "web/mongo-url", "db/keyfile", "db/root-password", "db/application-password")
+PASSWORDS: dict[str, Any] = {"root_password": "r" * 64, "application_password": "a" * 64}
+KEY_FILE = "c2VhbHBvc3Q=" * 8
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directories as docker-compose mounts them."""
+    for name in ("web", "db", "nginx", "sockets", "logs", "data/db"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(_env_file=None)
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {name: (root / name).read_text() for name in SECRET_FILES}
+
+
+def names(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+class CrashError(BaseException):
+    """The power is gone."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the call with this number, of all that change something, not happen."""
+    count = 0
+
+    def counted(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                raise CrashError
+            return function(*arguments, **options)
+
+        return call
+
+    for place, name in ((os, "fsync"), (os, "chown"), (Path, "chmod"), (Path, "replace"), (Path, "mkdir")):
+        monkeypatch.setattr(place, name, counted(getattr(place, name)))
+
+
+def test_files_are_made_for_their_owners_alone(root: Path, settings: Settings) -> None:
+    """Secrets have mode 0400, in directories of mode 0700; sockets are for the group as well."""
+    provision_files(root, MEMBERS, settings, OWNERS)
+    modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in SECRET_FILES}
+    directories = {
+        name: stat.S_IMODE((root / name).stat().st_mode)
+        for name in ("web", "db", "nginx", "sockets", "logs/web", "logs/nginx", "data/db")
+    }
+
+    assert dict.fromkeys(SECRET_FILES, 0o400) == modes
+    assert {**dict.fromkeys(directories, 0o700), "nginx": 0o755, "sockets": 0o750} == directories
+    assert {*SECRET_FILES, "nginx/nginx.conf", "nginx/nginx.sh"} == names(root)
+
+
+def test_what_is_made_can_be_used(root: Path, settings: Settings) -> None:
+    """The ring is one, the URL names the members and the password, and MongoDB's limits for a key file are kept."""
+    provision_files(root, ["db:27017", "db2:27017"], settings, OWNERS)
+    files = {name: text.strip() for name, text in contents(root).items()}
+
+    assert len(KeyRing.parse(files["web/keys"]).key_ids) == 1
+    assert files["web/mongo-url"] == (
+        f"mongodb://sealpost:{files['db/application-password']}@db:27017,db2:27017/?replicaSet=rs0&authSource=admin"
+    )
+    assert re.fullmatch(r"[A-Za-z0-9+/=]{6,1024}", files["db/keyfile"])
+    assert files["db/root-password"] != files["db/application-password"]
+    assert all(re.fullmatch(r"[0-9a-f]{64}", files[f"db/{name}-password"]) for name in ("root", "application"))
+
+
+def test_later_runs_leave_secrets_alone(root: Path, settings: Settings) -> None:
+    """Only the URL follows the members, and nginx's configuration the settings."""
+    provision_files(root, MEMBERS, settings, OWNERS)
+    before = contents(root)
+    provision_files(root, [*MEMBERS, "db2:27017"], settings.model_copy(update={"rate_open": "9r/s"}), OWNERS)
+    after = contents(root)
+
+    assert {name for name in before if before[name] != after[name]} == {"web/mongo-url"}
+    assert "rate=9r/s" in (root / "nginx" / "nginx.conf").read_text()
+
+
+def test_an_unchanged_configuration_is_not_written_anew(root: Path, settings: Settings) -> None:
+    """So nginx has nothing to take up."""
+    provision_files(root, MEMBERS, settings, OWNERS)
+    before = (root / "nginx" / "nginx.conf").stat().st_ino
+    provision_files(root, MEMBERS, settings, OWNERS)
+
+    assert before == (root / "nginx" / "nginx.conf").stat().st_ino
+
+
+def test_a_crash_at_any_moment_leaves_nothing_half(root: Path, settings: Settings) -> None:
+    """Whatever was whole stays as it is, and the next run makes the rest."""
+    crashes = 0
+    while True:
+        before = {name: (root / name).read_text() for name in SECRET_FILES if (root / name).exists()}
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            crash_at(monkeypatch, crashes + 1)
+            try:
+                provision_files(root, MEMBERS, settings, OWNERS)
+                break
+            except CrashError:
+                crashes += 1
+        assert before.items() <= {name: (root / name).read_text() for name in before}.items()
+        assert all((root / name).read_text().endswith("\n") for name in SECRET_FILES if (root / name).exists())
+
+    assert crashes > 20
+    assert {*SECRET_FILES, "nginx/nginx.conf", "nginx/nginx.sh"} == names(root)
+
+
+@pytest.mark.parametrize("lost", ["web/keys", "db/root-password", "db/keyfile"])
+def test_data_without_its_keys_is_not_given_new_ones(root: Path, settings: Settings, lost: str) -> None:
+    """New keys would open nothing, and hide that the old ones are gone."""
+    provision_files(root, MEMBERS, settings, OWNERS)
+    (root / "data" / "db" / "WiredTiger").touch()
+    provision_files(root, MEMBERS, settings, OWNERS)
+    (root / lost).unlink()
+
+    with pytest.raises(ProvisionError, match="Put the keys back"):
+        provision_files(root, MEMBERS, settings, OWNERS)
+    assert not (root / lost).exists()
+
+
+def test_a_key_ring_is_replaced_whole(root: Path, settings: Settings) -> None:
+    """By what is a ring; anything else changes nothing."""
+    provision_files(root, MEMBERS, settings, OWNERS)
+    text = f"{new_key()}\n{contents(root)['web/keys']}"
+    ring = replace_key_ring(root, text, OWNERS)
+
+    assert text == contents(root)["web/keys"]
+    assert len(ring.key_ids) == 2
+    for wrong in ("", "not a ring"):
+        with pytest.raises(ProvisionError, match="Nothing was changed"):
+            replace_key_ring(root, wrong, OWNERS)
+    assert text == contents(root)["web/keys"]
+
+
+def test_the_command_line_does_each_task(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says what it did, without a key, or what is wrong."""
+    monkeypatch.chdir(root)
+    asked: list[tuple[Path, Sequence[str]]] = []
+
+    def note(root: Path, members: Sequence[str]) -> list[str]:
+        asked.append((root, members))
+        return ["db2:27017"]
+
+    monkeypatch.setattr(provision, "provision_database", note)
+    monkeypatch.setenv("MONGO_MEMBERS", "db:27017,db2:27017")
+
+    assert main(["files"], root=root, owners=OWNERS) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["database"], root=root) == 0
+    assert asked == [(root, ["db:27017", "db2:27017"])]
+    assert "db2:27017 has no copy" in capsys.readouterr().out
+    assert main(["new-key"]) == 0
+    key = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO(key))
+    assert main(["keys"], root=root, owners=OWNERS) == 0
+    assert key.partition(":")[2].strip() not in capsys.readouterr().out
+    assert key == contents(root)["web/keys"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("wrong"))
+    assert main(["keys"], root=root, owners=OWNERS) == 1
+    assert "Nothing was changed" in capsys.readouterr().err
+
+
+@contextmanager
+def member(directory: Path, port: int) -> Iterator[None]:
+    """A mongod as in its container: of a replica set that nobody has initiated, with a key file."""
+    directory.mkdir()
+    key_file = directory / "keyfile"
+    key_file.write_text(KEY_FILE)
+    key_file.chmod(0o400)
+    place = ("--dbpath", str(directory), "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket")
+    kind = ("--replSet", "rs0", "--keyFile", str(key_file), "--wiredTigerCacheSizeGB", "0.25")
+    process = subprocess.Popen([find_mongod(None), *place, *kind], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[list[str]]:
+    ports = [free_port() for _ in range(2)]
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(member(tmp_path / str(port), port))
+        yield [f"127.0.0.1:{port}" for port in ports]
+
+
+def as_user(members: Sequence[str], name: str, password: str) -> MongoClient[dict[str, Any]]:
+    return MongoClient(list(members), replicaSet="rs0", username=name, password=password, authSource="admin")
+
+
+def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows by a member, is left alone when nothing is missing, and takes over when killed at any command."""
+    first = members[:1]
+    seen = set[str]()
+    original = Database.command
+
+    def dying(self: Any, name: str, *arguments: Any, **options: Any) -> Any:
+        """Each command is once the last one: it is carried out, and nobody hears of it."""
+        answer = original(self, name, *arguments, **options)
+        step = f"{name} {arguments[0] if name == 'createUser' else ''}".strip()
+        if step not in seen:
+            seen.add(step)
+            raise CrashError
+        return answer
+
+    monkeypatch.setattr(Database, "command", dying)
+    while True:
+        try:
+            late = set_up_database(first, local=first[0], **PASSWORDS)
+            break
+        except CrashError:
+            continue
+    monkeypatch.undo()
+
+    assert late == []
+    assert {"replSetInitiate", "createUser root", "createUser sealpost", "replSetGetConfig", "replSetGetStatus"} <= seen
+    with as_user(first, "sealpost", PASSWORDS["application_password"]) as application:
+        application.sealpost.items.insert_one({"_id": 1})
+        application.sealpost.items.create_index("expires_at", expireAfterSeconds=0)
+        with pytest.raises(OperationFailure):
+            application.other.items.insert_one({"_id": 1})
+        with pytest.raises(OperationFailure):
+            application.admin.command("createUser", "other", pwd="other", roles=["root"])
+        set_up_database(members, local=first[0], **{**PASSWORDS, "application_password": "b" * 64})
+
+        assert application.sealpost.items.count_documents({}) == 1
+    with as_user(members, "sealpost", "b" * 64) as application:
+        hello = application.admin.command("hello")
+
+        assert sorted(members) == sorted(hello["hosts"])
+    with pytest.raises(DatabaseError, match="another root password"):
+        set_up_database(members, local=first[0], **{**PASSWORDS, "root_password": "x"})
+
+
+def test_a_member_that_lost_its_data_is_not_made_a_set_of_its_own(tmp_path: Path) -> None:
+    """It joins the others' set again and copies what they have."""
+    ports = [free_port() for _ in range(2)]
+    members = [f"127.0.0.1:{port}" for port in ports]
+    with member(tmp_path / "second", ports[1]):
+        with member(tmp_path / "first", ports[0]):
+            assert set_up_database(members, local=members[0], **PASSWORDS) == []
+            with as_user(members, "sealpost", PASSWORDS["application_password"]) as application:
+                items = application.sealpost.get_collection("items", write_concern=WriteConcern(w=2))
+                items.insert_one({"_id": 1})
+        with member(tmp_path / "first-anew", ports[0]):
+            assert set_up_database(members, local=members[0], **PASSWORDS) == []
+            with as_user(members, "sealpost", PASSWORDS["application_password"]) as application:
+                hello = application.admin.command("hello")
+
+                assert application.sealpost.items.count_documents({}) == 1
+                assert sorted(members) == sorted(hello["hosts"])
+
+
+def test_a_mongodb_that_does_not_answer_is_an_error() -> None:
+    """After the time that it is given, with a reason and no password."""
+    nobody = f"127.0.0.1:{free_port()}"
+
+    with pytest.raises(DatabaseError, match=r"not set up within 0 s: \w+$"):
+        set_up_database([nobody], local=nobody, patience=0, **PASSWORDS)
+
+
+def compose(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_compose_passes_every_setting_that_is_no_secret() -> None:
+    """Each one may be set from outside, save those that the containers themselves decide."""
+    decided = {"mongo_database", "mongod", "data_dir", "log_file", *SECRETS}
+    passed = {name for name in compose("docker-compose.yml")["x-settings"] if name.startswith("SEALPOST_")}
+
+    assert {f"SEALPOST_{name.upper()}" for name in Settings.model_fields if name not in decided} == passed
+
+
+def test_the_overlay_has_members_like_the_first() -> None:
+    """Db2 and db3 differ from db in where their data is."""
+    first = compose("docker-compose.yml")["services"]["db"]
+    others = compose("docker-compose.replicas.yml")["services"]
+    for name in ("db2", "db3"):
+        data = {"volumes": ["passwords:/etc/sealpost:ro", f"./mongo{name}:/data/db:z"]}
+
+        assert {**first, **data} == others[name]
+
+
+def test_compose_names_the_users_that_files_are_given_to() -> None:
+    """Numbers in the Dockerfile, docker-compose.yml and the code agree, and so does the version."""
+    services = compose("docker-compose.yml")["services"]
+    owners = Owners()
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    version = re.findall(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text())
+
+    assert f"USER {owners.web.uid}:{owners.web.gid}" in dockerfile
+    assert f"{owners.db.uid}:{owners.db.gid}" == services["db"]["user"] == services["init-db"]["user"]
+    assert f"{owners.nginx.uid}:{owners.nginx.gid}" == services["nginx"]["user"]
+    assert version == re.findall(r"(?m)^ARG VERSION=(.+)$", dockerfile)
+
+
+@contextmanager
+def worker(path: Path, answer: bytes) -> Iterator[None]:
+    """Something at a socket that says the same to everybody."""
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with socketserver.UnixStreamServer(str(path), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_health_is_a_worker_that_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is enough; none, one that is not ready, a dead one and one that speaks no HTTP are not."""
+    monkeypatch.setenv("RUN_DIR", str(tmp_path))
+    found = [healthcheck.main()]
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "worker-1.sock"))
+    found.append(healthcheck.main())
+    with worker(tmp_path / "worker-2.sock", b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"):
+        found.append(healthcheck.main())
+        with worker(tmp_path / "worker-3.sock", b"nonsense\r\n"):
+            found.append(healthcheck.main())
+            with worker(tmp_path / "worker-4.sock", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"):
+                found.append(healthcheck.main())
+
+    assert found == [1, 1, 1, 1, 0]

@@ -14,6 +14,8 @@ from src.sealed.items import utc_now
 from .conftest import Api
 
 Serve = Callable[..., Awaitable[Api]]
+# Half a second for a phrase: time to do something meanwhile.
+SLOW = {"argon2_passes": 60}
 
 
 async def test_a_missing_phrase_costs_no_attempt(api: Api) -> None:
@@ -88,8 +90,9 @@ async def test_a_dead_workers_attempt_lapses(api: Api) -> None:
 
 
 @pytest.mark.parametrize("phrase", ["right", "wrong"])
-async def test_an_attempt_that_lapsed_answers_nothing(api: Api, phrase: str) -> None:
+async def test_an_attempt_that_lapsed_answers_nothing(serve: Serve, phrase: str) -> None:
     """A worker whose lease ran out tells neither that the phrase was right nor that it was wrong."""
+    api = await serve(**SLOW)
     created = await api.create(phrase="right", max_attempts=1)
     opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
     while not (await api.items.find_one())["checks"]:
@@ -103,8 +106,9 @@ async def test_an_attempt_that_lapsed_answers_nothing(api: Api, phrase: str) -> 
 
 
 @pytest.mark.parametrize("phrase", ["right", "wrong"])
-async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(api: Api, phrase: str) -> None:
+async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(serve: Serve, phrase: str) -> None:
     """Burning wins over a phrase that is being checked."""
+    api = await serve(**SLOW)
     created = await api.create(phrase="right")
     opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
     while not (await api.items.find_one())["checks"]:

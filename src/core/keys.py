@@ -1,7 +1,6 @@
 """The master key ring, and the sub-keys that are derived from it for each purpose."""
 
 import base64
-import binascii
 import contextlib
 import os
 import re
@@ -53,7 +52,7 @@ class KeyRing:
                 raise KeyRingError(f"entry {position} of the key ring is not of the form kid:base64")
             try:
                 key = base64.b64decode(encoded, validate=True)
-            except binascii.Error:
+            except ValueError:
                 raise KeyRingError(f"entry {position} of the key ring is not base64") from None
             if len(key) != KEY_BYTES:
                 raise KeyRingError(f"entry {position} of the key ring is not {KEY_BYTES} bytes long")

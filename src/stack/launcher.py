@@ -131,6 +131,9 @@ class Launcher:
             # supervisord's configuration says `python`: this one.
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
         }
+        if "hashing_threads" not in self.settings.model_fields_set:
+            # The workers share the cores: more threads than cores only take more memory and spoil each other's cache.
+            environment["SEALPOST_HASHING_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
         if self.settings.keys is None:
             environment["SEALPOST_KEYS_FILE"] = str(ensure_key_file(self.settings.data_dir.resolve() / "keys"))
         if self.settings.mongo_url is None:

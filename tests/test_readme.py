@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
+from src.stack import healthcheck
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 120
@@ -82,14 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def is_ready(url: str) -> bool:
     """Tell whether the server can work."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return healthcheck.is_ready(http.client.HTTPConnection(url.removeprefix("http://"), timeout=10))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README types curl, which is not on PATH")

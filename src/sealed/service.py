@@ -127,12 +127,12 @@ class SecretService:
         """
         link = _parsed(secret_key)
         attempt = await self._attempts.spend(link.item_id, self._ring.key_ids) if phrase else None
-        if attempt is None:
+        if phrase and attempt:
+            item, check_id = attempt.item, attempt.check_id
+            plaintext = await self._try_phrase(link, attempt, phrase)
+        else:
             item = await self._openable(link, phrase)
             plaintext, check_id = self._unsealed(link, item), None
-        else:
-            item, check_id = attempt.item, attempt.check_id
-            plaintext = await self._try_phrase(link, attempt, phrase or "")
         opens_left = await self._claims.claim(item, check_id)
         if opens_left is None:
             if check_id:

@@ -25,9 +25,8 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def is_ready(path: Path) -> bool:
-    """Ask the worker at a socket whether it is ready."""
-    connection = _UnixConnection(path)
+def is_ready(connection: http.client.HTTPConnection) -> bool:
+    """Ask whoever is at the other end of a fresh connection whether it is ready, and close the connection."""
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.HTTPStatus.OK
@@ -39,7 +38,8 @@ def is_ready(path: Path) -> bool:
 
 def main() -> int:
     """Return 0 if one of the workers under ``RUN_DIR`` is ready, else 1."""
-    return 0 if any(is_ready(path) for path in sorted(Path(os.environ["RUN_DIR"]).glob("worker-*.sock"))) else 1
+    sockets = sorted(Path(os.environ["RUN_DIR"]).glob("worker-*.sock"))
+    return 0 if any(is_ready(_UnixConnection(path)) for path in sockets) else 1
 
 
 if __name__ == "__main__":

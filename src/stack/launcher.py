@@ -21,6 +21,7 @@ from types import FrameType
 from ..core.embedded import MongodError, embedded_mongod
 from ..core.keys import ensure_key_file
 from ..settings import Settings
+from .healthcheck import is_ready
 from .nginx import WORKERS, render
 from .processes import end, start
 from .rotation import rotate
@@ -208,14 +209,7 @@ class Launcher:
     def _is_ready(self) -> bool:
         # Every address of the machine includes the loopback one.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
-        connection = http.client.HTTPConnection(host, self.port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return is_ready(http.client.HTTPConnection(host, self.port, timeout=5))
 
 
 def _find_nginx() -> str:

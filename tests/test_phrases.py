@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from bson import ObjectId
 
+from src.core.clock import utc_now
 from src.sealed.attempts import LEASE
-from src.sealed.items import utc_now
 
 from .conftest import Api
 

@@ -14,8 +14,9 @@ from typing import Any
 from bson import ObjectId
 from pymongo import ReturnDocument, WriteConcern
 
+from ..core.clock import utc_now
 from ..core.mongo import Document, Mongo, answering
-from .items import COLLECTION, Item, State, erased_when, from_document, utc_now, waiting
+from .items import COLLECTION, Item, State, erased_when, from_document, waiting
 
 LEASE = timedelta(seconds=60)
 

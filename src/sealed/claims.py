@@ -18,9 +18,10 @@ import structlog
 from bson import ObjectId
 
 from ..core.batching import Batching
+from ..core.clock import utc_now
 from ..core.mongo import Document, Mongo, answering
 from ..errors import Unavailable
-from .items import COLLECTION, Item, State, erased_when, utc_now, waiting
+from .items import COLLECTION, Item, State, erased_when, waiting
 
 VOIDED_KEPT = 100
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0

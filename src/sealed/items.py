@@ -114,12 +114,6 @@ def milliseconds(moment: datetime) -> int:
     return (moment - EPOCH) // MILLISECOND
 
 
-def utc_now() -> datetime:
-    """Return the present time in UTC, in the milliseconds that MongoDB keeps."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
 def to_document(item: Item) -> Document:
     """Return a new item's document."""
     document = {

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import structlog
 
+from ..core.clock import utc_now
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, Unsealable, derive_phrase_key
@@ -14,7 +15,7 @@ from ..errors import Damaged, FieldError, Forbidden, Malformed, NotFound, TooMan
 from ..settings import Settings
 from .attempts import Attempt, AttemptStore
 from .claims import ClaimStore
-from .items import TOMBSTONE_LIFE, Item, Phrase, State, utc_now
+from .items import TOMBSTONE_LIFE, Item, Phrase, State
 from .receipt_key import Receipt, read_receipt_key, write_receipt_key
 from .store import ItemStore
 

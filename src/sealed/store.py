@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from ..core.batching import Batching
+from ..core.clock import utc_now
 from ..core.mongo import Document, Mongo, answering, insert_each
 from ..errors import Damaged
-from .items import COLLECTION, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, utc_now, waiting
+from .items import COLLECTION, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
 
 
 class ItemStore:

@@ -19,7 +19,7 @@ async def fill(
     """Create secrets in the running stack's database and return their keys."""
     settings = Settings(_env_file=None)
     mongo = Mongo(settings, mongo_url)
-    hashing = HashingPool(threads=settings.hashing_threads, queue=count)
+    hashing = HashingPool(threads=settings.hashing_threads, queue=count, longest_wait=60)
     feature = SealedFeature(
         settings=settings,
         ring=ring,

@@ -14,6 +14,8 @@ from typing import NoReturn
 import structlog
 from aiohttp import web
 
+from .accounts.auth import Scope
+from .accounts.feature import AccountsFeature
 from .api.edge import EDGE, Edge
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
@@ -53,25 +55,36 @@ async def build_app(
     origin = Origin(settings, behind_nginx=behind_nginx)
     edge = Edge(origin, request_timeout=settings.request_timeout)
     mongo = Mongo(settings, mongo_url)
-    hashing = HashingPool(threads=settings.hashing_threads, queue=settings.hashing_queue)
+    hashing = HashingPool(
+        threads=settings.hashing_threads, queue=settings.hashing_queue, longest_wait=settings.hashing_wait
+    )
+    batching = batching or group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
+    accounts = AccountsFeature(
+        settings=settings, ring=ring, mongo=mongo, hashing=hashing, batching=batching, origin=origin
+    )
+    create_guard = None if settings.anonymous_create else accounts.authenticator.guard(Scope.SECRETS)
     sealed = SealedFeature(
         settings=settings,
         ring=ring,
         mongo=mongo,
         hashing=hashing,
-        batching=batching or group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue),
+        batching=batching,
         origin=origin,
+        create_guard=create_guard,
     )
-    routes = [*HealthRoutes(mongo).routes(), *sealed.routes()]
+    features = (accounts, sealed)
+    routes = [*HealthRoutes(mongo).routes(), *(route for feature in features for route in feature.routes())]
     routes += OpenApiRoutes(routes).routes()
 
     async def run(_: web.Application) -> AsyncIterator[None]:
-        setting_up = asyncio.create_task(mongo.set_up(sealed.indexes))
-        yield
+        setting_up = asyncio.create_task(mongo.set_up({**accounts.indexes, **sealed.indexes}))
+        async with accounts.running():
+            yield
         setting_up.cancel()
         try:
             async with asyncio.timeout(settings.shutdown_timeout / 2):
-                await sealed.close()
+                for feature in features:
+                    await feature.close()
         except TimeoutError:
             log.warning("stopped while the database did not answer")
         hashing.close()

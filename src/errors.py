@@ -56,6 +56,16 @@ class Malformed(Problem):
         super().__init__(detail, errors=errors)
 
 
+class Unauthorized(Problem):
+    """No credentials, or none that are valid."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+    default = "Sign in: POST /login gives an access token, to be sent as Authorization: Bearer <token>."
+
+    def __init__(self, detail: str | None = None, *, challenge: str = 'Bearer realm="sealpost"') -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": challenge})
+
+
 class Forbidden(Problem):
     """The request is understood and refused."""
 
@@ -75,6 +85,13 @@ class MethodNotAllowed(Problem):
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
     default = "This address does not answer that method. The Allow header lists the ones that it answers."
+
+
+class Conflict(Problem):
+    """The request clashes with what is there already."""
+
+    status, code, title = 409, "conflict", "Conflict"
+    default = "This clashes with what is there already."
 
 
 class Damaged(Problem):

@@ -15,6 +15,8 @@ DOTENV = ".env"
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
 
+Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5} per [1-9][0-9]{0,3} (second|minute|hour|day)s?$")]
+
 
 class SettingsError(Exception):
     """The configuration cannot be used; the message names each setting and what is wrong with it, never its value."""
@@ -75,10 +77,20 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
         le=256,
-        description="Threads of one process that derive keys from phrases. Empty: the machine's cores.",
+        description="Threads of one process that check passwords and phrases. Empty: the machine's cores.",
     )
     hashing_queue: int = Field(
-        64, ge=1, le=10_000, description="Derivations that may wait for a thread; one more is answered 503."
+        64, ge=1, le=10_000, description="Passwords and phrases that may wait for a thread; one more is answered 503."
+    )
+    hashing_wait: float = Field(
+        4, gt=0, le=60, description="Seconds that they may wait, as far as foreseen; a longer wait is answered 503."
+    )
+    bcrypt_cost: int = Field(12, ge=4, le=18, description="Cost of bcrypt for passwords: each step doubles its time.")
+    session_ttl: int = Field(
+        2_592_000, ge=60, le=31_536_000, description="Seconds without a refresh after which a session ends."
+    )
+    anonymous_create: bool = Field(
+        True, description="false: creating a secret takes a signed-in user or an API token with the scope."
     )
     batch_max: int = Field(256, ge=1, le=10_000, description="Requests that share one MongoDB command, at the most.")
     batch_queue: int = Field(
@@ -88,6 +100,9 @@ class Settings(BaseSettings):
     shutdown_timeout: float = Field(
         10, gt=0, le=12, description="Seconds that a stopping process may take; supervisord kills it after 15."
     )
+    limit_register: Limit = Field("10 per 1 hour", description="Registrations from one client address.")
+    limit_login_account: Limit = Field("10 per 15 minutes", description="Wrong passwords for one account.")
+    limit_login_address: Limit = Field("50 per 15 minutes", description="Wrong passwords from one client address.")
     rate_limits: Literal["on", "off"] = Field(
         "on", description="off switches every limiter off: for benches and tests."
     )

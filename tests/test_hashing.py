@@ -13,7 +13,7 @@ from src.errors import Unavailable
 
 async def test_work_runs_off_the_event_loop() -> None:
     """A result and an error come back from another thread."""
-    pool = HashingPool(threads=1, queue=1)
+    pool = HashingPool(threads=1, queue=1, longest_wait=60)
 
     assert threading.get_ident() != await pool.run(threading.get_ident)
     with pytest.raises(ZeroDivisionError):
@@ -23,7 +23,7 @@ async def test_work_runs_off_the_event_loop() -> None:
 
 async def test_the_queue_is_bounded() -> None:
     """With every thread busy and the queue full, more work is refused at once; afterwards it is taken again."""
-    pool = HashingPool(threads=2, queue=3)
+    pool = HashingPool(threads=2, queue=3, longest_wait=60)
     gate = threading.Event()
     work = [asyncio.create_task(pool.run(gate.wait)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -39,7 +39,7 @@ async def test_the_queue_is_bounded() -> None:
 
 async def test_cancelled_work_frees_its_place() -> None:
     """Who gives up while waiting for a thread makes room for another."""
-    pool = HashingPool(threads=1, queue=1)
+    pool = HashingPool(threads=1, queue=1, longest_wait=60)
     gate = threading.Event()
     running = asyncio.create_task(pool.run(gate.wait))
     waiting = asyncio.create_task(pool.run(gate.wait))
@@ -59,7 +59,7 @@ async def test_cancelled_work_frees_its_place() -> None:
 async def test_hashing_yields_to_the_event_loops() -> None:
     """The threads run at a lower priority than the process, which keeps its own."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    pool = HashingPool(threads=1, queue=1)
+    pool = HashingPool(threads=1, queue=1, longest_wait=60)
 
     niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 

@@ -18,6 +18,12 @@ EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
 """Any route may answer these: nginx's limiter and a full queue are in front of all of them."""
 WITH_BODY: tuple[type[Problem], ...] = (Malformed, TooLarge)
 
+SECURITY_SCHEME = "bearer"
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The access token of POST /login, or an API token of POST /tokens that has the scope named.",
+}
 REF_TEMPLATE = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -74,7 +80,7 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         paths=paths,
-        components={"schemas": schemas["$defs"]},
+        components={"schemas": schemas["$defs"], "securitySchemes": {SECURITY_SCHEME: BEARER}},
     )
 
 
@@ -84,6 +90,8 @@ def _named(models: Iterable[Any]) -> list[Any]:
 
 def _operation(route: Route[Any]) -> dict[str, Any]:
     problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else ())
+    if route.guard:
+        problems += route.guard.problems
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.method.lower()}_{re.sub(r'[^a-z0-9]+', '_', route.path).strip('_')}",
@@ -92,6 +100,8 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
     }
     if route.description:
         operation["description"] = route.description
+    if route.guard:
+        operation["security"] = [{SECURITY_SCHEME: [route.guard.scope] if route.guard.scope else []}]
     if names := _PARAMETER.findall(route.path):
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from aiohttp import web
 
@@ -22,6 +23,20 @@ class Origin:
         """Return nginx's id for the request, or a fresh one: 32 hexadecimal digits."""
         given = request.headers.get("X-Request-ID", "") if self._behind_nginx else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+    def network(self, request: web.Request) -> str:
+        """Return what limits count by: the client's IPv4 address, or the /64 network that holds its IPv6 address.
+
+        One subscriber has a whole /64, so its single addresses are free to change.
+        """
+        given = request.headers.get("X-Real-IP") if self._behind_nginx else request.remote
+        try:
+            address = ip_address((given or "").partition("%")[0])
+        except ValueError:
+            return "unknown"
+        if isinstance(address, IPv4Address):
+            return str(address)
+        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
 
     def link(self, request: web.Request, path: str) -> str:
         """Return the address of a path as the client can reach it; the bare path where the host makes no sense."""

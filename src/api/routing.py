@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter
@@ -14,6 +14,16 @@ BodyT = TypeVar("BodyT", bound=RequestBody | None)
 
 Handler = Callable[[web.Request, BodyT], Awaitable[Answer | None]]
 """Takes the request and its validated body; returns the answer, or None for one without content."""
+
+
+class Guard(Protocol):
+    """What a request must pass before its body is read; ``scope`` is what an API token needs, if one will do."""
+
+    scope: str | None
+    problems: tuple[type[Problem], ...]
+
+    async def admit(self, request: web.Request) -> None:
+        """Raise one of the problems unless the request may go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,7 @@ class Route(Generic[BodyT]):
     summary: str
     description: str = ""
     tag: str
+    guard: Guard | None = None
     handler: Handler[BodyT]
     body: type[BodyT] | None = None
     answer: type[Answer] | None = None
@@ -60,6 +71,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Respon
     answers = TypeAdapter[Any](route.answer) if route.answer else None
 
     async def endpoint(request: web.Request) -> web.Response:
+        if route.guard:
+            await route.guard.admit(request)
         body = parse_body(route.body, await request.read()) if route.body else None
         answer = await route.handler(request, body)
         if answers is None:

@@ -71,4 +71,4 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _lowered(message: str) -> str:
     for opening in ("Value error, ", "Input should ", "String should ", "Value should "):
         message = message.removeprefix(opening)
-    return ("must " + message) if message.startswith(("be ", "have ")) else message
+    return ("must " + message) if message.startswith(("be ", "have ", "match ")) else message

@@ -4,8 +4,11 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from math import ceil
 from typing import ParamSpec, TypeVar
 
 from ..errors import Unavailable
@@ -14,37 +17,66 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 NICENESS = 10
+MEMORY = 0.8
+"""Weight of the past in the running mean of how long each kind of work takes."""
 
 
 class HashingPool:
-    """Threads for work that takes tens of milliseconds without the interpreter lock, such as Argon2id."""
+    """Threads for work that takes a good while without the interpreter lock, such as Argon2id and bcrypt.
 
-    def __init__(self, *, threads: int, queue: int) -> None:
+    The queue is bounded twice: by ``queue`` entries, and by ``longest_wait`` seconds, as far as the time that each kind
+    of work took before lets it be foreseen. Twenty milliseconds of Argon2id and a quarter of a second of bcrypt are
+    thus held to the same promise.
+    """
+
+    def __init__(self, *, threads: int, queue: int, longest_wait: float) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="hashing", initializer=_yield_to_event_loops)
+        self._threads = threads
         self._capacity = threads + queue
+        self._longest_wait = longest_wait
         self._pending = 0
+        self._pending_seconds = 0.0
+        self._seconds: dict[object, float] = {}
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what the function returns on one of the threads.
 
-        Raises `Unavailable` at once when the queue is full.
+        Raises `Unavailable` at once when the queue is full or too slow.
         """
+        kind: object = getattr(function, "__qualname__", function)
         with self._lock:
-            if self._pending >= self._capacity:
-                raise Unavailable("Too many phrases are being checked. Try again after the seconds in Retry-After.")
+            expected = self._seconds.get(kind, 0.0)
+            wait = self._pending_seconds / self._threads
+            busy = self._pending >= self._threads
+            if self._pending >= self._capacity or (busy and wait > self._longest_wait):
+                raise Unavailable(
+                    "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After.",
+                    retry_after=max(1, ceil(wait)),
+                )
             self._pending += 1
-        work = self._executor.submit(function, *args, **kwargs)
-        work.add_done_callback(self._done)
+            self._pending_seconds += expected
+        work = self._executor.submit(self._timed, kind, partial(function, *args, **kwargs))
+        work.add_done_callback(partial(self._done, expected))
         return await asyncio.wrap_future(work)
 
     def close(self) -> None:
         """Let running work end and drop what waits."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _done(self, _: Future[T]) -> None:
+    def _timed(self, kind: object, work: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            seconds = time.perf_counter() - started
+            with self._lock:
+                self._seconds[kind] = seconds + (self._seconds.get(kind, seconds) - seconds) * MEMORY
+
+    def _done(self, expected: float, _: Future[T]) -> None:
         with self._lock:
             self._pending -= 1
+            self._pending_seconds -= expected
 
 
 def _yield_to_event_loops() -> None:

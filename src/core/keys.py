@@ -26,6 +26,9 @@ class Purpose(StrEnum):
 
     SEAL = "seal"
     RECEIPT = "receipt"
+    RECORD = "record"
+    BLIND_INDEX = "blind-index"
+    ACCESS_TOKEN = "access-token"  # noqa: S105 (a purpose)
 
 
 class KeyRing:

@@ -9,7 +9,14 @@ from typing import Any
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, IndexModel, uri_parser
-from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
 
 from ..errors import Unavailable
 from ..settings import Settings, SettingsError
@@ -35,12 +42,12 @@ class Mongo:
         self._url = url
         # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
         self._client: Any = self._open(url)
-        self._database: Any = self._client[settings.mongo_database]
+        self.database: Any = self._client[settings.mongo_database]
         self.is_set_up = False
 
     def collection(self, name: str) -> Any:
         """Return a collection of the configured database."""
-        return self._database[name]
+        return self.database[name]
 
     async def set_up(self, indexes: Indexes) -> None:
         """Wait for a primary, initiating the replica set where nobody has, and create the indexes.
@@ -53,7 +60,7 @@ class Mongo:
             try:
                 await self._check_kind()
                 for collection, models in indexes.items():
-                    await self._database[collection].create_indexes(list(models))
+                    await self.database[collection].create_indexes(list(models))
                 self.is_set_up = True
             except PyMongoError as error:
                 log.warning("waiting for MongoDB", reason=type(error).__name__, retry_in_seconds=round(pause, 1))
@@ -66,7 +73,7 @@ class Mongo:
         if not self.is_set_up:
             return False
         try:
-            await self._database.command("ping")
+            await self.database.command("ping")
         except PyMongoError:
             return False
         return True
@@ -159,6 +166,16 @@ async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Ex
                 log.error("a document was refused", code=failure.get("code"))
                 outcomes[failure["index"]] = Unavailable()
     return outcomes
+
+
+async def insert_unique(collection: Any, document: Document) -> bool:
+    """Insert a document; False when a unique index has its value already."""
+    with answering():
+        try:
+            await collection.insert_one(document)
+        except DuplicateKeyError:
+            return False
+    return True
 
 
 def check_url(url: str) -> None:

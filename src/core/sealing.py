@@ -100,7 +100,7 @@ class Sealer:
         key_id = self._ring.newest
         salt, nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
         cipher = self._cipher(key_id, salt, link, phrase_key)
-        ciphertext = cipher.encrypt(nonce, _pad(plaintext), _associated_data(link.item_id, key_id, terms))
+        ciphertext = cipher.encrypt(nonce, pad(plaintext), bound_together(link.item_id, key_id.encode(), terms))
         return key_id, b"".join((VERSION, salt, nonce, ciphertext))
 
     def open(self, envelope: bytes, *, key_id: str, link: Link, terms: bytes, phrase_key: bytes = b"") -> bytes:
@@ -113,10 +113,12 @@ class Sealer:
         salt, nonce = envelope[1 : 1 + SALT_BYTES], envelope[1 + SALT_BYTES : _HEADER_BYTES]
         cipher = self._cipher(key_id, salt, link, phrase_key)
         try:
-            padded = cipher.decrypt(nonce, envelope[_HEADER_BYTES:], _associated_data(link.item_id, key_id, terms))
+            padded = cipher.decrypt(
+                nonce, envelope[_HEADER_BYTES:], bound_together(link.item_id, key_id.encode(), terms)
+            )
         except InvalidTag:
             raise Unsealable from None
-        return _unpad(padded)
+        return unpad(padded)
 
     def _cipher(self, key_id: str, salt: bytes, link: Link, phrase_key: bytes) -> AESGCM:
         server_key = self._ring.subkey(Purpose.SEAL, key_id)
@@ -142,17 +144,18 @@ def decode(text: str) -> bytes | None:
     return value if encode(value) == text else None
 
 
-def _associated_data(item_id: bytes, key_id: str, terms: bytes) -> bytes:
-    parts = (item_id, key_id.encode(), terms)
+def bound_together(*parts: bytes) -> bytes:
+    """Return the parts as one, each after its length, so that no two lists of parts give the same bytes."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def _pad(plaintext: bytes) -> bytes:
-    # ISO/IEC 7816-4 to a multiple of 64 bytes: a stolen database does not tell how long a password is.
+def pad(plaintext: bytes) -> bytes:
+    """Pad by ISO/IEC 7816-4 to a multiple of 64 bytes: a stolen database does not tell how long a password is."""
     return plaintext + b"\x80" + bytes(-(len(plaintext) + 1) % PADDED_TO)
 
 
-def _unpad(padded: bytes) -> bytes:
+def unpad(padded: bytes) -> bytes:
+    """Take the padding off. Raises `Unsealable` where there is none."""
     plaintext, mark, _ = padded.rpartition(b"\x80")
     if not mark:
         raise Unsealable

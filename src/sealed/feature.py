@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..api.origin import Origin
-from ..api.routing import Route
+from ..api.routing import Guard, Route
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
@@ -18,7 +18,7 @@ from .store import ItemStore
 
 
 class SealedFeature:
-    """Secrets and receipts, wired."""
+    """Secrets and receipts, wired; ``create_guard`` is what creating one takes, where not everybody may."""
 
     indexes: Indexes = INDEXES
 
@@ -31,6 +31,7 @@ class SealedFeature:
         hashing: HashingPool,
         batching: Batching,
         origin: Origin,
+        create_guard: Guard | None = None,
     ) -> None:
         self.service = SecretService(
             settings=settings,
@@ -40,7 +41,7 @@ class SealedFeature:
             claims=ClaimStore(mongo, batching),
             attempts=AttemptStore(mongo),
         )
-        self._routes = SealedRoutes(self.service, origin)
+        self._routes = SealedRoutes(self.service, origin, create_guard)
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from ..api.origin import Origin
-from ..api.routing import Route
+from ..api.routing import Guard, Route
 from ..errors import Damaged, TooMany
 from .schemas import CreateSecret, OpenSecret, ReceiptAnswer, SecretCreated, SecretOpened, SecretStatus
 from .service import IncorrectPhrase, KeyNotFound, PhraseRequired, SecretService
@@ -16,9 +16,10 @@ SECRETS, RECEIPTS = "secrets", "receipts"
 class SealedRoutes:
     """The handlers and their declarations."""
 
-    def __init__(self, service: SecretService, origin: Origin) -> None:
+    def __init__(self, service: SecretService, origin: Origin, create_guard: Guard | None) -> None:
         self._service = service
         self._origin = origin
+        self._create_guard = create_guard
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -29,6 +30,7 @@ class SealedRoutes:
                 tag=SECRETS,
                 summary="Seal a secret",
                 description="The answer holds the only copy of the secret's key: the server keeps none.",
+                guard=self._create_guard,
                 handler=self.generate,
                 body=CreateSecret,
                 answer=SecretCreated,

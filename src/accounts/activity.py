@@ -1,0 +1,79 @@
+"""When a user or an API token was last active, kept to the minute: at most one write a minute for each and worker.
+
+The writes are made in the background: no request waits for one, and a process that dies loses a minute at the most.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from pymongo import UpdateOne
+
+from ..core.batching import Batching
+from ..core.clock import utc_now
+from ..core.mongo import Mongo, answering
+from ..errors import Unavailable
+from . import api_tokens, users
+
+MINUTE = timedelta(minutes=1)
+_FIELDS = {users.COLLECTION: "last_request_at", api_tokens.COLLECTION: "last_used_at"}
+
+
+class _Mark(NamedTuple):
+    collection: str
+    document_id: bytes
+    moment: datetime
+
+
+class Activity:
+    """Notes who is active."""
+
+    def __init__(self, mongo: Mongo, batching: Batching) -> None:
+        self._mongo = mongo
+        self._writes = batching(self._write)
+        self._noted_since = utc_now()
+        self._noted: set[tuple[str, bytes]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def note(self, user_id: bytes, token_id: bytes | None) -> None:
+        """Note that a user makes a request, with an API token or without."""
+        self._note(users.COLLECTION, user_id)
+        if token_id is not None:
+            self._note(api_tokens.COLLECTION, token_id)
+
+    async def close(self) -> None:
+        """Wait for the writes in flight."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+        await self._writes.close()
+
+    def _note(self, collection: str, document_id: bytes) -> None:
+        now = utc_now()
+        if now - self._noted_since >= MINUTE:
+            self._noted.clear()
+            self._noted_since = now
+        if (collection, document_id) in self._noted:
+            return
+        self._noted.add((collection, document_id))
+        task = asyncio.create_task(self._submit(_Mark(collection, document_id, now)))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _submit(self, mark: _Mark) -> None:
+        try:
+            await self._writes.submit(mark)
+        except Unavailable:
+            self._noted.discard((mark.collection, mark.document_id))
+
+    async def _write(self, marks: Sequence[_Mark]) -> Sequence[None]:
+        for collection, field in _FIELDS.items():
+            updates = [
+                UpdateOne({"_id": mark.document_id}, {"$max": {field: mark.moment}})
+                for mark in marks
+                if mark.collection == collection
+            ]
+            if updates:
+                with answering():
+                    await self._mongo.collection(collection).bulk_write(updates, ordered=False)
+        return [None] * len(marks)

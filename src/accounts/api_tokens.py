@@ -1,0 +1,158 @@
+"""API tokens: made by a user for a program, good for the scopes that they were made with.
+
+A token is ``sp_``, 32 random bytes and their CRC-32, in hexadecimal: 75 characters that a search for leaked credentials
+recognises, and of which a mistyped one is refused without a look into the database. Its SHA-256 is what is stored; the
+bytes are random, so nothing slower is needed. Scopes, owner and expiry are sealed along with the name: whoever can
+write to the database can neither make a token nor widen one.
+"""
+
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import structlog
+from pymongo import IndexModel
+
+from ..core.batching import Batching
+from ..core.clock import utc_now
+from ..core.keys import KeyRing
+from ..core.mongo import Document, Indexes, Mongo, answering
+from ..core.records import Content, RecordSealer
+from ..core.sealing import Unsealable
+
+COLLECTION = "api_tokens"
+KIND = "api token"
+INDEXES: Indexes = {
+    COLLECTION: [
+        IndexModel("hash", name="hash", unique=True),
+        IndexModel("user_id", name="user_id"),
+        IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
+    ]
+}
+PREFIX = "sp_"
+ID_BYTES = 16
+RANDOM_BYTES = 32
+CHECKSUM_BYTES = 4
+_FORM = re.compile(rf"sp_[0-9a-f]{{{2 * (RANDOM_BYTES + CHECKSUM_BYTES)}}}")
+
+log = structlog.get_logger(__name__)
+
+
+def new_api_token() -> str:
+    """Make a token."""
+    random = secrets.token_bytes(RANDOM_BYTES)
+    return PREFIX + (random + _checksum(random)).hex()
+
+
+def is_api_token(text: str) -> bool:
+    """Tell whether a text has the form of a token and the right checksum."""
+    if not _FORM.fullmatch(text):
+        return False
+    value = bytes.fromhex(text.removeprefix(PREFIX))
+    return value[RANDOM_BYTES:] == _checksum(value[:RANDOM_BYTES])
+
+
+def hash_api_token(token: str) -> bytes:
+    """Return what is stored of a token: 32 bytes."""
+    return sha256(b"sealpost/v1/api-token" + token.encode()).digest()
+
+
+class ApiTokenContent(Content):
+    """What is sealed of a token."""
+
+    user_id: bytes
+    hash: bytes
+    name: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ApiToken:
+    """A token that has not expired."""
+
+    token_id: bytes
+    content: ApiTokenContent
+    created_at: datetime
+    last_used_at: datetime | None
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether the token's time has not come yet."""
+        return self.content.expires_at is None or self.content.expires_at > utc_now()
+
+
+class ApiTokenStore:
+    """Every query on API tokens."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        self._sealer = RecordSealer(ring, KIND)
+        self._finds = batching(self._find_each)
+
+    async def add(self, content: ApiTokenContent) -> ApiToken:
+        """Store a new token."""
+        token_id = secrets.token_bytes(ID_BYTES)
+        document = {
+            "_id": token_id,
+            "hash": content.hash,
+            "user_id": content.user_id,
+            "created_at": utc_now(),
+            **({"expires_at": content.expires_at} if content.expires_at else {}),
+            **self._sealer.seal(content, token_id),
+        }
+        with answering():
+            await self._collection.insert_one(document)
+        return ApiToken(token_id, content, document["created_at"], None)
+
+    async def find(self, token: str) -> ApiToken | None:
+        """Return a token that is good now; None for every other."""
+        found = await self._finds.submit(hash_api_token(token))
+        return found if found and found.is_live else None
+
+    async def of_user(self, user_id: bytes) -> list[ApiToken]:
+        """Return a user's tokens, newest first."""
+        with answering():
+            documents = await self._collection.find({"user_id": user_id}).sort("created_at", -1).to_list(None)
+        tokens = (self._token(document) for document in documents)
+        return [token for token in tokens if token and token.content.user_id == user_id and token.is_live]
+
+    async def remove(self, user_id: bytes, token_id: bytes) -> bool:
+        """Delete one token of a user; False where there is none."""
+        with answering():
+            result = await self._collection.delete_one({"_id": token_id, "user_id": user_id})
+        return bool(result.deleted_count)
+
+    async def remove_all(self, user_id: bytes) -> None:
+        """Delete every token of a user."""
+        with answering():
+            await self._collection.delete_many({"user_id": user_id})
+
+    async def close(self) -> None:
+        """Wait for the commands in flight."""
+        await self._finds.close()
+
+    async def _find_each(self, hashes: Sequence[bytes]) -> Sequence[ApiToken | Exception | None]:
+        with answering():
+            documents = await self._collection.find({"hash": {"$in": list(set(hashes))}}).to_list(None)
+        found = {document["hash"]: self._token(document) for document in documents}
+        return [found.get(one) for one in hashes]
+
+    def _token(self, document: Document) -> ApiToken | None:
+        try:
+            content = self._sealer.open(ApiTokenContent, document)
+        except Unsealable:
+            content = None
+        if content is None or not hmac.compare_digest(content.hash, document["hash"]):
+            log.error("an API token does not open: changed in the database, or its key is not in the ring")
+            return None
+        return ApiToken(document["_id"], content, document["created_at"], document.get("last_used_at"))
+
+
+def _checksum(random: bytes) -> bytes:
+    return zlib.crc32(random).to_bytes(CHECKSUM_BYTES, "big")

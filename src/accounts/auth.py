@@ -1,0 +1,105 @@
+"""Who is this? The one part of accounts that other features import.
+
+`Authenticator.identify` answers for an access token and for an API token alike. An API token is looked up at most once
+a second by each worker, so one that was deleted stops working within that second. A session that has ended is known to
+every worker within two seconds (see `ended_sessions`).
+"""
+
+import time
+
+from aiohttp import hdrs, web
+
+from ..errors import Problem, Unauthorized
+from .access_tokens import AccessTokens
+from .activity import Activity
+from .api_tokens import PREFIX, ApiTokenStore, hash_api_token, is_api_token
+from .caller import Caller, Scope
+from .ended_sessions import EndedSessions
+from .problems import InsufficientScope, InvalidToken
+from .users import UserStore
+
+__all__ = ["CALLER", "Authenticator", "Caller", "Scope"]
+
+TOKEN_LOOKUP_SECONDS = 1.0
+MOST_LOOKUPS_KEPT = 10_000
+
+
+CALLER = web.RequestKey("CALLER", Caller)
+
+
+class Authenticator:
+    """Answers who holds a token."""
+
+    def __init__(
+        self,
+        *,
+        access_tokens: AccessTokens,
+        ended_sessions: EndedSessions,
+        api_tokens: ApiTokenStore,
+        users: UserStore,
+        activity: Activity,
+    ) -> None:
+        self._access_tokens = access_tokens
+        self._ended_sessions = ended_sessions
+        self._api_tokens = api_tokens
+        self._users = users
+        self._activity = activity
+        self._lookups: dict[bytes, tuple[float, Caller]] = {}
+
+    async def identify(self, token: str, scope: Scope | None) -> Caller:
+        """Return who holds an access token, or an API token that has the scope; no API token does for ``None``.
+
+        Raises `InvalidToken`, `InsufficientScope`, and `Unavailable` where it cannot be known.
+        """
+        if token.startswith(PREFIX):
+            caller = await self._holder(token)
+            if scope is None or scope not in caller.scopes:
+                raise InsufficientScope
+        else:
+            claims = self._access_tokens.read(token)
+            if claims is None or await self._ended_sessions.contain(claims.session_id):
+                raise InvalidToken
+            caller = Caller(claims.user_id, session_id=claims.session_id)
+        self._activity.note(caller.user_id, caller.token_id)
+        return caller
+
+    def guard(self, scope: Scope | None) -> "BearerGuard":
+        """Return what lets only requests with such a token through to a route."""
+        return BearerGuard(self, scope)
+
+    async def _holder(self, token: str) -> Caller:
+        if not is_api_token(token):
+            raise InvalidToken
+        key, now = hash_api_token(token), time.monotonic()
+        looked_up_at, caller = self._lookups.get(key, (float("-inf"), None))
+        if caller is not None and now - looked_up_at < TOKEN_LOOKUP_SECONDS:
+            return caller
+        self._lookups.pop(key, None)
+        found = await self._api_tokens.find(token)
+        user = await self._users.find(found.content.user_id) if found else None
+        if found is None or user is None or user.content.disabled:
+            raise InvalidToken
+        caller = Caller(user.user_id, token_id=found.token_id, scopes=frozenset(found.content.scopes))
+        if len(self._lookups) >= MOST_LOOKUPS_KEPT:
+            self._lookups.clear()
+        # The time before the look: what was deleted since then is believed for no longer than that second.
+        self._lookups[key] = (now, caller)
+        return caller
+
+
+class BearerGuard:
+    """Lets requests through whose ``Authorization`` header holds a token that will do (RFC 6750, section 2.1)."""
+
+    problems: tuple[type[Problem], ...] = (Unauthorized, InvalidToken, InsufficientScope)
+
+    def __init__(self, authenticator: Authenticator, scope: Scope | None) -> None:
+        self._authenticator = authenticator
+        self._scope = scope
+        self.scope: str | None = scope
+
+    async def admit(self, request: web.Request) -> None:
+        """Note the caller with the request. Raises `Unauthorized`, `InvalidToken`, `InsufficientScope`."""
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized
+        request[CALLER] = await self._authenticator.identify(token.strip(), self._scope)

@@ -1,0 +1,69 @@
+"""Which sessions have ended, as each worker knows it: asked of MongoDB twice a second, not on each request.
+
+An access token is believed while its session is not among them. A worker whose knowledge is older than `STALE` asks
+before it believes another token, and where MongoDB does not answer, it believes none.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+from ..errors import Unavailable
+from .sessions import MARK_LIFE, SessionStore
+
+INTERVAL = 0.5
+STALE = 1.5
+OVERLAP = timedelta(minutes=1)
+"""A mark may appear later than one with a later time: a command takes its time stamp when it begins."""
+
+
+class EndedSessions:
+    """The sessions that have ended and of which access tokens may live."""
+
+    def __init__(self, sessions: SessionStore) -> None:
+        self._sessions = sessions
+        self._known: dict[bytes, float] = {}
+        self._since = datetime.fromtimestamp(0, UTC)
+        self._asked_at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def contain(self, session_id: bytes) -> bool:
+        """Tell whether a session has ended. Raises `Unavailable` where that cannot be known."""
+        if time.monotonic() - self._asked_at > STALE:
+            await self._ask()
+        return session_id in self._known
+
+    def add(self, session_id: bytes) -> None:
+        """Learn of an end that this worker has brought about itself."""
+        self._known[session_id] = time.monotonic()
+
+    async def watch(self) -> None:
+        """Keep up with MongoDB until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            if time.monotonic() - self._asked_at < INTERVAL:
+                continue
+            try:
+                await self._ask()
+            except Unavailable:
+                # It has been logged, and whoever needs to know asks again.
+                await asyncio.sleep(INTERVAL)
+
+    async def _ask(self) -> None:
+        began = time.monotonic()
+        async with self._asking:
+            if self._asked_at >= began:
+                return  # somebody else asked meanwhile
+            began = time.monotonic()
+            for session_id, ended_at in await self._sessions.ended_since(self._since - OVERLAP):
+                self._known.setdefault(session_id, began)
+                self._since = max(self._since, ended_at)
+            self._asked_at = began
+        self._forget(began - (MARK_LIFE + OVERLAP).total_seconds())
+
+    def _forget(self, before: float) -> None:
+        # In the order of learning, so the first one to keep ends the search.
+        for session_id, learned_at in list(self._known.items()):
+            if learned_at >= before:
+                break
+            del self._known[session_id]

@@ -1,0 +1,109 @@
+"""The feature as the composition root sees it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from ..api.origin import Origin
+from ..api.routing import Route
+from ..core import limits
+from ..core.batching import Batching
+from ..core.hashing import HashingPool
+from ..core.keys import KeyRing
+from ..core.limits import Limit
+from ..core.mongo import Indexes, Mongo
+from ..settings import Settings
+from . import api_tokens, sessions, users
+from .access_tokens import AccessTokens
+from .activity import Activity
+from .api_tokens import ApiTokenStore
+from .auth import Authenticator
+from .deletion import AccountDeletion
+from .ended_sessions import EndedSessions
+from .passwords import Passwords
+from .routes import AccountRoutes
+from .service import AccountService, CredentialLimits
+from .sessions import SessionStore
+from .token_routes import TokenRoutes
+from .token_service import TokenService
+from .users import UserStore
+
+INDEXES: Indexes = {**users.INDEXES, **sessions.INDEXES, **api_tokens.INDEXES, **limits.INDEXES}
+
+
+class AccountsFeature:
+    """Users, sessions and API tokens, wired. ``authenticator`` and ``deletion`` are for the other features."""
+
+    indexes: Indexes = INDEXES
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ring: KeyRing,
+        mongo: Mongo,
+        hashing: HashingPool,
+        batching: Batching,
+        origin: Origin,
+    ) -> None:
+        self._users = UserStore(mongo, ring, batching)
+        self._tokens = ApiTokenStore(mongo, ring, batching)
+        self._activity = Activity(mongo, batching)
+        sessions = SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl))
+        access_tokens = AccessTokens(ring)
+        self._ended_sessions = EndedSessions(sessions)
+        self.deletion = AccountDeletion(self._users, sessions, self._tokens)
+        self.authenticator = Authenticator(
+            access_tokens=access_tokens,
+            ended_sessions=self._ended_sessions,
+            api_tokens=self._tokens,
+            users=self._users,
+            activity=self._activity,
+        )
+        service = AccountService(
+            users=self._users,
+            sessions=sessions,
+            ended_sessions=self._ended_sessions,
+            access_tokens=access_tokens,
+            passwords=Passwords(hashing, cost=settings.bcrypt_cost),
+            limits=credential_limits(settings, mongo, ring),
+            deletion=self.deletion,
+        )
+        self._routes = AccountRoutes(service, self.authenticator, origin)
+        self._token_routes = TokenRoutes(TokenService(self._tokens, self._users), self.authenticator)
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations of its routes."""
+        return [*self._routes.routes(), *self._token_routes.routes()]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep up with what other processes have ended and begun, and finish what they left."""
+        tasks = [asyncio.create_task(watch()) for watch in (self._ended_sessions.watch, self.deletion.watch)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        """Wait for what is in flight."""
+        await self._activity.close()
+        await self._users.close()
+        await self._tokens.close()
+
+
+def credential_limits(settings: Settings, mongo: Mongo, ring: KeyRing) -> CredentialLimits:
+    """Return the limits on credentials as they are set."""
+
+    def limit(name: str, rate: str) -> Limit:
+        return Limit(mongo, ring, name, rate, enabled=settings.rate_limits == "on")
+
+    return CredentialLimits(
+        register=limit("register by network", settings.limit_register),
+        login_account=limit("login by username", settings.limit_login_account),
+        login_address=limit("login by network", settings.limit_login_address),
+    )

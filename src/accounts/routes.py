@@ -1,0 +1,208 @@
+"""Accounts and sessions over HTTP."""
+
+from typing import Any
+
+from aiohttp import web
+
+from ..api.origin import Origin
+from ..api.routing import Route
+from ..core.limits import LimitReached
+from ..errors import Damaged
+from .auth import CALLER, Authenticator
+from .identifiers import parse_id
+from .problems import (
+    AccountDisabled,
+    IncorrectCredentials,
+    IncorrectPassword,
+    InvalidRefreshToken,
+    SessionNotFound,
+    UsernameTaken,
+)
+from .schemas import (
+    ChangePassword,
+    DeleteAccount,
+    Login,
+    Me,
+    Refresh,
+    Register,
+    Registered,
+    SessionAnswer,
+    Sessions,
+    Tokens,
+)
+from .service import AccountService, TokenPair
+
+ACCOUNTS, SESSIONS = "accounts", "sessions"
+
+
+class AccountRoutes:
+    """The handlers and their declarations."""
+
+    def __init__(self, service: AccountService, authenticator: Authenticator, origin: Origin) -> None:
+        self._service = service
+        self._signed_in = authenticator.guard(None)
+        self._origin = origin
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="POST",
+                path="/register",
+                tag=ACCOUNTS,
+                summary="Make an account",
+                handler=self.register,
+                body=Register,
+                answer=Registered,
+                status=201,
+                problems=(UsernameTaken, LimitReached),
+            ),
+            Route(
+                method="POST",
+                path="/login",
+                tag=SESSIONS,
+                summary="Begin a session",
+                description="Unknown users and wrong passwords get the same answer in the same time.",
+                handler=self.login,
+                body=Login,
+                answer=Tokens,
+                problems=(IncorrectCredentials, AccountDisabled, LimitReached, Damaged),
+            ),
+            Route(
+                method="POST",
+                path="/refresh",
+                tag=SESSIONS,
+                summary="Go on with a session",
+                description="Each refresh token is good once. Using one twice ends the session.",
+                handler=self.refresh,
+                body=Refresh,
+                answer=Tokens,
+                problems=(InvalidRefreshToken,),
+            ),
+            Route(
+                method="POST",
+                path="/logout",
+                tag=SESSIONS,
+                summary="End this session",
+                guard=self._signed_in,
+                handler=self.logout,
+                status=204,
+                problems=(SessionNotFound,),
+            ),
+            Route(
+                method="GET",
+                path="/me",
+                tag=ACCOUNTS,
+                summary="Show one's account",
+                guard=self._signed_in,
+                handler=self.me,
+                answer=Me,
+                problems=(Damaged,),
+            ),
+            Route(
+                method="PUT",
+                path="/me/password",
+                tag=ACCOUNTS,
+                summary="Change one's password",
+                description="Every other session ends. API tokens stay.",
+                guard=self._signed_in,
+                handler=self.change_password,
+                body=ChangePassword,
+                status=204,
+                problems=(IncorrectPassword, LimitReached, Damaged),
+            ),
+            Route(
+                method="DELETE",
+                path="/me",
+                tag=ACCOUNTS,
+                summary="Delete one's account and all that it wrote",
+                description="Secrets belong to no account: they stay until they are opened or expire.",
+                guard=self._signed_in,
+                handler=self.delete,
+                body=DeleteAccount,
+                status=204,
+                problems=(IncorrectPassword, LimitReached, Damaged),
+            ),
+            Route(
+                method="GET",
+                path="/sessions",
+                tag=SESSIONS,
+                summary="List one's sessions",
+                guard=self._signed_in,
+                handler=self.sessions,
+                answer=Sessions,
+            ),
+            Route(
+                method="DELETE",
+                path="/sessions/{session_id}",
+                tag=SESSIONS,
+                summary="End one of one's sessions",
+                guard=self._signed_in,
+                handler=self.end_session,
+                status=204,
+                problems=(SessionNotFound,),
+            ),
+        ]
+
+    async def register(self, request: web.Request, body: Register) -> Registered:
+        """Make an account."""
+        user = await self._service.register(body.username, body.password, self._origin.network(request))
+        return Registered(user_id=user.user_id.hex(), username=user.name)
+
+    async def login(self, request: web.Request, body: Login) -> Tokens:
+        """Begin a session."""
+        return _tokens(await self._service.login(body.username, body.password, self._origin.network(request)))
+
+    async def refresh(self, _: web.Request, body: Refresh) -> Tokens:
+        """Go on with a session."""
+        return _tokens(await self._service.refresh(body.refresh_token))
+
+    async def logout(self, request: web.Request, _: None) -> None:
+        """End this session."""
+        await self._service.logout(request[CALLER])
+
+    async def me(self, request: web.Request, _: None) -> Me:
+        """Show one's account."""
+        user = await self._service.me(request[CALLER])
+        return Me(
+            user_id=user.user_id.hex(),
+            username=user.name,
+            created_at=user.created_at,
+            last_login_at=user.last_login_at,
+            last_request_at=user.last_request_at,
+        )
+
+    async def change_password(self, request: web.Request, body: ChangePassword) -> None:
+        """Change one's password."""
+        await self._service.change_password(request[CALLER], body.current, body.new, self._origin.network(request))
+
+    async def delete(self, request: web.Request, body: DeleteAccount) -> None:
+        """Delete one's account and all that it wrote."""
+        await self._service.delete(request[CALLER], body.password, self._origin.network(request))
+
+    async def sessions(self, request: web.Request, _: None) -> Sessions:
+        """List one's sessions."""
+        caller = request[CALLER]
+        return Sessions(
+            sessions=[
+                SessionAnswer(
+                    id=session.session_id.hex(),
+                    created_at=session.created_at,
+                    refreshed_at=session.refreshed_at,
+                    expires_at=session.expires_at,
+                    current=session.session_id == caller.session_id,
+                )
+                for session in await self._service.sessions(caller)
+            ]
+        )
+
+    async def end_session(self, request: web.Request, _: None) -> None:
+        """End one of one's sessions."""
+        session_id = parse_id(request.match_info["session_id"])
+        if session_id is None:
+            raise SessionNotFound
+        await self._service.end_session(request[CALLER], session_id)
+
+
+def _tokens(pair: TokenPair) -> Tokens:
+    return Tokens(access_token=pair.access_token, expires_in=pair.expires_in, refresh_token=pair.refresh_token)

@@ -1,0 +1,168 @@
+"""Sessions in MongoDB: what refresh tokens are good for. One that has ended leaves a mark for a while."""
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from pymongo import IndexModel
+
+from ..core.clock import utc_now
+from ..core.keys import KeyRing
+from ..core.mongo import Document, Indexes, Mongo, answering
+from ..core.records import Content, RecordSealer
+from ..core.sealing import Unsealable
+from .access_tokens import LEEWAY, LIFE
+from .refresh_tokens import RefreshToken
+
+COLLECTION = "sessions"
+KIND = "session"
+INDEXES: Indexes = {
+    COLLECTION: [
+        IndexModel("delete_at", name="delete_at", expireAfterSeconds=0),
+        IndexModel([("user_id", 1), ("created_at", -1)], name="user_id"),
+        IndexModel("ended_at", name="ended_at", sparse=True),
+    ]
+}
+MOST_SESSIONS = 100
+"""Sessions that one user may have; another one ends the oldest."""
+MARK_LIFE = LIFE + LEEWAY + timedelta(minutes=2)
+"""How long an ended session is remembered: longer than its last access token lives."""
+MILLISECOND = timedelta(milliseconds=1)
+
+log = structlog.get_logger(__name__)
+
+
+class SessionContent(Content):
+    """What is sealed of a session: whose it is, and which refresh tokens are its own."""
+
+    user_id: bytes
+    family_hash: bytes
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session that has not ended."""
+
+    session_id: bytes
+    user_id: bytes
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+
+
+class SessionStore:
+    """Every query on sessions; ``life`` is how long one lasts without a refresh."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        self._sealer = RecordSealer(ring, KIND)
+        self._life = life
+
+    async def start(self, user_id: bytes) -> tuple[Session, RefreshToken]:
+        """Start a session and return it with its first refresh token."""
+        token, now = RefreshToken.new(), utc_now()
+        content = SessionContent(user_id=user_id, family_hash=token.family_hash)
+        document = {
+            "_id": token.session_id,
+            "user_id": user_id,
+            "secret_hash": token.secret_hash,
+            "created_at": now,
+            "refreshed_at": now,
+            **self._lifetime(now),
+            **self._sealer.seal(content, token.session_id),
+        }
+        with answering():
+            await self._collection.insert_one(document)
+        return _session(document), token
+
+    async def refresh(self, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
+        """Put a new token in the place of the present one.
+
+        Returns None for a token that is not good; one that was good before ends the session.
+        """
+        with answering():
+            document = await self._collection.find_one({"_id": token.session_id, **_live(utc_now())})
+        content = self._opened(document) if document else None
+        if document is None or content is None or not hmac.compare_digest(content.family_hash, token.family_hash):
+            return None
+        following, now = token.next(), utc_now()
+        changes = {"secret_hash": following.secret_hash, "refreshed_at": now, **self._lifetime(now)}
+        with answering():
+            result = await self._collection.update_one(
+                {"_id": token.session_id, "secret_hash": token.secret_hash, **_live(now)}, {"$set": changes}
+            )
+        if not result.matched_count:
+            log.warning("a refresh token was used twice: its session has ended", session_id=token.session_id.hex())
+            await self.end(content.user_id, token.session_id)
+            return None
+        return _session({**document, **changes}), following
+
+    async def live(self, user_id: bytes) -> list[Session]:
+        """Return a user's sessions, newest first."""
+        with answering():
+            documents = (
+                await self._collection.find({"user_id": user_id, **_live(utc_now())})
+                .sort("created_at", -1)
+                .to_list(None)
+            )
+        return [_session(document) for document in documents]
+
+    async def end(self, user_id: bytes, session_id: bytes) -> bool:
+        """End one session of a user; False where there is none."""
+        return bool(await self._end({"_id": session_id, "user_id": user_id}))
+
+    async def end_all(self, user_id: bytes, *, but: bytes | None = None) -> None:
+        """End every session of a user, or all but one."""
+        await self._end({"user_id": user_id, "_id": {"$ne": but}})
+
+    async def end_surplus(self, user_id: bytes) -> None:
+        """End the oldest sessions of a user who has more than `MOST_SESSIONS`."""
+        query = {"user_id": user_id, **_live(utc_now())}
+        with answering():
+            surplus = (
+                await self._collection.find(query, {"_id": 1}).sort("created_at", -1).skip(MOST_SESSIONS).to_list(None)
+            )
+        if surplus:
+            await self._end({"_id": {"$in": [document["_id"] for document in surplus]}})
+
+    async def ended_since(self, moment: datetime) -> list[tuple[bytes, datetime]]:
+        """Return the ids of the sessions that ended after a moment, and when, by MongoDB's clock."""
+        with answering():
+            documents = await self._collection.find({"ended_at": {"$gt": moment}}, {"ended_at": 1}).to_list(None)
+        return [(document["_id"], document["ended_at"]) for document in documents]
+
+    async def _end(self, query: Document) -> int:
+        # MongoDB's clock, because what the workers ask for next is what ended since they last asked.
+        mark: Any = {"ended_at": "$$NOW", "delete_at": {"$add": ["$$NOW", MARK_LIFE // MILLISECOND]}}
+        with answering():
+            result = await self._collection.update_many({**query, "ended_at": None}, [{"$set": mark}])
+        return int(result.modified_count)
+
+    def _lifetime(self, now: datetime) -> Document:
+        return {"expires_at": now + self._life, "delete_at": now + self._life}
+
+    def _opened(self, document: Document) -> SessionContent | None:
+        try:
+            content = self._sealer.open(SessionContent, document)
+        except Unsealable:
+            content = None
+        if content is None or content.user_id != document["user_id"]:
+            log.error("a session does not open: changed in the database, or its key is not in the ring")
+            return None
+        return content
+
+
+def _live(now: datetime) -> Document:
+    return {"ended_at": None, "expires_at": {"$gt": now}}
+
+
+def _session(document: Document) -> Session:
+    return Session(
+        session_id=document["_id"],
+        user_id=document["user_id"],
+        created_at=document["created_at"],
+        refreshed_at=document["refreshed_at"],
+        expires_at=document["expires_at"],
+    )

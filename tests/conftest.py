@@ -24,6 +24,7 @@ from src.core.keys import new_key
 from src.core.mongo import Mongo
 from src.settings import Settings
 
+PASSWORD = "correct horse battery staple"
 DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
     del os.environ[name]
@@ -53,10 +54,11 @@ class Api:
     mongo: Mongo
     settings: Settings
 
-    async def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Return the status and the parsed JSON of an answer."""
+    async def call(self, method: str, path: str, body: object = None, *, token: str = "") -> tuple[int, Any]:
+        """Return the status and the parsed JSON of an answer; a token is sent as the caller's credentials."""
         data = None if body is None else json.dumps(body)
-        async with self.client.request(method, path, data=data) as response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with self.client.request(method, path, data=data, headers=headers) as response:
             text = await response.text()
             return response.status, json.loads(text) if text else None
 
@@ -82,6 +84,25 @@ class Api:
         """Return the state that a receipt tells."""
         _, answer = await self.call("GET", f"/receipts/{receipt_key}")
         return str(answer["state"])
+
+    async def register(self, username: str = "ann", password: str = PASSWORD) -> Any:
+        """Make an account and return the answer."""
+        status, answer = await self.call("POST", "/register", {"username": username, "password": password})
+
+        assert 201 == status
+        return answer
+
+    async def login(self, username: str = "ann", password: str = PASSWORD) -> Any:
+        """Begin a session and return its tokens."""
+        status, answer = await self.call("POST", "/login", {"username": username, "password": password})
+
+        assert 200 == status
+        return answer
+
+    async def sign_up(self, username: str = "ann", password: str = PASSWORD) -> str:
+        """Make an account, sign in and return the access token."""
+        await self.register(username, password)
+        return str((await self.login(username, password))["access_token"])
 
     @property
     def items(self) -> Any:
@@ -120,7 +141,13 @@ def make_settings() -> Callable[..., Settings]:
     """Make settings that lean on nothing outside the test, with a database and a key of their own."""
 
     def make(**overrides: Any) -> Settings:
-        defaults = {"mongo_database": f"test-{secrets.token_hex(8)}", "keys": new_key(), "mongo_driver": DRIVER}
+        defaults = {
+            "mongo_database": f"test-{secrets.token_hex(8)}",
+            "keys": new_key(),
+            "mongo_driver": DRIVER,
+            "bcrypt_cost": 4,
+            "rate_limits": "off",
+        }
         return Settings(_env_file=None, **{**defaults, **overrides})
 
     return make

@@ -93,7 +93,7 @@ async def test_readiness_follows_the_database(api: Api, monkeypatch: pytest.Monk
         async def command(self, _: str) -> None:
             raise AutoReconnect("gone")
 
-    monkeypatch.setattr(api.mongo, "_database", Broken())
+    monkeypatch.setattr(api.mongo, "database", Broken())
 
     assert 503 == (await api.call("GET", "/readyz"))[0]
 

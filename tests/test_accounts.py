@@ -1,0 +1,256 @@
+"""Accounts from their first request to their last."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import pytest
+
+from .conftest import PASSWORD, Api
+
+Serve = Callable[..., Awaitable[Api]]
+
+
+async def test_a_user_registers_signs_in_and_sees_the_account(api: Api) -> None:
+    """The answers are those of the contract, and the times are there."""
+    status, registered = await api.call("POST", "/register", {"username": "Ann.B-c_1", "password": PASSWORD})
+
+    assert (201, "Ann.B-c_1") == (status, registered["username"])
+    tokens = await api.login("Ann.B-c_1")
+    assert ("Bearer", 600) == (tokens["token_type"], tokens["expires_in"])
+    status, me = await api.call("GET", "/me", token=tokens["access_token"])
+    assert (200, registered["user_id"], "Ann.B-c_1") == (status, me["user_id"], me["username"])
+    created_at, last_login_at = (datetime.fromisoformat(me[name]) for name in ("created_at", "last_login_at"))
+    assert created_at <= last_login_at <= datetime.fromisoformat(me["last_request_at"])
+
+
+async def test_a_name_is_one_name_in_whatever_case(api: Api) -> None:
+    """It is taken in every case, and opens the account in every case."""
+    await api.register("Ann")
+
+    status, problem = await api.call("POST", "/register", {"username": "aNN", "password": PASSWORD})
+
+    assert (409, "username_taken") == (status, problem["code"])
+    await api.login("ANN")
+
+
+async def test_of_a_hundred_registrations_of_one_name_one_succeeds(serve: Serve) -> None:
+    """A race on two servers in different case ends with one account."""
+    one = await serve()
+    other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
+    names = ["".join(letters) for letters in itertools.product("Ss", "Oo", "Pp", "Hh", "Ii", "Ee", "aA")][:100]
+
+    async def register(api: Api, name: str) -> int:
+        return (await api.call("POST", "/register", {"username": name, "password": PASSWORD}))[0]
+
+    statuses = await asyncio.gather(*(register(api, name) for name, api in zip(names, itertools.cycle((one, other)))))
+
+    assert [201] + [409] * 99 == sorted(statuses)
+    assert 1 == await one.mongo.collection("users").count_documents({})
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [
+        *((username, PASSWORD) for username in ("ab", "a" * 33, "ann!", "änn", "ann\n", "", None, 123)),
+        *(("ann", password) for password in ("seven77", "x" * 1025, None, 12345678)),
+    ],
+)
+async def test_what_is_no_name_or_no_password_is_refused(api: Api, username: object, password: object) -> None:
+    """The answer says which field is at fault and does not repeat it."""
+    status, problem = await api.call("POST", "/register", {"username": username, "password": password})
+
+    assert (400, "malformed") == (status, problem["code"])
+    assert 0 == await api.mongo.collection("users").count_documents({})
+
+
+async def test_unknown_user_and_wrong_password_get_the_same_answer(api: Api) -> None:
+    """Status, words and headers do not tell whether there is an account; neither does a name that cannot be one."""
+    await api.register()
+
+    answers = [
+        await api.call("POST", "/login", {"username": username, "password": password})
+        for username, password in (("ann", "wrong"), ("nobody", "wrong"), ("no name at all!", ""), ("ann", ""))
+    ]
+
+    assert {401} == {status for status, _ in answers}
+    for _, problem in answers:
+        problem.pop("request_id")
+        assert answers[0][1] == problem
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic YW5uOnB3", "Bearer a.b.c", "bearer sp_", "Bearer é"]
+)
+async def test_without_good_credentials_nothing_is_shown(api: Api, header: str) -> None:
+    """Every guarded route answers 401 and says how to sign in."""
+    app = api.client.app
+    assert app is not None
+    document = (await api.send("GET", "/openapi.json")).json()
+    guarded = [
+        (method.upper(), path.format(session_id="0" * 32, token_id="0" * 32))
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "security" in operation
+    ]
+
+    assert 9 <= len(guarded)
+    for method, path in guarded:
+        answer = await api.send(method, path, b"{", **({"Authorization": header} if header else {}))
+        assert 401 == answer.status, (method, path)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_signing_out_ends_the_session(api: Api) -> None:
+    """The access token and the refresh token stop working; another session goes on."""
+    await api.register()
+    mine, other = await api.login(), await api.login()
+
+    status, _ = await api.call("POST", "/logout", token=mine["access_token"])
+
+    assert 204 == status
+    assert 401 == (await api.call("GET", "/me", token=mine["access_token"]))[0]
+    assert 401 == (await api.call("POST", "/refresh", {"refresh_token": mine["refresh_token"]}))[0]
+    assert 200 == (await api.call("GET", "/me", token=other["access_token"]))[0]
+
+
+async def test_a_user_sees_and_ends_only_their_own_sessions(api: Api) -> None:
+    """Another's session is not found, and stays."""
+    ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
+    second = (await api.login("ann"))["access_token"]
+
+    _, listed = await api.call("GET", "/sessions", token=ann)
+    _, of_bob = await api.call("GET", "/sessions", token=bob)
+
+    assert [False, True] == [session["current"] for session in listed["sessions"]]
+    assert 1 == len(of_bob["sessions"])
+    path = f"/sessions/{of_bob['sessions'][0]['id']}"
+    assert 404 == (await api.call("DELETE", path, token=ann))[0]
+    assert 204 == (await api.call("DELETE", f"/sessions/{listed['sessions'][0]['id']}", token=ann))[0]
+    assert 404 == (await api.call("DELETE", f"/sessions/{listed['sessions'][0]['id']}", token=ann))[0]
+    assert 401 == (await api.call("GET", "/me", token=second))[0]
+    assert 200 == (await api.call("GET", "/me", token=bob))[0]
+    for malformed in ("x", "é" * 32, "G" * 32, "0" * 31):
+        assert 404 == (await api.call("DELETE", f"/sessions/{malformed}", token=ann))[0]
+
+
+async def test_the_oldest_session_makes_way(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are never more sessions than one user may have, and the newest ones stay."""
+    monkeypatch.setattr("src.accounts.sessions.MOST_SESSIONS", 2)
+    await api.register()
+
+    pairs = [await api.login() for _ in range(4)]
+
+    statuses = [(await api.call("POST", "/refresh", {"refresh_token": p["refresh_token"]}))[0] for p in pairs]
+    assert [401, 401, 200, 200] == statuses
+
+
+async def test_a_new_password_replaces_the_old_one_and_ends_other_sessions(api: Api) -> None:
+    """The session that changed it goes on, the others end, and only the new password signs in."""
+    await api.register()
+    mine, other = await api.login(), await api.login()
+    new = "another long password"
+
+    status, _ = await api.call("PUT", "/me/password", {"current": PASSWORD, "new": new}, token=mine["access_token"])
+
+    assert 204 == status
+    assert 401 == (await api.call("POST", "/refresh", {"refresh_token": other["refresh_token"]}))[0]
+    assert 200 == (await api.call("POST", "/refresh", {"refresh_token": mine["refresh_token"]}))[0]
+    assert 401 == (await api.call("POST", "/login", {"username": "ann", "password": PASSWORD}))[0]
+    await api.login(password=new)
+
+
+async def test_the_present_password_is_asked_for(api: Api) -> None:
+    """Whoever finds an open session can neither change the password nor delete the account."""
+    token = await api.sign_up()
+
+    for method, path, body in (
+        ("PUT", "/me/password", {"current": "wrong password", "new": "another long password"}),
+        ("DELETE", "/me", {"password": "wrong password"}),
+    ):
+        status, problem = await api.call(method, path, body, token=token)
+        assert (403, "incorrect_password") == (status, problem["code"])
+    await api.login()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("x" * 99 + "a", "x" * 99 + "b"), ("before\0after1", "before\0after2"), ("p\u0308assword", "password")],
+)
+async def test_no_part_of_a_password_is_ignored(api: Api, one: str, other: str) -> None:
+    """Neither what stands past byte 72, nor what follows a NUL, nor an accent."""
+    await api.register(password=one)
+
+    assert 401 == (await api.call("POST", "/login", {"username": "ann", "password": other}))[0]
+    await api.login(password=one)
+
+
+async def test_a_password_is_the_same_from_every_keyboard(api: Api) -> None:
+    """Composed and decomposed letters are one password (NFC)."""
+    await api.register(password="zwölf Boxkämpfer")
+
+    await api.login(password="zwo\u0308lf Boxka\u0308mpfer")
+
+
+async def test_a_hash_of_lower_cost_is_replaced_at_the_next_sign_in(serve: Serve) -> None:
+    """Raising the cost reaches every account that is used, and locks nobody out."""
+    before = await serve(bcrypt_cost=4)
+    await before.register()
+    document = await before.mongo.collection("users").find_one({})
+    after = await serve(mongo_database=before.settings.mongo_database, keys=before.settings.keys, bcrypt_cost=5)
+
+    await asyncio.gather(*(after.login() for _ in range(3)))
+
+    replaced = await before.mongo.collection("users").find_one({})
+    assert document["envelope"] != replaced["envelope"]
+    await after.login()
+    assert replaced["envelope"] == (await before.mongo.collection("users").find_one({}))["envelope"]
+    await before.login()
+
+
+async def test_activity_is_kept(api: Api) -> None:
+    """A request moves the time of the last one, without having waited for that write."""
+    token = await api.sign_up()
+    users = api.mongo.collection("users")
+    past = datetime.fromisoformat("2020-01-01T00:00:00Z")
+    await users.update_one({}, {"$set": {"last_request_at": past}})
+
+    await api.call("GET", "/me", token=token)
+
+    while (await users.find_one({}))["last_request_at"] == past:
+        await asyncio.sleep(0.01)
+    _, me = await api.call("GET", "/me", token=token)
+    assert me["last_login_at"] <= me["last_request_at"]
+
+
+async def test_a_full_hashing_queue_answers_503(serve: Serve) -> None:
+    """Sign-ins beyond what can be checked are told to come again, and the others succeed."""
+    api = await serve(bcrypt_cost=9, hashing_threads=1, hashing_queue=2)
+    await api.register()
+
+    async def login() -> tuple[int, str]:
+        async with api.client.post("/login", json={"username": "ann", "password": PASSWORD}) as answer:
+            return answer.status, answer.headers.get("Retry-After", "")
+
+    answers = await asyncio.gather(*(login() for _ in range(20)))
+
+    assert {200, 503} == {status for status, _ in answers}
+    assert all(int(retry_after) >= 1 for status, retry_after in answers if status == 503)
+
+
+async def test_creating_may_be_for_users_alone(serve: Serve) -> None:
+    """With SEALPOST_ANONYMOUS_CREATE=false it takes a user or a token with the scope; opening stays free."""
+    api = await serve(anonymous_create=False)
+    session = await api.sign_up()
+    _, good = await api.call("POST", "/tokens", {"name": "ci", "scopes": ["secrets"]}, token=session)
+    _, other = await api.call("POST", "/tokens", {"name": "ci", "scopes": ["posts", "echo"]}, token=session)
+
+    answers = [
+        await api.call("POST", "/generate", {"secret": "s"}, token=token)
+        for token in ("", session, good["token"], other["token"])
+    ]
+
+    assert [401, 201, 201, 403] == [status for status, _ in answers]
+    assert "insufficient_scope" == answers[3][1]["code"]
+    assert 200 == (await api.open(answers[1][1]["secret_key"]))[0]

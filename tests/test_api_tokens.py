@@ -1,0 +1,185 @@
+"""API tokens: shown once, good for their scopes, until they are deleted or expire."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.accounts.api_tokens import hash_api_token, is_api_token, new_api_token
+from src.core.clock import utc_now
+
+from .conftest import Api
+
+Serve = Callable[..., Awaitable[Api]]
+
+
+async def create(api: Api, session: str, **fields: Any) -> tuple[int, Any]:
+    """Make a token."""
+    return await api.call("POST", "/tokens", {"name": "ci", "scopes": ["secrets"], **fields}, token=session)
+
+
+@pytest.fixture
+async def closed(serve: Serve) -> Api:
+    """A server on which creating a secret takes a user or a token with the scope."""
+    return await serve(anonymous_create=False)
+
+
+async def generate(api: Api, token: str) -> int:
+    """Create a secret with a token and return the status."""
+    return (await api.call("POST", "/generate", {"secret": "s"}, token=token))[0]
+
+
+async def until_refused(api: Api, token: str) -> None:
+    """Wait until a token stops working, which must be within two seconds."""
+    async with asyncio.timeout(2):
+        while await generate(api, token) != 401:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_token_is_shown_once_and_listed_without_what_it_takes_to_use_it(api: Api) -> None:
+    """The list has everything but the token."""
+    session = await api.sign_up()
+
+    status, created = await create(api, session, name="bäckup ☕", scopes=["posts", "echo"], expires_in_days=3)
+    _, listed = await api.call("GET", "/tokens", token=session)
+
+    assert 201 == status
+    assert re.fullmatch(r"sp_[0-9a-f]{72}", created.pop("token"))
+    assert [created] == listed["tokens"]
+    assert ("bäckup ☕", ["echo", "posts"], None) == (created["name"], created["scopes"], created["last_used_at"])
+    expires_in = datetime.fromisoformat(created["expires_at"]) - datetime.now(UTC)
+    assert timedelta(days=2, hours=23) < expires_in <= timedelta(days=3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"name": name} for name in ("", "x" * 65, None)),
+        *({"scopes": scopes} for scopes in ([], ["all"], ["echo", "echo"], "echo", None)),
+        *({"expires_in_days": days} for days in (0, -1, 3651, 1.5)),
+        {"user_id": "0"},
+    ],
+)
+async def test_a_malformed_token_request_is_refused(api: Api, fields: dict[str, Any]) -> None:
+    """The answer names the field, and nothing is made."""
+    session = await api.sign_up()
+
+    status, problem = await create(api, session, **fields)
+
+    assert (400, next(iter(fields))) == (status, problem["errors"][0]["field"].split(".")[0])
+    assert {"tokens": []} == (await api.call("GET", "/tokens", token=session))[1]
+
+
+async def test_a_deleted_token_stops_working(closed: Api) -> None:
+    """Within two seconds, and only its owner deletes it."""
+    ann, bob = await closed.sign_up("ann"), await closed.sign_up("bob")
+    _, created = await create(closed, ann)
+    path = f"/tokens/{created['id']}"
+    assert 201 == await generate(closed, created["token"])
+
+    assert 404 == (await closed.call("DELETE", path, token=bob))[0]
+    assert 201 == await generate(closed, created["token"])
+    assert 204 == (await closed.call("DELETE", path, token=ann))[0]
+
+    await until_refused(closed, created["token"])
+    assert 404 == (await closed.call("DELETE", path, token=ann))[0]
+    assert 404 == (await closed.call("DELETE", "/tokens/nonsense", token=ann))[0]
+
+
+async def test_a_token_expires(closed: Api) -> None:
+    """Its time is sealed with it: the field that the database sweeps by can only shorten it."""
+    session = await closed.sign_up()
+    _, created = await create(closed, session, expires_in_days=1)
+    tokens = closed.mongo.collection("api_tokens")
+    document = await tokens.find_one({})
+
+    assert document["expires_at"] == datetime.fromisoformat(created["expires_at"])
+    await tokens.update_one({}, {"$set": {"expires_at": utc_now() + timedelta(days=1000)}})
+    assert created["expires_at"] == (await closed.call("GET", "/tokens", token=session))[1]["tokens"][0]["expires_at"]
+    indexes = await tokens.index_information()
+    assert 0 == indexes["expires_at"]["expireAfterSeconds"]
+
+
+async def test_an_expired_token_is_refused_before_the_database_sweeps_it(
+    closed: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Expiry is part of the question, the index is only the broom."""
+    session = await closed.sign_up()
+    _, created = await create(closed, session, expires_in_days=1)
+
+    monkeypatch.setattr("src.accounts.api_tokens.utc_now", lambda: utc_now() + timedelta(days=1, seconds=1))
+
+    assert 401 == await generate(closed, created["token"])
+    assert {"tokens": []} == (await closed.call("GET", "/tokens", token=session))[1]
+
+
+async def test_an_api_token_does_not_get_at_the_account(api: Api) -> None:
+    """It makes no other token, ends no session, and does not even see the account."""
+    session = await api.sign_up()
+    _, created = await create(api, session, scopes=["secrets", "messages", "posts", "gather", "echo"])
+
+    for method, path in (("GET", "/me"), ("GET", "/sessions"), ("POST", "/logout"), ("GET", "/tokens")):
+        status, problem = await api.call(method, path, token=created["token"])
+        assert (403, "insufficient_scope") == (status, problem["code"])
+
+
+async def test_the_last_use_is_kept(closed: Api) -> None:
+    """It appears in the list soon after the token was used."""
+    session = await closed.sign_up()
+    _, created = await create(closed, session)
+    await generate(closed, created["token"])
+
+    async with asyncio.timeout(5):
+        while not (await closed.call("GET", "/tokens", token=session))[1]["tokens"][0]["last_used_at"]:
+            await asyncio.sleep(0.02)
+
+
+async def test_there_is_a_limit_to_tokens(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One too many is refused, and deleting one makes room."""
+    monkeypatch.setattr("src.accounts.token_service.MOST_TOKENS", 2)
+    session = await api.sign_up()
+
+    statuses = [(await create(api, session))[0] for _ in range(3)]
+    _, listed = await api.call("GET", "/tokens", token=session)
+    await api.call("DELETE", f"/tokens/{listed['tokens'][0]['id']}", token=session)
+
+    assert [201, 201, 409] == statuses
+    assert 201 == (await create(api, session))[0]
+
+
+@pytest.mark.parametrize("field", ["envelope", "key_id"])
+async def test_whoever_writes_to_the_database_widens_no_token(closed: Api, field: str) -> None:
+    """A token with another's envelope, or with a hash of one's own, opens nothing."""
+    session = await closed.sign_up()
+    _, narrow = await create(closed, session, scopes=["echo"])
+    _, wide = await create(closed, session, scopes=["secrets"])
+    tokens = closed.mongo.collection("api_tokens")
+    wide_document = await tokens.find_one({"_id": bytes.fromhex(wide["id"])})
+    mine = new_api_token()
+
+    changed = wide_document[field] if field == "envelope" else "elsewhere"
+    await tokens.update_one({"_id": bytes.fromhex(narrow["id"])}, {"$set": {field: changed}})
+    await tokens.update_one({"_id": bytes.fromhex(wide["id"])}, {"$set": {"hash": hash_api_token(mine)}})
+
+    assert [401, 401] == [await generate(closed, token) for token in (narrow["token"], mine)]
+
+
+def test_a_token_has_a_checksum() -> None:
+    """A slip of one digit is noticed without a look into the database, wherever it is."""
+    token = new_api_token()
+
+    assert is_api_token(token)
+    for place in range(3, len(token)):
+        changed = token[:place] + ("0" if token[place] != "0" else "1") + token[place + 1 :]
+        assert not is_api_token(changed)
+
+
+@given(st.text() | st.from_regex(r"\Asp_[0-9a-f]{70,74}\Z"))
+def test_no_other_text_is_an_api_token(text: str) -> None:
+    """Whatever is sent, asking says no and raises nothing; one in 2^32 has the right checksum by chance."""
+    assert not is_api_token(text)

@@ -1,0 +1,105 @@
+"""Password hashes: all of the password counts, and the time of a check tells nothing."""
+
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+import bcrypt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.accounts.passwords import _prehash, check_password, cost_of, hash_password, new_password
+
+from .conftest import PASSWORD, Api
+
+TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=200)
+
+
+def test_the_pre_hash_is_what_it_was() -> None:
+    """A known answer: a change to the pre-hash would lock everybody out, and takes a new version."""
+    assert b"F6VPgoemTgp0gSB/B3d8m2+unqnYrWgFVZM7FSnYXm8=" == _prehash("correct horse")
+
+
+@settings(max_examples=30)
+@given(TEXT, TEXT)
+def test_a_hash_fits_its_password_alone(password: str, other: str) -> None:
+    """Any text is a password, and only what is the same text in NFC fits its hash."""
+    password_hash = hash_password(password, 4)
+
+    assert check_password(password, password_hash, 4)
+    assert (_prehash(password) == _prehash(other)) == check_password(other, password_hash, 4)
+
+
+@given(TEXT)
+def test_bcrypt_sees_neither_a_nul_nor_more_than_72_bytes(password: str) -> None:
+    """So it ignores nothing."""
+    prehash = _prehash(password)
+
+    assert 44 == len(prehash)
+    assert b"\0" not in prehash
+
+
+def test_a_hash_tells_its_version_and_cost() -> None:
+    """Both are needed to replace it one day."""
+    password_hash = hash_password(PASSWORD, 5)
+
+    assert password_hash.startswith("v1$$2b$05$")
+    assert 5 == cost_of(password_hash)
+    assert 0 == cost_of("v2$whatever")
+
+
+@pytest.mark.parametrize("password_hash", [None, "", "v1$", "v0$$2b$04$" + "a" * 53, "v1$$2b$99$" + "a" * 53 + "\n"])
+def test_what_is_no_hash_fits_nothing(password_hash: str | None) -> None:
+    """A missing or unreadable hash is a no, and no error."""
+    assert False is check_password(PASSWORD, password_hash, 4)
+
+
+@pytest.mark.parametrize("made_at", [None, 4, 6, 9])
+def test_a_check_does_the_work_of_the_present_cost(made_at: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds are counted instead of time: as many without an account and for an old one as for a new one."""
+    password_hash = hash_password(PASSWORD, made_at) if made_at else None
+    rounds = []
+    hash_with, check_with = bcrypt.hashpw, bcrypt.checkpw
+
+    def hashpw(password: bytes, salt: bytes) -> bytes:
+        rounds.append(2 ** int(salt[4:6]))
+        return hash_with(password, salt)
+
+    def checkpw(password: bytes, hashed: bytes) -> bool:
+        rounds.append(2 ** int(hashed[4:6]))
+        return check_with(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "hashpw", hashpw)
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+
+    check_password("wrong", password_hash, 9)
+
+    assert 2**9 == sum(rounds)
+
+
+async def test_the_time_of_an_answer_does_not_tell_whether_there_is_an_account(
+    serve: Callable[..., Awaitable[Api]],
+) -> None:
+    """Two hundred tries each, in turn: the medians differ by less than a tenth."""
+    api = await serve(bcrypt_cost=8, hashing_threads=1)
+    await api.register("ann")
+    times: dict[str, list[float]] = {"ann": [], "nobody": []}
+
+    for _ in range(200):
+        for username, seconds in times.items():
+            started = time.perf_counter()
+            status, _ = await api.call("POST", "/login", {"username": username, "password": "wrong password"})
+            seconds.append(time.perf_counter() - started)
+            assert 401 == status
+
+    known, unknown = (statistics.median(seconds) for seconds in times.values())
+    assert abs(known - unknown) < min(known, unknown) / 10
+
+
+def test_a_made_up_password_is_long_and_new() -> None:
+    """It is what registration accepts, and never the same."""
+    passwords = {new_password() for _ in range(100)}
+
+    assert 100 == len(passwords)
+    assert {24} == {len(password) for password in passwords}

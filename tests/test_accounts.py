@@ -254,3 +254,22 @@ async def test_creating_may_be_for_users_alone(serve: Serve) -> None:
     assert [401, 201, 201, 403] == [status for status, _ in answers]
     assert "insufficient_scope" == answers[3][1]["code"]
     assert 200 == (await api.open(answers[1][1]["secret_key"]))[0]
+
+
+@pytest.mark.parametrize("field", ["envelope", "key_id", "_id"])
+async def test_a_user_who_was_changed_in_the_database_does_not_sign_in(api: Api, field: str) -> None:
+    """Not with another's password, not under another's name, and the server says what is wrong."""
+    await api.register("ann")
+    await api.register("eve", "the password of eve")
+    users = api.mongo.collection("users")
+    ann, eve = await users.find({}).sort("created_at").to_list(None)
+
+    if field == "_id":
+        await users.delete_one({"_id": ann["_id"]})
+        await users.insert_one({**eve, "_id": ann["_id"], "name_index": ann["name_index"]})
+    else:
+        await users.update_one({"_id": ann["_id"]}, {"$set": {field: eve["envelope"] if field == "envelope" else "x"}})
+
+    for password in (PASSWORD, "the password of eve"):
+        status, problem = await api.call("POST", "/login", {"username": "ann", "password": password})
+        assert (410, "damaged") == (status, problem["code"])

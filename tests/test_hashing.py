@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 
 import pytest
 
@@ -65,4 +66,37 @@ async def test_hashing_yields_to_the_event_loops() -> None:
 
     assert before + NICENESS == niceness
     assert before == os.getpriority(os.PRIO_PROCESS, 0)
+    pool.close()
+
+
+async def test_a_wait_that_would_be_too_long_is_refused() -> None:
+    """From how long such work took before, the pool foresees the wait and tells when to come again."""
+    pool = HashingPool(threads=1, queue=100, longest_wait=0.15)
+    gate = threading.Event()
+
+    def work() -> bool:
+        time.sleep(0.1)
+        return gate.wait()
+
+    gate.set()
+    assert await pool.run(work)
+    gate.clear()
+    waiting = [asyncio.create_task(pool.run(work)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable) as refused:
+        await pool.run(work)
+
+    assert "1" == refused.value.headers["Retry-After"]
+    gate.set()
+    assert all(await asyncio.gather(*waiting))
+    assert await pool.run(work)
+    pool.close()
+
+
+async def test_an_idle_pool_takes_work_of_any_length() -> None:
+    """Work that takes longer than anyone may wait for its turn is done nonetheless when its turn is now."""
+    pool = HashingPool(threads=1, queue=1, longest_wait=0.001)
+
+    for _ in range(3):
+        await pool.run(time.sleep, 0.01)
     pool.close()

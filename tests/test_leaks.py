@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import secrets
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,46 @@ def spellings(value: str) -> list[bytes]:
     return [spelling for one in raw for spelling in (one, one.hex().encode(), base64.b64encode(one), one[::-1])]
 
 
+async def account_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, str]) -> dict[str, str]:
+    """Use an account in every way and return the tokens that it got."""
+    user = marks["user"][:32]
+    await call("POST", "/register", {"username": user, "password": marks["password"]})
+    await call("POST", "/register", {"username": user.upper(), "password": marks["password"]})
+    await call("POST", "/register", {"username": marks["nobody"] * 9, "password": marks["wrong"], marks["field"]: 1})
+    await call("POST", "/login", {"username": user, "password": marks["wrong"]})
+    await call("POST", "/login", {"username": marks["nobody"], "password": marks["wrong"]})
+    first = await call("POST", "/login", {"username": user, "password": marks["password"]})
+    second = await call("POST", "/refresh", {"refresh_token": first["refresh_token"]})
+    session = second["access_token"]
+    created = await call("POST", "/tokens", {"name": marks["label"], "scopes": ["echo"]}, token=session)
+    await call("GET", "/me", token=session)
+    await call("GET", "/me", token=created["token"])
+    await call("GET", f"/me?q={marks['query']}", token=marks["wrong"])
+    await call("PUT", "/me/password", {"current": marks["wrong"], "new": marks["password"]}, token=session)
+    await call("POST", "/refresh", {"refresh_token": first["refresh_token"]})
+    named = {"user, as stored": user, "user, in capitals": user.upper(), "api token": created["token"]}
+    for name, pair in (("first", first), ("second", second)):
+        named |= {f"{name} {kind}": pair[kind] for kind in ("access_token", "refresh_token")}
+    return named
+
+
 async def traffic(url: str) -> dict[str, str]:
     """Send a bit of everything that a client can send, good and bad, and return what must be found nowhere."""
     marks = {
-        name: f"{name}-{secrets.token_hex(12)}" for name in ("secret", "phrase", "wrong", "field", "path", "query")
+        name: f"{name}-{secrets.token_hex(12)}"
+        for name in ("secret", "phrase", "wrong", "field", "path", "query", "user", "nobody", "password", "label")
     }
     async with aiohttp.ClientSession() as session:
 
-        async def call(method: str, path: str, body: object = None, data: bytes | None = None) -> Any:
+        async def call(
+            method: str, path: str, body: object = None, data: bytes | None = None, token: str | None = None
+        ) -> Any:
             sent = data or json.dumps(body or {}).encode()
-            async with session.request(method, url + path, data=io.BytesIO(sent)) as answer:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            async with session.request(method, url + path, data=io.BytesIO(sent), headers=headers) as answer:
                 return await answer.json(content_type=None)
+
+        marks |= await account_traffic(call, marks)
 
         plain = await call("POST", "/generate", {"secret": marks["secret"], "max_opens": 3})
         locked = await call("POST", "/generate", {"secret": marks["secret"], "phrase": marks["phrase"]})
@@ -92,6 +122,7 @@ async def test_no_secret_is_in_the_database_the_logs_or_the_document(
         "output": (tmp_path / "output").read_bytes(),
         "openapi": document,
     }
+    assert b"name_index" in haystacks["database"]
     assert b"envelope" in haystacks["database"]
     assert b"/secrets/{secret_key}" in haystacks["log"]
     for place, haystack in haystacks.items():

@@ -55,8 +55,9 @@ async def test_a_stolen_refresh_token_signs_out_thief_and_owner(api: Api, first:
 
     assert (401, "invalid_refresh_token") == (second, problem["code"])
     assert 401 == (await refresh(api, pair["refresh_token"]))[0]
-    while (await api.call("GET", "/me", token=pair["access_token"]))[0] != 401:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(2):
+        while (await api.call("GET", "/me", token=pair["access_token"]))[0] != 401:
+            await asyncio.sleep(0.01)
 
 
 async def test_of_two_refreshes_at_once_neither_leaves_a_session(serve: Serve) -> None:

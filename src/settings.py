@@ -142,7 +142,7 @@ def read_settings(**overrides: Any) -> Settings:
 
     Raises `SettingsError`, which names every setting at fault, misspelt ones included.
     """
-    environment: Mapping[str, str | None] = {**dotenv_values(DOTENV), **os.environ}
+    environment = _environment()
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= {PREFIX + name.upper() + "_FILE" for name in SECRETS}
     problems = [f"{name}: no such setting" for name in environment if name.startswith(PREFIX) and name not in known]
@@ -165,6 +165,16 @@ def read_settings(**overrides: Any) -> Settings:
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def secret_file(name: str) -> Path | None:
+    """Return the file that the ``_FILE`` form of a secret setting names; None where that form is not used."""
+    path = _environment().get(PREFIX + name.upper() + "_FILE")
+    return Path(path) if path else None
+
+
+def _environment() -> Mapping[str, str | None]:
+    return {**dotenv_values(DOTENV), **os.environ}
 
 
 def _describe(error: ValidationError) -> list[str]:

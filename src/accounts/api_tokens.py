@@ -23,6 +23,7 @@ from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
+from ..core.resealing import Resealable
 from ..core.sealing import Unsealable
 
 COLLECTION = "api_tokens"
@@ -70,6 +71,9 @@ class ApiTokenContent(Content):
     name: str
     scopes: tuple[str, ...]
     expires_at: datetime | None
+
+
+RESEALABLE = Resealable(COLLECTION, KIND, ApiTokenContent)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from .token_service import TokenService
 from .users import UserStore
 
 INDEXES: Indexes = {**users.INDEXES, **sessions.INDEXES, **api_tokens.INDEXES, **limits.INDEXES}
+RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
 
 
 class AccountsFeature:

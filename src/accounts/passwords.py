@@ -16,6 +16,8 @@ import bcrypt
 
 from ..core.hashing import HashingPool
 
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 1024
+"""How many characters a new password may have."""
 _VERSION = "v1"
 _FORM = re.compile(r"v1\$(?P<bcrypt>\$2b\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53})")
 

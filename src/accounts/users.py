@@ -15,6 +15,7 @@ from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
 from ..core.records import Content, RecordSealer
+from ..core.resealing import Resealable
 from ..core.sealing import Unsealable
 from ..errors import Damaged
 
@@ -68,6 +69,11 @@ class UserNames:
     def index(self, username: str) -> list[bytes]:
         """Return the blind index of a name under each key of the ring."""
         return list(self._index.of(username.lower()))
+
+
+RESEALABLE = Resealable(
+    COLLECTION, KIND, UserContent, lambda ring, content: {"name_index": UserNames(ring).index(content.username)}
+)
 
 
 class UserStore:

@@ -2,9 +2,11 @@
 
 import base64
 import contextlib
+import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,7 +15,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from ..settings import Settings, SettingsError, secret_file
+
 KEY_BYTES = 32
+KEY_FILE = "keys"
+"""Name of the generated key file in the data directory."""
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -84,6 +90,31 @@ def _expand(key: bytes, purpose: Purpose) -> bytes:
     return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=b"sealpost/v1/" + purpose.encode()).derive(key)
 
 
+def is_key_id(value: object) -> bool:
+    """Tell whether a value that was found where a key's id belongs has the form of one."""
+    return isinstance(value, str) and _KEY_ID.fullmatch(value) is not None
+
+
+def read_key_ring(settings: Settings) -> KeyRing:
+    """Return the configured key ring, or the one under the data directory, made there if need be.
+
+    Raises `SettingsError`.
+    """
+    try:
+        if settings.keys:
+            return KeyRing.parse(settings.keys.get_secret_value())
+        return KeyRing.parse(_read(ensure_key_file(settings.data_dir / KEY_FILE)))
+    except KeyRingError as error:
+        raise SettingsError(f"SEALPOST_KEYS: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"SEALPOST_DATA_DIR: cannot keep a key there: {error.strerror}") from None
+
+
+def find_key_file(settings: Settings) -> Path | None:
+    """Return the file that the ring is read from; None where it stands in the setting itself."""
+    return secret_file("keys") if settings.keys else settings.data_dir / KEY_FILE
+
+
 def new_key() -> str:
     """Make a fresh master key in the ring's written form, its id led by today's date."""
     key_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(3)}"
@@ -94,26 +125,59 @@ def ensure_key_file(path: Path) -> Path:
     """Make a key file of mode 0600 with one fresh key where there is none; several processes may call this at once."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(new_key() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        with _open_directory(path.parent) as directory, _draft(path, new_key() + "\n") as draft:
             # A link appears whole or not at all, and the first of several processes wins.
             with contextlib.suppress(FileExistsError):
                 os.link(draft, path)
-        finally:
-            draft.unlink()
-        _sync_directory(path.parent)
+            os.fsync(directory)
     return path
 
 
-def _sync_directory(path: Path) -> None:
-    # Without this a power cut may forget the file's name, and with it every secret sealed since.
+def put_in_front(entry: str, path: Path) -> None:
+    """Put a key in front of those in a key file, which keeps its mode and owner.
+
+    A reader sees the old file or the new one, whole.
+    Raises `KeyRingError` where what is there is no ring, and `OSError`.
+    """
+    path = path.resolve()  # a symbolic link to the file stays one
+    with _open_directory(path.parent) as directory:
+        # Two that do this at once must not lose one of the keys.
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        text = f"{entry}\n{_read(path)}"
+        KeyRing.parse(text)
+        with _draft(path, text, like=path.stat()) as draft:
+            draft.replace(path)
+            os.fsync(directory)
+
+
+def _read(path: Path) -> str:
+    # What is not ASCII is no ring, and is refused as such.
+    return path.read_text(encoding="ascii", errors="replace")
+
+
+@contextlib.contextmanager
+def _draft(path: Path, text: str, *, like: os.stat_result | None = None) -> Iterator[Path]:
+    """Yield a file beside the path that holds the text on disk, and remove it unless it was renamed."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            if like is not None:
+                os.fchown(descriptor, like.st_uid, like.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _open_directory(path: Path) -> Iterator[int]:
+    # To be synced: without that a power cut may forget a file's name, and with it every secret sealed since.
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -79,10 +79,10 @@ def _to_json(event: EventDict, **_: object) -> str:
     return to_json(event, fallback=str).decode()
 
 
-def configure_logs(settings: Settings) -> None:
-    """Send every log line, libraries' included, to the configured file or to stdout."""
-    stream: TextIO | LogFile = sys.stdout
-    if settings.log_file:
+def configure_logs(settings: Settings, output: TextIO | None = None) -> None:
+    """Send every log line, libraries' included, to ``output``, or without it to the configured file or to stdout."""
+    stream: TextIO | LogFile = output or sys.stdout
+    if settings.log_file and output is None:
         stream = LogFile(settings.log_file, max_bytes=settings.log_max_bytes, backups=settings.log_backups)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(

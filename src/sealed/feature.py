@@ -8,13 +8,16 @@ from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.mongo import Indexes, Mongo
+from ..core.resealing import Expiring
 from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore
-from .items import INDEXES
+from .items import COLLECTION, INDEXES, State
 from .routes import SealedRoutes
 from .service import SecretService
 from .store import ItemStore
+
+EXPIRING = (Expiring(COLLECTION, {"state": State.WAITING.value}),)
 
 
 class SealedFeature:

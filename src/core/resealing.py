@@ -1,0 +1,248 @@
+"""Key rotation: sealing anew, under the newest key, what an older one sealed, and telling which keys are still needed.
+
+Each document is replaced by compare-and-set on its old envelope. So this may be interrupted anywhere, run again, and
+run beside live traffic or beside itself: a document that has changed meanwhile is looked at again.
+
+What opens only with a link cannot be sealed anew. It expires, and its key is needed until then.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pymongo
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from .clock import utc_now
+from .keys import KeyRing, is_key_id
+from .mongo import Document, Mongo, answering
+from .records import Content, RecordSealer
+from .sealing import Unsealable
+
+BATCH = 200
+"""Documents that are read, and written, with one command."""
+SCAN_SECONDS = 60.0
+"""How long a command may take that looks at all of a collection."""
+MOST_KEYS = 10_000
+DUPLICATE = 11_000
+
+Report = Callable[[str, int, int], None]
+"""Is told of a collection how many documents have been looked at, and of how many."""
+
+
+@dataclass(frozen=True)
+class Resealable:
+    """A collection of records (`core.records`) that have to be sealed anew; each feature lists its own.
+
+    ``reindex`` returns the fields beside the envelope that depend on the ring, such as blind indexes, for a content.
+    """
+
+    collection: str
+    kind: str
+    schema: type[Content]
+    reindex: Callable[[KeyRing, Any], Document] | None = None
+
+
+@dataclass(frozen=True)
+class Expiring:
+    """Those documents of a collection, by a query, that open only with a link and go at their ``expires_at``."""
+
+    collection: str
+    query: Document
+
+
+@dataclass
+class Resealed:
+    """What was done in one collection; the lists hold ids.
+
+    ``unopened`` documents have been changed in the database, or the ring does not hold their key. ``clashing`` ones
+    would share a unique index with another document. Both are as they were.
+    """
+
+    collection: str
+    changed: int = 0
+    unopened: list[bytes] = field(default_factory=list)
+    clashing: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class KeyUse:
+    """How many documents are under one key, by collection; ``key_id`` is None for what is no key's id.
+
+    ``waiting`` ones expire by themselves, the last one at ``waiting_until``.
+    """
+
+    key_id: str | None
+    held: bool
+    newest: bool
+    sealed: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
+    waiting_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Uses:
+    """The keys of the ring, newest first, then those that are only found in the database.
+
+    ``unindexed`` is the number of documents under the newest key that cannot be found by it yet.
+    """
+
+    keys: Sequence[KeyUse]
+    unindexed: int
+
+    def may_be_dropped(self, use: KeyUse) -> bool:
+        """Tell whether nothing in the database needs a key of the ring any more."""
+        needed = sum(use.sealed.values()) + sum(use.waiting.values()) + self.unindexed
+        return use.held and not use.newest and not needed
+
+
+class Resealing:
+    """Seals anew and counts, for the collections that it is given."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, resealable: Sequence[Resealable], expiring: Sequence[Expiring]):
+        self._mongo = mongo
+        self._ring = ring
+        self._records = [_Records(mongo, ring, one) for one in resealable]
+        self._expiring = expiring
+
+    async def run(self, report: Report) -> list[Resealed]:
+        """Seal everything under the newest key and index it under the present ring, where it is not.
+
+        Raises `Unavailable`; what has been done by then stays done.
+        """
+        return [await records.reseal(report) for records in self._records]
+
+    async def uses(self) -> Uses:
+        """Count what is under which key. Raises `Unavailable`."""
+        ring = self._ring
+        found: dict[str | None, KeyUse] = {
+            key_id: KeyUse(key_id, held=True, newest=key_id == ring.newest) for key_id in ring.key_ids
+        }
+
+        def use_of(group: Mapping[str, Any]) -> KeyUse:
+            key_id = group["_id"] if is_key_id(group["_id"]) else None
+            return found.setdefault(key_id, KeyUse(key_id, held=False, newest=False))
+
+        for records in self._records:
+            for group in await self._by_key(records.collection, {}):
+                use = use_of(group)
+                use.sealed[records.collection] = use.sealed.get(records.collection, 0) + group["documents"]
+        for expiring in self._expiring:
+            query = {**expiring.query, "expires_at": {"$gt": utc_now()}}
+            for group in await self._by_key(expiring.collection, query):
+                use = use_of(group)
+                use.waiting[expiring.collection] = use.waiting.get(expiring.collection, 0) + group["documents"]
+                use.waiting_until = max(filter(None, (use.waiting_until, group["until"])))
+        unindexed = sum([await records.unindexed() for records in self._records])
+        return Uses(list(found.values()), unindexed)
+
+    async def _by_key(self, collection: str, query: Document) -> list[Document]:
+        group = {"_id": "$key_id", "documents": {"$sum": 1}, "until": {"$max": "$expires_at"}}
+        command = {
+            "aggregate": collection,
+            "pipeline": [{"$match": query}, {"$group": group}],
+            "cursor": {"batchSize": MOST_KEYS},
+        }
+        database = self._mongo.database
+        with pymongo.timeout(SCAN_SECONDS), answering():
+            answer = await database.command(command, codec_options=database.codec_options)
+        groups: list[Document] = answer["cursor"]["firstBatch"]
+        return groups
+
+
+class _Records:
+    """One collection."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, resealable: Resealable) -> None:
+        self.collection = resealable.collection
+        self._documents = mongo.collection(resealable.collection)
+        self._ring = ring
+        self._schema = resealable.schema
+        self._reindex = resealable.reindex
+        self._sealer = RecordSealer(ring, resealable.kind)
+
+    async def reseal(self, report: Report) -> Resealed:
+        # What is indexed has to be opened in any case: a password change seals anew, and does not index anew.
+        query: Document = {} if self._reindex else {"key_id": {"$ne": self._ring.newest}}
+        with pymongo.timeout(SCAN_SECONDS), answering():
+            total = await self._documents.count_documents(query)
+        resealed, done = Resealed(self.collection), 0
+        report(self.collection, done, total)
+        async for page in self._pages(query):
+            await self._reseal(page, resealed)
+            done += len(page)
+            report(self.collection, done, max(total, done))
+        return resealed
+
+    async def unindexed(self) -> int:
+        if self._reindex is None:
+            return 0
+        count = 0
+        async for page in self._pages({"key_id": self._ring.newest}):
+            for document in page:
+                try:
+                    count += bool(self._changes(document))
+                except Unsealable:
+                    continue  # found by no key
+        return count
+
+    async def _reseal(self, page: Sequence[Document], resealed: Resealed) -> None:
+        while page:
+            changes: dict[bytes, UpdateOne] = {}
+            for document in page:
+                try:
+                    change = self._changes(document)
+                except Unsealable:
+                    resealed.unopened.append(document["_id"])
+                    continue
+                if change:
+                    same = {"_id": document["_id"], "envelope": document["envelope"]}
+                    changes[document["_id"]] = UpdateOne(same, {"$set": change})
+            if not changes:
+                return
+            matched, clashing = await self._write(changes)
+            resealed.changed += matched
+            resealed.clashing += clashing
+            if matched + len(clashing) == len(changes):
+                return
+            # Some were changed by others meanwhile, or are gone. Those that we have changed need nothing any more.
+            again = [document_id for document_id in changes if document_id not in clashing]
+            with answering():
+                page = await self._documents.find({"_id": {"$in": again}}).to_list(None)
+
+    async def _write(self, changes: Mapping[bytes, UpdateOne]) -> tuple[int, list[bytes]]:
+        """Return how many were as expected, and the ids of those that a unique index refused."""
+        with answering():
+            try:
+                result = await self._documents.bulk_write(list(changes.values()), ordered=False)
+            except BulkWriteError as error:
+                failures = error.details["writeErrors"]
+                if error.details.get("writeConcernErrors") or any(one["code"] != DUPLICATE for one in failures):
+                    raise
+                ids = list(changes)
+                return error.details["nMatched"], [ids[one["index"]] for one in failures]
+        return result.matched_count, []
+
+    def _changes(self, document: Document) -> Document:
+        """Return what has to be set in a document. Raises `Unsealable`."""
+        content = self._sealer.open(self._schema, document)
+        changes = self._reindex(self._ring, content) if self._reindex else {}
+        changes = {name: value for name, value in changes.items() if document.get(name) != value}
+        if document["key_id"] != self._ring.newest:
+            changes |= self._sealer.seal(content, document["_id"])
+        return changes
+
+    async def _pages(self, query: Document) -> AsyncIterator[list[Document]]:
+        # One command a page instead of one cursor for all: no page outlives a time limit. Ids are bytes, so the empty
+        # one comes before all; a document with any other kind of id is not ours and would not open.
+        last = b""
+        while True:
+            with pymongo.timeout(SCAN_SECONDS), answering():
+                found = self._documents.find({**query, "_id": {"$gt": last}}).sort("_id", 1).limit(BATCH)
+                page = await found.to_list(None)
+            if not page:
+                return
+            yield page
+            last = page[-1]["_id"]

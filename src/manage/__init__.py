@@ -1,0 +1,1 @@
+"""What the operator types: ``python -m src.manage …``."""

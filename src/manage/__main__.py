@@ -1,0 +1,66 @@
+"""The command line: ``python -m src.manage users|keys …``. Results go to stdout, everything else to stderr."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_command
+
+from ..accounts.administration import Refused
+from ..core.embedded import MongodError
+from ..errors import Unavailable
+from ..settings import SettingsError
+from . import keys, users
+from .output import CommandError, say
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Look after a Sealpost service. It reads the same settings as the service: see .env.example.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(users.app, name="users")
+app.add_typer(keys.app, name="keys")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command and return the exit code.
+
+    0 done, 1 could not or not all of it, 2 wrong arguments or settings, 130 interrupted.
+    """
+    try:
+        code = _run(arguments)
+    except SettingsError as error:
+        say(str(error))
+        return 2
+    except Unavailable:
+        say(
+            "MongoDB does not answer. Look whether it runs and can be reached under SEALPOST_MONGO_URL, then try again."
+        )
+    except (Refused, CommandError, MongodError) as error:
+        say(str(error))
+    except OSError as error:
+        say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")
+    except Exception as error:  # noqa: BLE001 (no traceback: it may show what is secret)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        say(f"unexpected error: {type(error).__name__} in {place.filename}:{place.lineno}")
+    else:
+        if code == INTERRUPTED:
+            say("interrupted. The database is consistent, and the command can be run again.")
+        return code
+    return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        get_command(app).main(args=arguments, prog_name=f"python -m {__package__}")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The service's database for the length of one command, in every set-up."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from ..core.embedded import embedded_mongod
+from ..core.keys import KeyRing, read_key_ring
+from ..core.logs import configure_logs
+from ..core.mongo import Mongo, answering, check_url
+from ..settings import Settings, read_settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a command works on."""
+
+    settings: Settings
+    ring: KeyRing
+    mongo: Mongo
+
+
+def run(command: Callable[[Service], Awaitable[T]]) -> T:
+    """Carry out a command on the configured database; an embedded one is joined, or started and stopped again.
+
+    Raises `SettingsError`, `MongodError`, `Unavailable`, and whatever the command raises.
+    """
+    settings = read_settings()
+    ring = read_key_ring(settings)
+    # Commands say themselves what went wrong. What MongoDB refuses is more than they know.
+    configure_logs(settings.model_copy(update={"log_level": "error"}), sys.stderr)
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(partial(signal.signal, number, signal.getsignal(number)))
+        signal.signal(signal.SIGTERM, _interrupt)
+        if settings.mongo_url:
+            url = settings.mongo_url.get_secret_value()
+            check_url(url)
+        else:
+            url = stack.enter_context(embedded_mongod(settings.data_dir, settings.mongod))
+            # A second Ctrl-C must not leave a mongod behind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(partial(signal.signal, number, signal.SIG_IGN))
+        return asyncio.run(_run(command, settings, ring, url))
+
+
+async def _run(command: Callable[[Service], Awaitable[T]], settings: Settings, ring: KeyRing, url: str) -> T:
+    with answering():
+        mongo = Mongo(settings, url)
+    try:
+        with answering():
+            await mongo.database.command("ping")
+        return await command(Service(settings, ring, mongo))
+    finally:
+        await mongo.close()
+
+
+def _interrupt(*_: Any) -> None:
+    # As Ctrl-C: the event loop then ends what runs in it first.
+    signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,152 @@
+"""``users``: the accounts."""
+
+import getpass
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Annotated, TypeVar
+
+import typer
+
+from ..accounts.administration import AccountAdministration, check_length
+from ..accounts.api_tokens import ApiTokenStore
+from ..accounts.feature import credential_limits
+from ..accounts.passwords import LONGEST_PASSWORD, new_password
+from ..accounts.sessions import SessionStore
+from ..accounts.users import User, UserStore
+from ..core.batching import group_commit
+from .connection import Service, run
+from .output import CommandError, in_words, say, show_line, show_records, show_table
+
+LONGEST_UTF8 = 4
+HEADS = ("username", "user id", "created", "last login", "last request", "flags")
+
+T = TypeVar("T")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The username, in whatever case.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
+
+app = typer.Typer(help="Look at accounts and change them.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_users(*, as_json: AsJson = False) -> None:
+    """List every user, the oldest first."""
+
+    async def everyone(accounts: AccountAdministration) -> list[User | bytes]:
+        return [user async for user in accounts.list()]
+
+    users = _on_accounts(everyone)
+    if as_json:
+        show_records(map(_record, users))
+    else:
+        show_table(HEADS, map(_row, users))
+
+
+@app.command()
+def show(name: Name, *, as_json: AsJson = False) -> None:
+    """Show one user, with the number of live sessions and API tokens."""
+    account = _on_accounts(lambda accounts: accounts.show(name))
+    if as_json:
+        show_records([{**_record(account.user), "sessions": account.sessions, "api_tokens": account.tokens}])
+        return
+    row = [*_row(account.user), str(account.sessions), str(account.tokens)]
+    for head, cell in zip((*HEADS, "sessions", "API tokens"), row, strict=True):
+        show_line(f"{head + ':':<14}{cell}")
+
+
+@app.command()
+def disable(name: Name) -> None:
+    """Keep a user out: sessions end, and neither password nor API tokens work until they are enabled again."""
+    user = _on_accounts(lambda accounts: accounts.disable(name))
+    say(f"{user.name} is disabled and signed out everywhere")
+
+
+@app.command()
+def enable(name: Name) -> None:
+    """Let a disabled user in again."""
+    user = _on_accounts(lambda accounts: accounts.enable(name))
+    say(f"{user.name} may sign in")
+
+
+@app.command()
+def make_operator(
+    name: Name, *, revoke: Annotated[bool, typer.Option("--revoke", help="Take it back.")] = False
+) -> None:
+    """Let a user do what is for operators alone."""
+    user = _on_accounts(lambda accounts: accounts.set_operator(name, operator=not revoke))
+    say(f"{user.name} is {'no longer' if revoke else 'now'} an operator")
+
+
+@app.command()
+def reset_password(
+    name: Name,
+    *,
+    generate: Annotated[bool, typer.Option("--generate", help="Make a password up and write it to stdout.")] = False,
+) -> None:
+    """Give a user another password, and end their sessions.
+
+    It is asked for twice on a terminal; elsewhere it is the first line of stdin.
+    """
+    password = new_password() if generate else _ask()
+    user = _on_accounts(lambda accounts: accounts.reset_password(name, password))
+    if generate:
+        show_line(password)
+    say(f"{user.name} has another password and is signed out everywhere")
+
+
+def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
+    async def connected(service: Service) -> T:
+        settings, ring, mongo = service.settings, service.ring, service.mongo
+        batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
+        accounts = AccountAdministration(
+            users=UserStore(mongo, ring, batching),
+            sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
+            tokens=ApiTokenStore(mongo, ring, batching),
+            login_failures=credential_limits(settings, mongo, ring).login_account,
+            bcrypt_cost=settings.bcrypt_cost,
+        )
+        return await command(accounts)
+
+    return run(connected)
+
+
+def _ask() -> str:
+    """Return a new password. Raises `UnusablePassword`, and `CommandError` where there is none."""
+    try:
+        if sys.stdin.isatty():
+            password = getpass.getpass("New password: ")
+            if getpass.getpass("Again: ") != password:
+                raise CommandError("these were two different passwords")
+        else:
+            # The length in bytes that cannot be right any more, with a line end.
+            password = sys.stdin.buffer.readline(LONGEST_PASSWORD * LONGEST_UTF8 + 2).decode().rstrip("\r\n")
+        password.encode()
+    except EOFError:
+        raise CommandError("no password was given") from None
+    except UnicodeError:
+        raise CommandError("the password is not UTF-8") from None
+    check_length(password)
+    return password
+
+
+def _record(user: User | bytes) -> dict[str, object]:
+    if isinstance(user, bytes):
+        return {"username": None, "user_id": user.hex(), "unreadable": True}
+    return {
+        "username": user.name,
+        "user_id": user.user_id.hex(),
+        "created_at": user.created_at,
+        "last_login_at": user.last_login_at,
+        "last_request_at": user.last_request_at,
+        "operator": user.content.operator,
+        "disabled": user.content.disabled,
+        "unreadable": False,
+    }
+
+
+def _row(user: User | bytes) -> list[str]:
+    if isinstance(user, bytes):
+        return ["-", user.hex(), "-", "-", "-", "cannot be read"]
+    flags = [flag for flag in ("operator", "disabled") if getattr(user.content, flag)]
+    times = (user.created_at, user.last_login_at, user.last_request_at)
+    return [user.name, user.user_id.hex(), *map(in_words, times), ", ".join(flags) or "-"]

@@ -1,0 +1,74 @@
+"""The operator's commands as processes of their own."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from src.settings import Settings
+
+from .processes import PATIENCE, ROOT
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command has left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody with the settings of a server at the terminal of its host; ``script`` runs in place of the module."""
+
+    environment: dict[str, str]
+    script: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings, url: str, **overrides: str) -> "Operator":
+        """Return the operator of a server that has these settings."""
+        assert settings.keys is not None
+        environment = {
+            "SEALPOST_MONGO_URL": url,
+            "SEALPOST_KEYS": settings.keys.get_secret_value(),
+            "SEALPOST_MONGO_DATABASE": settings.mongo_database,
+            "SEALPOST_MONGO_DRIVER": settings.mongo_driver,
+            "SEALPOST_BCRYPT_COST": str(settings.bcrypt_cost),
+        }
+        return cls({**environment, **overrides})
+
+    @asynccontextmanager
+    async def running(self, *arguments: str, **streams: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Start a command; it is gone afterwards."""
+        program = ["-c", self.script] if self.script else ["-m", "src.manage"]
+        defaults = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *program, *arguments),
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            **{**defaults, "stderr": asyncio.subprocess.PIPE, **streams},
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def run(self, *arguments: str, stdin: bytes = b"", **streams: Any) -> Ended:
+        """Run a command to its end, which shows no traceback and no secret of its settings."""
+        async with self.running(*arguments, **{"stdin": asyncio.subprocess.PIPE, **streams}) as process:
+            out, err = await asyncio.wait_for(process.communicate(stdin), PATIENCE)
+        assert process.returncode is not None
+        ended = Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+        assert "Traceback" not in ended.stderr
+        for entry in self.environment.get("SEALPOST_KEYS", "").split(","):
+            secret = entry.partition(":")[2]
+            assert not secret or secret not in ended.stdout + ended.stderr
+        return ended

@@ -93,6 +93,37 @@ async def test_a_wait_that_would_be_too_long_is_refused() -> None:
     pool.close()
 
 
+async def test_nobody_waits_longer_than_was_foreseen() -> None:
+    """A crowd that is let in before anything is known of its work does not wait for ever; what has begun ends."""
+    pool = HashingPool(threads=1, queue=100, longest_wait=0.1)
+    gate = threading.Event()
+    running = asyncio.create_task(pool.run(gate.wait))
+    await asyncio.sleep(0)
+    begun = time.monotonic()
+    waiting = await asyncio.gather(*(pool.run(gate.wait) for _ in range(10)), return_exceptions=True)
+
+    assert [Unavailable] * 10 == [type(outcome) for outcome in waiting]
+    assert time.monotonic() - begun < 1
+    gate.set()
+    assert await running
+    assert await pool.run(gate.wait)
+    pool.close()
+
+
+async def test_a_crowd_that_came_before_anything_was_known_counts_once_it_is() -> None:
+    """The wait is foreseen from all that is pending, whenever it came."""
+    pool = HashingPool(threads=1, queue=100, longest_wait=0.25)
+    crowd = [asyncio.create_task(pool.run(time.sleep, 0.1)) for _ in range(10)]
+    await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
+
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        await pool.run(time.sleep, 0.1)
+    assert time.monotonic() - begun < 0.05
+    await asyncio.gather(*crowd, return_exceptions=True)
+    pool.close()
+
+
 async def test_an_idle_pool_takes_work_of_any_length() -> None:
     """Work that takes longer than anyone may wait for its turn is done nonetheless when its turn is now."""
     pool = HashingPool(threads=1, queue=1, longest_wait=0.001)

@@ -148,6 +148,19 @@ async def test_what_could_not_be_tried_does_not_count(limit: tuple[Limit, Mongo]
     await tries.spend("ann")
 
 
+async def test_what_is_given_back_late_does_not_lift_the_next_limit(limit: tuple[Limit, Mongo]) -> None:
+    """A try that outlasts its window was counted there and nowhere else."""
+    tries, mongo = limit
+    await tries.spend("ann")
+    await mongo.collection("limits").update_many({}, {"$set": {"expireAt": utc_now() - timedelta(seconds=1)}})
+
+    await tries.give_back("ann")
+
+    await tries.spend("ann")
+    with pytest.raises(LimitReached):
+        await tries.spend("ann")
+
+
 async def test_without_mongodb_nobody_tries_anything(limit: tuple[Limit, Mongo]) -> None:
     """A limiter that cannot count lets nothing through."""
     tries, mongo = limit

@@ -5,11 +5,13 @@ a second by each worker, so one that was deleted stops working within that secon
 every worker within two seconds (see `ended_sessions`).
 """
 
+import asyncio
 import time
+from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from ..errors import Problem, Unauthorized
+from ..errors import Damaged, Problem, Unauthorized
 from .access_tokens import AccessTokens
 from .activity import Activity
 from .api_tokens import PREFIX, ApiTokenStore, hash_api_token, is_api_token
@@ -62,6 +64,24 @@ class Authenticator:
             caller = Caller(claims.user_id, session_id=claims.session_id)
         self._activity.note(caller.user_id, caller.token_id)
         return caller
+
+    async def names(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
+        """Return the names of users by id, those left out that are not there (any more) or cannot be read."""
+        found: dict[bytes, str] = {}
+        wanted = list(set(user_ids))
+        users = await asyncio.gather(*(self._users.find(user_id) for user_id in wanted), return_exceptions=True)
+        for user_id, user in zip(wanted, users, strict=True):
+            if isinstance(user, BaseException):
+                if not isinstance(user, Damaged):
+                    raise user
+            elif user is not None:
+                found[user_id] = user.name
+        return found
+
+    async def user_id_of(self, username: str) -> bytes | None:
+        """Return the id of a user by name, in whatever case; None where there is none."""
+        user = await self._users.find_by_name(username)
+        return user.user_id if user else None
 
     def guard(self, scope: Scope | None) -> "BearerGuard":
         """Return what lets only requests with such a token through to a route."""

@@ -4,13 +4,11 @@ The first step marks the user: from then on nobody signs in, and the name stays 
 as long as a step is missing the mark is there to be found. Each step may be done twice.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 
-from ..errors import Unavailable
+from ..core.background import repeat
 from .api_tokens import ApiTokenStore
 from .sessions import SessionStore
 from .users import UserStore
@@ -49,10 +47,7 @@ class AccountDeletion:
 
     async def watch(self) -> None:
         """Finish what was interrupted, now and every minute, until cancelled."""
-        while True:
-            with suppress(Unavailable):  # logged where it happened; the next round comes
-                await self.resume()
-            await asyncio.sleep(INTERVAL)
+        await repeat(self.resume, every=INTERVAL)
 
     async def _finish(self, user_id: bytes) -> None:
         await self._sessions.end_all(user_id)

@@ -8,6 +8,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
+from ..core.background import repeat
 from ..errors import Unavailable
 from .sessions import MARK_LIFE, SessionStore
 
@@ -24,7 +25,7 @@ class EndedSessions:
         self._sessions = sessions
         self._known: dict[bytes, float] = {}
         self._since = datetime.fromtimestamp(0, UTC)
-        self._asked_at = float("-inf")
+        self._asked_at = self._failed_at = float("-inf")
         self._asking = asyncio.Lock()
 
     async def contain(self, session_id: bytes) -> bool:
@@ -39,23 +40,27 @@ class EndedSessions:
 
     async def watch(self) -> None:
         """Keep up with MongoDB until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL)
-            if time.monotonic() - self._asked_at < INTERVAL:
-                continue
-            try:
-                await self._ask()
-            except Unavailable:
-                # It has been logged, and whoever needs to know asks again.
-                await asyncio.sleep(INTERVAL)
+        await repeat(self._keep_up, every=INTERVAL)
+
+    async def _keep_up(self) -> None:
+        if time.monotonic() - self._asked_at >= INTERVAL:
+            await self._ask()
 
     async def _ask(self) -> None:
         began = time.monotonic()
         async with self._asking:
             if self._asked_at >= began:
                 return  # somebody else asked meanwhile
+            if self._failed_at >= began:
+                # And got no answer. If all who waited asked again, one after the other, the last would wait for ever.
+                raise Unavailable
             began = time.monotonic()
-            for session_id, ended_at in await self._sessions.ended_since(self._since - OVERLAP):
+            try:
+                ended = await self._sessions.ended_since(self._since - OVERLAP)
+            except Unavailable:
+                self._failed_at = time.monotonic()
+                raise
+            for session_id, ended_at in ended:
                 self._known.setdefault(session_id, began)
                 self._since = max(self._since, ended_at)
             self._asked_at = began

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from ..api.schema import Answer, RequestBody
+from ..api.schema import WHOLE, Answer, RequestBody
 from .caller import Scope
+from .passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
 
-LONGEST_PASSWORD = 1024
 LONGEST_TOKEN = 4096
 
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,32}$")]
-NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=LONGEST_PASSWORD)]
+NewPassword = Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
 # What is compared and not kept: of any form, because a form error would tell more than "incorrect" does.
 GivenUsername = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
 GivenPassword = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
@@ -61,7 +61,7 @@ class Tokens(Answer):
 
 
 class Me(Answer):
-    """The caller's account; the times are kept to the minute, and null where there was none yet."""
+    """The caller's account; ``last_request_at`` is kept to the minute; a time is null where there was none yet."""
 
     user_id: str
     username: str
@@ -108,7 +108,9 @@ class CreateToken(RequestBody):
     scopes: Annotated[list[Scope], AfterValidator(_distinct)] = Field(
         min_length=1, description="What it shall be good for.", json_schema_extra={"uniqueItems": True}
     )
-    expires_in_days: int | None = Field(None, ge=1, le=3650, description="Without it, the token does not expire.")
+    expires_in_days: Annotated[int, Field(ge=1, le=3650), WHOLE] | None = Field(
+        None, description="Without it, the token does not expire."
+    )
 
 
 class TokenAnswer(Answer):

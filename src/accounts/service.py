@@ -153,7 +153,8 @@ class AccountService:
 
     def _failures_counted(self, username: str, network: str) -> AbstractAsyncContextManager[None]:
         limits = self._limits
-        return failures_counted((limits.login_account, username.lower()), (limits.login_address, network))
+        # The address first: one without tries left does not even for a moment take them from an account.
+        return failures_counted((limits.login_address, network), (limits.login_account, username.lower()))
 
     async def _with_password(self, caller: Caller, password: str, network: str) -> User:
         user = await self.me(caller)

@@ -12,6 +12,7 @@ from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
+from ..core.resealing import Resealable
 from ..core.sealing import Unsealable
 from .access_tokens import LEEWAY, LIFE
 from .refresh_tokens import RefreshToken
@@ -39,6 +40,9 @@ class SessionContent(Content):
 
     user_id: bytes
     family_hash: bytes
+
+
+RESEALABLE = Resealable(COLLECTION, KIND, SessionContent)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ class SessionStore:
                 {"_id": token.session_id, "secret_hash": token.secret_hash, **_live(now)}, {"$set": changes}
             )
         if not result.matched_count:
-            log.warning("a refresh token was used twice: its session has ended", session_id=token.session_id.hex())
-            await self.end(content.user_id, token.session_id)
+            if await self.end(content.user_id, token.session_id):
+                log.warning("a refresh token was used twice: its session has ended", session_id=token.session_id.hex())
             return None
         return _session({**document, **changes}), following
 

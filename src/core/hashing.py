@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -24,9 +25,9 @@ MEMORY = 0.8
 class HashingPool:
     """Threads for work that takes a good while without the interpreter lock, such as Argon2id and bcrypt.
 
-    The queue is bounded twice: by ``queue`` entries, and by ``longest_wait`` seconds, as far as the time that each kind
-    of work took before lets it be foreseen. Twenty milliseconds of Argon2id and a quarter of a second of bcrypt are
-    thus held to the same promise.
+    The queue is bounded twice: by ``queue`` entries, and by ``longest_wait`` seconds. As far as the time that each kind
+    of work took before lets it be foreseen, nobody is let in to a longer wait; whoever meets one nonetheless is sent
+    away at its end. Twenty milliseconds of Argon2id and a quarter of a second of bcrypt are thus held to one promise.
     """
 
     def __init__(self, *, threads: int, queue: int, longest_wait: float) -> None:
@@ -34,35 +35,45 @@ class HashingPool:
         self._threads = threads
         self._capacity = threads + queue
         self._longest_wait = longest_wait
-        self._pending = 0
-        self._pending_seconds = 0.0
+        self._pending: Counter[object] = Counter()
         self._seconds: dict[object, float] = {}
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what the function returns on one of the threads.
 
-        Raises `Unavailable` at once when the queue is full or too slow.
+        Raises `Unavailable` at once when the queue is full or too slow, and later when it has become so meanwhile.
         """
         kind: object = getattr(function, "__qualname__", function)
         with self._lock:
-            expected = self._seconds.get(kind, 0.0)
-            wait = self._pending_seconds / self._threads
-            busy = self._pending >= self._threads
-            if self._pending >= self._capacity or (busy and wait > self._longest_wait):
-                raise Unavailable(
-                    "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After.",
-                    retry_after=max(1, ceil(wait)),
-                )
-            self._pending += 1
-            self._pending_seconds += expected
+            pending = self._pending.total()
+            if pending >= self._capacity or (pending >= self._threads and self._wait() > self._longest_wait):
+                raise self._too_many()
+            self._pending[kind] += 1
         work = self._executor.submit(self._timed, kind, partial(function, *args, **kwargs))
-        work.add_done_callback(partial(self._done, expected))
-        return await asyncio.wrap_future(work)
+        work.add_done_callback(partial(self._done, kind))
+        result = asyncio.wrap_future(work)
+        try:
+            await asyncio.wait((result,), timeout=self._longest_wait)
+            if not result.done() and work.cancel():  # which what has begun does not let happen
+                with self._lock:
+                    raise self._too_many()
+            return await result
+        finally:
+            result.cancel()
 
     def close(self) -> None:
         """Let running work end and drop what waits."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _wait(self) -> float:
+        return sum(count * self._seconds.get(kind, 0.0) for kind, count in self._pending.items()) / self._threads
+
+    def _too_many(self) -> Unavailable:
+        return Unavailable(
+            "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After.",
+            retry_after=max(1, ceil(self._wait())),
+        )
 
     def _timed(self, kind: object, work: Callable[[], T]) -> T:
         started = time.perf_counter()
@@ -73,10 +84,11 @@ class HashingPool:
             with self._lock:
                 self._seconds[kind] = seconds + (self._seconds.get(kind, seconds) - seconds) * MEMORY
 
-    def _done(self, expected: float, _: Future[T]) -> None:
+    def _done(self, kind: object, _: Future[T]) -> None:
         with self._lock:
-            self._pending -= 1
-            self._pending_seconds -= expected
+            self._pending[kind] -= 1
+            if not self._pending[kind]:
+                del self._pending[kind]
 
 
 def _yield_to_event_loops() -> None:

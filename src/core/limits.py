@@ -17,6 +17,7 @@ from pymongo import IndexModel
 
 from ..errors import TooMany, Unavailable
 from .blind_index import BlindIndex
+from .clock import utc_now
 from .keys import KeyRing
 from .mongo import Indexes, Mongo, answering
 
@@ -55,7 +56,7 @@ class Limit:
         """Take back what was counted last."""
         if self._enabled:
             with answering():
-                await self._storage.incr(self._rate.key_for(self._key(subject)), self._rate.get_expiry(), amount=-1)
+                await self._storage.decrement(self._rate.key_for(self._key(subject)))
 
     async def forget(self, subject: str) -> None:
         """Begin the count anew."""
@@ -70,16 +71,19 @@ class Limit:
 async def failures_counted(*limits: tuple[Limit, str]) -> AsyncIterator[None]:
     """Count a try against each limit before it is made, and take it back when the block ends well or could not try.
 
-    So tries in parallel, on however many workers, together never exceed a limit.
+    So tries in parallel, on however many workers, together never exceed a limit. What one limit refuses is not tried,
+    and so counts against none.
     """
-    for limit, subject in limits:
-        await limit.spend(subject)
+    spent: list[tuple[Limit, str]] = []
     try:
+        for limit, subject in limits:
+            await limit.spend(subject)
+            spent.append((limit, subject))
         yield
-    except Unavailable:
-        await _give_back(limits)
+    except (LimitReached, Unavailable):
+        await _give_back(spent)
         raise
-    await _give_back(limits)
+    await _give_back(spent)
 
 
 async def _give_back(limits: Sequence[tuple[Limit, str]]) -> None:
@@ -103,6 +107,16 @@ class _Counters(MongoDBStorage):
 
     async def create_indices(self) -> None:
         """Do nothing: the index is made with all others when the service starts."""
+
+    async def get_expiry(self, key: str) -> float:
+        """Return when a counter starts anew, in seconds since 1970; now for one that MongoDB has just removed."""
+        counter = await self.database[COLLECTION].find_one({"_id": key})
+        return float(counter["expireAt"].timestamp()) if counter else time.time()
+
+    async def decrement(self, key: str) -> None:
+        """Take one off a counter whose time is not over: taken off the next one, it would lift the limit there."""
+        live = {"_id": key, "expireAt": {"$gt": utc_now()}, "count": {"$gt": 0}}
+        await self.database[COLLECTION].update_one(live, {"$inc": {"count": -1}})
 
     def __del__(self) -> None:
         """Leave the connection open: it is not the counters' own."""

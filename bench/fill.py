@@ -32,10 +32,10 @@ async def fill(
 
     async def create() -> str:
         async with slots:
-            created = await feature.service.create(
+            created = await feature.secrets.create(
                 "0123456789abcdef" * 2, phrase=phrase, ttl=None, max_opens=max_opens, max_attempts=5
             )
-            return created.secret_key
+            return created.link_key
 
     keys = await asyncio.gather(*(create() for _ in range(count)))
     await feature.close()

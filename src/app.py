@@ -25,15 +25,15 @@ from .api.unparsable import answer_in_our_shape
 from .core.batching import Batching, group_commit
 from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
-from .core.keys import KeyRing, KeyRingError, ensure_key_file
+from .core.keys import read_key_ring
 from .core.logs import configure_logs
 from .core.mongo import Mongo, check_url
 from .health import HealthRoutes
+from .posts.feature import PostsFeature
 from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError, read_settings
 
 MAX_BODY = 1024 * 1024
-KEY_FILE = "keys"
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 HIGHEST_PORT = 65535
 MONGO = web.AppKey("MONGO", Mongo)
@@ -62,7 +62,7 @@ async def build_app(
     accounts = AccountsFeature(
         settings=settings, ring=ring, mongo=mongo, hashing=hashing, batching=batching, origin=origin
     )
-    create_guard = None if settings.anonymous_create else accounts.authenticator.guard(Scope.SECRETS)
+    guard = accounts.authenticator.guard
     sealed = SealedFeature(
         settings=settings,
         ring=ring,
@@ -70,15 +70,18 @@ async def build_app(
         hashing=hashing,
         batching=batching,
         origin=origin,
-        create_guard=create_guard,
+        create_secret=None if settings.anonymous_create else guard(Scope.SECRETS),
+        create_message=None if settings.anonymous_create else guard(Scope.MESSAGES),
     )
-    features = (accounts, sealed)
+    posts = PostsFeature(ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator)
+    accounts.deletion.add(posts.erase_author)
+    features = (accounts, sealed, posts)
     routes = [*HealthRoutes(mongo).routes(), *(route for feature in features for route in feature.routes())]
     routes += OpenApiRoutes(routes).routes()
 
     async def run(_: web.Application) -> AsyncIterator[None]:
-        setting_up = asyncio.create_task(mongo.set_up({**accounts.indexes, **sealed.indexes}))
-        async with accounts.running():
+        setting_up = asyncio.create_task(mongo.set_up({**accounts.indexes, **sealed.indexes, **posts.indexes}))
+        async with accounts.running(), posts.running():
             yield
         setting_up.cancel()
         try:
@@ -95,21 +98,6 @@ async def build_app(
     app.cleanup_ctx.append(run)
     add_routes(app, routes)
     return app
-
-
-def read_key_ring(settings: Settings) -> KeyRing:
-    """Return the configured key ring, or the one under the data directory, made there if need be.
-
-    Raises `SettingsError`.
-    """
-    try:
-        if settings.keys:
-            return KeyRing.parse(settings.keys.get_secret_value())
-        return KeyRing.parse(ensure_key_file(settings.data_dir / KEY_FILE).read_text(encoding="ascii"))
-    except KeyRingError as error:
-        raise SettingsError(f"SEALPOST_KEYS: {error}") from None
-    except OSError as error:
-        raise SettingsError(f"SEALPOST_DATA_DIR: cannot keep a key there: {error.strerror}") from None
 
 
 def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = None) -> int:

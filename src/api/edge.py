@@ -13,9 +13,9 @@ from ..errors import Problem, Unavailable
 from .origin import Origin
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
 
+CONTENT_POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Server": "Sealpost",
     "X-Content-Type-Options": "nosniff",
@@ -47,6 +47,7 @@ class Edge:
             request_id = self._origin.request_id(request)
             response = await self._answer(request, handler, request_id)
             response.headers.update(SECURITY_HEADERS)
+            response.headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
             response.headers["X-Request-ID"] = request_id
             if self.draining:
                 response.force_close()

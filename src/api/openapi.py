@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, generated from the routes and the types that validate."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -11,8 +11,8 @@ from pydantic.json_schema import models_json_schema
 from .. import __version__
 from ..errors import Malformed, Problem, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
-from .routing import Route
-from .schema import Answer, ProblemDetails
+from .routing import FORM_TYPE, Route
+from .schema import Answer, ProblemDetails, QueryParameters
 
 EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
 """Any route may answer these: nginx's limiter and a full queue are in front of all of them."""
@@ -63,7 +63,7 @@ class OpenApiRoutes:
 
 def openapi_document(routes: Sequence[Route[Any]]) -> Document:
     """Return the document for the routes."""
-    requests = {route.body for route in routes if route.body}
+    requests = {schema for route in routes for schema in (route.body, route.form) if schema}
     answers = {route.answer for route in routes if route.answer} | {ProblemDetails}
     models: list[Any] = [(model, "validation") for model in _named(requests)]
     models += [(model, "serialization") for model in _named(answers)]
@@ -89,7 +89,7 @@ def _named(models: Iterable[Any]) -> list[Any]:
 
 
 def _operation(route: Route[Any]) -> dict[str, Any]:
-    problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else ())
+    problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else (Malformed,) if route.query else ())
     if route.guard:
         problems += route.guard.problems
     operation: dict[str, Any] = {
@@ -102,22 +102,38 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         operation["description"] = route.description
     if route.guard:
         operation["security"] = [{SECURITY_SCHEME: [route.guard.scope] if route.guard.scope else []}]
-    if names := _PARAMETER.findall(route.path):
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-        ]
+    if parameters := [*_path_parameters(route.path), *_query_parameters(route.query)]:
+        operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {
             "required": any(field.is_required() for field in route.body.model_fields.values()),
-            "content": {"application/json": {"schema": _ref(route.body)}},
+            "content": {
+                "application/json": {"schema": _ref(route.body)},
+                **({FORM_TYPE: {"schema": _ref(route.form)}} if route.form else {}),
+            },
         }
     return operation
+
+
+def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
+    for name in _PARAMETER.findall(path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str, Any]]:
+    if query is None:
+        return
+    schema = query.model_json_schema()
+    for name, parameter in schema["properties"].items():
+        yield {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": parameter}
 
 
 def _answer(route: Route[Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.answer:
         answer["content"] = {"application/json": {"schema": _ref(route.answer)}}
+        if route.page:
+            answer["content"]["text/html"] = {"schema": {"type": "string"}}
     return answer
 
 

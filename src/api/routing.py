@@ -8,12 +8,15 @@ from aiohttp import hdrs, web
 from pydantic import TypeAdapter
 
 from ..errors import Problem
-from .schema import Answer, RequestBody, parse_body
+from .pages import Page, page_response, prefers_page
+from .schema import Answer, QueryParameters, RequestBody, parse_body, parse_form, parse_query
 
-BodyT = TypeVar("BodyT", bound=RequestBody | None)
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
 Handler = Callable[[web.Request, BodyT], Awaitable[Answer | None]]
-"""Takes the request and its validated body; returns the answer, or None for one without content."""
+"""Takes the request and its validated body or query; returns the answer, or None for one without content."""
 
 
 class Guard(Protocol):
@@ -30,7 +33,8 @@ class Guard(Protocol):
 class Route(Generic[BodyT]):
     """A method and path with all that is promised about it.
 
-    ``problems`` are those that this route adds to the ones that every route may answer with.
+    ``form`` holds those fields of the body that a web form may send as well, and ``page`` makes of the answer what a
+    browser gets. ``problems`` are those that this route adds to the ones that every route may answer with.
     """
 
     method: str
@@ -41,7 +45,10 @@ class Route(Generic[BodyT]):
     guard: Guard | None = None
     handler: Handler[BodyT]
     body: type[BodyT] | None = None
+    form: type[RequestBody] | None = None
+    query: type[BodyT] | None = None
     answer: type[Answer] | None = None
+    page: Callable[[Any], Page] | None = None
     status: int = 200
     problems: tuple[type[Problem], ...] = ()
 
@@ -73,10 +80,27 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Respon
     async def endpoint(request: web.Request) -> web.Response:
         if route.guard:
             await route.guard.admit(request)
-        body = parse_body(route.body, await request.read()) if route.body else None
+        body: Any = None
+        if route.query:
+            body = parse_query(route.query, list(request.query.items()))
+        elif route.body:
+            body = _parsed(route.body, route.form, request, await request.read())
         answer = await route.handler(request, body)
         if answers is None:
             return web.Response(status=route.status)
-        return json_response(answers.dump_json(answer), status=route.status)
+        if route.page is None:
+            return json_response(answers.dump_json(answer), status=route.status)
+        if prefers_page(request.headers.get(hdrs.ACCEPT, "")):
+            return page_response(route.page(answer), status=route.status)
+        response = json_response(answers.dump_json(answer), status=route.status)
+        response.headers[hdrs.VARY] = hdrs.ACCEPT
+        return response
 
     return endpoint
+
+
+def _parsed(schema: type[RequestBody], form: type[RequestBody] | None, request: web.Request, raw: bytes) -> RequestBody:
+    # curl sends JSON as a form unless told otherwise, so what looks like JSON is JSON.
+    if form and raw and request.content_type == FORM_TYPE and not raw.lstrip().startswith(b"{"):
+        return parse_form(form, schema, raw)
+    return parse_body(schema, raw)

@@ -1,14 +1,18 @@
 """The types that a request is validated by and an answer is written with; OpenAPI is generated from the same."""
 
+from collections.abc import Sequence
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ..errors import FieldError, Malformed
 
 Body = TypeVar("Body", bound="RequestBody")
+Query = TypeVar("Query", bound="QueryParameters")
 
 LONGEST_NAME = 64
+MOST_FORM_FIELDS = 20
 # Where pydantic's own words name a Python type or leave open what to do.
 _REASONS = {
     "missing": "is required",
@@ -18,14 +22,29 @@ _REASONS = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
     "int_parsing_size": "is too large a number",
+    "int_parsing": "must be a whole number",
     "bool_type": "must be true or false",
 }
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Takes 2.0 for the integer that it is to JSON Schema (Validation 2020-12, section 6.1.1). Comes last in a type."""
 
 
 class RequestBody(BaseModel):
     """A request's JSON object: nothing is converted, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class QueryParameters(BaseModel):
+    """The parameters after the ``?`` of a path: read from text, and unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=False)
 
 
 class Answer(BaseModel):
@@ -57,11 +76,43 @@ def parse_body(schema: type[Body], raw: bytes) -> Body:
     try:
         return schema.model_validate_json(raw or b"{}")
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        if any(problem["type"] == "json_invalid" for problem in problems):
-            raise Malformed("The body is not JSON in UTF-8. Send a JSON object.") from None
-        errors = tuple(FieldError(_path(p["loc"]), _REASONS.get(p["type"]) or _lowered(p["msg"])) for p in problems)
-        raise Malformed(errors=errors) from None
+        raise _malformed(error) from None
+
+
+def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
+    """Validate a body that a web form has sent, of which only the fields of ``form`` are known.
+
+    Raises `Malformed`.
+    """
+    try:
+        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FORM_FIELDS)
+    except ValueError:
+        raise Malformed(f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON.") from None
+    if len(dict(fields)) != len(fields):
+        raise Malformed("The form has a field twice. Send each field once.")
+    try:
+        return schema.model_validate(form.model_validate(dict(fields)).model_dump())
+    except ValidationError as error:
+        raise _malformed(error) from None
+
+
+def parse_query(schema: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
+    """Validate the parameters of a query, each of which may be there once. Raises `Malformed`."""
+    if len(dict(parameters)) != len(parameters):
+        raise Malformed("A query parameter is there twice. Send each one once.")
+    try:
+        return schema.model_validate(dict(parameters))
+    except ValidationError as error:
+        raise _malformed(error) from None
+
+
+def _malformed(error: ValidationError) -> Malformed:
+    problems = error.errors(include_input=False, include_url=False)
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return Malformed("The body is not JSON in UTF-8. Send a JSON object.")
+    return Malformed(
+        errors=tuple(FieldError(_path(p["loc"]), _REASONS.get(p["type"]) or _lowered(p["msg"])) for p in problems)
+    )
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -34,6 +34,7 @@ class Purpose(StrEnum):
     RECEIPT = "receipt"
     RECORD = "record"
     BLIND_INDEX = "blind-index"
+    CURSOR = "cursor"
     ACCESS_TOKEN = "access-token"  # noqa: S105 (a purpose)
 
 

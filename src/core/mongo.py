@@ -2,9 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -22,6 +22,7 @@ from ..errors import Unavailable
 from ..settings import Settings, SettingsError
 
 Document = dict[str, Any]
+Result = TypeVar("Result")
 Indexes = Mapping[str, Sequence[IndexModel]]
 """The indexes that a feature needs, by collection."""
 
@@ -48,6 +49,18 @@ class Mongo:
     def collection(self, name: str) -> Any:
         """Return a collection of the configured database."""
         return self.database[name]
+
+    async def transact(self, work: Callable[[Any], Awaitable[Result]]) -> Result:
+        """Carry out all commands of ``work`` or none, and return its result.
+
+        ``work`` gives the session that it is called with to each command, and may be called again after a conflict.
+        Raises `Unavailable`.
+        """
+        starting = self._client.start_session()
+        with answering():
+            async with await starting if inspect.isawaitable(starting) else starting as session:
+                result: Result = await session.with_transaction(work)
+        return result
 
     async def set_up(self, indexes: Indexes) -> None:
         """Wait for a primary, initiating the replica set where nobody has, and create the indexes.

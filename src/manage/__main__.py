@@ -1,4 +1,4 @@
-"""The command line: ``python -m src.manage users|keys …``. Results go to stdout, everything else to stderr."""
+"""The command line, ``python -m src.manage``: results go to stdout, everything else to stderr."""
 
 import sys
 import traceback
@@ -11,7 +11,7 @@ from ..accounts.administration import Refused
 from ..core.embedded import MongodError
 from ..errors import Unavailable
 from ..settings import SettingsError
-from . import keys, users
+from . import keys, posts, purge, users
 from .output import CommandError, say
 
 INTERRUPTED = 130
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
+app.add_typer(posts.app, name="posts")
+app.command("purge")(purge.purge_expired)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

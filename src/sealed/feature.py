@@ -12,8 +12,13 @@ from ..core.resealing import Expiring
 from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore
+from .creation import ItemCreator
 from .items import COLLECTION, INDEXES, State
-from .routes import SealedRoutes
+from .message_routes import MessageRoutes
+from .message_service import MessageService
+from .receipt_routes import ReceiptRoutes
+from .receipts import ReceiptService
+from .routes import SecretRoutes
 from .service import SecretService
 from .store import ItemStore
 
@@ -21,7 +26,10 @@ EXPIRING = (Expiring(COLLECTION, {"state": State.WAITING.value}),)
 
 
 class SealedFeature:
-    """Secrets and receipts, wired; ``create_guard`` is what creating one takes, where not everybody may."""
+    """Secrets, messages and receipts, wired.
+
+    ``create_secret`` and ``create_message`` are what creating one takes, where not everybody may.
+    """
 
     indexes: Indexes = INDEXES
 
@@ -34,22 +42,32 @@ class SealedFeature:
         hashing: HashingPool,
         batching: Batching,
         origin: Origin,
-        create_guard: Guard | None = None,
+        create_secret: Guard | None = None,
+        create_message: Guard | None = None,
     ) -> None:
-        self.service = SecretService(
-            settings=settings,
+        self._items = ItemStore(mongo, batching)
+        self._claims = ClaimStore(mongo, batching)
+        creator = ItemCreator(settings=settings, ring=ring, hashing=hashing, items=self._items)
+        self.secrets = SecretService(
             ring=ring,
             hashing=hashing,
-            items=ItemStore(mongo, batching),
-            claims=ClaimStore(mongo, batching),
+            creator=creator,
+            items=self._items,
+            claims=self._claims,
             attempts=AttemptStore(mongo),
         )
-        self._routes = SealedRoutes(self.service, origin, create_guard)
+        messages = MessageService(ring, creator, self._items)
+        self._parts = (
+            SecretRoutes(self.secrets, origin, create_secret),
+            MessageRoutes(messages, origin, create_message),
+            ReceiptRoutes(ReceiptService(ring, self._items)),
+        )
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
-        return self._routes.routes()
+        return [route for part in self._parts for route in part.routes()]
 
     async def close(self) -> None:
         """Wait for what is in flight."""
-        await self.service.close()
+        await self._items.close()
+        await self._claims.close()

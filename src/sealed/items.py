@@ -20,6 +20,10 @@ COLLECTION = "items"
 # The broom: it sweeps what has expired. No query leans on it.
 INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expireAfterSeconds=0)]}
 TOMBSTONE_LIFE = timedelta(days=7)
+SECRET, MESSAGE = "secret", "message"
+"""The kinds of items: a secret is opened so many times, a message as often as asked."""
+UNLIMITED = 0
+"""What stands for the openings of a message."""
 _TYPES: dict[str, type] = {
     "_id": bytes,
     "kind": str,
@@ -86,14 +90,17 @@ class Phrase:
 
 @dataclass(slots=True)
 class Item:
-    """A sealed item or its tombstone; ``key_id`` and ``envelope`` are what `core.sealing` makes of the content."""
+    """A sealed item or its tombstone; ``key_id`` and ``envelope`` are what `core.sealing` makes of the content.
+
+    ``opens_left`` is None for an item that may be opened without limit.
+    """
 
     item_id: bytes
     kind: str
     created_at: datetime
     expires_at: datetime
     max_opens: int
-    opens_left: int
+    opens_left: int | None
     key_id: str = ""
     envelope: bytes = field(default=b"", repr=False)
     phrase: Phrase | None = None
@@ -149,7 +156,7 @@ def from_document(document: Document) -> Item:
             created_at=document["created_at"],
             expires_at=document["expires_at"],
             max_opens=document["max_opens"],
-            opens_left=document["max_opens"] - len(document["claims"]) if state is State.WAITING else 0,
+            opens_left=_opens_left(document, state),
             key_id=document["key_id"],
             envelope=document["envelope"],
             phrase=None if phrase is None else Phrase.from_document(phrase),
@@ -157,12 +164,19 @@ def from_document(document: Document) -> Item:
             opened_at=document["opened_at"],
             failed_attempts=document["failed_attempts"],
         )
-        if state is State.WAITING and (document["delete_at"] != item.expires_at or item.opens_left < 1):
+        used_up = item.opens_left is not None and item.opens_left < 1
+        if state is State.WAITING and (document["delete_at"] != item.expires_at or used_up):
             raise Damaged
         _ = item.terms
     except (KeyError, TypeError, ValueError, struct.error):
         raise Damaged from None
     return item
+
+
+def _opens_left(document: Document, state: State) -> int | None:
+    if state is not State.WAITING:
+        return 0
+    return None if document["max_opens"] == UNLIMITED else document["max_opens"] - len(document["claims"])
 
 
 def _check_types(document: Document, types: dict[str, type]) -> None:

@@ -1,4 +1,4 @@
-"""Secrets and receipts over HTTP."""
+"""Secrets over HTTP."""
 
 from typing import Any
 
@@ -7,13 +7,14 @@ from aiohttp import web
 from ..api.origin import Origin
 from ..api.routing import Guard, Route
 from ..errors import Damaged, TooMany
-from .schemas import CreateSecret, OpenSecret, ReceiptAnswer, SecretCreated, SecretOpened, SecretStatus
-from .service import IncorrectPhrase, KeyNotFound, PhraseRequired, SecretService
+from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
+from .schemas import CreateSecret, OpenSecret, SecretCreated, SecretOpened, SecretStatus
+from .service import SecretService
 
-SECRETS, RECEIPTS = "secrets", "receipts"
+SECRETS = "secrets"
 
 
-class SealedRoutes:
+class SecretRoutes:
     """The handlers and their declarations."""
 
     def __init__(self, service: SecretService, origin: Origin, create_guard: Guard | None) -> None:
@@ -58,24 +59,6 @@ class SealedRoutes:
                 answer=SecretOpened,
                 problems=(KeyNotFound, PhraseRequired, IncorrectPhrase, Damaged, TooMany),
             ),
-            Route(
-                method="GET",
-                path="/receipts/{receipt_key}",
-                tag=RECEIPTS,
-                summary="Tell what has become of a secret",
-                handler=self.receipt,
-                answer=ReceiptAnswer,
-                problems=(KeyNotFound, Damaged),
-            ),
-            Route(
-                method="DELETE",
-                path="/receipts/{receipt_key}",
-                tag=RECEIPTS,
-                summary="Burn a secret unopened",
-                handler=self.burn,
-                status=204,
-                problems=(KeyNotFound,),
-            ),
         ]
 
     async def generate(self, request: web.Request, body: CreateSecret) -> SecretCreated:
@@ -88,10 +71,10 @@ class SealedRoutes:
             max_attempts=body.max_attempts,
         )
         return SecretCreated(
-            secret_key=created.secret_key,
+            secret_key=created.link_key,
             receipt_key=created.receipt_key,
             expires_at=created.expires_at,
-            url=self._origin.link(request, f"/secrets/{created.secret_key}"),
+            url=self._origin.link(request, f"/secrets/{created.link_key}"),
         )
 
     async def status(self, request: web.Request, _: None) -> SecretStatus:
@@ -108,19 +91,3 @@ class SealedRoutes:
         """Open a secret."""
         opened = await self._service.open(request.match_info["secret_key"], body.phrase)
         return SecretOpened(secret=opened.secret, opens_left=opened.opens_left)
-
-    async def receipt(self, request: web.Request, _: None) -> ReceiptAnswer:
-        """Tell what has become of a secret."""
-        outcome = await self._service.outcome(request.match_info["receipt_key"])
-        return ReceiptAnswer(
-            state=outcome.state,
-            created_at=outcome.created_at,
-            expires_at=outcome.expires_at,
-            opened_at=outcome.opened_at,
-            opens_left=outcome.opens_left,
-            failed_attempts=outcome.failed_attempts,
-        )
-
-    async def burn(self, request: web.Request, _: None) -> None:
-        """Burn a secret unopened."""
-        await self._service.burn(request.match_info["receipt_key"])

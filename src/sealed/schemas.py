@@ -1,11 +1,12 @@
-"""What the routes of secrets and receipts take and answer."""
+"""What the routes of secrets, messages and receipts take and answer."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from ..api.schema import Answer, RequestBody
+from ..api.lifetimes import TimeToLive
+from ..api.schema import WHOLE, Answer, RequestBody
 from .items import State
 
 MOST_OPENS = 100
@@ -13,25 +14,6 @@ MOST_ATTEMPTS = 100
 LONGEST_PHRASE = 1024
 
 NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PHRASE)]
-# Documented as a minimum and refused by the rule on the sum, whose words name the limit.
-Count = Annotated[int, Field(json_schema_extra={"minimum": 0})]
-
-
-class TimeToLive(RequestBody):
-    """A span of time: the sum of its parts."""
-
-    days: Count = 0
-    hours: Count = 0
-    minutes: Count = 0
-    seconds: Count = 0
-
-    @property
-    def span(self) -> timedelta:
-        """The sum: `timedelta.max` for anything longer, and `timedelta.min` where a part is negative."""
-        if min(self.days, self.hours, self.minutes, self.seconds) < 0:
-            return timedelta.min
-        seconds = ((self.days * 24 + self.hours) * 60 + self.minutes) * 60 + self.seconds
-        return timedelta(seconds=min(seconds, timedelta.max // timedelta(seconds=1)))
 
 
 class CreateSecret(RequestBody):
@@ -42,8 +24,10 @@ class CreateSecret(RequestBody):
     ttl: TimeToLive | None = Field(
         None, description="How long the secret waits to be opened; more than zero and at most the server's limit."
     )
-    max_opens: int = Field(1, ge=1, le=MOST_OPENS, description="How often it may be opened.")
-    max_attempts: int = Field(5, ge=1, le=MOST_ATTEMPTS, description="How many wrong phrases destroy it.")
+    max_opens: Annotated[int, WHOLE] = Field(1, ge=1, le=MOST_OPENS, description="How often it may be opened.")
+    max_attempts: Annotated[int, WHOLE] = Field(
+        5, ge=1, le=MOST_ATTEMPTS, description="How many wrong phrases destroy it."
+    )
 
 
 class SecretCreated(Answer):
@@ -80,11 +64,47 @@ class SecretStatus(Answer):
 
 
 class ReceiptAnswer(Answer):
-    """What has become of a secret; ``failed_attempts`` is null once its record is gone."""
+    """What has become of an item; ``opens_left`` is null for a message, ``failed_attempts`` once its record is gone."""
 
     state: State
     created_at: datetime
     expires_at: datetime
     opened_at: datetime | None
-    opens_left: int
+    opens_left: int | None
     failed_attempts: int | None
+
+
+class MessageForm(RequestBody):
+    """A message to seal, as a form sends it."""
+
+    message: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text, as it shall be read.")
+
+
+class CreateMessage(MessageForm):
+    """A message to seal."""
+
+    ttl: TimeToLive | None = Field(
+        None, description="How long the message can be read; more than zero and at most the server's limit."
+    )
+
+
+class MessageCreated(Answer):
+    """Where the message waits. Give ``url`` to the readers and keep ``receipt_key``."""
+
+    url: str
+    receipt_key: str
+    expires_at: datetime
+
+
+class MessageAnswer(Answer):
+    """A message."""
+
+    message: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Swept(Answer):
+    """How many records were removed, of secrets and messages."""
+
+    deleted: int

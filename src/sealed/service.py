@@ -1,54 +1,23 @@
-"""The rules of one-time secrets and their receipts."""
+"""The rules of one-time secrets."""
 
-import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NoReturn
 
 import structlog
 
-from ..core.clock import utc_now
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
-from ..core.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, Unsealable, derive_phrase_key
-from ..errors import Damaged, FieldError, Forbidden, Malformed, NotFound, TooMany, Unavailable
-from ..settings import Settings
+from ..core.sealing import Link, Sealer, Unsealable, derive_phrase_key
+from ..errors import Damaged, TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
 from .claims import ClaimStore
-from .items import TOMBSTONE_LIFE, Item, Phrase, State
-from .receipt_key import Receipt, read_receipt_key, write_receipt_key
+from .creation import Created, ItemCreator
+from .items import SECRET, Item
+from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
 from .store import ItemStore
 
-SECRET = "secret"  # noqa: S105 (a kind of item)
-
 log = structlog.get_logger(__name__)
-
-
-class KeyNotFound(NotFound):
-    """No item waits under this key: there never was one, or it has been opened, burned, locked or has expired."""
-
-    code, default = "key_not_found", "Key not found"
-
-
-class PhraseRequired(Forbidden):
-    """The item has a phrase and none was sent; costs no attempt."""
-
-    code, default = "phrase_required", "A phrase is required. Send it as phrase; no attempt was spent."
-
-
-class IncorrectPhrase(Forbidden):
-    """The phrase is wrong; costs one attempt."""
-
-    code, default = "incorrect_phrase", "Incorrect phrase"
-
-
-@dataclass(frozen=True, repr=False)
-class Created:
-    """What the sender of a new item gets: the key for the reader, and the receipt key to keep."""
-
-    secret_key: str
-    receipt_key: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,33 +28,21 @@ class Opened:
     opens_left: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What has become of an item; ``failed_attempts`` is None once its document is gone."""
-
-    state: State
-    created_at: datetime
-    expires_at: datetime
-    opens_left: int
-    opened_at: datetime | None = None
-    failed_attempts: int | None = None
-
-
 class SecretService:
     """Creates, opens and burns secrets."""
 
     def __init__(
         self,
         *,
-        settings: Settings,
         ring: KeyRing,
         hashing: HashingPool,
+        creator: ItemCreator,
         items: ItemStore,
         claims: ClaimStore,
         attempts: AttemptStore,
     ) -> None:
-        self._settings = settings
         self._ring = ring
+        self._creator = creator
         self._sealer = Sealer(ring)
         self._hashing = hashing
         self._items = items
@@ -96,21 +53,9 @@ class SecretService:
         self, secret: str, *, phrase: str | None, ttl: timedelta | None, max_opens: int, max_attempts: int
     ) -> Created:
         """Seal and store a secret. Raises `Malformed` for a time to live out of bounds."""
-        created_at = utc_now()
-        expires_at = created_at + self._checked_ttl(ttl)
-        link = Link.new()
-        sealed_phrase, phrase_key = None, b""
-        if phrase is not None:
-            cost = Argon2Cost(self._settings.argon2_memory_kib, self._settings.argon2_passes)
-            sealed_phrase = Phrase(secrets.token_bytes(SALT_BYTES), cost, max_attempts)
-            phrase_key = await self._hashing.run(derive_phrase_key, phrase, sealed_phrase.salt, cost)
-        item = Item(link.item_id, SECRET, created_at, expires_at, max_opens, max_opens, phrase=sealed_phrase)
-        item.key_id, item.envelope = self._sealer.seal(
-            secret.encode(), link=link, terms=item.terms, phrase_key=phrase_key
+        return await self._creator.create(
+            SECRET, secret, phrase=phrase, ttl=ttl, max_opens=max_opens, max_attempts=max_attempts
         )
-        await self._items.create(item)
-        receipt = Receipt(link.item_id, created_at, expires_at)
-        return Created(link.text, write_receipt_key(self._ring, receipt), expires_at)
 
     async def status(self, secret_key: str) -> Item:
         """Return a waiting secret without its content. Raises `KeyNotFound`."""
@@ -141,47 +86,6 @@ class SecretService:
                 raise Unavailable
             raise KeyNotFound
         return Opened(plaintext.decode(), opens_left)
-
-    async def outcome(self, receipt_key: str) -> Outcome:
-        """Return what has become of an item. Raises `KeyNotFound` for a foreign key, and once nothing is known."""
-        receipt = read_receipt_key(self._ring, receipt_key)
-        if receipt is None:
-            raise KeyNotFound
-        item = await self._items.history(receipt.item_id)
-        now = utc_now()
-        if item is None:
-            # Only what expired unopened leaves no tombstone, and tombstones go seven days after the expiry.
-            if receipt.expires_at <= now < receipt.expires_at + TOMBSTONE_LIFE:
-                return Outcome(State.EXPIRED, receipt.created_at, receipt.expires_at, 0)
-            raise KeyNotFound
-        expired = item.state is State.WAITING and item.expires_at <= now
-        return Outcome(
-            state=State.EXPIRED if expired else item.state,
-            created_at=item.created_at,
-            expires_at=item.expires_at,
-            opens_left=0 if expired else item.opens_left,
-            opened_at=item.opened_at,
-            failed_attempts=item.failed_attempts,
-        )
-
-    async def burn(self, receipt_key: str) -> None:
-        """Destroy a waiting item unopened. Raises `KeyNotFound` where there is nothing to destroy any more."""
-        receipt = read_receipt_key(self._ring, receipt_key)
-        if receipt is None or not await self._items.burn(receipt.item_id):
-            raise KeyNotFound
-
-    async def close(self) -> None:
-        """Wait for what is in flight."""
-        await self._items.close()
-        await self._claims.close()
-
-    def _checked_ttl(self, ttl: timedelta | None) -> timedelta:
-        if ttl is None:
-            return timedelta(seconds=self._settings.default_ttl)
-        if not timedelta(0) < ttl <= self._settings.ttl_limit:
-            reason = f"must be more than zero and at most {in_words(self._settings.ttl_limit)}, no part of it negative"
-            raise Malformed(errors=(FieldError("ttl", reason),))
-        return ttl
 
     def _unsealed(self, link: Link, item: Item, phrase_key: bytes = b"") -> bytes:
         try:
@@ -232,15 +136,6 @@ class SecretService:
     async def _raise_unless_waiting(self, item_id: bytes) -> None:
         if await self._items.glance(item_id) is None:
             raise KeyNotFound
-
-
-def in_words(span: timedelta) -> str:
-    """Return a span of whole seconds as people say it, such as ``7 days`` or ``1 hour, 30 minutes``."""
-    minutes, seconds = divmod(int(span.total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = {"day": days, "hour": hours, "minute": minutes, "second": seconds}
-    return ", ".join(f"{count} {unit}{'s' * (count != 1)}" for unit, count in parts.items() if count)
 
 
 def _parsed(secret_key: str) -> Link:

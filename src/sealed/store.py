@@ -44,6 +44,12 @@ class ItemStore:
             )
         return bool(result.matched_count)
 
+    async def sweep(self) -> int:
+        """Delete what has expired and the tombstones whose time has come, and return how many."""
+        with answering():
+            result = await self._collection.delete_many({"delete_at": {"$lte": utc_now()}})
+        return int(result.deleted_count)
+
     async def close(self) -> None:
         """Wait for the commands in flight."""
         for committer in (self._inserts, self._finds, self._glances):

@@ -1,0 +1,55 @@
+"""Pages for browsers: no script, nothing from elsewhere, and a style that the policy knows by its hash."""
+
+import base64
+from dataclasses import dataclass
+from hashlib import sha256
+
+from aiohttp import hdrs, web
+
+CONTENT_TYPE = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: ``body`` is HTML in which whatever a client sent has been escaped."""
+
+    title: str
+    body: str
+    style: str
+
+
+def page_response(page: Page, *, status: int = 200) -> web.Response:
+    """Return the response that shows a page, under a policy that lets it do nothing else."""
+    text = (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{page.title}</title>\n'
+        f'<meta name="viewport" content="width=device-width">\n<style>{page.style}</style>\n</head>\n'
+        f"<body>\n{page.body}\n</body>\n</html>\n"
+    )
+    style_hash = base64.b64encode(sha256(page.style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{style_hash}'; base-uri 'none'; form-action 'none'"
+    headers = {
+        hdrs.CONTENT_TYPE: CONTENT_TYPE,
+        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
+        hdrs.VARY: hdrs.ACCEPT,
+    }
+    return web.Response(body=text.encode(), status=status, headers=headers)
+
+
+def prefers_page(accept: str) -> bool:
+    """Tell whether an ``Accept`` header names HTML and wants it no less than JSON (RFC 9110, section 12.5.1)."""
+    weights = dict(_weight(part) for part in accept.split(","))
+    page = weights.get("text/html", 0.0)
+    data = next((weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights), 0.0)
+    return page > 0 and page >= data
+
+
+def _weight(media_range: str) -> tuple[str, float]:
+    kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "q":
+            try:
+                return kind, float(value)
+            except ValueError:
+                return kind, 0.0
+    return kind, 1.0

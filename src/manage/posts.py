@@ -1,0 +1,77 @@
+"""``posts``: how many there are, and deleting them."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from ..accounts.users import UserStore
+from ..core.batching import group_commit
+from ..posts.administration import PostAdministration
+from ..posts.deletion import PostDeletion
+from ..posts.post_id import parse_post_id
+from ..posts.reactions import ReactionStore
+from ..posts.store import PostStore
+from .connection import Service, run
+from .output import CommandError, say, show_line
+
+T = TypeVar("T")
+Author = Annotated[str | None, typer.Option("--author", metavar="NAME", help="Only posts of this user.")]
+
+app = typer.Typer(help="Count and delete posts.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def count(*, author: Author = None) -> None:
+    """Write how many posts there are, without those that have expired."""
+
+    async def command(posts: PostAdministration, author_id: bytes | None) -> int:
+        return await posts.count(author_id)
+
+    show_line(str(_on_posts(author, command)))
+
+
+@app.command()
+def delete(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of posts.")] = None,
+    *,
+    author: Author = None,
+) -> None:
+    """Delete posts, by their ids or all of one user, with the reactions to them.
+
+    The exit code is 1 where there is no such post.
+    """
+    if bool(ids) == bool(author):
+        raise typer.BadParameter("give either ids of posts or --author NAME")
+    parsed = {text: parse_post_id(text) for text in ids or ()}
+    if malformed := [text for text, post_id in parsed.items() if post_id is None]:
+        raise typer.BadParameter(f"not an id of a post: {', '.join(malformed)}")
+    wanted = [post_id for post_id in parsed.values() if post_id is not None]
+
+    async def command(posts: PostAdministration, author_id: bytes | None) -> tuple[int, list[bytes]]:
+        if author_id is not None:
+            return await posts.delete_of(author_id), []
+        deleted = await posts.delete(wanted)
+        return len(deleted), [post_id for post_id in wanted if post_id not in deleted]
+
+    deleted, missing = _on_posts(author, command)
+    say(f"deleted {deleted} {'post' if deleted == 1 else 'posts'}")
+    if missing:
+        raise CommandError(f"there is no post {', '.join(post_id.hex() for post_id in missing)}")
+
+
+def _on_posts(author: str | None, command: Callable[[PostAdministration, bytes | None], Awaitable[T]]) -> T:
+    async def connected(service: Service) -> T:
+        settings, ring, mongo = service.settings, service.ring, service.mongo
+        batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
+        author_id = None
+        if author is not None:
+            user = await UserStore(mongo, ring, batching).find_by_name(author)
+            if user is None:
+                raise CommandError(f"there is no user {author}")
+            author_id = user.user_id
+        store = PostStore(mongo, ring, batching)
+        posts = PostAdministration(store, PostDeletion(store, ReactionStore(mongo, batching)))
+        return await command(posts, author_id)
+
+    return run(connected)

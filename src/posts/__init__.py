@@ -1,0 +1,1 @@
+"""Posts of users, with likes and dislikes."""

@@ -1,0 +1,69 @@
+"""How much was posted and reacted to, by day (UTC): counted from indexes alone, whenever it is asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from ..core.clock import utc_now
+from ..core.mongo import Document, Mongo, answering
+from . import reactions, store
+from .reactions import Reaction
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one day has brought, of what is still there."""
+
+    date: date
+    posts: int
+    likes: int
+    dislikes: int
+
+
+class Analytics:
+    """Counts posts and reactions."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._posts = mongo.collection(store.COLLECTION)
+        self._reactions = mongo.collection(reactions.COLLECTION)
+
+    async def days(self, first: date, last: date) -> list[Day]:
+        """Return every day from the first to the last, both included, in order."""
+        now = utc_now()
+        # To the last moment of the last day: the calendar's own last day has no next one.
+        begin, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
+        posted = counting("created_at", begin, end, among=store.visible(now), kind="posts")
+        reacted = counting("reacted_at", begin, end, among={"expires_at": {"$gt": now}}, kind="$kind")
+        posts, made = await self._counts(self._posts, posted), await self._counts(self._reactions, reacted)
+        days = (first + DAY * number for number in range((last - first).days + 1))
+        return [
+            Day(
+                day,
+                posts.get((day, "posts"), 0),
+                made.get((day, Reaction.LIKE.value), 0),
+                made.get((day, Reaction.DISLIKE.value), 0),
+            )
+            for day in days
+        ]
+
+    async def _counts(self, collection: Any, pipeline: list[Document]) -> Mapping[tuple[date, str], int]:
+        with answering():
+            counted = collection.aggregate(pipeline)
+            cursor = await counted if hasattr(counted, "__await__") else counted
+            groups: Sequence[Document] = await cursor.to_list(None)
+        return {(group["_id"]["day"].date(), group["_id"]["kind"]): group["count"] for group in groups}
+
+
+def counting(field: str, begin: datetime, end: datetime, *, among: Document, kind: str) -> list[Document]:
+    """Return the aggregation that counts documents by the day of a field, and by the kind that an expression gives.
+
+    Both ends belong to the span.
+    """
+    day = {"$dateTrunc": {"date": f"${field}", "unit": "day"}}
+    return [
+        {"$match": {field: {"$gte": begin, "$lte": end}, **among}},
+        {"$group": {"_id": {"day": day, "kind": kind}, "count": {"$sum": 1}}},
+    ]

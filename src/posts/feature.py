@@ -1,0 +1,62 @@
+"""The feature as the composition root sees it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..accounts.auth import Authenticator
+from ..api.routing import Route
+from ..core.batching import Batching
+from ..core.keys import KeyRing
+from ..core.mongo import Indexes, Mongo
+from . import reactions, store
+from .analytics import Analytics
+from .deletion import PostDeletion
+from .reactions import ReactionStore
+from .routes import PostRoutes
+from .service import PostService
+from .store import PostStore
+
+INDEXES: Indexes = {**store.INDEXES, **reactions.INDEXES}
+RESEALABLE = (store.RESEALABLE,)
+
+
+class PostsFeature:
+    """Posts and reactions, wired; ``erase_author`` deletes what a user leaves behind."""
+
+    indexes: Indexes = INDEXES
+
+    def __init__(self, *, ring: KeyRing, mongo: Mongo, batching: Batching, authenticator: Authenticator) -> None:
+        self._posts = PostStore(mongo, ring, batching)
+        self._reactions = ReactionStore(mongo, batching)
+        self._deletion = PostDeletion(self._posts, self._reactions)
+        self.erase_author = self._deletion.erase_author
+        service = PostService(
+            ring=ring,
+            posts=self._posts,
+            reactions=self._reactions,
+            deletion=self._deletion,
+            analytics=Analytics(mongo),
+            authenticator=authenticator,
+        )
+        self._routes = PostRoutes(service, authenticator)
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations of its routes."""
+        return self._routes.routes()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Finish the deletions that other processes have left."""
+        task = asyncio.create_task(self._deletion.watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        """Wait for what is in flight."""
+        await self._posts.close()
+        await self._reactions.close()

@@ -1,0 +1,165 @@
+"""Posts over HTTP."""
+
+from collections.abc import Awaitable, Callable
+from datetime import date
+from typing import Any
+
+from aiohttp import web
+
+from ..accounts.auth import CALLER, Authenticator, Scope
+from ..api.routing import Route
+from ..errors import Damaged
+from .post_id import parse_post_id
+from .problems import NotAuthor, PostNotFound
+from .reactions import Reaction
+from .schemas import (
+    AnalyticsAnswer,
+    AnalyticsQuery,
+    CreatePost,
+    DayAnswer,
+    Feed,
+    FeedQuery,
+    PostAnswer,
+    ReactionsAnswer,
+)
+from .service import PostService, Shown
+
+POSTS = "posts"
+
+
+class PostRoutes:
+    """The handlers and their declarations."""
+
+    def __init__(self, service: PostService, authenticator: Authenticator) -> None:
+        self._service = service
+        self._guard = authenticator.guard(Scope.POSTS)
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="POST",
+                path="/posts",
+                tag=POSTS,
+                summary="Publish a post",
+                guard=self._guard,
+                handler=self.create,
+                body=CreatePost,
+                answer=PostAnswer,
+                status=201,
+                problems=(PostNotFound,),
+            ),
+            Route(
+                method="GET",
+                path="/posts",
+                tag=POSTS,
+                summary="List posts, newest first",
+                description="Pages stay in step: no post is there twice or missing while others come and go.",
+                guard=self._guard,
+                handler=self.feed,
+                query=FeedQuery,
+                answer=Feed,
+            ),
+            Route(
+                method="GET",
+                path="/posts/analytics",
+                tag=POSTS,
+                summary="Count posts and reactions by day",
+                guard=self._guard,
+                handler=self.analytics,
+                query=AnalyticsQuery,
+                answer=AnalyticsAnswer,
+            ),
+            Route(
+                method="GET",
+                path="/posts/{post_id}",
+                tag=POSTS,
+                summary="Show a post",
+                guard=self._guard,
+                handler=self.find,
+                answer=PostAnswer,
+                problems=(PostNotFound, Damaged),
+            ),
+            Route(
+                method="DELETE",
+                path="/posts/{post_id}",
+                tag=POSTS,
+                summary="Delete one of one's posts",
+                guard=self._guard,
+                handler=self.delete,
+                status=204,
+                problems=(PostNotFound, NotAuthor),
+            ),
+            self._reaction("PUT", "/posts/{post_id}/like", "Like a post", Reaction.LIKE),
+            self._reaction("PUT", "/posts/{post_id}/dislike", "Dislike a post", Reaction.DISLIKE),
+            self._reaction("DELETE", "/posts/{post_id}/reaction", "Take back what one has made of a post", None),
+        ]
+
+    async def create(self, request: web.Request, body: CreatePost) -> PostAnswer:
+        """Publish a post."""
+        ttl = body.ttl.span if body.ttl else None
+        return _answer(await self._service.create(request[CALLER], title=body.title, content=body.content, ttl=ttl))
+
+    async def feed(self, request: web.Request, query: FeedQuery) -> Feed:
+        """List posts."""
+        posts, cursor = await self._service.feed(
+            request[CALLER], limit=query.limit, cursor=query.cursor, author=query.author
+        )
+        return Feed(posts=[_answer(post) for post in posts], next_cursor=cursor)
+
+    async def analytics(self, _: web.Request, query: AnalyticsQuery) -> AnalyticsAnswer:
+        """Count posts and reactions by day."""
+        days = await self._service.analytics(date.fromisoformat(query.first), date.fromisoformat(query.last))
+        return AnalyticsAnswer(
+            days=[DayAnswer(date=day.date, posts=day.posts, likes=day.likes, dislikes=day.dislikes) for day in days]
+        )
+
+    async def find(self, request: web.Request, _: None) -> PostAnswer:
+        """Show a post."""
+        return _answer(await self._service.find(request[CALLER], _post_id(request)))
+
+    async def delete(self, request: web.Request, _: None) -> None:
+        """Delete one of one's posts."""
+        await self._service.delete(request[CALLER], _post_id(request))
+
+    def _reaction(self, method: str, path: str, summary: str, reaction: Reaction | None) -> Route[Any]:
+        return Route(
+            method=method,
+            path=path,
+            tag=POSTS,
+            summary=summary,
+            description="May be sent again without a change; a like replaces a dislike, and the other way round.",
+            guard=self._guard,
+            handler=self._reacting(reaction),
+            answer=ReactionsAnswer,
+            problems=(PostNotFound,),
+        )
+
+    def _reacting(self, reaction: Reaction | None) -> Callable[[web.Request, None], Awaitable[ReactionsAnswer]]:
+        async def react(request: web.Request, _: None) -> ReactionsAnswer:
+            reactions = await self._service.react(request[CALLER], _post_id(request), reaction)
+            return ReactionsAnswer(likes=reactions.likes, dislikes=reactions.dislikes, mine=reactions.mine)
+
+        return react
+
+
+def _post_id(request: web.Request) -> bytes:
+    post_id = parse_post_id(request.match_info["post_id"])
+    if post_id is None:
+        raise PostNotFound
+    return post_id
+
+
+def _answer(shown: Shown) -> PostAnswer:
+    post = shown.post
+    return PostAnswer(
+        id=post.post_id.hex(),
+        author=shown.author,
+        title=post.content.title,
+        content=post.content.content,
+        created_at=post.created_at,
+        expires_at=post.expires_at,
+        likes=post.likes,
+        dislikes=post.dislikes,
+        mine=shown.mine,
+    )

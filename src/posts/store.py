@@ -1,0 +1,186 @@
+"""Posts in MongoDB: title and content sealed, found by id and by author, newest first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from pymongo import DESCENDING, IndexModel
+
+from ..core.batching import Batching
+from ..core.clock import utc_now
+from ..core.keys import KeyRing
+from ..core.mongo import Document, Indexes, Mongo, answering, insert_each
+from ..core.records import Content, RecordSealer
+from ..core.resealing import Resealable
+from ..core.sealing import Unsealable
+from ..errors import Damaged
+
+COLLECTION = "posts"
+KIND = "post"
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""Stands for the expiry of a post that has none: a query then has one range, and an index covers it."""
+INDEXES: Indexes = {
+    COLLECTION: [
+        IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
+        IndexModel([("author_id", 1), ("_id", DESCENDING)], name="author_id"),
+        IndexModel([("created_at", 1), ("expires_at", 1), ("deleted", 1)], name="created_at"),
+        IndexModel("deleted", name="deleted", partialFilterExpression={"deleted": True}),
+    ]
+}
+
+log = structlog.get_logger(__name__)
+
+
+class PostContent(Content):
+    """What is sealed of a post."""
+
+    author_id: bytes
+    title: str | None
+    content: str
+
+
+RESEALABLE = Resealable(COLLECTION, KIND, PostContent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """A post; ``expires_at`` is None for one that stays until it is deleted."""
+
+    post_id: bytes
+    content: PostContent
+    created_at: datetime
+    expires_at: datetime | None
+    likes: int
+    dislikes: int
+
+
+def visible(now: datetime) -> Document:
+    """Return the filter for posts that have neither expired nor been deleted."""
+    return {"deleted": False, "expires_at": {"$gt": now}}
+
+
+def older_than(before: bytes | None, author_id: bytes | None, now: datetime) -> tuple[Document, str]:
+    """Return the filter for a page of the feed, and the name of the index that has its order.
+
+    Left to choose, MongoDB may take an index on a time and sort all that it finds there.
+    """
+    query = visible(now)
+    if before is not None:
+        query["_id"] = {"$lt": before}
+    if author_id is None:
+        return query, "_id_"
+    return {**query, "author_id": author_id}, "author_id"
+
+
+class PostStore:
+    """Every query on posts but those that count reactions."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        self._sealer = RecordSealer(ring, KIND)
+        self._inserts = batching(self._insert)
+        self._finds = batching(self._find_each)
+
+    async def add(self, post: Post) -> None:
+        """Store a new post; when this returns, a majority has it in its journal."""
+        await self._inserts.submit(
+            {
+                "_id": post.post_id,
+                "author_id": post.content.author_id,
+                "created_at": post.created_at,
+                "expires_at": post.expires_at or NEVER,
+                "deleted": False,
+                "likes": post.likes,
+                "dislikes": post.dislikes,
+                **self._sealer.seal(post.content, post.post_id),
+            }
+        )
+
+    async def find(self, post_id: bytes) -> Post | None:
+        """Return a post; None where there is none (any more). Raises `Damaged`."""
+        return await self._finds.submit(post_id)
+
+    async def page(
+        self, *, author_id: bytes | None, before: bytes | None, limit: int
+    ) -> tuple[list[Post], bytes | None]:
+        """Return up to ``limit`` posts, newest first, from behind the post ``before``.
+
+        The second value is the id of the last of them where more follow. What does not open is logged and left out.
+        """
+        query, index = older_than(before, author_id, utc_now())
+        with answering():
+            found = self._collection.find(query).hint(index).sort("_id", DESCENDING).limit(limit + 1)
+            documents = await found.to_list(None)
+        posts = (self._post_or_error(document) for document in documents[:limit])
+        last = documents[limit - 1]["_id"] if len(documents) > limit else None
+        return [post for post in posts if isinstance(post, Post)], last
+
+    async def count(self, author_id: bytes | None) -> int:
+        """Return how many visible posts there are, or of one author."""
+        query = visible(utc_now())
+        if author_id is not None:
+            query["author_id"] = author_id
+        with answering():
+            return int(await self._collection.count_documents(query))
+
+    async def mark_deleted(self, post_id: bytes, author_id: bytes | None) -> bool:
+        """Make a post invisible, for the deletion that follows; False where there is none, or not of this author."""
+        query = {"_id": post_id, **visible(utc_now())}
+        if author_id is not None:
+            query["author_id"] = author_id
+        with answering():
+            result = await self._collection.update_one(query, {"$set": {"deleted": True}})
+        return bool(result.matched_count)
+
+    async def mark_all_deleted(self, author_id: bytes) -> int:
+        """Make all posts of an author invisible and return how many there were."""
+        query = {"author_id": author_id, "deleted": False}
+        with answering():
+            result = await self._collection.update_many(query, {"$set": {"deleted": True}})
+        return int(result.modified_count)
+
+    async def marked(self) -> list[bytes]:
+        """Return the ids of the posts whose deletion has begun."""
+        with answering():
+            documents = await self._collection.find({"deleted": True}, {"_id": 1}).to_list(None)
+        return [document["_id"] for document in documents]
+
+    async def remove(self, post_id: bytes) -> None:
+        """Delete a post that has been marked."""
+        with answering():
+            await self._collection.delete_one({"_id": post_id, "deleted": True})
+
+    async def close(self) -> None:
+        """Wait for the commands in flight."""
+        await self._inserts.close()
+        await self._finds.close()
+
+    async def _insert(self, documents: Sequence[Document]) -> Sequence[Exception | None]:
+        return await insert_each(self._collection, documents)
+
+    async def _find_each(self, post_ids: Sequence[bytes]) -> Sequence[Post | Exception | None]:
+        query = {"_id": {"$in": list(set(post_ids))}, **visible(utc_now())}
+        with answering():
+            documents = await self._collection.find(query).to_list(None)
+        found = {document["_id"]: self._post_or_error(document) for document in documents}
+        return [found.get(post_id) for post_id in post_ids]
+
+    def _post_or_error(self, document: Document) -> Post | Damaged:
+        post_id: bytes = document["_id"]
+        try:
+            content = self._sealer.open(PostContent, document)
+        except Unsealable:
+            content = None
+        if content is None or content.author_id != document["author_id"]:
+            log.error("a post does not open: changed in the database, or its key is not in the ring", id=post_id.hex())
+            return Damaged("This post is damaged and cannot be read. Its author can delete it.")
+        expires_at = document["expires_at"]
+        return Post(
+            post_id=post_id,
+            content=content,
+            created_at=document["created_at"],
+            expires_at=None if expires_at == NEVER else expires_at,
+            likes=document["likes"],
+            dislikes=document["dislikes"],
+        )

@@ -1,0 +1,81 @@
+"""Messages over HTTP."""
+
+from typing import Any
+
+from aiohttp import web
+
+from ..api.origin import Origin
+from ..api.routing import Guard, Route
+from ..errors import Damaged
+from .message_page import message_page
+from .message_service import MessageService
+from .problems import KeyNotFound
+from .schemas import CreateMessage, MessageAnswer, MessageCreated, MessageForm, Swept
+
+MESSAGES = "messages"
+
+
+class MessageRoutes:
+    """The handlers and their declarations."""
+
+    def __init__(self, service: MessageService, origin: Origin, create_guard: Guard | None) -> None:
+        self._service = service
+        self._origin = origin
+        self._create_guard = create_guard
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="POST",
+                path="/",
+                tag=MESSAGES,
+                summary="Seal a message",
+                description="The link in the answer holds the only copy of the message's key.",
+                guard=self._create_guard,
+                handler=self.create,
+                body=CreateMessage,
+                form=MessageForm,
+                answer=MessageCreated,
+                status=201,
+            ),
+            Route(
+                method="GET",
+                path="/message/{message_key}",
+                tag=MESSAGES,
+                summary="Read a message",
+                description="As often as asked until it expires. A browser gets a page.",
+                handler=self.read,
+                answer=MessageAnswer,
+                page=message_page,
+                problems=(KeyNotFound, Damaged),
+            ),
+            Route(
+                method="POST",
+                path="/delete",
+                tag=MESSAGES,
+                summary="Remove what has expired now",
+                description="What has expired cannot be opened anyhow, and the database removes it within a minute or"
+                " two by itself.",
+                handler=self.sweep,
+                answer=Swept,
+            ),
+        ]
+
+    async def create(self, request: web.Request, body: CreateMessage) -> MessageCreated:
+        """Seal a message."""
+        created = await self._service.create(body.message, ttl=body.ttl.span if body.ttl else None)
+        return MessageCreated(
+            url=self._origin.link(request, f"/message/{created.link_key}"),
+            receipt_key=created.receipt_key,
+            expires_at=created.expires_at,
+        )
+
+    async def read(self, request: web.Request, _: None) -> MessageAnswer:
+        """Read a message."""
+        read = await self._service.read(request.match_info["message_key"])
+        return MessageAnswer(message=read.message, created_at=read.created_at, expires_at=read.expires_at)
+
+    async def sweep(self, _: web.Request, __: None) -> Swept:
+        """Remove what has expired now."""
+        return Swept(deleted=await self._service.sweep())

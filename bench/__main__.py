@@ -2,8 +2,8 @@
 
 Two stacks run beside each other, one with group commit and one with a MongoDB command for each request, and take turns.
 Prints every figure, and the medians as shares: of the floor (`GET /healthz` in the same run), of one command per
-request, and for phrases of Argon2id alone. Writes all of it to ``bench/results/``. Absolute figures tell of the
-machine; the shares tell of the code.
+request, for phrases of Argon2id alone, and for logins of bcrypt alone. Writes all of it to ``bench/results/``. Absolute
+figures tell of the machine; the shares tell of the code.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from src.accounts.passwords import check_password, hash_password
 from src.core.embedded import embedded_mongod
 from src.core.keys import KeyRing
 from src.core.sealing import SALT_BYTES, Argon2Cost, derive_phrase_key
@@ -32,11 +33,12 @@ from src.settings import Settings
 from src.stack.running import RunningStack, running_stack
 
 from .fill import fill
+from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user
 
 HERE = Path(__file__).parent
 GROUP, SINGLE = MODES = ("group", "single")
 MODULES = {GROUP: "src.app", SINGLE: "bench.single"}
-FLOOR, CREATING, OPENING = "GET /healthz", "POST /generate", "POST /secrets/{key}"
+FLOOR, CREATING, OPENING, LOGIN = "GET /healthz", "POST /generate", "POST /secrets/{key}", "POST /login"
 THREADS = 2
 CONNECTIONS = (32, 128)
 PHRASE = "correct horse"
@@ -45,6 +47,9 @@ SEALED = json.dumps({"secret": "0123456789abcdef" * 2, "phrase": PHRASE})
 OPENINGS_PER_SECOND = 8000
 """More keys are made than this machine can open, so that no run ends for want of keys."""
 DERIVATIONS_PER_SECOND = 300
+SIGNING_IN, CROWD = 8, 256
+"""Clients that keep every hashing thread busy and wait little, and many more than can be served."""
+WARM_UP = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,13 @@ class Bench:
 
     def measure(self, mode: str, name: str, connections: int, load: Load) -> Figure:
         """Put a stack under a load, and note and print what came out."""
-        figure = run_wrk(self.stacks[mode].url, f"{mode}: {name}", connections, load, self.seconds)
+        return self.note(run_wrk(self.stacks[mode].url, f"{mode}: {name}", connections, load, self.seconds))
+
+    def note(self, figure: Figure) -> Figure:
+        """Keep and print a figure."""
         self.figures.append(figure)
         print(
-            f"{figure.name:<42}{connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
+            f"{figure.name:<42}{figure.connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
             f"{figure.unexpected + figure.socket_errors:>8}",
             flush=True,
         )
@@ -132,6 +140,32 @@ class Bench:
             "opened_per_second": opened.per_second,
             "share_of_argon2": round(opened.per_second / alone, 3),
             "healthz_p99_ms_meanwhile": round(p99, 1),
+        }
+
+    def logins(self) -> dict[str, float]:
+        """Measure logins against bcrypt alone, the floor's latency meanwhile, and what a crowd is answered."""
+        url = self.stacks[GROUP].url
+        # A login takes a quarter of a second of one core: twice the time makes it twice as many to count.
+        seconds = 2 * self.seconds
+        asyncio.run(make_user(url))
+        before = bcrypt_alone(seconds)
+        with ThreadPoolExecutor(1) as pool:
+            probing = pool.submit(probe, url, WARM_UP + seconds)
+            served = asyncio.run(log_in(url, SIGNING_IN, seconds, WARM_UP))
+            p99 = probing.result()
+        alone = (before + bcrypt_alone(seconds)) / 2
+        crowd = asyncio.run(log_in(url, CROWD, seconds, WARM_UP))
+        self.note(login_figure(LOGIN, SIGNING_IN, served, {OK}))
+        self.note(login_figure(f"{LOGIN}, too many", CROWD, crowd, {OK, SERVICE_UNAVAILABLE}))
+        return {
+            "bcrypt_alone_per_second": round(alone, 2),
+            "logins_per_second": round(served.per_second, 2),
+            "share_of_bcrypt": round(served.per_second / alone, 3),
+            "healthz_p99_ms_during_logins": round(p99, 1),
+            "logins_per_second_of_too_many": round(crowd.per_second, 2),
+            "share_of_503_of_too_many": round(len(crowd.milliseconds(SERVICE_UNAVAILABLE)) / len(crowd.answers), 3),
+            "slowest_login_ms_of_too_many": round(max(crowd.milliseconds(OK), default=0.0), 1),
+            "slowest_503_ms_of_too_many": round(max(crowd.milliseconds(SERVICE_UNAVAILABLE), default=0.0), 1),
         }
 
     def shares(self) -> dict[str, float]:
@@ -216,23 +250,49 @@ def wrk_environment(load: Load) -> Mapping[str, str]:
     }
 
 
+def login_figure(name: str, connections: int, logins: Logins, expected: set[int]) -> Figure:
+    """Return what was measured of logins as the others are: successes per second, and the times of all answers."""
+    percentiles = statistics.quantiles(logins.milliseconds(*expected), n=100)
+    broken = sum(answer.status == 0 for answer in logins.answers)
+    return Figure(
+        f"{GROUP}: {name}",
+        connections,
+        round(logins.per_second, 1),
+        round(percentiles[49], 2),
+        round(percentiles[98], 2),
+        logins.other_than(expected) - broken,
+        broken,
+    )
+
+
 def argon2_alone(seconds: float) -> float:
     """Return the derivations per second that the machine's cores do with nothing else to do."""
     settings = Settings(_env_file=None)
     cost = Argon2Cost(settings.argon2_memory_kib, settings.argon2_passes)
+    return alone(seconds, lambda: derive_phrase_key(PHRASE, bytes(SALT_BYTES), cost))
+
+
+def bcrypt_alone(seconds: float) -> float:
+    """Return the passwords per second that the machine's cores check with nothing else to do."""
+    cost = Settings(_env_file=None).bcrypt_cost
+    password_hash = hash_password(PASSWORD, cost)
+    return alone(seconds, lambda: check_password(PASSWORD, password_hash, cost))
+
+
+def alone(seconds: float, work: Callable[[], object]) -> float:
+    """Return how often per second the machine's cores together do a piece of work."""
     deadline = time.monotonic() + seconds
 
-    def derive(_: int) -> int:
-        count = 0
+    def repeat(_: int) -> float:
+        began, count = time.monotonic(), 0
         while time.monotonic() < deadline:
-            derive_phrase_key(PHRASE, bytes(SALT_BYTES), cost)
+            work()
             count += 1
-        return count
+        return count / (time.monotonic() - began)
 
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
-        began = time.monotonic()
-        return sum(pool.map(derive, range(cores))) / (time.monotonic() - began)
+        return sum(pool.map(repeat, range(cores)))
 
 
 def main() -> int:
@@ -266,9 +326,10 @@ def main() -> int:
         for _ in range(options.rounds):
             bench.round()
         phrases = bench.phrases()
+        logins = bench.logins()
     shares = bench.shares()
     print("\n".join(f"{share:>8}  {name}" for name, share in shares.items()))
-    print("\n".join(f"{figure:>8}  {name}" for name, figure in phrases.items()))
+    print("\n".join(f"{figure:>8}  {name}" for name, figure in (*phrases.items(), *logins.items())))
     result = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
@@ -276,6 +337,7 @@ def main() -> int:
         "figures": [asdict(figure) for figure in bench.figures],
         "shares": shares,
         "phrases": phrases,
+        "logins": logins,
     }
     path = HERE / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

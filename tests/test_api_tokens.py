@@ -56,6 +56,16 @@ async def test_a_token_is_shown_once_and_listed_without_what_it_takes_to_use_it(
     assert timedelta(days=2, hours=23) < expires_in <= timedelta(days=3)
 
 
+async def test_a_whole_number_may_be_written_with_a_point(api: Api) -> None:
+    """To JSON, 2.0 is the number 2."""
+    session = await api.sign_up()
+
+    status, created = await create(api, session, expires_in_days=2.0)
+
+    assert 201 == status
+    assert created["expires_at"]
+
+
 @pytest.mark.parametrize(
     "fields",
     [

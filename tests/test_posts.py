@@ -189,6 +189,7 @@ async def test_only_its_author_deletes_a_post(api: Api) -> None:
         status, problem = await api.call(method, path + suffix, token=ann)
         assert (404, "post_not_found") == (status, problem["code"])
     assert 404 == (await api.call("GET", "/posts/nonsense", token=ann))[0]
+    assert "GET,HEAD" == (await api.send("PUT", "/posts/analytics")).headers["Allow"].replace(" ", "")
 
 
 async def test_an_expired_post_is_gone_before_it_is_swept(api: Api) -> None:

@@ -5,11 +5,10 @@ from typing import Any
 from aiohttp import web
 
 from ..api.origin import Origin
-from ..api.routing import Route
+from ..api.routing import Route, id_of
 from ..core.limits import LimitReached
 from ..errors import Damaged
 from .auth import CALLER, Authenticator
-from .identifiers import parse_id
 from .problems import (
     AccountDisabled,
     IncorrectCredentials,
@@ -198,10 +197,7 @@ class AccountRoutes:
 
     async def end_session(self, request: web.Request, _: None) -> None:
         """End one of one's sessions."""
-        session_id = parse_id(request.match_info["session_id"])
-        if session_id is None:
-            raise SessionNotFound
-        await self._service.end_session(request[CALLER], session_id)
+        await self._service.end_session(request[CALLER], id_of(request, "session_id"))
 
 
 def _tokens(pair: TokenPair) -> Tokens:

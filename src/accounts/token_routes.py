@@ -5,11 +5,10 @@ from typing import Any
 
 from aiohttp import web
 
-from ..api.routing import Route
+from ..api.routing import Route, id_of
 from .api_tokens import ApiToken
 from .auth import CALLER, Authenticator
 from .caller import Scope
-from .identifiers import parse_id
 from .problems import TokenNotFound, TooManyTokens
 from .schemas import CreateToken, TokenAnswer, TokenCreated, TokenList
 from .token_service import TokenService
@@ -73,10 +72,7 @@ class TokenRoutes:
 
     async def delete(self, request: web.Request, _: None) -> None:
         """Delete one of one's API tokens."""
-        token_id = parse_id(request.match_info["token_id"])
-        if token_id is None:
-            raise TokenNotFound
-        await self._service.delete(request[CALLER], token_id)
+        await self._service.delete(request[CALLER], id_of(request, "token_id"))
 
 
 def _answer(token: ApiToken) -> TokenAnswer:

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from .. import __version__
 from ..errors import Malformed, Problem, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
-from .routing import FORM_TYPE, Route
+from .routing import FORM_TYPE, ID_PATTERN, Route
 from .schema import Answer, ProblemDetails, QueryParameters
 
 EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
@@ -117,7 +117,8 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
     for name in _PARAMETER.findall(path):
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        schema = {"type": "string", **({"pattern": f"^{ID_PATTERN}$"} if name.endswith("_id") else {})}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str, Any]]:

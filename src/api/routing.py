@@ -1,5 +1,6 @@
 """Routes: one declaration gives a request its validation, its documentation and its handler."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -11,6 +12,8 @@ from ..errors import Problem
 from .pages import Page, page_response, prefers_page
 from .schema import Answer, QueryParameters, RequestBody, parse_body, parse_form, parse_query
 
+ID_PATTERN = "[0-9a-f]{32}"
+_ID_PARAMETER = re.compile(r"{(\w+_id)}")
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
@@ -31,7 +34,7 @@ class Guard(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[BodyT]):
-    """A method and path with all that is promised about it.
+    """A method and path with all that is promised about it; a path's parameter ``…_id`` is 32 hexadecimal digits.
 
     ``form`` holds those fields of the body that a web form may send as well, and ``page`` makes of the answer what a
     browser gets. ``problems`` are those that this route adds to the ones that every route may answer with.
@@ -53,12 +56,19 @@ class Route(Generic[BodyT]):
     problems: tuple[type[Problem], ...] = ()
 
 
+def id_of(request: web.Request, parameter: str) -> bytes:
+    """Return the 16 bytes that a path's parameter ``…_id`` stands for."""
+    return bytes.fromhex(request.match_info[parameter])
+
+
 def add_routes(app: web.Application, routes: Iterable[Route[Any]]) -> None:
     """Serve the routes; one that answers GET answers HEAD too."""
     for route in routes:
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        # An id is 32 hexadecimal digits. So /posts/analytics is no post, also when it comes to what it allows.
+        path = _ID_PARAMETER.sub(rf"{{\1:{ID_PATTERN}}}", route.path)
         for method in methods:
-            app.router.add_route(method, route.path, _endpoint(route), expect_handler=_expect)
+            app.router.add_route(method, path, _endpoint(route), expect_handler=_expect)
 
 
 def json_response(body: bytes, *, status: int = 200, content_type: str = "application/json") -> web.Response:

@@ -7,9 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from ..accounts.auth import CALLER, Authenticator, Scope
-from ..api.routing import Route
+from ..api.routing import Route, id_of
 from ..errors import Damaged
-from .post_id import parse_post_id
 from .problems import NotAuthor, PostNotFound
 from .reactions import Reaction
 from .schemas import (
@@ -116,11 +115,11 @@ class PostRoutes:
 
     async def find(self, request: web.Request, _: None) -> PostAnswer:
         """Show a post."""
-        return _answer(await self._service.find(request[CALLER], _post_id(request)))
+        return _answer(await self._service.find(request[CALLER], id_of(request, "post_id")))
 
     async def delete(self, request: web.Request, _: None) -> None:
         """Delete one of one's posts."""
-        await self._service.delete(request[CALLER], _post_id(request))
+        await self._service.delete(request[CALLER], id_of(request, "post_id"))
 
     def _reaction(self, method: str, path: str, summary: str, reaction: Reaction | None) -> Route[Any]:
         return Route(
@@ -137,17 +136,10 @@ class PostRoutes:
 
     def _reacting(self, reaction: Reaction | None) -> Callable[[web.Request, None], Awaitable[ReactionsAnswer]]:
         async def react(request: web.Request, _: None) -> ReactionsAnswer:
-            reactions = await self._service.react(request[CALLER], _post_id(request), reaction)
+            reactions = await self._service.react(request[CALLER], id_of(request, "post_id"), reaction)
             return ReactionsAnswer(likes=reactions.likes, dislikes=reactions.dislikes, mine=reactions.mine)
 
         return react
-
-
-def _post_id(request: web.Request) -> bytes:
-    post_id = parse_post_id(request.match_info["post_id"])
-    if post_id is None:
-        raise PostNotFound
-    return post_id
 
 
 def _answer(shown: Shown) -> PostAnswer:

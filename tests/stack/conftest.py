@@ -35,6 +35,7 @@ def stack(mongod: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "SEALPOST_KEYS": KEYS,
         "SEALPOST_RATE_LIMITS": "off",
         "SEALPOST_ARGON2_MEMORY_KIB": "64",
+        "SEALPOST_BCRYPT_COST": "4",
     }
     with running_stack(data_dir=directory, log_dir=directory / "logs", environment=environment) as running:
         yield running

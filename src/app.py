@@ -28,6 +28,7 @@ from .core.hashing import HashingPool
 from .core.keys import read_key_ring
 from .core.logs import configure_logs
 from .core.mongo import Mongo, check_url
+from .echo import EchoRoutes
 from .health import HealthRoutes
 from .posts.feature import PostsFeature
 from .sealed.feature import SealedFeature
@@ -76,7 +77,11 @@ async def build_app(
     posts = PostsFeature(ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator)
     accounts.deletion.add(posts.erase_author)
     features = (accounts, sealed, posts)
-    routes = [*HealthRoutes(mongo).routes(), *(route for feature in features for route in feature.routes())]
+    routes = [
+        *HealthRoutes(mongo).routes(),
+        *EchoRoutes(accounts.authenticator).routes(),
+        *(route for feature in features for route in feature.routes()),
+    ]
     routes += OpenApiRoutes(routes).routes()
 
     async def run(_: web.Application) -> AsyncIterator[None]:

@@ -281,6 +281,82 @@ async def test_a_year_is_a_list_of_its_days(api: Api) -> None:
         assert (200, count) == (status, len(answer["days"]))
 
 
+CHANGES: list[dict[str, Any]] = [
+    *({"$unset": {field: 1}} for field in ("likes", "author_id", "created_at", "envelope", "key_id")),
+    *({"$set": {field: "5"}} for field in ("likes", "dislikes", "created_at", "envelope", "key_id")),
+    {"$set": {"likes": -1}},
+    {"$set": {"dislikes": True}},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_whatever_was_changed_in_a_post_costs_that_post_alone(api: Api, change: dict[str, Any]) -> None:
+    """It answers 410 or not at all, the feed goes on, and reactions to its neighbours count."""
+    token = await api.sign_up("ann")
+    damaged, sound = [await publish(api, token) for _ in range(2)]
+    await api.mongo.collection("posts").update_one({"_id": bytes.fromhex(damaged["id"])}, change)
+
+    liking, _ = await asyncio.gather(
+        *(api.call("PUT", f"/posts/{post['id']}/like", token=token) for post in (sound, damaged))
+    )
+
+    assert (200, {"likes": 1, "dislikes": 0, "mine": "like"}) == liking
+    assert 410 == (await api.call("GET", f"/posts/{damaged['id']}", token=token))[0]
+    assert [sound["id"]] == [post["id"] for post in await walk(api, token)]
+    await api.call("DELETE", "/me", {"password": PASSWORD}, token=token)
+    assert 0 == await api.mongo.collection("reactions").count_documents({})
+
+
+async def test_a_reaction_that_was_changed_counts_for_nothing(api: Api) -> None:
+    """And can be replaced or taken back."""
+    token = await api.sign_up("ann")
+    for method, what, expected in (("PUT", "like", (2, "like")), ("DELETE", "reaction", (1, None))):
+        path = f"/posts/{(await publish(api, token))['id']}"
+        await api.call("PUT", f"{path}/like", token=token)
+        await api.mongo.collection("reactions").update_many({}, {"$set": {"kind": "love"}})
+
+        assert None is (await api.call("GET", path, token=token))[1]["mine"]
+        status, answer = await api.call(method, f"{path}/{what}", token=token)
+        assert (200, *expected) == (status, answer["likes"], answer["mine"])
+
+
+async def test_an_author_who_cannot_be_read_loses_nothing(api: Api) -> None:
+    """Publishing is refused and erases nothing: with the key back, all is there."""
+    token = await api.sign_up("ann")
+    post = await publish(api, token)
+    users = api.mongo.collection("users")
+    document = await users.find_one({})
+    await users.update_one({}, {"$set": {"key_id": "elsewhere"}})
+
+    assert 410 == (await api.call("POST", "/posts", {"content": "c"}, token=token))[0]
+    assert 200 == (await api.call("PUT", f"/posts/{post['id']}/like", token=token))[0]
+    assert (200, {"posts": [], "next_cursor": None}) == await api.call("GET", "/posts?author=ann", token=token)
+    await users.replace_one({"_id": document["_id"]}, document)
+    assert [(post["id"], 1)] == [(one["id"], one["likes"]) for one in await walk(api, token)]
+
+
+async def test_what_a_deleted_user_still_does_leaves_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token is believed for a while after: a post or a reaction made then is taken back."""
+    api = await serve()
+    ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
+    theirs = await publish(api, bob)
+    await api.call("DELETE", "/me", {"password": PASSWORD}, token=ann)
+
+    async def not_known_yet(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("src.accounts.ended_sessions.EndedSessions.contain", not_known_yet)
+    for method, path, body in (
+        ("POST", "/posts", {"content": "late"}),
+        ("PUT", f"/posts/{theirs['id']}/like", None),
+    ):
+        assert 401 == (await api.call(method, path, body, token=ann))[0]
+
+    [left] = await walk(api, bob)
+    assert (theirs["id"], 0) == (left["id"], left["likes"])
+    assert 0 == await api.mongo.collection("reactions").count_documents({})
+
+
 @pytest.mark.parametrize("field", ["envelope", "author_id", "key_id"])
 async def test_a_damaged_post_does_not_spoil_the_feed(api: Api, field: str) -> None:
     """It is told of at its own address, left out of the list, and its author can delete it."""

@@ -20,7 +20,7 @@ from .ended_sessions import EndedSessions
 from .problems import InsufficientScope, InvalidToken
 from .users import UserStore
 
-__all__ = ["CALLER", "Authenticator", "Caller", "Scope"]
+__all__ = ["CALLER", "Authenticator", "Caller", "InvalidToken", "Scope"]
 
 TOKEN_LOOKUP_SECONDS = 1.0
 MOST_LOOKUPS_KEPT = 10_000
@@ -79,9 +79,25 @@ class Authenticator:
         return found
 
     async def user_id_of(self, username: str) -> bytes | None:
-        """Return the id of a user by name, in whatever case; None where there is none."""
-        user = await self._users.find_by_name(username)
+        """Return the id of a user by name, in whatever case; None where there is none, or none that can be read."""
+        try:
+            user = await self._users.find_by_name(username)
+        except Damaged:
+            return None
         return user.user_id if user else None
+
+    async def confirm(self, caller: Caller) -> None:
+        """Raise `InvalidToken` where the caller's account is gone: a token is believed for a while after.
+
+        A feature asks this after it has stored something for the caller, and takes it back on `InvalidToken`: the
+        deletion of the account may have come by before.
+        """
+        try:
+            user = await self._users.find(caller.user_id)
+        except Damaged:
+            return  # it is there
+        if user is None:
+            raise InvalidToken
 
     def guard(self, scope: Scope | None) -> "BearerGuard":
         """Return what lets only requests with such a token through to a route."""
@@ -107,8 +123,16 @@ class Authenticator:
         return caller
 
 
+def bearer_token(authorization: str) -> str:
+    """Return the token of an ``Authorization`` header (RFC 6750, section 2.1). Raises `Unauthorized` without one."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized
+    return token.strip()
+
+
 class BearerGuard:
-    """Lets requests through whose ``Authorization`` header holds a token that will do (RFC 6750, section 2.1)."""
+    """Lets requests through whose ``Authorization`` header holds a token that will do."""
 
     problems: tuple[type[Problem], ...] = (Unauthorized, InvalidToken, InsufficientScope)
 
@@ -119,7 +143,5 @@ class BearerGuard:
 
     async def admit(self, request: web.Request) -> None:
         """Note the caller with the request. Raises `Unauthorized`, `InvalidToken`, `InsufficientScope`."""
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthorized
-        request[CALLER] = await self._authenticator.identify(token.strip(), self._scope)
+        token = bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
+        request[CALLER] = await self._authenticator.identify(token, self._scope)

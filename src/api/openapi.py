@@ -90,8 +90,9 @@ def _named(models: Iterable[Any]) -> list[Any]:
 
 def _operation(route: Route[Any]) -> dict[str, Any]:
     problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else (Malformed,) if route.query else ())
-    if route.guard:
-        problems += route.guard.problems
+    guard = route.guard or route.optional_guard
+    if guard:
+        problems += guard.problems
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.method.lower()}_{re.sub(r'[^a-z0-9]+', '_', route.path).strip('_')}",
@@ -100,8 +101,10 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
     }
     if route.description:
         operation["description"] = route.description
-    if route.guard:
-        operation["security"] = [{SECURITY_SCHEME: [route.guard.scope] if route.guard.scope else []}]
+    if guard:
+        operation["security"] = [{SECURITY_SCHEME: [guard.scope] if guard.scope else []}]
+        if not route.guard:
+            operation["security"].append({})
     if parameters := [*_path_parameters(route.path), *_query_parameters(route.query)]:
         operation["parameters"] = parameters
     if route.body:

@@ -36,8 +36,10 @@ class Guard(Protocol):
 class Route(Generic[BodyT]):
     """A method and path with all that is promised about it; a path's parameter ``…_id`` is 32 hexadecimal digits.
 
-    ``form`` holds those fields of the body that a web form may send as well, and ``page`` makes of the answer what a
-    browser gets. ``problems`` are those that this route adds to the ones that every route may answer with.
+    ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
+    credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
+    ``page`` makes of the answer what a browser gets. ``problems`` are those that this route adds to the ones that every
+    route may answer with.
     """
 
     method: str
@@ -46,6 +48,7 @@ class Route(Generic[BodyT]):
     description: str = ""
     tag: str
     guard: Guard | None = None
+    optional_guard: Guard | None = None
     handler: Handler[BodyT]
     body: type[BodyT] | None = None
     form: type[RequestBody] | None = None

@@ -16,7 +16,7 @@ MOST_FORM_FIELDS = 20
 # Where pydantic's own words name a Python type or leave open what to do.
 _REASONS = {
     "missing": "is required",
-    "extra_forbidden": "is not a field of this request; leave it out",
+    "extra_forbidden": "is not known to this request; leave it out",
     "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
     "string_type": "must be a string",
@@ -39,6 +39,16 @@ class RequestBody(BaseModel):
     """A request's JSON object: nothing is converted, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("must be a whole number")
+    return value
+
+
+DIGITS = BeforeValidator(_digits)
+"""Takes a number of a query only in digits. Comes last in a type."""
 
 
 class QueryParameters(BaseModel):

@@ -54,12 +54,19 @@ class Mongo:
         """Carry out all commands of ``work`` or none, and return its result.
 
         ``work`` gives the session that it is called with to each command, and may be called again after a conflict.
-        Raises `Unavailable`.
+        Raises `Unavailable`, at the latest after the time of one command: the driver would try for two minutes.
         """
         starting = self._client.start_session()
-        with answering():
-            async with await starting if inspect.isawaitable(starting) else starting as session:
-                result: Result = await session.with_transaction(work)
+        try:
+            with answering():
+                async with (
+                    asyncio.timeout(self._settings.mongo_timeout),
+                    await starting if inspect.isawaitable(starting) else starting as session,
+                ):
+                    result: Result = await session.with_transaction(work)
+        except TimeoutError:
+            log.warning("a transaction took too long")
+            raise Unavailable from None
         return result
 
     async def set_up(self, indexes: Indexes) -> None:

@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from ..accounts.administration import Refused
 from ..core.embedded import MongodError
-from ..errors import Unavailable
+from ..errors import Damaged, Unavailable
 from ..settings import SettingsError
 from . import keys, posts, purge, users
 from .output import CommandError, say
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(
             "MongoDB does not answer. Look whether it runs and can be reached under SEALPOST_MONGO_URL, then try again."
         )
-    except (Refused, CommandError, MongodError) as error:
+    except (Refused, CommandError, MongodError, Damaged) as error:
         say(str(error))
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")

@@ -46,7 +46,7 @@ class PostRoutes:
                 body=CreatePost,
                 answer=PostAnswer,
                 status=201,
-                problems=(PostNotFound,),
+                problems=(Damaged,),
             ),
             Route(
                 method="GET",
@@ -131,7 +131,7 @@ class PostRoutes:
             guard=self._guard,
             handler=self._reacting(reaction),
             answer=ReactionsAnswer,
-            problems=(PostNotFound,),
+            problems=(PostNotFound, Damaged),
         )
 
     def _reacting(self, reaction: Reaction | None) -> Callable[[web.Request, None], Awaitable[ReactionsAnswer]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from ..api.lifetimes import TimeToLive
-from ..api.schema import Answer, QueryParameters, RequestBody
+from ..api.schema import DIGITS, Answer, QueryParameters, RequestBody
 from .reactions import Reaction
 
 LONGEST_TITLE, LONGEST_CONTENT = 200, 10_000
@@ -56,7 +56,7 @@ class PostAnswer(Answer):
 class FeedQuery(QueryParameters):
     """Which posts to list."""
 
-    limit: int = Field(20, ge=1, le=LARGEST_PAGE, description="How many posts a page has.")
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), DIGITS] = Field(20, description="How many posts a page has.")
     cursor: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         None, description="`next_cursor` of the page before."
     )

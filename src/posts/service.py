@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import structlog
 
-from ..accounts.auth import Authenticator, Caller
+from ..accounts.auth import Authenticator, Caller, InvalidToken
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.lifetimes import checked_lifetime
@@ -57,8 +57,12 @@ class PostService:
         self._authenticator = authenticator
 
     async def create(self, caller: Caller, *, title: str | None, content: str, ttl: timedelta | None) -> Shown:
-        """Publish a post. Raises `Malformed` for a time to live out of bounds, and `InvalidToken`."""
+        """Publish a post. Raises `Malformed` for a time to live out of bounds, `InvalidToken` and `Damaged`."""
         lifetime = None if ttl is None else checked_lifetime(ttl, LONGEST_LIFE)
+        author = (await self._authenticator.names([caller.user_id])).get(caller.user_id)
+        if author is None:
+            await self._authenticator.confirm(caller)
+            raise Damaged("Your account cannot be read. Ask the operator of this service.")
         now = utc_now()
         post = Post(
             post_id=new_post_id(now),
@@ -69,11 +73,7 @@ class PostService:
             dislikes=0,
         )
         await self._posts.add(post)
-        author = (await self._authenticator.names([caller.user_id])).get(caller.user_id)
-        if author is None:
-            # The account was deleted meanwhile, and its posts perhaps before this one was there.
-            await self._deletion.erase_author(caller.user_id)
-            raise PostNotFound
+        await self._confirm(caller)
         return Shown(post, author, None)
 
     async def find(self, caller: Caller, post_id: bytes) -> Shown:
@@ -95,14 +95,14 @@ class PostService:
         author_id = None
         if author is not None:
             author_id = await self._authenticator.user_id_of(author)
+            if author_id is None:
+                return [], None
         before = None
         if cursor is not None:
             before = read_cursor(self._ring, cursor, author_id)
             if before is None:
                 reason = "is not a cursor of this list; begin without one"
                 raise Malformed(errors=(FieldError("cursor", reason),))
-        if author is not None and author_id is None:
-            return [], None
         posts, last = await self._posts.page(author_id=author_id, before=before, limit=limit)
         return await self._shown(caller, posts), write_cursor(self._ring, last, author_id) if last else None
 
@@ -116,10 +116,11 @@ class PostService:
         await self._deletion.finish(post_id)
 
     async def react(self, caller: Caller, post_id: bytes, reaction: Reaction | None) -> Reactions:
-        """Let this be what the caller makes of a post. Raises `PostNotFound`."""
+        """Let this be what the caller makes of a post. Raises `PostNotFound`, `Damaged`, `InvalidToken`."""
         reactions = await self._reactions.react(post_id, caller.user_id, reaction)
         if reactions is None:
             raise PostNotFound
+        await self._confirm(caller)
         return reactions
 
     async def analytics(self, first: date, last: date) -> list[Day]:
@@ -128,6 +129,13 @@ class PostService:
             reason = f"must not be before from, and at most {LONGEST_SPAN.days - 1} days after it"
             raise Malformed(errors=(FieldError("to", reason),))
         return await self._analytics.days(first, last)
+
+    async def _confirm(self, caller: Caller) -> None:
+        try:
+            await self._authenticator.confirm(caller)
+        except InvalidToken:
+            await self._deletion.erase_author(caller.user_id)
+            raise
 
     async def _shown(self, caller: Caller, posts: Sequence[Post]) -> list[Shown]:
         if not posts:

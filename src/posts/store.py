@@ -18,6 +18,7 @@ from ..errors import Damaged
 
 COLLECTION = "posts"
 KIND = "post"
+DAMAGED = "This post is damaged and cannot be read. Its author can delete it."
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """Stands for the expiry of a post that has none: a query then has one range, and an index covers it."""
 INDEXES: Indexes = {
@@ -169,18 +170,34 @@ class PostStore:
     def _post_or_error(self, document: Document) -> Post | Damaged:
         post_id: bytes = document["_id"]
         try:
+            check_counts(document)
             content = self._sealer.open(PostContent, document)
-        except Unsealable:
+            created_at, expires_at = (_moment(document, name) for name in ("created_at", "expires_at"))
+        except (Unsealable, Damaged):
             content = None
-        if content is None or content.author_id != document["author_id"]:
+        if content is None or content.author_id != document.get("author_id"):
             log.error("a post does not open: changed in the database, or its key is not in the ring", id=post_id.hex())
-            return Damaged("This post is damaged and cannot be read. Its author can delete it.")
-        expires_at = document["expires_at"]
+            return Damaged(DAMAGED)
         return Post(
             post_id=post_id,
             content=content,
-            created_at=document["created_at"],
+            created_at=created_at,
             expires_at=None if expires_at == NEVER else expires_at,
             likes=document["likes"],
             dislikes=document["dislikes"],
         )
+
+
+def check_counts(document: Document) -> None:
+    """Raise `Damaged` for a post whose counts this program cannot have written."""
+    for name in ("likes", "dislikes"):
+        count = document.get(name)
+        if type(count) is not int or count < 0:
+            raise Damaged(DAMAGED)
+
+
+def _moment(document: Document, name: str) -> datetime:
+    moment = document.get(name)
+    if not isinstance(moment, datetime):
+        raise Damaged(DAMAGED)
+    return moment

@@ -44,6 +44,9 @@ class MessageService:
         # A secret has a limit of openings, and only its own way keeps it.
         if link is None or item is None or item.kind != MESSAGE:
             raise KeyNotFound
+        if not self._sealer.holds(item.key_id):
+            log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
+            raise Damaged
         try:
             text = self._sealer.open(item.envelope, key_id=item.key_id, link=link, terms=item.terms)
         except Unsealable:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.mongo import Document, Mongo, answering, insert_each
+from ..core.purging import purge
 from ..errors import Damaged
-from .items import COLLECTION, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
+from .items import COLLECTION, INDEXES, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
 
 
 class ItemStore:
     """Every query on items that neither opens one nor tries a phrase."""
 
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
+        self._mongo = mongo
         self._collection = mongo.collection(COLLECTION)
         self._inserts = batching(self._insert)
         self._finds = batching(self._find_each)
@@ -46,9 +48,7 @@ class ItemStore:
 
     async def sweep(self) -> int:
         """Delete what has expired and the tombstones whose time has come, and return how many."""
-        with answering():
-            result = await self._collection.delete_many({"delete_at": {"$lte": utc_now()}})
-        return int(result.deleted_count)
+        return sum([deleted async for _, deleted in purge(self._mongo, INDEXES)])
 
     async def close(self) -> None:
         """Wait for the commands in flight."""

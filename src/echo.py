@@ -1,0 +1,77 @@
+"""A greeting, and an echo for who is signed in: to probe the whole way with."""
+
+from typing import Any
+
+from aiohttp import hdrs, web
+from pydantic import ConfigDict, Field
+
+from .accounts.auth import Authenticator, Scope, bearer_token
+from .api.routing import Route
+from .api.schema import Answer, RequestBody
+
+ECHO = "echo"
+
+
+class Greeting(Answer):
+    """A greeting."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    hello: str = Field("Welcome to the Echo Room.", serialization_alias="Hello")
+
+
+class EchoRequest(RequestBody):
+    """What to say back; fields that are not listed here are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    auth: str | None = Field(
+        None, max_length=4096, description="An access or API token, where it is not in the Authorization header."
+    )
+    text: str = Field(alias="str", description="The text to say back.")
+
+
+class EchoAnswer(Answer):
+    """The text, as it came."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    text: str = Field(serialization_alias="str")
+
+
+class EchoRoutes:
+    """The handlers and their declarations."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            *(
+                Route(method="GET", path=path, tag=ECHO, summary="Say hello", handler=self.hello, answer=Greeting)
+                for path in ("/", "/hello")
+            ),
+            Route(
+                method="POST",
+                path="/echo",
+                tag=ECHO,
+                summary="Say a text back",
+                description="Takes an access token, or an API token with the scope `echo`: in `auth` or as a Bearer"
+                " token in the Authorization header. Where both are there, `auth` counts.",
+                handler=self.echo,
+                body=EchoRequest,
+                answer=EchoAnswer,
+                optional_guard=self._authenticator.guard(Scope.ECHO),
+            ),
+        ]
+
+    async def hello(self, _: web.Request, __: None) -> Greeting:
+        """Say hello."""
+        return Greeting()
+
+    async def echo(self, request: web.Request, body: EchoRequest) -> EchoAnswer:
+        """Say a text back."""
+        token = body.auth if body.auth is not None else bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
+        await self._authenticator.identify(token, Scope.ECHO)
+        return EchoAnswer(text=body.text)

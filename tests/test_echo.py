@@ -1,0 +1,62 @@
+"""The greeting and the echo."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from src.api.schema import parse_body
+from src.echo import EchoAnswer, EchoRequest
+
+from .conftest import Api
+
+
+@pytest.mark.parametrize("path", ["/", "/hello"])
+async def test_everybody_is_greeted(api: Api, path: str) -> None:
+    """Without credentials, in the words of the older service."""
+    assert (200, {"Hello": "Welcome to the Echo Room."}) == await api.call("GET", path)
+
+
+@pytest.mark.parametrize("text", ["", "hello", "\0 \u2028 \ufeff ☕ 👩‍👩‍👧 \U0010ffff", "x" * 1_000_000, '"\\\n'])
+async def test_a_text_comes_back_exactly(api: Api, text: str) -> None:
+    """By a token in the body or in the header, with fields that nobody knows."""
+    token = await api.sign_up()
+
+    assert (200, {"str": text}) == await api.call("POST", "/echo", {"auth": token, "str": text, "other": [1]})
+    assert (200, {"str": text}) == await api.call("POST", "/echo", {"str": text}, token=token)
+
+
+async def test_an_echo_takes_credentials_that_will_do(api: Api) -> None:
+    """None, bad ones, and an API token without the scope are refused; the one in the body counts."""
+    session = await api.sign_up()
+    good, other = [
+        (await api.call("POST", "/tokens", {"name": "x", "scopes": [scope]}, token=session))[1]["token"]
+        for scope in ("echo", "posts")
+    ]
+
+    async def echo(token: str = "", **fields: Any) -> int:
+        return (await api.call("POST", "/echo", {"str": "s", **fields}, token=token))[0]
+
+    assert [401, 401, 401, 401] == [await echo(), await echo("bad"), await echo(auth="bad"), await echo(auth="")]
+    assert [200, 200, 403] == [await echo(good), await echo(auth=good), await echo(other)]
+    assert [401, 200] == [await echo(good, auth="bad"), await echo("bad", auth=good)]
+    assert 200 == await echo(good, auth=None)
+
+
+@pytest.mark.parametrize("body", [None, {}, {"str": None}, {"str": 1}, {"str": ["s"]}, {"auth": 1, "str": "s"}, []])
+async def test_a_malformed_echo_is_refused(api: Api, body: object) -> None:
+    """Whoever sends it."""
+    token = await api.sign_up()
+
+    assert 400 == (await api.call("POST", "/echo", body, token=token))[0]
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet=st.characters(codec="utf-8")))
+def test_every_text_survives_reading_and_writing(text: str) -> None:
+    """What JSON carries in, JSON carries out."""
+    body = parse_body(EchoRequest, TypeAdapter(dict[str, str]).dump_json({"str": text}))
+
+    assert text == TypeAdapter(dict[str, str]).validate_json(EchoAnswer(text=body.text).model_dump_json())["str"]

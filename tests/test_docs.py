@@ -6,32 +6,59 @@ import importlib
 import json
 import pkgutil
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+from typer.core import TyperGroup as Group
+from typer.main import get_command
 
 import src
-from src.core import sealing
-from src.core.keys import KEY_BYTES, KeyRing
+from src.accounts import (
+    access_tokens,
+    api_tokens,
+    ended_sessions,
+    passwords,
+    refresh_tokens,
+    sessions,
+    token_service,
+    users,
+)
+from src.accounts.auth import TOKEN_LOOKUP_SECONDS, Scope
+from src.accounts.refresh_tokens import RefreshToken
+from src.accounts.users import UserContent
+from src.api.pages import Page, page_response
+from src.core import records, sealing
+from src.core.keys import KEY_BYTES, KeyRing, Purpose
+from src.core.records import Content, RecordSealer
 from src.core.sealing import Link, Sealer
 from src.errors import Problem
+from src.manage import __main__ as manage
+from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
-from src.sealed.items import TERMS
+from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
 from src.settings import PREFIX, SECRETS, Settings, read_settings
 from src.stack import nginx
 
+from .conftest import Api
+
 ROOT = Path(__file__).parents[1]
 README, ENV_EXAMPLE = ROOT / "README.md", ROOT / ".env.example"
-API, OPERATIONS, SECURITY = (ROOT / "docs" / name for name in ("api.md", "operations.md", "security.md"))
+API, ARCHITECTURE, OPERATIONS, SECURITY = (
+    ROOT / "docs" / f"{name}.md" for name in ("api", "architecture", "operations", "security")
+)
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
 FILE_FORMS = {PREFIX + name.upper() + "_FILE" for name in SECRETS}
 METHODS = {"get", "post", "put", "patch", "delete"}
+EVERYWHERE = {"too_many", "unavailable"}
+COMMANDS = ("## Keys", "## Users", "## Posts")
 
 Client = TestClient[web.Request, web.Application]
+Serve = Callable[..., Awaitable[Api]]
 
 
 @functools.cache
@@ -66,6 +93,8 @@ def words(cell: str) -> list[str]:
 def default_of(name: str) -> str:
     """Return a setting's default as it would be written; empty for none, and for one that depends on the machine."""
     default = SETTINGS[name].default
+    if isinstance(default, bool):
+        return str(default).lower()
     return "" if default is None or SETTINGS[name].default_factory else str(default)
 
 
@@ -110,23 +139,33 @@ async def operations(client: Client) -> dict[str, Any]:
     async with client.get("/openapi.json") as response:
         document = await response.json()
 
-    def resolve(content: dict[str, Any]) -> set[str]:
-        if not content:
-            return set()
-        name = next(iter(content["content"].values()))["schema"]["$ref"].rpartition("/")[2]
-        return set(document["components"]["schemas"][name].get("properties", {}))
+    def properties(schema: dict[str, Any]) -> dict[str, Any]:
+        name = schema.get("$ref", "").rpartition("/")[2]
+        found: dict[str, Any] = document["components"]["schemas"][name].get("properties", {}) if name else {}
+        return found
+
+    def schema_of(content: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = next(iter(content["content"].values()))["schema"] if "content" in content else {}
+        return found
+
+    def nested(schema: dict[str, Any]) -> set[str]:
+        return {
+            f"{name}.{member}"
+            for name, value in properties(schema).items()
+            for member in properties(value.get("items", {}))
+        }
+
+    def answer_of(operation: dict[str, Any]) -> dict[str, Any]:
+        return next(schema_of(answer) for status, answer in operation["responses"].items() if status < "300")
 
     return {
         f"{method.upper()} {path}": {
-            "request": resolve(operation.get("requestBody", {})),
-            "answer": set().union(
-                *(
-                    resolve(answer)
-                    for status, answer in operation["responses"].items()
-                    if status < "300" and "content" in answer
-                )
-            ),
+            "request": set(properties(schema_of(operation.get("requestBody", {}))))
+            | {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"},
+            "answer": set(properties(answer_of(operation))),
+            "members": set(properties(answer_of(operation))) | nested(answer_of(operation)),
             "codes": set(re.findall(r"`(\w+)`:", " ".join(a["description"] for a in operation["responses"].values()))),
+            "scopes": {scope for needed in operation.get("security", []) for some in needed.values() for scope in some},
         }
         for path, item in document["paths"].items()
         for method, operation in item.items()
@@ -138,6 +177,27 @@ def documented_routes() -> dict[str, str]:
     """Return the section of each route in the API page."""
     headings = re.findall(r"(?m)^### ((?:GET|POST|PUT|PATCH|DELETE) /\S*)$", read(API))
     return {heading: section(API, f"### {heading}") for heading in headings}
+
+
+def codes_in(text: str, line: str) -> set[str]:
+    """Return the codes of each list of errors, which may go on in further lines, that begins with these words."""
+    return {code for codes in re.findall(rf"(?m)^{line}: ((?:.+\n)+)", text) for code in words(codes)}
+
+
+def sizes_in(heading: str) -> dict[str, str]:
+    """Return the column of bytes of a table of `docs/security.md`, by part."""
+    return {row[0]: row[1] for row in rows(section(SECURITY, heading)) if len(row) == 3}
+
+
+def seconds(text: str) -> int:
+    """Return how long a span such as `15 minutes` is."""
+    number, unit = text.split()
+    return int(number) * {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[unit.rstrip("s")]
+
+
+def said(page: Path, heading: str) -> str:
+    """Return a section on one line, so that a sentence is found however it is wrapped."""
+    return " ".join(section(page, heading).split())
 
 
 def test_every_setting_stands_in_the_example_with_its_default() -> None:
@@ -178,6 +238,7 @@ def test_the_operators_table_has_the_bounds(name: str) -> None:
     }
     allowed = documented_settings()[name][2]
     choices = {choice for choice in getattr(SETTINGS[name].annotation, "__args__", ()) if isinstance(choice, str)}
+    choices |= {"true", "false"} if SETTINGS[name].annotation is bool else set()
 
     if bounds:
         assert bounds == set(re.findall(r"\d+", re.sub(r"`[^`]*`", "", allowed)))
@@ -202,7 +263,7 @@ async def test_the_readme_lists_the_routes(client: Client) -> None:
 
 
 async def test_the_fields_of_a_request_are_documented(client: Client) -> None:
-    """Each section's table of fields has those of the request's type, and no other."""
+    """Each section's table of fields, or of query parameters, has those of the request's type, and no other."""
     served = {name: operation["request"] for name, operation in (await operations(client)).items()}
     documented = {
         name: {word for row in rows(text) if len(row) == 4 for word in words(row[0])}
@@ -217,19 +278,39 @@ async def test_the_members_of_an_answer_are_documented(client: Client) -> None:
     served = await operations(client)
     for name, text in documented_routes().items():
         if documented := {word for row in rows(text) if len(row) == 2 for word in words(row[0])}:
-            assert served[name]["answer"] == documented, name
+            assert served[name]["members"] == documented, name
 
 
 async def test_the_errors_of_a_route_are_documented(client: Client) -> None:
     """Each section's list of errors is the route's, those left out that every route may answer."""
-    everywhere = {"too_many", "unavailable"}
-    served = {name: operation["codes"] - everywhere for name, operation in (await operations(client)).items()}
+    served = {name: operation["codes"] - EVERYWHERE for name, operation in (await operations(client)).items()}
+    documented = {name: codes_in(text, "Errors") - EVERYWHERE for name, text in documented_routes().items()}
+
+    assert served == documented
+
+
+async def test_what_is_not_for_everybody_is_documented(serve: Serve) -> None:
+    """With SEALPOST_ANONYMOUS_CREATE=false the same, where a section has another list for that."""
+    served = await operations((await serve(anonymous_create=False)).client)
     documented = {
-        name: {code for line in re.findall(r"(?m)^Errors: (.+)$", text) for code in words(line)} - everywhere
+        name: (codes_in(text, "Errors then") or codes_in(text, "Errors")) - EVERYWHERE
         for name, text in documented_routes().items()
     }
 
-    assert served == documented
+    assert {name: operation["codes"] - EVERYWHERE for name, operation in served.items()} == documented
+
+
+async def test_the_scopes_are_documented(serve: Serve) -> None:
+    """The table of scopes has each one, with the requests that ask for it, and no other."""
+    served = await operations((await serve(anonymous_create=False)).client)
+    asking: dict[str, set[str]] = {scope.value: set() for scope in Scope}
+    for name, operation in served.items():
+        for scope in operation["scopes"]:
+            asking[scope].add(name)
+    overview = section(API, "## API tokens").partition("\n### ")[0]
+    documented = {words(row[0])[0]: set(words(row[1])) for row in rows(overview)}
+
+    assert asking == {name: requests - {"SEALPOST_ANONYMOUS_CREATE=false"} for name, requests in documented.items()}
 
 
 async def test_the_examples_have_the_shape_of_what_they_show(client: Client) -> None:
@@ -283,16 +364,18 @@ def test_the_envelope_is_as_documented() -> None:
     assert f"item id | {sealing.ID_BYTES} bytes" in text
     assert [8, 8, 4, 4] == [int(size) for size in re.findall(r"\((\d+)(?: bytes)?[,)]", text.partition("| terms |")[2])]
     assert 8 + 8 + 4 + 4 == TERMS.size
+    assert f"kind (`{SECRET}` or `{MESSAGE}`)" in text
+    assert f"allowed of a message are {UNLIMITED}," in text
 
 
 def test_the_labels_of_derivations_are_as_documented() -> None:
-    """Each label that `docs/security.md` quotes stands in the code."""
-    code = "".join(read(ROOT / "src" / "core" / name) for name in ("sealing.py", "keys.py"))
-    labels = set(re.findall(r'"(sealpost/v1/[\w-]+|\+phrase)"', read(SECURITY)))
+    """`docs/security.md` quotes each label that the code has, and no other."""
+    code = "".join(read(path) for path in (ROOT / "src").rglob("*.py"))
+    in_code = set(re.findall(r'b"(sealpost/v1/[\w-]+|\+phrase)"', code))
 
-    assert {"sealpost/v1/item-id", "sealpost/v1/item", "+phrase", "sealpost/v1/seal", "sealpost/v1/receipt"} == labels
-    assert {"sealpost/v1/item-id", "sealpost/v1/item", "sealpost/v1/", "+phrase"} <= set(
-        re.findall(r'b"([^"]+)"', code)
+    assert 'b"sealpost/v1/" + purpose.encode()' in code
+    assert in_code | {f"sealpost/v1/{purpose}" for purpose in Purpose} == set(
+        re.findall(r'"(sealpost/v1/[\w-]+|\+phrase)"', read(SECURITY))
     )
 
 
@@ -318,6 +401,253 @@ def test_the_receipt_key_is_as_documented() -> None:
         "mac": receipt_key.MAC_BYTES,
     } == sizes
     assert f"Together {sum(sizes.values())} bytes, {sum(sizes.values()) * 4 // 3} characters" in text
+
+
+def test_the_envelope_of_a_record_is_as_documented() -> None:
+    """Sizes in `docs/security.md` are those of the constants and of a real record."""
+    sizes = sizes_in("### The envelope of a record")
+    sealer = RecordSealer(KeyRing([("k", bytes(KEY_BYTES))]), users.KIND)
+    password_hash = passwords.hash_password("a password", 4)
+    lengths = {
+        len(
+            sealer.seal(
+                UserContent(username=name, password_hash=password_hash, operator=flag, disabled=flag), bytes(16)
+            )["envelope"]
+        )
+        for name in ("ann", "a" * 32)
+        for flag in (True, False)
+    }
+
+    assert {
+        "version": str(len(records.VERSION)),
+        "nonce": str(sealing.NONCE_BYTES),
+        "ciphertext": f"a multiple of {sealing.PADDED_TO}",
+        "tag": "16",
+    } == sizes
+    assert f"`{records.VERSION.hex()}`" in section(SECURITY, "### The envelope of a record")
+    assert 1 == len(lengths)
+    assert f"every user has {lengths.pop()} bytes" in said(SECURITY, "### The envelope of a record")
+
+
+def test_what_is_sealed_is_as_documented() -> None:
+    """The table of records has each kind, with as many things as its content has."""
+    found = [getattr(importlib.import_module(name), "RESEALABLE", ()) for name in modules()]
+    contents = {one.kind: one.schema for some in found for one in (some if isinstance(some, tuple) else (some,))}
+    table = {
+        words(row[0])[0]: row[1] for row in rows(section(SECURITY, "### The envelope of a record")) if len(row) == 2
+    }
+
+    assert set(contents.values()) == {
+        content for content in Content.__subclasses__() if content.__module__.startswith("src.")
+    }
+    assert {kind: len(content.model_fields) for kind, content in contents.items()} == {
+        kind: len(sealed.split(", ")) for kind, sealed in table.items()
+    }
+
+
+def test_the_pre_hash_and_the_cost_of_a_password_are_as_documented() -> None:
+    """Version, length and default cost are those of a real hash."""
+    text = said(SECURITY, "### Passwords")
+    cost = Settings(_env_file=None).bcrypt_cost
+
+    assert f'"{passwords.hash_password("a password", 4).partition("$")[0]}$"' in text
+    assert f"{len(passwords._prehash('a password'))} characters" in text
+    assert f"cost is {cost} by default: {2**cost} rounds" in text
+
+
+def test_access_tokens_are_as_documented() -> None:
+    """Algorithm, claims, life and leeway are those of the code, on each page that tells them."""
+    text = section(SECURITY, "### Access tokens")
+    life, leeway = access_tokens.LIFE.total_seconds(), access_tokens.LEEWAY.total_seconds()
+    stolen = said(SECURITY, "### Stolen tokens")
+
+    assert set(access_tokens.REQUIRED) == {claim for row in rows(text) for claim in words(row[0])}
+    assert f"Only {access_tokens.ALGORITHM} is accepted" in text
+    assert f"`{access_tokens.ISSUER}`" in text
+    assert f"{life:.0f} seconds later" in text
+    assert f"for {life / 60:.0f} minutes, with {leeway:.0f} seconds of leeway" in stolen
+    assert f"| {life / 60:.0f} minutes, and no longer than its session |" in section(API, "## Signing in")
+    assert f'"expires_in":{life:.0f},' in section(API, "### POST /login")
+
+
+def test_the_reach_of_an_end_is_as_documented() -> None:
+    """How often a worker asks, and how long it believes, are the constants; together they keep the promise."""
+    stolen = said(SECURITY, "### Stolen tokens")
+    life = sessions.MARK_LIFE.total_seconds() / 60
+
+    assert f"every {ended_sessions.INTERVAL} seconds" in stolen
+    assert f"older than {ended_sessions.STALE} seconds" in stolen
+    assert "within 2 seconds" in stolen
+    assert ended_sessions.STALE + ended_sessions.INTERVAL <= 2
+    assert 1 == TOKEN_LOOKUP_SECONDS
+    assert "at most once a second by each worker" in stolen
+    assert f"{life:.0f} minutes later" in section(OPERATIONS, "## Collections")
+    assert f"stay for about {life + 1:.0f} minutes" in said(SECURITY, "### Deleting an account")
+
+
+def test_refresh_tokens_are_as_documented() -> None:
+    """Prefix, parts and length are those of the code, and of a real token."""
+    sizes = sizes_in("### Refresh tokens")
+    token = RefreshToken.new().text
+    form = f"`{refresh_tokens.PREFIX}` and {len(token) - len(refresh_tokens.PREFIX)} characters"
+
+    assert {
+        "session id": str(refresh_tokens.ID_BYTES),
+        "family": str(refresh_tokens.FAMILY_BYTES),
+        "secret": str(refresh_tokens.SECRET_BYTES),
+    } == sizes
+    assert token.startswith(refresh_tokens.PREFIX)
+    assert form in section(SECURITY, "### Refresh tokens")
+    assert form in section(API, "## Signing in")
+
+
+def test_api_tokens_are_as_documented() -> None:
+    """Prefix, parts, length and the expression that finds them are those of the code, and of a real token."""
+    sizes = sizes_in("### API tokens")
+    token = api_tokens.new_api_token()
+    form = f"`{api_tokens.PREFIX}` and {len(token) - len(api_tokens.PREFIX)} hexadecimal digits"
+    expressions = re.findall(r"`(sp_\[.+?)`", read(API))
+
+    assert {"secret": str(api_tokens.RANDOM_BYTES), "checksum": str(api_tokens.CHECKSUM_BYTES)} == sizes
+    assert f"{form}, {len(token)} characters together" in section(SECURITY, "### API tokens")
+    assert form in section(API, "## Signing in")
+    assert f"{len(token)} characters" in section(API, "### POST /tokens")
+    assert 1 == len(expressions)
+    assert re.fullmatch(expressions[0], token)
+
+
+def test_how_many_one_may_have_is_as_documented() -> None:
+    """Sessions and API tokens of one user, wherever a page has the number."""
+    assert f"has {sessions.MOST_SESSIONS} sessions already" in section(API, "## Signing in")
+    assert f"may have {sessions.MOST_SESSIONS}." in section(API, "### GET /sessions")
+    assert f"may have {token_service.MOST_TOKENS}." in section(API, "### POST /tokens")
+    assert f"has {token_service.MOST_TOKENS} API tokens" in section(API, "## Errors")
+
+
+def test_the_limits_on_credentials_are_as_documented() -> None:
+    """The API page has each with its default, and the other pages say the same."""
+    defaults = {
+        PREFIX + name.upper(): field.default for name, field in Settings.model_fields.items() if "limit_" in name
+    }
+    limits = {words(row[3])[0]: row[2] for row in rows(section(API, "## Signing in")) if len(row) == 4}
+    registering, failing = (defaults[f"SEALPOST_LIMIT_{name}"].split()[0] for name in ("REGISTER", "LOGIN_ACCOUNT"))
+
+    assert {name: default.replace(" per ", " in ") for name, default in defaults.items()} == limits
+    assert {"10": "ten"}[failing] + " wrong passwords" in said(SECURITY, "### Guessing passwords")
+    assert f"has {registering} tries in 1 hour" in said(SECURITY, "### What the answers tell")
+
+
+def test_the_limits_of_posts_are_as_documented() -> None:
+    """Sizes, page and spans are the constants, wherever a page has the number."""
+    publishing, listing = section(API, "### POST /posts"), section(API, "### GET /posts")
+    days = service.LONGEST_LIFE.days
+
+    assert f"| string, 1 to {schemas.LONGEST_TITLE} characters |" in publishing
+    assert f"| string, 1 to {schemas.LONGEST_CONTENT} characters |" in publishing
+    assert f"at most {days} days" in publishing
+    assert f"[{days} days]" in section(OPERATIONS, "### Links and lifetimes")
+    assert f"up to {days} days" in str(schemas.CreatePost.model_fields["ttl"].description)
+    assert f"| 1 to {schemas.LARGEST_PAGE} | {schemas.FeedQuery.model_fields['limit'].default} |" in listing
+    assert f"at most {service.LONGEST_SPAN.days - 1} days after it" in section(API, "### GET /posts/analytics")
+    assert f"at most {service.LONGEST_SPAN.days - 1} days" in str(
+        schemas.AnalyticsQuery.model_fields["last"].description
+    )
+    assert f"{store.NEVER:%Y-%m-%d} stands for" in section(ARCHITECTURE, "## What is stored")
+
+
+def test_cursors_and_ids_of_posts_are_as_documented() -> None:
+    """Sizes in `docs/security.md` are those of the constants and of real ones."""
+    text = said(SECURITY, "### Cursors")
+    sizes = sizes_in("### Cursors")
+    cursor = cursors.write_cursor(KeyRing([("k", bytes(KEY_BYTES))]), bytes(post_id.ID_BYTES), None)
+
+    assert {"post id": str(post_id.ID_BYTES), "mac": str(cursors.MAC_BYTES)} == sizes
+    assert f"Together {post_id.ID_BYTES + cursors.MAC_BYTES} bytes, {len(cursor)} characters" in text
+    assert f"{len(cursor)} characters by which to ask for the next page" in section(API, "### GET /posts")
+    assert f"| {post_id.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
+
+
+def test_the_policy_of_a_page_is_as_documented() -> None:
+    """`docs/security.md` has each directive of a real page's policy, and no other."""
+    policy = page_response(Page(title="", body="", style="")).headers["Content-Security-Policy"]
+    text = section(SECURITY, "### The page of a message")
+
+    assert {one for one in policy.split("; ") if not one.startswith("style-src ")} == {
+        word for word in words(text) if " '" in word
+    }
+    assert re.search(r"style-src 'sha256-[\w+/]+='", policy)
+    assert "SHA-256 hash" in text
+
+
+def test_the_life_of_a_session_is_as_documented() -> None:
+    """The default in days stands where the tokens are described."""
+    days = Settings(_env_file=None).session_ttl // 86400
+
+    assert f"The {days} days are the setting `SEALPOST_SESSION_TTL`" in said(API, "## Signing in")
+
+
+def test_the_collections_are_as_documented() -> None:
+    """The table of `docs/operations.md` has each collection, the field by which MongoDB deletes, and other indexes."""
+    indexes = {
+        collection: [one.document for one in models]
+        for name in modules()
+        for collection, models in getattr(importlib.import_module(name), "INDEXES", {}).items()
+    }
+    by_time, others = (
+        {
+            collection: {" ".join(one["key"]) for one in documents if ("expireAfterSeconds" in one) == expiring}
+            for collection, documents in indexes.items()
+        }
+        for expiring in (True, False)
+    )
+    table = rows(section(OPERATIONS, "## Collections"))
+
+    assert by_time == {words(row[0])[0]: set(words(row[2])) for row in table}
+    assert others == {words(row[0])[0]: set(words(row[4])) for row in table}
+
+
+def commands() -> dict[str, list[Any]]:
+    """Return the parameters of each of the operator's commands by name, those of a group as `group command`."""
+    group = get_command(manage.app)
+
+    assert isinstance(group, Group)
+    return {
+        f"{name} {inner_name}".strip(): inner.params
+        for name, command in group.commands.items()
+        for inner_name, inner in (command.commands if isinstance(command, Group) else {"": command}).items()
+    }
+
+
+def typed_commands(text: str) -> list[tuple[str, str]]:
+    """Return what is typed after `src.manage`: each command's name, and the rest of the line."""
+    return re.findall(r"src\.manage ((?:[a-z]+ [a-z-]+|[a-z]+)\b)(?: ([^\n`]*))?", text)
+
+
+def test_the_commands_of_the_operator_are_as_documented() -> None:
+    """`docs/operations.md` has each command with each of its options and arguments, and no other."""
+    served = {
+        name: {
+            option if option.startswith("--") else str(parameter.metavar)
+            for parameter in parameters
+            for option in parameter.opts
+            if option != "--help"
+        }
+        for name, parameters in commands().items()
+    }
+    lines = "\n".join(re.findall(r"(?m)^    \.venv/bin/python -m (src\.manage .*)$", read(OPERATIONS)))
+    described = {words(row[0])[0] for heading in COMMANDS for row in rows(section(OPERATIONS, heading))}
+
+    assert served == {
+        name: set(re.findall(r"--[\w-]+|\[[A-Z]+\]\.\.\.|[A-Z]+", re.sub(r"(--[\w-]+) [A-Z]+", r"\1", rest)))
+        for name, rest in typed_commands(lines)
+    }
+    assert set(served) == described | {"purge"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_operator_exists(page: Path) -> None:
+    """What a page tells to type after `src.manage` can be typed."""
+    assert set() == {name for name, _ in typed_commands(read(page))} - set(commands())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 
 from src import errors
 from src.settings import Settings
 from src.stack.nginx import TEMPLATE, render
 
 PLACE = Path("/run/sealpost")
+
+Client = TestClient[web.Request, web.Application]
 
 
 def rendered(*, socket_dir: Path = PLACE, user: str | None = None, **settings: Any) -> str:
@@ -23,6 +27,18 @@ def rendered(*, socket_dir: Path = PLACE, user: str | None = None, **settings: A
         pid_file=PLACE / "nginx.pid",
         user=user,
     )
+
+
+def logged_route(path: str) -> str:
+    """Return what the access log calls a path: the value of the first rule that matches, as nginx's map has it."""
+    rules = re.search(r"map \$uri \$route \{(.*?)\n {4}\}", rendered(), re.DOTALL)
+
+    assert rules
+    for expression, value in re.findall(r'"~(\S+)" (\S+);', rules[1]):
+        # What PCRE calls \z, the absolute end, is \Z to Python.
+        if re.search(expression.replace(r"\z", r"\Z"), path):
+            return path if value == "$uri" else str(value).strip('"')
+    return "other"
 
 
 def test_every_name_of_the_template_is_filled_in() -> None:
@@ -107,3 +123,40 @@ def test_the_error_log_knows_no_request() -> None:
     assert re.search(r"log_format requests[^;]*", inside)
     for variable in ("$request ", "$request_uri", "$args", "$http_referer", "$http_user_agent", "$uri"):
         assert variable not in (re.search(r"log_format requests[^;]*", inside) or [""])[0]
+
+
+async def test_the_access_log_has_each_route_by_its_template(client: Client) -> None:
+    """What the service answers is told apart in the log, and where a path has a key or an id, the log has its name."""
+    async with client.get("/openapi.json") as response:
+        paths = (await response.json())["paths"]
+
+    assert {path: path for path in paths} == {path: logged_route(re.sub(r"{\w+}", "a-Key_1", path)) for path in paths}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/secrets/key/", "/x/key", "/me/key", "/register/key", "/tokens/key/more", "/delete/key", "/message/"),
+        *("/posts/", "/posts/key/", "/posts/key/other", "/posts/key/like/more", "/posts/analytics/key"),
+    ],
+)
+def test_the_access_log_has_no_path_that_is_unknown(path: str) -> None:
+    """Whatever else is asked for may hold a key, and is one word in the log."""
+    assert "other" == logged_route(path)
+
+
+async def test_a_line_break_at_its_end_makes_another_path(client: Client) -> None:
+    """What is logged as it came is one of the paths that are served, to the last character."""
+    async with client.get("/openapi.json") as response:
+        paths = (await response.json())["paths"]
+
+    assert [] == [path for path in paths if "\n" in logged_route(f"{path}\n")]
+    assert "other" == logged_route("/login\n")
+    assert not re.search(r'"~[^"]*\$" \$(uri|request_method);', rendered())
+
+
+def test_an_id_does_not_hide_a_route_of_its_own() -> None:
+    """Where a fixed path looks like one with an id, the log has the fixed one, as the service answers it."""
+    assert "/posts/analytics" == logged_route("/posts/analytics")
+    assert "/posts/{post_id}" == logged_route("/posts/analytic")
+    assert "/posts/{post_id}/like" == logged_route("/posts/analytics/like")

@@ -1,4 +1,4 @@
-"""What the README tells to type does what the README shows."""
+"""What the README and the API page tell to type does what they show."""
 
 import http.client
 import os
@@ -17,7 +17,7 @@ import pytest
 from src.stack import healthcheck
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, API = ROOT / "README.md", ROOT / "docs" / "api.md"
 START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 120
 END_OF_BLOCK = "--- end of block"
 
@@ -29,15 +29,17 @@ class Block(NamedTuple):
     text: str
 
 
-BLOCKS = [Block(*found) for found in re.findall(r"(?ms)^```([^\n]*)\n(.*?)^```$", README)]
-SESSION = [block.text for block in BLOCKS if block.language == "sh"]
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page in their order."""
+    found = re.findall(r"(?ms)^```([^\n]*)\n(.*?)^```$", page.read_text(encoding="utf-8"))
+    return [Block(*parts) for parts in found]
 
 
-def shown_outputs() -> list[str]:
-    """Return for each `sh` block the `text` block that follows it; empty where none does."""
-    following = [*BLOCKS[1:], Block("", "")]
-    pairs = zip(BLOCKS, following, strict=True)
-    return [after.text if after.language == "text" else "" for block, after in pairs if block.language == "sh"]
+def typed_and_shown(page: Path) -> list[tuple[str, str]]:
+    """Return each `sh` block with the `text` block that follows it; empty where none does."""
+    found = blocks(page)
+    pairs = zip(found, [*found[1:], Block("", "")], strict=True)
+    return [(block.text, after.text if after.language == "text" else "") for block, after in pairs if block[0] == "sh"]
 
 
 def shows(expected: str, output: str) -> bool:
@@ -46,7 +48,7 @@ def shows(expected: str, output: str) -> bool:
     return re.fullmatch(pattern, output.strip()) is not None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The program as `make run` runs it, on a free port and a new data directory."""
     with socket.socket() as probe:
@@ -87,10 +89,12 @@ def is_ready(url: str) -> bool:
     return healthcheck.is_ready(http.client.HTTPConnection(url.removeprefix("http://"), timeout=10))
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README types curl, which is not on PATH")
-def test_the_session_shows_what_it_says(server: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the pages type curl, which is not on PATH")
+@pytest.mark.parametrize("page", [README, API], ids=lambda page: page.name)
+def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path) -> None:
     """Typed from top to bottom into one shell, each block prints what stands below it."""
-    script = "\n".join(["set -euo pipefail", *(f"{block}\necho '{END_OF_BLOCK}'" for block in SESSION)])
+    typed = typed_and_shown(page)
+    script = "\n".join(["set -euo pipefail", *(f"{block}\necho '{END_OF_BLOCK}'" for block, _ in typed)])
     session = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -103,14 +107,15 @@ def test_the_session_shows_what_it_says(server: str, tmp_path: Path) -> None:
     outputs = session.stdout.split(f"{END_OF_BLOCK}\n")
 
     assert (0, "") == (session.returncode, session.stderr)
-    assert len(SESSION) == len(outputs) - 1
-    for block, expected, output in zip(SESSION, shown_outputs(), outputs, strict=False):
+    assert len(typed) == len(outputs) - 1 > 0
+    for (block, expected), output in zip(typed, outputs, strict=False):
         assert shows(expected, output), f"{block}\nshould print\n{expected}\nand prints\n{output}"
 
 
 def test_every_block_is_run_somewhere() -> None:
-    """A block is a part of the session, its output, or make targets that CI runs."""
-    for block, before in zip(BLOCKS, [Block("", ""), *BLOCKS], strict=False):
+    """A block of the README is a part of the session, its output, or make targets that CI runs."""
+    found = blocks(README)
+    for block, before in zip(found, [Block("", ""), *found], strict=False):
         match block.language:
             case "sh":
                 continue
@@ -124,9 +129,8 @@ def test_every_block_is_run_somewhere() -> None:
 
 def test_ci_runs_what_the_session_does_not() -> None:
     """`.ci/run` contains each make target that the README tells to type."""
-    typed = [
-        line.removeprefix("$ ") for block in BLOCKS if block.language == "console" for line in block.text.splitlines()
-    ]
+    consoles = [block.text.splitlines() for block in blocks(README) if block.language == "console"]
+    typed = [line.removeprefix("$ ") for lines in consoles for line in lines]
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
     targets = set(typed) - {"cd sealpost"}

@@ -35,7 +35,7 @@ def test_a_fresh_clone_serves_within_a_minute(
 
 def test_the_readme_works_through_nginx(stack: Compose, tmp_path: Path) -> None:
     """Its commands print what stands below them."""
-    test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path)
+    test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path, test_readme.README)
 
 
 async def test_down_and_up_keep_every_secret(unlimited: Compose, client: ClientSession) -> None:

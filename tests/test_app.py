@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,11 @@ def test_the_embedded_mongodb_is_what_a_data_directory_holds(mongo_directory: Pa
     """The tests' own MongoDB is joined, not started anew."""
     with embedded_mongod(mongo_directory) as first, embedded_mongod(mongo_directory) as second:
         assert first == second
+
+
+def test_every_package_is_installed() -> None:
+    """What is a package under `src/` is one of the installed `sealpost`."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("__init__.py")}
+
+    assert {".".join(("sealpost", *folder.parts)) for folder in folders} == set(listed)

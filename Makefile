@@ -5,6 +5,7 @@ PYTHON ?= python3
 PORT ?= 8080
 DRIVER ?= motor
 SECONDS_EACH ?= 8
+POSTS ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack compose-check lint format stack bench lock clean
+.PHONY: help run test test-stack compose-check lint format stack bench bench-feed lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -58,6 +59,9 @@ stack: $(STAMP) ## Run nginx, four workers and MongoDB without Docker: http://12
 
 bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
 	$(BIN)/python -m bench --seconds $(SECONDS_EACH)
+
+bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
+	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)
 
 # The lock pins versions and hashes and names no index: it installs from whichever one your clients are set up for.
 lock: ## Resolve the dependencies anew into uv.lock

@@ -91,7 +91,7 @@ def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
                 document = await answer.json()
             process = await asyncio.create_subprocess_exec(
                 *(Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json"),
-                *("--continue-on-failure", "--max-examples", "60", "--checks", "all", "--report-dir", tmp_path),
+                *("--continue-on-failure", "--max-examples", "40", "--checks", "all", "--report-dir", tmp_path),
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdout=asyncio.subprocess.PIPE,

@@ -375,7 +375,7 @@ async def test_without_mongodb_nobody_gets_in(limited: RunningStack, mongod: Mon
                 ("GET", "/me", None, user.api_token["token"]),
                 ("GET", "/sessions", None, user.token),
                 # No id at all: that there is no such session could be said without MongoDB, but not to whom.
-                ("DELETE", "/sessions/x", None, user.token),
+                ("DELETE", f"/sessions/{'0' * 32}", None, user.token),
                 ("PUT", "/me/password", {"current": PASSWORD, "new": PASSWORD}, user.token),
                 ("DELETE", "/me", {"password": PASSWORD}, user.token),
                 ("POST", "/tokens", {"name": "a", "scopes": ["echo"]}, user.token),
@@ -439,6 +439,7 @@ async def test_no_log_and_no_document_names_anybody(
     for token in tokens:
         for path in ("/me", f"/me?token={token}", f"/sessions/{token}", f"/{token}", f"/{token}/{name}"):
             await send("GET", path, token=token)
+        await send("PUT", f"/sessions?token={token}")
         for path in (f"/tokens/{token}", f"/sessions/{name}"):
             await send("DELETE", path, token=token)
         await send("POST", "/refresh", {"refresh_token": token[:-1]})

@@ -131,3 +131,15 @@ async def test_an_idle_pool_takes_work_of_any_length() -> None:
     for _ in range(3):
         await pool.run(time.sleep, 0.01)
     pool.close()
+
+
+async def test_one_long_wait_does_not_turn_everybody_away() -> None:
+    """After a single piece of work that took a hundred times as long, the next ones are still let in."""
+    pool = HashingPool(threads=1, queue=100, longest_wait=0.2)
+    for seconds in (0.01, 1):
+        await pool.run(time.sleep, seconds)
+
+    waiting = [asyncio.create_task(pool.run(time.sleep, 0.01)) for _ in range(5)]
+
+    assert [None] * 5 == await asyncio.gather(*waiting)
+    pool.close()

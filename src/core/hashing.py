@@ -20,6 +20,8 @@ T = TypeVar("T")
 NICENESS = 10
 MEMORY = 0.8
 """Weight of the past in the running mean of how long each kind of work takes."""
+MOST_GROWTH = 3
+"""How many times the mean a single time may count for."""
 
 
 class HashingPool:
@@ -82,7 +84,9 @@ class HashingPool:
         finally:
             seconds = time.perf_counter() - started
             with self._lock:
-                self._seconds[kind] = seconds + (self._seconds.get(kind, seconds) - seconds) * MEMORY
+                mean = self._seconds.get(kind, seconds)
+                # A machine that stood still for a moment must not turn away everybody in the next one.
+                self._seconds[kind] = mean * MEMORY + min(seconds, mean * MOST_GROWTH) * (1 - MEMORY)
 
     def _done(self, kind: object, _: Future[T]) -> None:
         with self._lock:

@@ -32,7 +32,7 @@ run: $(STAMP) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (
 
 test: $(STAMP) ## Run the test suite with branch coverage
 	@rm -f .coverage .coverage.*
-	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 2 -q
+	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 3 -q
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
 

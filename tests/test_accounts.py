@@ -5,8 +5,15 @@ import itertools
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
+
+from src.accounts.passwords import Passwords, hash_password
+from src.accounts.sessions import SessionStore
+from src.accounts.users import KIND, UserContent
+from src.core.keys import KeyRing
+from src.core.records import RecordSealer
 
 from .conftest import PASSWORD, Api
 
@@ -275,3 +282,73 @@ async def test_a_user_who_was_changed_in_the_database_does_not_sign_in(api: Api,
     for password in (PASSWORD, "the password of eve"):
         status, problem = await api.call("POST", "/login", {"username": "ann", "password": password})
         assert (410, "damaged") == (status, problem["code"])
+
+
+async def test_a_password_changes_although_the_user_is_sealed_anew_meanwhile(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key rotation that comes in between is no reason to refuse; another new password is."""
+    token = await api.sign_up()
+    users = api.mongo.collection("users")
+    assert api.settings.keys is not None
+    sealer = RecordSealer(KeyRing.parse(api.settings.keys.get_secret_value()), KIND)
+    hashing = Passwords.hash
+    hashes: list[str | None] = [None]
+
+    async def hash_slowly(passwords: Passwords, password: str) -> str:
+        password_hash = await hashing(passwords, password)
+        document = await users.find_one({})
+        content = sealer.open(UserContent, document)
+        if hashes[0] is not None:
+            content = content.model_copy(update={"password_hash": hashes[0]})
+        await users.update_one({}, {"$set": sealer.seal(content, document["_id"])})
+        return password_hash
+
+    monkeypatch.setattr(Passwords, "hash", hash_slowly)
+    for current, new, expected in (
+        (PASSWORD, "the second password", 204),
+        ("the second password", "the third password", 403),
+    ):
+        status, _ = await api.call("PUT", "/me/password", {"current": current, "new": new}, token=token)
+        assert expected == status
+        hashes[0] = hash_password("somebody else's", 4)
+    await api.login(password="somebody else's")
+
+
+async def test_a_sign_in_checks_again_what_changed_while_it_was_checked(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a password that is the old one by now, nobody gets in; with one that is still right, everybody does."""
+    await api.register()
+    users = api.mongo.collection("users")
+    assert api.settings.keys is not None
+    sealer = RecordSealer(KeyRing.parse(api.settings.keys.get_secret_value()), KIND)
+    starting = SessionStore.start
+    changed_to = [hash_password(PASSWORD, 4), hash_password("another one", 4)]
+
+    async def start_late(sessions: SessionStore, user_id: bytes) -> Any:
+        document = await users.find_one({})
+        content = sealer.open(UserContent, document).model_copy(update={"password_hash": changed_to.pop(0)})
+        await users.update_one({}, {"$set": sealer.seal(content, user_id)})
+        return await starting(sessions, user_id)
+
+    monkeypatch.setattr(SessionStore, "start", start_late)
+    statuses = [(await api.call("POST", "/login", {"username": "ann", "password": PASSWORD}))[0] for _ in range(2)]
+
+    assert [200, 401] == statuses
+    assert 1 == await api.mongo.collection("sessions").count_documents({"ended_at": None})
+
+
+async def test_a_token_made_by_a_user_who_is_gone_is_taken_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An access token is believed for a while after; what it makes then does not stay."""
+    token = await api.sign_up()
+    await api.call("DELETE", "/me", {"password": PASSWORD}, token=token)
+
+    async def not_known_yet(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("src.accounts.ended_sessions.EndedSessions.contain", not_known_yet)
+    for method, path, body in (("POST", "/tokens", {"name": "late", "scopes": ["echo"]}), ("GET", "/me", None)):
+        assert 401 == (await api.call(method, path, body, token=token))[0]
+
+    assert 0 == await api.mongo.collection("api_tokens").count_documents({})

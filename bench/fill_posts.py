@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from src.accounts.users import User, UserContent, UserStore
 from src.core.batching import group_commit
@@ -106,11 +106,19 @@ async def fill_posts(mongo_url: str, ring: KeyRing, *, posts: int, people: int) 
 
 
 async def count_reactions(mongo_url: str, post_id: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the likes and dislikes that a post says it has, and those that there are."""
+    """Return the likes and dislikes that a post says it has, and those that there are, at one and the same moment.
+
+    Requests that were under way when the load ended may still be carried out meanwhile, hence the transaction.
+    """
     mongo = Mongo(Settings(_env_file=None), mongo_url)
-    post = await mongo.collection(store.COLLECTION).find_one({"_id": post_id})
-    query = {"_id": {"$gte": post_id + bytes(ID_BYTES), "$lte": post_id + b"\xff" * ID_BYTES}}
-    found = await mongo.collection(reactions.COLLECTION).find(query, {"kind": 1}).to_list(None)
+
+    async def read(session: Any) -> tuple[Any, list[Any]]:
+        post = await mongo.collection(store.COLLECTION).find_one({"_id": post_id}, session=session)
+        query = {"_id": {"$gte": post_id + bytes(ID_BYTES), "$lte": post_id + b"\xff" * ID_BYTES}}
+        found = mongo.collection(reactions.COLLECTION).find(query, {"kind": 1}, session=session)
+        return post, await found.to_list(None)
+
+    post, found = await mongo.transact(read)
     await mongo.close()
     kinds = [one["kind"] for one in found]
     return (post["likes"], post["dislikes"]), (kinds.count(Reaction.LIKE), kinds.count(Reaction.DISLIKE))

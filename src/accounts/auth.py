@@ -92,11 +92,7 @@ class Authenticator:
         A feature asks this after it has stored something for the caller, and takes it back on `InvalidToken`: the
         deletion of the account may have come by before.
         """
-        try:
-            user = await self._users.find(caller.user_id)
-        except Damaged:
-            return  # it is there
-        if user is None:
+        if not await self._users.is_present(caller.user_id):
             raise InvalidToken
 
     def guard(self, scope: Scope | None) -> "BearerGuard":

@@ -34,7 +34,7 @@ class TokenService:
             expires_at=utc_now() + life if life else None,
         )
         token = await self._tokens.add(content)
-        if await self._users.find(caller.user_id) is None:
+        if not await self._users.is_present(caller.user_id):
             # Deleted meanwhile, and its tokens perhaps before this one was there.
             await self._tokens.remove_all(caller.user_id)
             raise InvalidToken

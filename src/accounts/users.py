@@ -107,6 +107,13 @@ class UserStore:
         """Return a user by id; None where there is none (any more). Raises `Damaged`."""
         return await self._finds.submit(user_id)
 
+    async def is_present(self, user_id: bytes) -> bool:
+        """Tell whether a user is there, be it one who cannot be read."""
+        try:
+            return await self.find(user_id) is not None
+        except Damaged:
+            return True
+
     async def find_by_name(self, username: str) -> User | None:
         """Return a user by name, in whatever case; None where there is none (any more). Raises `Damaged`."""
         with answering():

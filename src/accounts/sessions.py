@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from pymongo import IndexModel
 
-from ..core.clock import utc_now
+from ..core.clock import MILLISECOND, utc_now
 from ..core.keys import KeyRing
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
@@ -30,7 +30,6 @@ MOST_SESSIONS = 100
 """Sessions that one user may have; another one ends the oldest."""
 MARK_LIFE = LIFE + LEEWAY + timedelta(minutes=2)
 """How long an ended session is remembered: longer than its last access token lives."""
-MILLISECOND = timedelta(milliseconds=1)
 
 log = structlog.get_logger(__name__)
 

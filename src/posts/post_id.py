@@ -2,11 +2,12 @@
 
 import re
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+
+from ..core.clock import milliseconds
 
 ID_BYTES = 16
 _TIME_BYTES = 6
-_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _FORM = re.compile(r"[0-9a-f]{32}")
 
 
@@ -15,8 +16,7 @@ def new_post_id(now: datetime) -> bytes:
     random = int.from_bytes(secrets.token_bytes(ID_BYTES - _TIME_BYTES), "big")
     random = random & ~(0xF << 76) | (0x7 << 76)
     random = random & ~(0x3 << 62) | (0x2 << 62)
-    milliseconds = (now - _EPOCH) // _MILLISECOND
-    return milliseconds.to_bytes(_TIME_BYTES, "big") + random.to_bytes(ID_BYTES - _TIME_BYTES, "big")
+    return milliseconds(now).to_bytes(_TIME_BYTES, "big") + random.to_bytes(ID_BYTES - _TIME_BYTES, "big")
 
 
 def parse_post_id(text: str) -> bytes | None:

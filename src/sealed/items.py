@@ -6,12 +6,13 @@ state it is a tombstone without content, which serves receipts until seven days 
 
 import struct
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from pymongo import IndexModel
 
+from ..core.clock import MILLISECOND, milliseconds
 from ..core.mongo import Document, Indexes
 from ..core.sealing import MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
 from ..errors import Damaged
@@ -47,8 +48,6 @@ _OPTIONAL: Document = {
     "checks": [],
 }
 WITHOUT_ENVELOPE = {"envelope": 0}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 TERMS = struct.Struct(">QQII")
 
 
@@ -114,11 +113,6 @@ class Item:
         times = (milliseconds(self.created_at), milliseconds(self.expires_at))
         max_attempts = self.phrase.max_attempts if self.phrase else 0
         return TERMS.pack(*times, self.max_opens, max_attempts) + self.kind.encode()
-
-
-def milliseconds(moment: datetime) -> int:
-    """Return a moment in milliseconds since 1970."""
-    return (moment - EPOCH) // MILLISECOND
 
 
 def to_document(item: Item) -> Document:

@@ -3,17 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
 from ..core.keys import KeyRing
-from ..core.sealing import Link, Sealer, Unsealable
-from ..errors import Damaged
+from ..core.sealing import Link
 from .creation import Created, ItemCreator
 from .items import MESSAGE
 from .problems import KeyNotFound
 from .store import ItemStore
-
-log = structlog.get_logger(__name__)
+from .unsealing import Unsealer
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +25,7 @@ class MessageService:
     """Creates and reads messages."""
 
     def __init__(self, ring: KeyRing, creator: ItemCreator, items: ItemStore) -> None:
-        self._sealer = Sealer(ring)
+        self._unsealer = Unsealer(ring)
         self._creator = creator
         self._items = items
 
@@ -44,14 +40,8 @@ class MessageService:
         # A secret has a limit of openings, and only its own way keeps it.
         if link is None or item is None or item.kind != MESSAGE:
             raise KeyNotFound
-        if not self._sealer.holds(item.key_id):
-            log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
-            raise Damaged
-        try:
-            text = self._sealer.open(item.envelope, key_id=item.key_id, link=link, terms=item.terms)
-        except Unsealable:
-            log.error("an item does not open: it was changed in the database", item_id=link.item_id.hex())
-            raise Damaged from None
+        self._unsealer.require_key(link, item)
+        text = self._unsealer.open(link, item)
         return Read(text.decode(), item.created_at, item.expires_at)
 
     async def sweep(self) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+from ..core.clock import EPOCH, milliseconds
 from ..core.keys import KeyRing, Purpose
 from ..core.sealing import ID_BYTES, decode, encode
-from .items import EPOCH, milliseconds
 
 VERSION = b"\x01"
 TIME_BYTES = 6

@@ -4,20 +4,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
 
-import structlog
-
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
-from ..core.sealing import Link, Sealer, Unsealable, derive_phrase_key
-from ..errors import Damaged, TooMany, Unavailable
+from ..core.sealing import Link, Unsealable, derive_phrase_key
+from ..errors import TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
 from .claims import ClaimStore
 from .creation import Created, ItemCreator
 from .items import SECRET, Item
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
 from .store import ItemStore
-
-log = structlog.get_logger(__name__)
+from .unsealing import Unsealer
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +40,7 @@ class SecretService:
     ) -> None:
         self._ring = ring
         self._creator = creator
-        self._sealer = Sealer(ring)
+        self._unsealer = Unsealer(ring)
         self._hashing = hashing
         self._items = items
         self._claims = claims
@@ -78,7 +75,7 @@ class SecretService:
             plaintext = await self._try_phrase(link, attempt, phrase)
         else:
             item = await self._openable(link, phrase)
-            plaintext, check_id = self._unsealed(link, item), None
+            plaintext, check_id = self._unsealer.open(link, item), None
         opens_left = await self._claims.claim(item, check_id)
         if opens_left is None:
             if check_id:
@@ -87,25 +84,12 @@ class SecretService:
             raise KeyNotFound
         return Opened(plaintext.decode(), opens_left)
 
-    def _unsealed(self, link: Link, item: Item, phrase_key: bytes = b"") -> bytes:
-        try:
-            return self._sealer.open(
-                item.envelope, key_id=item.key_id, link=link, terms=item.terms, phrase_key=phrase_key
-            )
-        except Unsealable:
-            if phrase_key:
-                raise
-            log.error("an item does not open: it was changed in the database", item_id=link.item_id.hex())
-            raise Damaged from None
-
     async def _openable(self, link: Link, phrase: str | None) -> Item:
         """Return a waiting item that needs no phrase; raise what `open` does for every other."""
         item = await self._items.find(link.item_id)
         if item is None or item.kind != SECRET:
             raise KeyNotFound
-        if not self._sealer.holds(item.key_id):
-            log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
-            raise Damaged
+        self._unsealer.require_key(link, item)
         if item.phrase is None:
             return item
         if not phrase:
@@ -124,7 +108,7 @@ class SecretService:
 
     def _unsealed_with_phrase(self, link: Link, item: Item, phrase: str) -> bytes:
         assert item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
-        return self._unsealed(link, item, derive_phrase_key(phrase, item.phrase.salt, item.phrase.cost))
+        return self._unsealer.open(link, item, derive_phrase_key(phrase, item.phrase.salt, item.phrase.cost))
 
     async def _fail(self, attempt: Attempt) -> NoReturn:
         attempts_left = await self._attempts.fail(attempt)

@@ -32,7 +32,7 @@ from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.users import UserContent
 from src.api.pages import Page, page_response
 from src.core import records, sealing
-from src.core.keys import KEY_BYTES, KeyRing, Purpose
+from src.core.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.records import Content, RecordSealer
 from src.core.sealing import Link, Sealer
 from src.errors import Problem
@@ -398,7 +398,7 @@ def test_the_receipt_key_is_as_documented() -> None:
         "item id": sealing.ID_BYTES,
         "created at": receipt_key.TIME_BYTES,
         "expires at": receipt_key.TIME_BYTES,
-        "mac": receipt_key.MAC_BYTES,
+        "mac": MAC_BYTES,
     } == sizes
     assert f"Together {sum(sizes.values())} bytes, {sum(sizes.values()) * 4 // 3} characters" in text
 
@@ -561,8 +561,8 @@ def test_cursors_and_ids_of_posts_are_as_documented() -> None:
     sizes = sizes_in("### Cursors")
     cursor = cursors.write_cursor(KeyRing([("k", bytes(KEY_BYTES))]), bytes(post_id.ID_BYTES), None)
 
-    assert {"post id": str(post_id.ID_BYTES), "mac": str(cursors.MAC_BYTES)} == sizes
-    assert f"Together {post_id.ID_BYTES + cursors.MAC_BYTES} bytes, {len(cursor)} characters" in text
+    assert {"post id": str(post_id.ID_BYTES), "mac": str(MAC_BYTES)} == sizes
+    assert f"Together {post_id.ID_BYTES + MAC_BYTES} bytes, {len(cursor)} characters" in text
     assert f"{len(cursor)} characters by which to ask for the next page" in section(API, "### GET /posts")
     assert f"| {post_id.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
 

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import fcntl
+import hmac
 import os
 import re
 import secrets
@@ -10,6 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from ..settings import Settings, SettingsError, secret_file
 
 KEY_BYTES = 32
+MAC_BYTES = 16
 KEY_FILE = "keys"
 """Name of the generated key file in the data directory."""
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -82,8 +85,20 @@ class KeyRing:
         """Yield the sub-keys for a purpose, newest first."""
         return (self._subkeys[purpose, key_id] for key_id in self.key_ids)
 
+    def mac(self, purpose: Purpose, message: bytes) -> bytes:
+        """Return the newest key's HMAC-SHA256 of a message, its first 16 bytes."""
+        return _mac(self._subkeys[purpose, self.newest], message)
+
+    def has_made(self, mac: bytes, purpose: Purpose, message: bytes) -> bool:
+        """Tell whether one of the keys has made the MAC for this message, in constant time for each."""
+        return any(hmac.compare_digest(mac, _mac(key, message)) for key in self.subkeys(purpose))
+
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self.key_ids)})"
+
+
+def _mac(key: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, message, sha256)[:MAC_BYTES]
 
 
 def _expand(key: bytes, purpose: Purpose) -> bytes:

@@ -4,31 +4,22 @@ A cursor is ``id of the page's last post (16 bytes) ‖ HMAC-SHA256, first 16 by
 The HMAC binds the author whose posts were asked for, so that a cursor is good for the question that it belongs to.
 """
 
-import hmac
-from hashlib import sha256
-
 from ..core.keys import KeyRing, Purpose
 from ..core.sealing import bound_together, decode, encode
 from .post_id import ID_BYTES
 
-MAC_BYTES = 16
-
 
 def write_cursor(ring: KeyRing, post_id: bytes, author_id: bytes | None) -> str:
     """Return the cursor behind a post."""
-    return encode(post_id + _mac(next(ring.subkeys(Purpose.CURSOR)), post_id, author_id))
+    return encode(post_id + ring.mac(Purpose.CURSOR, _bound(post_id, author_id)))
 
 
 def read_cursor(ring: KeyRing, text: str, author_id: bytes | None) -> bytes | None:
     """Return the id of the post that a cursor stands behind, or None where no key of the ring has authenticated it."""
     value = decode(text) or b""
     post_id, mac = value[:ID_BYTES], value[ID_BYTES:]
-    if len(mac) != MAC_BYTES:
-        return None
-    if not any(hmac.compare_digest(mac, _mac(key, post_id, author_id)) for key in ring.subkeys(Purpose.CURSOR)):
-        return None
-    return post_id
+    return post_id if ring.has_made(mac, Purpose.CURSOR, _bound(post_id, author_id)) else None
 
 
-def _mac(key: bytes, post_id: bytes, author_id: bytes | None) -> bytes:
-    return hmac.digest(key, bound_together(b"cursor", post_id, author_id or b""), sha256)[:MAC_BYTES]
+def _bound(post_id: bytes, author_id: bytes | None) -> bytes:
+    return bound_together(b"cursor", post_id, author_id or b"")

@@ -5,10 +5,8 @@ times in milliseconds since 1970, in URL-safe base64: 60 characters. It needs no
 the item's times when the item is gone. It opens nothing: the item id is a hash of the link key.
 """
 
-import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 
 from ..core.clock import EPOCH, milliseconds
 from ..core.keys import KeyRing, Purpose
@@ -16,7 +14,7 @@ from ..core.sealing import ID_BYTES, decode, encode
 
 VERSION = b"\x01"
 TIME_BYTES = 6
-MAC_BYTES = 16
+_LABEL = b"receipt"
 _BODY_BYTES = len(VERSION) + ID_BYTES + 2 * TIME_BYTES
 
 
@@ -33,23 +31,17 @@ def write_receipt_key(ring: KeyRing, receipt: Receipt) -> str:
     """Return the 60 characters that stand for a receipt, authenticated with the newest key."""
     times = b"".join(_to_bytes(moment) for moment in (receipt.created_at, receipt.expires_at))
     body = VERSION + receipt.item_id + times
-    return encode(body + _mac(next(ring.subkeys(Purpose.RECEIPT)), body))
+    return encode(body + ring.mac(Purpose.RECEIPT, _LABEL + body))
 
 
 def read_receipt_key(ring: KeyRing, text: str) -> Receipt | None:
     """Return what a receipt key says, or None where no key of the ring has authenticated it."""
     value = decode(text) or b""
     body, mac = value[:_BODY_BYTES], value[_BODY_BYTES:]
-    if body[:1] != VERSION or len(mac) != MAC_BYTES:
-        return None
-    if not any(hmac.compare_digest(mac, _mac(key, body)) for key in ring.subkeys(Purpose.RECEIPT)):
+    if body[:1] != VERSION or not ring.has_made(mac, Purpose.RECEIPT, _LABEL + body):
         return None
     times = body[len(VERSION) + ID_BYTES :]
     return Receipt(body[1 : 1 + ID_BYTES], _to_datetime(times[:TIME_BYTES]), _to_datetime(times[TIME_BYTES:]))
-
-
-def _mac(key: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, b"receipt" + body, sha256)[:MAC_BYTES]
 
 
 def _to_bytes(moment: datetime) -> bytes:

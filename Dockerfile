@@ -38,7 +38,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     APP_MODULE=src.app \
     RUN_DIR=/run/sealpost \
-    LOG_DIR=/app/logs
+    LOG_DIR=/app/logs \
+    METRICS_DIR=/tmp/metrics
 RUN install -d -o sealpost -g sealpost -m 0750 "$RUN_DIR" "$LOG_DIR"
 USER 10001:10001
 STOPSIGNAL SIGTERM

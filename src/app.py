@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import signal
 import socket
 import sys
@@ -27,34 +28,45 @@ from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
 from .core.keys import read_key_ring
 from .core.logs import configure_logs
+from .core.metrics import Metrics
 from .core.mongo import Mongo, check_url
 from .echo import EchoRoutes
 from .health import HealthRoutes
 from .posts.feature import PostsFeature
+from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError, read_settings
 
 MAX_BODY = 1024 * 1024
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 HIGHEST_PORT = 65535
+ALONE = "app"
+"""What a process is called that is none of several workers."""
 MONGO = web.AppKey("MONGO", Mongo)
 
 log = structlog.get_logger(__name__)
 
 
 async def build_app(
-    settings: Settings, mongo_url: str, *, behind_nginx: bool = False, batching: Batching | None = None
+    settings: Settings,
+    mongo_url: str,
+    *,
+    behind_nginx: bool = False,
+    worker: str = ALONE,
+    batching: Batching | None = None,
 ) -> web.Application:
     """Wire every feature into an application for the running event loop.
 
-    ``behind_nginx`` says that only nginx can connect, so that its forwarding headers are believed. ``batching`` takes
-    the place of group commit; the bench measures against it. Raises `SettingsError` for an unusable URL or key ring.
+    ``behind_nginx`` says that only nginx can connect, so that its forwarding headers are believed. ``worker`` names the
+    process among those of its host. ``batching`` takes the place of group commit; the bench measures against it. Raises
+    `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable directory of counts.
     """
     check_url(mongo_url)
     answer_in_our_shape()
     ring = read_key_ring(settings)
     origin = Origin(settings, behind_nginx=behind_nginx)
-    edge = Edge(origin, request_timeout=settings.request_timeout)
+    metrics = Metrics.of(settings, worker)
+    edge = Edge(origin, metrics, request_timeout=settings.request_timeout)
     mongo = Mongo(settings, mongo_url)
     hashing = HashingPool(
         threads=settings.hashing_threads, queue=settings.hashing_queue, longest_wait=settings.hashing_wait
@@ -79,6 +91,7 @@ async def build_app(
     features = (accounts, sealed, posts)
     routes = [
         *HealthRoutes(mongo).routes(),
+        *ScrapeRoutes(metrics, origin).routes(),
         *EchoRoutes(accounts.authenticator).routes(),
         *(route for feature in features for route in feature.routes()),
     ]
@@ -97,6 +110,7 @@ async def build_app(
             log.warning("stopped while the database did not answer")
         hashing.close()
         await mongo.close()
+        metrics.close()
 
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY)
     app[EDGE], app[MONGO] = edge, mongo
@@ -140,8 +154,19 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
 async def _run(
     settings: Settings, mongo_url: str, listener: socket.socket, socket_path: Path | None, batching: Batching | None
 ) -> None:
-    app = await build_app(settings, mongo_url, behind_nginx=socket_path is not None, batching=batching)
+    app = await build_app(
+        settings,
+        mongo_url,
+        behind_nginx=socket_path is not None,
+        worker=_worker_name(socket_path) if socket_path else ALONE,
+        batching=batching,
+    )
     await serve(app, listener, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout)
+
+
+def _worker_name(socket_path: Path) -> str:
+    """Return what a process is called that listens on the socket, in letters that a file's name may have."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket_path.stem)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     log_file: Path | None = Field(None, description="File for the JSON log lines, rotated, mode 0600. Empty: stdout.")
     log_max_bytes: int = Field(10_000_000, ge=10_000, description="Size in bytes at which the log file is rotated.")
     log_backups: int = Field(5, ge=0, le=100, description="Rotated log files that are kept.")
+    metrics: Literal["on", "off"] = Field("on", description="off: nothing is counted, and /metrics is not there.")
+    metrics_dir: Path | None = Field(
+        None,
+        description="Where the processes of one host keep their counts, to be read together. Empty: each its own.",
+    )
     ttl_default: int | None = Field(
         None, ge=1, description="Seconds that an item lives when its creator does not say. Empty: SEALPOST_TTL_MAX."
     )

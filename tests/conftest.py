@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from multidict import CIMultiDictProxy
 
-from src.app import MONGO, build_app
+from src.app import ALONE, MONGO, build_app
 from src.core.batching import Batching
 from src.core.embedded import embedded_mongod, find_mongod
 from src.core.keys import new_key
@@ -159,10 +159,15 @@ async def serve(mongo_url: str, make_settings: Callable[..., Settings]) -> Async
     clients: list[TestClient[web.Request, web.Application]] = []
 
     async def start(
-        url: str = mongo_url, *, behind_nginx: bool = False, batching: Batching | None = None, **overrides: Any
+        url: str = mongo_url,
+        *,
+        behind_nginx: bool = False,
+        worker: str = ALONE,
+        batching: Batching | None = None,
+        **overrides: Any,
     ) -> Api:
         settings = make_settings(**overrides)
-        app = await build_app(settings, url, behind_nginx=behind_nginx, batching=batching)
+        app = await build_app(settings, url, behind_nginx=behind_nginx, worker=worker, batching=batching)
         client = TestClient(TestServer(app))
         await client.start_server()
         clients.append(client)

@@ -33,6 +33,7 @@ from src.accounts.users import UserContent
 from src.api.pages import Page, page_response
 from src.core import records, sealing
 from src.core.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
+from src.core.metrics import Metrics
 from src.core.records import Content, RecordSealer
 from src.core.sealing import Link, Sealer
 from src.errors import Problem
@@ -343,6 +344,15 @@ def test_every_error_code_is_documented() -> None:
 def test_every_log_line_is_documented() -> None:
     """The table of log lines has each event that the code logs, and no other."""
     assert logged_events() == {words(row[0])[0] for row in rows(section(OPERATIONS, "## Log lines"))}
+
+
+def test_every_metric_is_documented() -> None:
+    """The table of metrics has each one with its type and its labels, and no other."""
+    table = [row for row in rows(section(OPERATIONS, "## Metrics")) if len(row) == 4]
+    counted = {one.name: (one.kind, set(one.labels)) for one in Metrics.off().definitions}
+
+    assert counted == {words(row[0])[0]: (row[1], set(words(row[2]))) for row in table}
+    assert len(counted) == len(table)
 
 
 def test_the_envelope_is_as_documented() -> None:

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from src.api.edge import EDGE, SECURITY_HEADERS, Edge
 from src.api.origin import Origin
 from src.api.schema import ProblemDetails
+from src.core.metrics import Metrics
 from src.errors import Unavailable
 from src.settings import Settings
 
@@ -222,7 +223,7 @@ async def test_a_library_refusal_of_another_kind_is_a_problem(make_settings: Cal
     async def refuse(request: web.Request) -> web.Response:
         raise web.HTTPUnprocessableEntity
 
-    edge = Edge(Origin(make_settings(), behind_nginx=False), request_timeout=5)
+    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=5)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", refuse)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -235,7 +236,7 @@ async def test_an_unforeseen_error_says_nothing(make_settings: Callable[..., Set
     async def fail(request: web.Request) -> web.Response:
         raise ValueError("s3cret value")
 
-    edge = Edge(Origin(make_settings(), behind_nginx=False), request_timeout=5)
+    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=5)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", fail)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -258,7 +259,7 @@ async def test_a_request_that_takes_too_long_is_answered(make_settings: Callable
             cancelled.set()
         return web.Response()
 
-    edge = Edge(Origin(make_settings(), behind_nginx=False), request_timeout=0.05)
+    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=0.05)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", wait)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:

@@ -1,6 +1,7 @@
 """The configuration of nginx, as text: what is filled in, left out and refused."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ PLACE = Path("/run/sealpost")
 Client = TestClient[web.Request, web.Application]
 
 
-def rendered(*, socket_dir: Path = PLACE, user: str | None = None, **settings: Any) -> str:
+def rendered(
+    *, socket_dir: Path = PLACE, user: str | None = None, metrics_listen: Sequence[str] = (), **settings: Any
+) -> str:
     return render(
         Settings(_env_file=None, **settings),
         listen=["80", "[::]:80"],
+        metrics_listen=metrics_listen,
         socket_dir=socket_dir,
         log_dir=Path("/var/log/sealpost"),
         temp_dir=PLACE / "nginx",
@@ -57,6 +61,16 @@ def test_the_addresses_and_sockets_are_those_asked_for() -> None:
     assert re.findall(r"listen (\S+) ", text) == ["80", "[::]:80"]
     sockets = [f"unix:{PLACE}/worker-{number}.sock" for number in range(1, 5)]
     assert re.findall(r'server "(\S+)" max_fails=0;', text) == sockets
+
+
+def test_metrics_are_told_only_where_they_shall_be() -> None:
+    """With an address of their own there is a server for them; without one, there is none."""
+    text = rendered(metrics_listen=["127.0.0.1:9145"])
+
+    assert re.findall(r"listen (\S+?);", text) == ["127.0.0.1:9145"]
+    assert [text.count("server {"), rendered().count("server {")] == [2, 1]
+    assert "# metrics" not in rendered()
+    assert text.count("{") == text.count("}")
 
 
 def test_the_rates_come_from_the_settings() -> None:

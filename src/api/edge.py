@@ -9,6 +9,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from ..core.metrics import Metrics
 from ..errors import Problem, Unavailable
 from .origin import Origin
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
@@ -33,8 +34,9 @@ class Edge:
     ``draining`` makes each answer the last one on its connection, so that nginx takes its next request elsewhere.
     """
 
-    def __init__(self, origin: Origin, *, request_timeout: float) -> None:
+    def __init__(self, origin: Origin, metrics: Metrics, *, request_timeout: float) -> None:
         self._origin = origin
+        self._metrics = metrics
         self._request_timeout = request_timeout
         self.draining = False
 
@@ -51,13 +53,15 @@ class Edge:
             response.headers["X-Request-ID"] = request_id
             if self.draining:
                 response.force_close()
+            method, route, seconds = _method(request), _route(request), time.perf_counter() - started
+            self._metrics.request(method, route, response.status, seconds)
             log.info(
                 "request",
                 request_id=request_id,
-                method=_method(request),
-                route=_route(request),
+                method=method,
+                route=route,
                 status=response.status,
-                duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                duration_ms=round(seconds * 1000, 2),
             )
             return response
 
@@ -80,6 +84,7 @@ class Edge:
             places = [
                 f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
             ]
+            self._metrics.unexpected_errors.inc()
             log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=places)
             return problem_response(Problem(), request_id)
 

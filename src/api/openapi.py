@@ -134,6 +134,8 @@ def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str,
 
 def _answer(route: Route[Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+    if route.text:
+        answer["content"] = {route.text.partition(";")[0]: {"schema": {"type": "string"}}}
     if route.answer:
         answer["content"] = {"application/json": {"schema": _ref(route.answer)}}
         if route.page:

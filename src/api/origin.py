@@ -9,6 +9,8 @@ from aiohttp import web
 from ..settings import Settings
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
+_FORWARDING = ("X-Real-IP", "X-Forwarded-For", "Forwarded", "Via")
+"""What proxies add to a request; nginx adds the first one to all that comes through its public server."""
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
 
@@ -38,6 +40,12 @@ class Origin:
             return str(address)
         return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
 
+    def is_local(self, request: web.Request) -> bool:
+        """Tell whether somebody on this host asks, or through nginx's own server for metrics; never for others."""
+        if any(name in request.headers for name in _FORWARDING):
+            return False
+        return self._behind_nginx or _is_loopback(request.remote or "")
+
     def link(self, request: web.Request, path: str) -> str:
         """Return the address of a path as the client can reach it; the bare path where the host makes no sense."""
         if self._public_url:
@@ -47,3 +55,11 @@ class Origin:
             scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else "http"
             host = request.headers.get("X-Forwarded-Host", host)
         return f"{scheme}://{host}{path}" if _HOST.fullmatch(host) else path
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -18,7 +18,7 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
-Handler = Callable[[web.Request, BodyT], Awaitable[Answer | None]]
+Handler = Callable[[web.Request, BodyT], Awaitable[Answer | str | None]]
 """Takes the request and its validated body or query; returns the answer, or None for one without content."""
 
 
@@ -38,8 +38,8 @@ class Route(Generic[BodyT]):
 
     ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
     credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
-    ``page`` makes of the answer what a browser gets. ``problems`` are those that this route adds to the ones that every
-    route may answer with.
+    ``page`` makes of the answer what a browser gets. ``text`` is the media type of an answer that is a text instead.
+    ``problems`` are those that this route adds to the ones that every route may answer with.
     """
 
     method: str
@@ -55,6 +55,7 @@ class Route(Generic[BodyT]):
     query: type[BodyT] | None = None
     answer: type[Answer] | None = None
     page: Callable[[Any], Page] | None = None
+    text: str | None = None
     status: int = 200
     problems: tuple[type[Problem], ...] = ()
 
@@ -99,6 +100,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Respon
         elif route.body:
             body = _parsed(route.body, route.form, request, await request.read())
         answer = await route.handler(request, body)
+        if route.text:
+            return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
         if answers is None:
             return web.Response(status=route.status)
         if route.page is None:

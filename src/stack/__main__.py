@@ -1,4 +1,4 @@
-"""The command line of the stack: ``python -m src.stack [--host H] [--port P] [--log-dir DIR]``."""
+"""The command line of the stack: ``python -m src.stack [--host H] [--port P] [--metrics-port P] [--log-dir DIR]``."""
 
 import argparse
 import sys
@@ -15,10 +15,12 @@ def main() -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", default=8080, type=int, help="port to listen on (8080)")
+    parser.add_argument("--metrics-port", type=int, help="port of 127.0.0.1 for Prometheus (without it: none)")
     parser.add_argument("--log-dir", default=Path("logs"), type=Path, help="directory of the logs (logs)")
     arguments = parser.parse_args()
     try:
-        Launcher(read_settings(), arguments.host, arguments.port, arguments.log_dir).run(_announce)
+        settings = read_settings()
+        Launcher(settings, arguments.host, arguments.port, arguments.log_dir, arguments.metrics_port).run(_announce)
     except (SettingsError, StackError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -31,6 +31,7 @@ _APP_MODULE = (__package__ or "").rpartition(".")[0] + ".app"
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin")  # where nginx is, not on every user's PATH
 _SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
 _LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
+METRICS_HOST = "127.0.0.1"
 _READY_TIMEOUT = 60.0
 _NGINX_PATIENCE = 8.0  # seconds, above worker_shutdown_timeout
 _WORKER_PATIENCE = 20.0  # seconds, above stopwaitsecs
@@ -67,12 +68,16 @@ class Launcher:
     to be joined by the next run on the same data.
     """
 
-    def __init__(self, settings: Settings, host: str, port: int, log_dir: Path) -> None:
+    def __init__(
+        self, settings: Settings, host: str, port: int, log_dir: Path, metrics_port: int | None = None
+    ) -> None:
         self.settings = settings
         self.host = host
         self.port = port
+        self.metrics_port = metrics_port
         self.log_dir = log_dir.resolve()
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._metrics_address = f"{METRICS_HOST}:{metrics_port}"
         self._signals = 0
         self._mongod: int | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -88,7 +93,9 @@ class Launcher:
         # Logs and configuration are nobody else's. The workers' sockets get their own mask from supervisord.
         os.umask(0o077)
         nginx = _find_nginx()
-        self._check_port()
+        _check_port(self.host, self.port, self._address, "PORT=9090")
+        if self.metrics_port is not None:
+            _check_port(METRICS_HOST, self.metrics_port, self._metrics_address, "METRICS_PORT=9146")
         run_dir = run_directory(self.settings.data_dir)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -111,17 +118,6 @@ class Launcher:
         # Never an exception: it would come in the middle of ending a child. A second signal takes patience away.
         self._signals += 1
 
-    def _check_port(self) -> None:
-        try:
-            family, kind, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as error:
-            raise StackError(
-                f"Cannot listen on {self._address}: {error.strerror}. Choose another: PORT=9090"
-            ) from error
-
     def _environment(self, run_dir: Path, stack: ExitStack) -> dict[str, str]:
         """Return what the children are told, and start MongoDB where none is given."""
         environment = {
@@ -129,6 +125,7 @@ class Launcher:
             **os.environ,
             "RUN_DIR": str(run_dir),
             "LOG_DIR": str(self.log_dir),
+            "METRICS_DIR": str(run_dir / "metrics"),
             # supervisord's configuration says `python`: this one.
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
         }
@@ -150,6 +147,8 @@ class Launcher:
         """Start supervisord and nginx; the stack ends them, nginx first."""
         for stale in run_dir.glob("*.sock"):
             stale.unlink()
+        # A new stack counts from zero.
+        shutil.rmtree(run_dir / "metrics", ignore_errors=True)
         temp_dir = run_dir / "nginx"
         temp_dir.mkdir(exist_ok=True)
         configuration = run_dir / "nginx.conf"
@@ -157,6 +156,7 @@ class Launcher:
             render(
                 self.settings,
                 listen=[self._address],
+                metrics_listen=[] if self.metrics_port is None else [self._metrics_address],
                 socket_dir=run_dir,
                 log_dir=self.log_dir,
                 temp_dir=temp_dir,
@@ -210,6 +210,16 @@ class Launcher:
         # Every address of the machine includes the loopback one.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
         return is_ready(http.client.HTTPConnection(host, self.port, timeout=5))
+
+
+def _check_port(host: str, port: int, shown: str, remedy: str) -> None:
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StackError(f"Cannot listen on {shown}: {error.strerror}. Choose another: {remedy}") from error
 
 
 def _find_nginx() -> str:

@@ -47,6 +47,7 @@ def render(
     settings: Settings,
     *,
     listen: Sequence[str],
+    metrics_listen: Sequence[str] = (),
     socket_dir: Path,
     log_dir: Path,
     temp_dir: Path,
@@ -56,12 +57,15 @@ def render(
 ) -> str:
     """Fill in the template.
 
-    ``listen`` holds addresses as nginx takes them (``127.0.0.1:8080``, ``80``, ``[::]:80``). ``user`` is for
-    a master that runs as root: the name under which its workers run, who must reach the sockets in ``socket_dir``.
+    ``listen`` holds addresses as nginx takes them (``127.0.0.1:8080``, ``80``, ``[::]:80``), and ``metrics_listen``
+    those where it answers `/metrics` and nothing else. ``user`` is for a master that runs as root: the name under which
+    its workers run, who must reach the sockets in ``socket_dir``.
     """
     text = TEMPLATE.read_text(encoding="utf-8")
     if settings.rate_limits == "off":
-        text = re.sub(r"^ *# limiters\n.*?^ *# end limiters\n", "", text, flags=re.MULTILINE | re.DOTALL)
+        text = _without(text, "limiters")
+    if not metrics_listen:
+        text = _without(text, "metrics")
     values = {
         "user": f"user {user};" if user else "",
         "processes": processes,
@@ -69,6 +73,7 @@ def render(
         "log_dir": _checked(log_dir),
         "temp_dir": _checked(temp_dir),
         "listen": "\n".join(f"listen {address} backlog=4096;" for address in listen),
+        "metrics_listen": "\n".join(f"listen {address};" for address in metrics_listen),
         "servers": "\n".join(
             f'server "unix:{_checked(socket_dir)}/worker-{number}.sock" max_fails=0;'
             for number in range(1, WORKERS + 1)
@@ -83,6 +88,11 @@ def render(
     }
     # A value of several lines keeps the indentation of the place where it stands.
     return re.sub(r"(?m)(^ *)?%\{(\w+)\}", lambda place: indent(values[place[2]], place[1] or ""), text)
+
+
+def _without(text: str, part: str) -> str:
+    """Leave out what stands between the marks of a part, wherever they are."""
+    return re.sub(rf"^ *# {part}\n.*?^ *# end {part}\n", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def _checked(path: Path) -> str:

@@ -112,6 +112,7 @@ def _provision_nginx(directory: Path, settings: Settings) -> None:
     configuration = render(
         settings,
         listen=["8080"],
+        metrics_listen=["9145"],
         socket_dir=Path("/run/sealpost"),
         log_dir=Path("/var/log/sealpost"),
         temp_dir=Path("/tmp"),  # noqa: S108 (nginx's own, in its container)

@@ -18,9 +18,10 @@ _END_PATIENCE = 45.0  # seconds: nginx's, the workers' and MongoDB's together
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that answers at ``url``."""
+    """A stack that answers at ``url``, and tells at ``metrics_url`` what it counts."""
 
     url: str
+    metrics_url: str
     run_dir: Path
     log_dir: Path
     launcher: subprocess.Popen[str]
@@ -28,8 +29,9 @@ class RunningStack:
     def supervisorctl(self, *arguments: str) -> str:
         """Run a command of supervisorctl and return what it prints."""
         command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(SUPERVISORD_CONF), *arguments]
-        environment = {**os.environ, "RUN_DIR": str(self.run_dir), "LOG_DIR": str(self.log_dir), "APP_MODULE": ""}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+        # All that supervisord's configuration names must be there; supervisorctl uses the first one.
+        told = {"RUN_DIR": str(self.run_dir), "LOG_DIR": str(self.log_dir), "METRICS_DIR": "", "APP_MODULE": ""}
+        return subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=False).stdout
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of worker 1, 2 and so on; 0 for one that is not running."""
@@ -55,11 +57,12 @@ def running_stack(
     ``environment`` holds SEALPOST_… settings: those of this process and of ``.env`` do not count. Raises `RuntimeError`
     when it does not start; what it said is on stderr.
     """
-    port = port or free_port()
+    port, metrics_port = port or free_port(), free_port()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
+    ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
     launcher = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}", "--port", str(port), "--log-dir", str(log_dir.resolve())],
+        [sys.executable, "-m", f"{__package__}", *ports, "--log-dir", str(log_dir.resolve())],
         cwd=data_dir,
         env={
             **inherited,
@@ -74,7 +77,8 @@ def running_stack(
     try:
         if launcher.stdout is None or "is ready on" not in launcher.stdout.readline():
             raise RuntimeError("the stack did not start")
-        yield RunningStack(f"http://127.0.0.1:{port}", run_directory(data_dir), log_dir, launcher)
+        metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        yield RunningStack(f"http://127.0.0.1:{port}", metrics_url, run_directory(data_dir), log_dir, launcher)
     finally:
         launcher.terminate()
         try:

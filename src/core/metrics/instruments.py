@@ -1,0 +1,118 @@
+"""Families of instruments: a metric each, and its children, one for each set of label values that has occurred."""
+
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import prometheus_client
+
+from .storage import Storage
+
+WORKER = "worker"
+Instrument = TypeVar("Instrument")
+
+
+class Counter(Protocol):
+    """What only goes up."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Add to it."""
+
+
+class Gauge(Protocol):
+    """What is so now."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Add to it."""
+
+    def dec(self, amount: float = 1) -> None:
+        """Take from it."""
+
+    def set(self, value: float) -> None:
+        """Replace it."""
+
+
+class Histogram(Protocol):
+    """How many values were how large."""
+
+    def observe(self, amount: float) -> None:
+        """Count a value."""
+
+
+class Nothing:
+    """Counts nothing, as every kind of instrument."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Do nothing."""
+
+    def dec(self, amount: float = 1) -> None:
+        """Do nothing."""
+
+    def set(self, value: float) -> None:
+        """Do nothing."""
+
+    def observe(self, amount: float) -> None:
+        """Do nothing."""
+
+
+class Definition(NamedTuple):
+    """What is known of a metric before anything is counted."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+class Family(Generic[Instrument]):
+    """One metric. ``child`` is what counts for one set of label values: made the first time that it is asked for."""
+
+    def __init__(self, metric: Any, storage: Storage | None, constant: tuple[str, ...] = ()) -> None:
+        self._metric = metric
+        self._storage = storage
+        self._constant = constant
+        self._children: dict[tuple[str, ...], Instrument] = {}
+
+    def child(self, *labels: str) -> Instrument:
+        """Return what counts for these label values."""
+        child = self._children.get(labels)
+        return self._made(labels) if child is None else child
+
+    def _made(self, labels: tuple[str, ...]) -> Instrument:
+        child: Any = Nothing()
+        if self._storage is not None:
+            values = labels + self._constant
+            with self._storage.making():
+                child = self._metric.labels(*values) if values else self._metric
+        self._children[labels] = child
+        return child  # type: ignore[no-any-return]  # the library's classes have these methods
+
+
+class Instruments:
+    """Makes families whose counts one storage keeps; without a storage, families that count nothing."""
+
+    def __init__(self, storage: Storage | None) -> None:
+        self._storage = storage
+        self.definitions: list[Definition] = []
+
+    def counter(self, name: str, meaning: str, *labels: str) -> Family[Counter]:
+        """Return a counter; its name ends in ``_total``."""
+        return self._family(prometheus_client.Counter, "counter", name, meaning, labels)
+
+    def gauge(self, name: str, meaning: str, *labels: str, outlives: bool = False) -> Family[Gauge]:
+        """Return a gauge that has the label ``worker`` too; it goes with its process, or ``outlives`` a killed one."""
+        mode = "sum" if outlives else "livesum"
+        return self._family(prometheus_client.Gauge, "gauge", name, meaning, (*labels, WORKER), multiprocess_mode=mode)
+
+    def histogram(self, name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Family[Histogram]:
+        """Return a histogram with these upper bounds."""
+        return self._family(prometheus_client.Histogram, "histogram", name, meaning, labels, buckets=buckets)
+
+    def _family(
+        self, make: Any, kind: str, name: str, meaning: str, labels: tuple[str, ...], **options: Any
+    ) -> Family[Any]:
+        self.definitions.append(Definition(name, kind, labels, meaning))
+        if self._storage is None:
+            return Family(None, None)
+        with self._storage.making():
+            metric = make(name, meaning, labels, registry=self._storage.registry, **options)
+        return Family(metric, self._storage, (self._storage.worker,) if WORKER in labels else ())

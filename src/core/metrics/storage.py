@@ -1,0 +1,218 @@
+"""Where counts are kept: in memory, or in files that the processes of one host share.
+
+In the shared directory each process has files of its own, under a name that its successor takes over and goes on
+counting in. So nothing is lost with a process that is killed, and a crash loop leaves no heap of files. The files are
+prometheus-client's, which maps them into memory: counting is no system call.
+"""
+
+import fcntl
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from .count_files import is_sound
+
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+FILE_SIZES = {"counter": 1 << 16, "histogram": 1 << 20, "gauge_livesum": 1 << 16, "gauge_sum": 1 << 16}
+"""Bytes of each file; more than all that can be counted needs."""
+PATIENCE = 15.0
+"""Seconds that a process waits for the name of one that is ending; supervisord kills that one after as many."""
+PAUSE = 0.05
+
+log = structlog.get_logger(__name__)
+
+# The library has one place for its way of storing values, where it looks whenever it makes a child.
+_library = threading.Lock()
+
+
+class StorageError(OSError):
+    """The directory of counts cannot be used; the message says why and what to do."""
+
+
+class Storage(Protocol):
+    """What keeps the counts of the process that is called ``worker``."""
+
+    worker: str
+
+    @property
+    def registry(self) -> CollectorRegistry | None:
+        """What its metrics register with, if the library shall find them there."""
+
+    def making(self) -> AbstractContextManager[None]:
+        """Let what the library makes inside the block keep its values here."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all metrics with their values."""
+
+    def close(self) -> None:
+        """Take back what is true of a living process alone."""
+
+
+class Memory:
+    """The counts of one process alone."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        self.registry = CollectorRegistry()
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Let what the library makes inside the block keep its values here."""
+        with _library, _value_class(values.MutexValue):
+            yield
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all metrics with their values."""
+        return self.registry.collect()
+
+    def close(self) -> None:
+        """Do nothing: they end with the process."""
+
+
+class SharedDirectory:
+    """The counts of this process, one of those that share a directory; collected are those of all.
+
+    ``worker`` names the process and its predecessors. Raises `StorageError` for a directory that is not the process's
+    own, and where another living process has the name.
+    """
+
+    registry = None
+
+    def __init__(self, directory: Path, worker: str) -> None:
+        self.worker = worker
+        self._directory = directory
+        _make_private(directory)
+        # Until the process ends, whatever ends it: a value that a dying one wrote late would undo its successor's.
+        self._lock = _hold(directory, worker)
+        for path in self._own("*"):
+            if not is_sound(path):
+                path.unlink()
+                log.warning("a file of counts was damaged and has been removed", file=path.name)
+        self._drop("gauge_live*")
+        for kind, size in FILE_SIZES.items():
+            _allocate(directory / f"{kind}_{worker}.db", size)
+        self._value_class: Any = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Let what the library makes inside the block keep its values here."""
+        with _library, _value_class(self._value_class):
+            before = os.environ.get(DIRECTORY_VARIABLE)
+            os.environ[DIRECTORY_VARIABLE] = str(self._directory)
+            try:
+                yield
+            finally:
+                if before is None:
+                    del os.environ[DIRECTORY_VARIABLE]
+                else:
+                    os.environ[DIRECTORY_VARIABLE] = before
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of all processes, living and dead; of dead ones no gauge that is true no more."""
+        alive: dict[str, bool] = {}
+        files = []
+        for path in sorted(self._directory.glob("*.db")):
+            kind, _, worker = path.stem.rpartition("_")
+            if kind.startswith("gauge_live") and not alive.setdefault(worker, self._is_alive(worker)):
+                continue
+            if is_sound(path):
+                files.append(str(path))
+            elif path.exists():
+                log.warning("a file of counts is damaged and left out", file=path.name)
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+    def close(self) -> None:
+        """Take back what is true of a living process alone."""
+        self._drop("gauge_*")
+
+    def _own(self, kind: str) -> list[Path]:
+        return list(self._directory.glob(f"{kind}_{self.worker}.db"))
+
+    def _drop(self, kind: str) -> None:
+        for path in self._own(kind):
+            path.unlink(missing_ok=True)
+
+    def _is_alive(self, worker: str) -> bool:
+        """Tell whether a living process has the name."""
+        try:
+            lock = os.open(self._directory / f"{worker}.lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+
+@contextmanager
+def _value_class(wanted: Any) -> Iterator[None]:
+    before = values.ValueClass
+    values.ValueClass = wanted
+    try:
+        yield
+    finally:
+        values.ValueClass = before
+
+
+def _make_private(directory: Path) -> None:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise StorageError(f"SEALPOST_METRICS_DIR: {directory} is not a directory of your own. Name another one.")
+    directory.chmod(0o700)
+
+
+def _hold(directory: Path, worker: str) -> int:
+    """Take a name for this process alone; the kernel frees it when the process is gone."""
+    lock = os.open(directory / f"{worker}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise StorageError(
+                    f"Another process counts as {worker} in {directory}. Give each process a socket of another name,"
+                    " or a SEALPOST_METRICS_DIR of its own."
+                ) from None
+            time.sleep(PAUSE)
+        else:
+            return lock
+
+
+def _allocate(path: Path, size: int) -> None:
+    """Make a file of mode 0600 where there is none, with all of its blocks.
+
+    On a full disk, a process that writes into a hole of a mapped file is killed.
+    """
+    if path.exists():
+        return
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        if sys.platform == "darwin":
+            os.truncate(descriptor, size)
+        else:
+            os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)

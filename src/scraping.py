@@ -1,0 +1,44 @@
+"""Metrics for Prometheus, for whoever asks on this host or through nginx's own server for them."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from .api.origin import Origin
+from .api.routing import Route
+from .core.metrics import MEDIA_TYPE, Metrics
+from .errors import NotFound
+
+
+class ScrapeRoutes:
+    """The handler and its declaration."""
+
+    def __init__(self, metrics: Metrics, origin: Origin) -> None:
+        self._metrics = metrics
+        self._origin = origin
+        self._collecting = asyncio.Lock()
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declaration."""
+        return [
+            Route(
+                method="GET",
+                path="/metrics",
+                tag="operations",
+                summary="Tell what is counted, of all workers together",
+                description="In the text format of Prometheus. Not answered through the public server of nginx, nor"
+                " over TCP to another host.",
+                handler=self.metrics,
+                text=MEDIA_TYPE,
+                problems=(NotFound,),
+            )
+        ]
+
+    async def metrics(self, request: web.Request, _: None) -> str:
+        """Tell what is counted."""
+        if not self._metrics.are_on or not self._origin.is_local(request):
+            raise NotFound
+        # One at a time, and not on the event loop: other requests go on meanwhile.
+        async with self._collecting:
+            return await asyncio.to_thread(self._metrics.collect)

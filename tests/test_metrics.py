@@ -1,0 +1,355 @@
+"""Metrics: where counts are kept, who may read them, and what they must not tell."""
+
+import os
+import signal
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import hdrs
+from aiohttp.test_utils import make_mocked_request
+
+from src.api.origin import Origin
+from src.core.metrics import Metrics, StorageError, storage
+from src.core.metrics.storage import Memory, SharedDirectory
+from src.settings import Settings
+
+from .conftest import PASSWORD, Api
+from .counts import Counts
+from .processes import ROOT
+
+Serve = Callable[..., Awaitable[Api]]
+
+# A process that counts three requests under a name, says so, and waits for its end.
+COUNTING = """
+import sys
+from pathlib import Path
+from src.core.metrics import Metrics
+from src.core.metrics.storage import SharedDirectory
+metrics = Metrics(SharedDirectory(Path(sys.argv[1]), sys.argv[2]))
+for _ in range(3):
+    metrics.request("GET", "/hello", 200, 0.2)
+print("counted", flush=True)
+sys.stdin.read()
+metrics.close()
+"""
+
+
+async def scrape(api: Api) -> Counts:
+    """Return what a server tells."""
+    answer = await api.send("GET", "/metrics")
+
+    assert 200 == answer.status
+    return Counts(answer.body.decode())
+
+
+def counting(directory: Path, worker: str) -> "subprocess.Popen[str]":
+    """Start a process that has counted three requests when this returns."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COUNTING, str(directory), worker],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+
+    assert "counted\n" == process.stdout.readline()
+    return process
+
+
+def shared(directory: Path, worker: str) -> Metrics:
+    """Return the metrics of a process of this name."""
+    return Metrics(SharedDirectory(directory, worker))
+
+
+def hello(count: int) -> dict[tuple[str, str, str], int]:
+    """Return what is told when so many have asked for a greeting."""
+    return {("GET", "/hello", "2xx"): count}
+
+
+async def test_requests_are_counted_by_method_route_and_status(api: Api) -> None:
+    """Each answer is counted once, whatever became of the request, under the template of its route."""
+    created = await api.create()
+    await api.open(created["secret_key"])
+    await api.open(created["secret_key"])
+    await api.call("POST", "/generate", {"secret": 3})
+    await api.send("HEAD", "/hello")
+    await api.send("GET", "/nowhere")
+    await api.send("PUT", "/hello")
+    counts = await scrape(api)
+
+    assert {
+        ("POST", "/generate", "2xx"): 1,
+        ("POST", "/generate", "4xx"): 1,
+        ("POST", "/secrets/{secret_key}", "2xx"): 1,
+        ("POST", "/secrets/{secret_key}", "4xx"): 1,
+        ("HEAD", "/hello", "2xx"): 1,
+        ("GET", "unmatched", "4xx"): 1,
+        ("PUT", "unmatched", "4xx"): 1,
+    } == counts.requests()
+    assert 0 < counts.total("sealpost_request_duration_seconds_sum", route="/generate") < 60
+    assert {"app"} == counts.values("sealpost_build_info", "worker")
+
+
+async def test_the_text_is_prometheus_own(api: Api) -> None:
+    """The media type names the format and its version, and every metric has its help and type."""
+    answer = await api.send("GET", "/metrics")
+    lines = answer.body.decode().splitlines()
+
+    assert "text/plain; version=0.0.4; charset=utf-8" == answer.headers["Content-Type"]
+    for definition in Metrics.off().definitions:
+        assert f"# TYPE {definition.name} {definition.kind}" in lines
+        assert f"# HELP {definition.name} {definition.meaning}" in lines
+
+
+async def test_every_application_counts_for_itself(serve: Serve) -> None:
+    """Two in one process share nothing."""
+    first, second = await serve(), await serve()
+    await first.send("GET", "/hello")
+
+    assert hello(1) == (await scrape(first)).requests()
+    assert {} == (await scrape(second)).requests()
+
+
+async def test_workers_tell_the_counts_of_all(serve: Serve, tmp_path: Path) -> None:
+    """Applications with one directory and names of their own add up, whichever is asked."""
+    directory = tmp_path / "counts"
+    first = await serve(metrics_dir=directory, worker="worker-1")
+    second = await serve(metrics_dir=directory, worker="worker-2")
+    for api in (first, second, second):
+        await api.send("GET", "/hello")
+    told = [await scrape(api) for api in (first, second)]
+
+    assert [hello(3), hello(3)] == [counts.requests() for counts in told]
+    assert {"worker-1", "worker-2"} == told[0].values("sealpost_build_info", "worker")
+    assert not [sample for counts in told for sample in counts.samples if "pid" in sample.labels]
+
+
+def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
+    """Its successor goes on where it was, and what was true of the dead one alone is told no more."""
+    watcher = shared(tmp_path, "worker-2")
+    for number in (3, 6):
+        process = counting(tmp_path, "worker-1")
+        living = Counts(watcher.collect())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        dead = Counts(watcher.collect())
+
+        assert hello(number) == living.requests() == dead.requests()
+        assert {"worker-1", "worker-2"} == living.values("sealpost_build_info", "worker")
+        assert {"worker-2"} == dead.values("sealpost_build_info", "worker")
+    assert len(list(tmp_path.glob("*_worker-1.db"))) == len(storage.FILE_SIZES)
+
+
+def test_one_that_ends_takes_its_gauges_along(tmp_path: Path) -> None:
+    """After a clean end its counts are there, and no file of what was true of it alone."""
+    process = counting(tmp_path, "worker-1")
+    process.communicate("")
+
+    assert 0 == process.returncode
+    assert [] == list(tmp_path.glob("gauge_*"))
+    assert hello(3) == Counts(shared(tmp_path, "worker-2").collect()).requests()
+
+
+def test_two_living_processes_never_share_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one waits for the first to end, and says at last why it does not start."""
+    monkeypatch.setattr(storage, "PATIENCE", 0.2)
+    process = counting(tmp_path, "worker-1")
+
+    with pytest.raises(StorageError, match="Another process counts as worker-1"):
+        shared(tmp_path, "worker-1")
+    process.kill()
+    process.communicate()
+    assert hello(3) == Counts(shared(tmp_path, "worker-1").collect()).requests()
+
+
+def test_the_directory_is_private(tmp_path: Path) -> None:
+    """Nobody else can read what is in it, and one that is not the process's own is refused."""
+    directory = tmp_path / "some" / "counts"
+    directory.mkdir(parents=True, mode=0o755)
+    shared(directory, "worker-1")
+    (tmp_path / "link").symlink_to(directory)
+
+    assert {0o700} == {stat.S_IMODE(directory.stat().st_mode)}
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+    for other in ("link", "file"):
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError, match="not a directory of your own"):
+            shared(tmp_path / other, "worker-1")
+
+
+def key_of(content: bytes) -> tuple[int, int]:
+    """Return where the first key of a file begins and ends."""
+    (length,) = struct.unpack_from("i", content, 8)
+    return 12, 12 + length
+
+
+def value_of(content: bytes) -> int:
+    """Return where the first value of a file begins."""
+    return (key_of(content)[1] + 8) // 8 * 8
+
+
+def with_value(content: bytes, value: float) -> bytes:
+    """Return a file with another first value."""
+    place = value_of(content)
+    return content[:place] + struct.pack("d", value) + content[place + 8 :]
+
+
+def with_key(content: bytes, key: bytes) -> bytes:
+    """Return a file with another first key, of the same length."""
+    begin, end = key_of(content)
+    return content[:begin] + key.ljust(end - begin) + content[end:]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "shorter than its header": lambda content: content[:3],
+    "cut off": lambda content: content[: struct.unpack_from("i", content)[0] - 1],
+    "less than nothing in use": lambda content: struct.pack("i", -5) + content[4:],
+    "more in use than there is": lambda content: struct.pack("i", 1 << 30) + content[4:],
+    "zeros": lambda content: content[:8] + bytes(len(content) - 8),
+    "a negative length": lambda content: content[:8] + struct.pack("i", -28) + content[12:],
+    "a length past the end": lambda content: content[:8] + struct.pack("i", 1 << 30) + content[12:],
+    "no text": lambda content: with_key(content, b"\xff"),
+    "other JSON": lambda content: with_key(content, b'["a", "b", [], "d"]'),
+    "a bound that is none": lambda content: with_key(content, b'["a", "a_bucket", {"le": "x"}, "d"]'),
+    "no number": lambda content: with_value(content, float("nan")),
+    "fewer than none": lambda content: with_value(content, -1.0),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_file_keeps_nobody_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    """It is left out by others, and its owner begins anew without it; every other count stays."""
+    shared(tmp_path / "elsewhere", "worker-1").request("GET", "/hello", 200, 0.2)
+    whole = (tmp_path / "elsewhere" / "histogram_worker-1.db").read_bytes()
+    watcher = shared(tmp_path / "counts", "worker-2")
+    watcher.request("GET", "/hello", 200, 0.2)
+    path = tmp_path / "counts" / "histogram_worker-1.db"
+    path.write_bytes(whole)
+    before = Counts(watcher.collect()).requests()
+    path.write_bytes(DAMAGES[case](whole))
+    meanwhile = Counts(watcher.collect()).requests()
+    successor = shared(tmp_path / "counts", "worker-1")
+    successor.request("GET", "/hello", 200, 0.2)
+    printed = capsys.readouterr().out
+
+    assert [hello(2), hello(1), hello(2)] == [before, meanwhile, Counts(watcher.collect()).requests()]
+    assert "left out" in printed
+    assert "has been removed" in printed
+
+
+async def test_the_files_are_large_enough(api: Api, tmp_path: Path) -> None:
+    """With every route and outcome counted, no file has grown: its blocks were there from the start."""
+    app = api.client.app
+    assert app is not None
+    metrics = shared(tmp_path, "worker-1")
+    for route in app.router.routes():
+        for status in (200, 400, 500):
+            metrics.request(route.method, route.resource.canonical if route.resource else "", status, 0.1)
+    for method in (*hdrs.METH_ALL, "other"):
+        metrics.request(method, "unmatched", 404, 0.1)
+
+    assert storage.FILE_SIZES == {
+        path.name.removesuffix("_worker-1.db"): path.stat().st_size for path in tmp_path.glob("*.db")
+    }
+    assert all(path.stat().st_blocks * 512 >= path.stat().st_size for path in tmp_path.glob("*.db"))
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
+async def test_what_a_proxy_passes_on_is_refused(api: Api, serve: Serve, header: str) -> None:
+    """Over TCP and over the socket: the public nginx says that it is one."""
+    behind_nginx = await serve(behind_nginx=True)
+
+    assert [404, 404] == [
+        (await one.send("GET", "/metrics", None, **{header: "127.0.0.1"})).status for one in (api, behind_nginx)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        *(("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("::ffff:127.0.0.1", True)),
+        *(("192.0.2.7", False), ("10.0.0.1", False), ("2001:db8::1", False), ("fe80::1%eth0", False)),
+        *(("::ffff:192.0.2.7", False), ("", False), ("localhost", False)),
+    ],
+)
+def test_another_host_is_refused(make_settings: Callable[..., Settings], address: str, local: bool) -> None:
+    """On a TCP port only the loopback addresses are this host; behind nginx it is nginx that connects."""
+    request = make_mocked_request("GET", "/metrics").clone(remote=address)
+
+    assert local == Origin(make_settings(), behind_nginx=False).is_local(request)
+    assert Origin(make_settings(), behind_nginx=True).is_local(request)
+
+
+async def test_off_means_off(serve: Serve, tmp_path: Path) -> None:
+    """Nothing is counted, nothing is written, and there is nothing at the address."""
+    api = await serve(metrics="off", metrics_dir=tmp_path / "counts")
+    await api.send("GET", "/hello")
+
+    assert (404, "not_found") == (
+        (await api.send("GET", "/metrics")).status,
+        (await api.call("GET", "/metrics"))[1]["code"],
+    )
+    assert not (tmp_path / "counts").exists()
+
+
+async def test_nothing_that_a_client_sent_is_told(api: Api) -> None:
+    """Names, keys, odd methods and paths, headers and bodies: none of them gets into a label."""
+    token = await api.sign_up("Visible-Name")
+    created = await api.create("Visible-Secret", phrase="Visible-Phrase")
+    link = created["secret_key"]
+    for path in (f"/secrets/{link}", f"/message/{link}", f"/receipts/{created['receipt_key']}", "/Visible-Path"):
+        for method in ("GET", "POST", "DELETE", "OPTIONS", "TRACE", "VISIBLE-METHOD"):
+            await api.send(
+                method, f"{path}?Visible=Query", b"{}", **{"X-Visible": "Header", hdrs.USER_AGENT: "Visible"}
+            )
+    await api.open(link, phrase="Visible-Wrong-Phrase")
+    await api.call("GET", "/me", token=token)
+    await api.call("POST", "/login", {"username": "Visible-Name", "password": "Visible-Password"})
+    text = (await scrape(api)).text
+
+    assert "visible" not in text.lower()
+    for needle in (link, created["receipt_key"], token, PASSWORD, "127.0.0.1"):
+        assert needle not in text
+
+
+async def test_labels_stay_few(api: Api) -> None:
+    """A client that makes up methods and paths makes up no time series."""
+    await api.send("GET", "/nowhere")
+    await api.send("MADE-UP", "/nowhere")
+    before = len((await scrape(api)).samples)
+    await scrape(api)
+    known = len((await scrape(api)).samples)
+    for number in range(50):
+        await api.send(f"MADE-UP-{number}", f"/made/up/{number}")
+        await api.send("GET", f"/{number}")
+    after = len((await scrape(api)).samples)
+
+    assert before < known == after
+
+
+def test_counts_of_nobody_are_nothing() -> None:
+    """Without a storage everything may be called and nothing is told."""
+    metrics = Metrics.off()
+    metrics.request("GET", "/hello", 200, 0.2)
+    metrics.unexpected_errors.inc()
+    metrics.close()
+
+    assert (False, "") == (metrics.are_on, metrics.collect())
+
+
+def test_the_library_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the library keeps for the whole process is changed for no longer than it takes to make a metric."""
+    monkeypatch.setenv(storage.DIRECTORY_VARIABLE, "elsewhere")
+    shared(tmp_path, "worker-1").request("GET", "/hello", 200, 0.2)
+
+    assert "elsewhere" == os.environ[storage.DIRECTORY_VARIABLE]
+    assert "" != Metrics(Memory("app")).collect()

@@ -6,6 +6,7 @@ from src.api.origin import Origin
 from src.core.batching import group_commit
 from src.core.hashing import HashingPool
 from src.core.keys import KeyRing
+from src.core.metrics import Metrics
 from src.core.mongo import Mongo
 from src.sealed.feature import SealedFeature
 from src.settings import Settings
@@ -27,6 +28,7 @@ async def fill(
         hashing=hashing,
         batching=group_commit(max_batch=1000, max_queue=count),
         origin=Origin(settings, behind_nginx=False),
+        metrics=Metrics.off(),
     )
     slots = asyncio.Semaphore(IN_FLIGHT)
 

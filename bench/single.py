@@ -28,6 +28,7 @@ class OnePerRequest(Committer[Request, Result]):
 
 
 def one_per_request(
+    name: str,  # noqa: ARG001 (there is nothing to count)
     command: Command[Request, Result],
     *,
     key: Callable[[Request], Hashable] | None = None,  # noqa: ARG001 (no two requests share a command)

@@ -28,7 +28,7 @@ from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
 from .core.keys import read_key_ring
 from .core.logs import configure_logs
-from .core.metrics import Metrics
+from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
 from .echo import EchoRoutes
 from .health import HealthRoutes
@@ -67,13 +67,23 @@ async def build_app(
     origin = Origin(settings, behind_nginx=behind_nginx)
     metrics = Metrics.of(settings, worker)
     edge = Edge(origin, metrics, request_timeout=settings.request_timeout)
-    mongo = Mongo(settings, mongo_url)
+    figures = ProcessFigures(metrics)
+    mongo = Mongo(settings, mongo_url, mongo_listeners(metrics))
     hashing = HashingPool(
-        threads=settings.hashing_threads, queue=settings.hashing_queue, longest_wait=settings.hashing_wait
+        threads=settings.hashing_threads,
+        queue=settings.hashing_queue,
+        longest_wait=settings.hashing_wait,
+        metrics=metrics,
     )
-    batching = batching or group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
+    batching = batching or group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue, metrics=metrics)
     accounts = AccountsFeature(
-        settings=settings, ring=ring, mongo=mongo, hashing=hashing, batching=batching, origin=origin
+        settings=settings,
+        ring=ring,
+        mongo=mongo,
+        hashing=hashing,
+        batching=batching,
+        origin=origin,
+        metrics=metrics,
     )
     guard = accounts.authenticator.guard
     sealed = SealedFeature(
@@ -83,10 +93,13 @@ async def build_app(
         hashing=hashing,
         batching=batching,
         origin=origin,
+        metrics=metrics,
         create_secret=None if settings.anonymous_create else guard(Scope.SECRETS),
         create_message=None if settings.anonymous_create else guard(Scope.MESSAGES),
     )
-    posts = PostsFeature(ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator)
+    posts = PostsFeature(
+        ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator, metrics=metrics
+    )
     accounts.deletion.add(posts.erase_author)
     features = (accounts, sealed, posts)
     routes = [
@@ -99,7 +112,7 @@ async def build_app(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         setting_up = asyncio.create_task(mongo.set_up({**accounts.indexes, **sealed.indexes, **posts.indexes}))
-        async with accounts.running(), posts.running():
+        async with figures.running(), accounts.running(), posts.running():
             yield
         setting_up.cancel()
         try:

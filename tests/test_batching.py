@@ -40,7 +40,7 @@ async def test_a_lone_request_waits_for_nothing() -> None:
     """With nothing in flight a request goes out at once, alone."""
     commands = Commands()
     commands.gate.set()
-    commit = GroupCommit[int, int](commands, max_batch=10, max_queue=10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=10, max_queue=10)
 
     assert 2 == await commit.submit(1)
     assert 4 == await commit.submit(2)
@@ -50,7 +50,7 @@ async def test_a_lone_request_waits_for_nothing() -> None:
 async def test_what_queues_behind_a_command_shares_the_next() -> None:
     """While one command is in flight, all that comes waits and then goes out as one, in order, split at the limit."""
     commands = Commands()
-    commit = GroupCommit[int, int](commands, max_batch=3, max_queue=10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=3, max_queue=10)
     tasks = start(commit, 1)
     await turns()
     tasks += start(commit, 2, 3, 4, 5)
@@ -67,7 +67,7 @@ async def test_one_failure_does_not_spread() -> None:
     """Each request gets its own result or its own error."""
     commands = Commands()
     commands.gate.set()
-    commit = GroupCommit[int, int](commands, max_batch=10, max_queue=10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=10, max_queue=10)
 
     answers = await asyncio.gather(*start(commit, 1, -2, 3), return_exceptions=True)
 
@@ -87,7 +87,7 @@ async def test_a_failed_command_fails_its_batch_only() -> None:
             raise ConnectionError
         return list(batch)
 
-    commit = GroupCommit[int, int](command, max_batch=10, max_queue=10)
+    commit = GroupCommit[int, int]("double", command, max_batch=10, max_queue=10)
     first = start(commit, 1)
     await turns(1)
     answers = await asyncio.gather(*first, *start(commit, 2, 3), return_exceptions=True)
@@ -102,7 +102,7 @@ async def test_a_command_that_answers_short_is_an_error_for_all() -> None:
     async def command(batch: Sequence[int]) -> Sequence[int | Exception]:
         return list(batch)[1:]
 
-    commit = GroupCommit[int, int](command, max_batch=10, max_queue=10)
+    commit = GroupCommit[int, int]("double", command, max_batch=10, max_queue=10)
 
     answers = await asyncio.gather(*start(commit, 1, 2), return_exceptions=True)
 
@@ -112,7 +112,7 @@ async def test_a_command_that_answers_short_is_an_error_for_all() -> None:
 async def test_the_queue_is_bounded() -> None:
     """One request too many is refused at once, and the others lose nothing by it."""
     commands = Commands()
-    commit = GroupCommit[int, int](commands, max_batch=1, max_queue=2)
+    commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=2)
     tasks = start(commit, 1)
     await turns()
     tasks += start(commit, 2, 3)
@@ -129,7 +129,7 @@ async def test_the_queue_is_bounded() -> None:
 async def test_a_request_cancelled_in_the_queue_is_not_carried_out() -> None:
     """Its neighbours are, and get their own results."""
     commands = Commands()
-    commit = GroupCommit[int, int](commands, max_batch=10, max_queue=10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=10, max_queue=10)
     tasks = start(commit, 1)
     await turns()
     tasks += start(commit, 2, 3, 4)
@@ -149,7 +149,11 @@ async def test_a_result_that_nobody_waits_for_is_told() -> None:
     commands = Commands()
     abandoned: list[tuple[int, int]] = []
     commit = GroupCommit[int, int](
-        commands, max_batch=10, max_queue=10, abandoned=lambda request, result: abandoned.append((request, result))
+        "double",
+        commands,
+        max_batch=10,
+        max_queue=10,
+        abandoned=lambda request, result: abandoned.append((request, result)),
     )
     tasks = start(commit, 1, 2, -3)
     await turns()
@@ -167,7 +171,7 @@ async def test_requests_with_one_key_never_share_a_command() -> None:
     """The second of two waits for the next batch, without losing its place among those that wait."""
     commands = Commands()
     commands.gate.set()
-    commit = GroupCommit[int, int](commands, max_batch=3, max_queue=20, key=lambda request: request % 10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=3, max_queue=20, key=lambda request: request % 10)
 
     await asyncio.gather(*start(commit, 1, 11, 2, 21, 3, 4))
 
@@ -177,7 +181,7 @@ async def test_requests_with_one_key_never_share_a_command() -> None:
 async def test_closing_waits_for_what_is_queued() -> None:
     """Nothing that was accepted is left undone."""
     commands = Commands()
-    commit = GroupCommit[int, int](commands, max_batch=1, max_queue=10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=10)
     tasks = start(commit, 1, 2, 3)
     await turns()
 
@@ -193,7 +197,7 @@ async def test_closing_waits_for_what_is_queued() -> None:
 async def test_a_stopped_loop_leaves_nobody_waiting() -> None:
     """When the batch's own task is cancelled, those in flight and those in the queue are too."""
     commands = Commands()
-    commit = GroupCommit[int, int](commands, max_batch=1, max_queue=10)
+    commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=10)
     tasks = start(commit, 1, 2)
     await turns()
 
@@ -212,7 +216,7 @@ def test_everyone_gets_their_own_answer(requests: list[tuple[int, bool]], max_ba
     async def run() -> None:
         commands = Commands()
         key = (lambda request: request % 3) if keyed else None
-        commit = GroupCommit[int, int](commands, max_batch=max_batch, max_queue=100, key=key)
+        commit = GroupCommit[int, int]("double", commands, max_batch=max_batch, max_queue=100, key=key)
         tasks = start(commit, *(request for request, _ in requests))
         await turns(2)
         for task, (_, cancel) in zip(tasks, requests, strict=True):

@@ -16,9 +16,9 @@ async def test_work_runs_off_the_event_loop() -> None:
     """A result and an error come back from another thread."""
     pool = HashingPool(threads=1, queue=1, longest_wait=60)
 
-    assert threading.get_ident() != await pool.run(threading.get_ident)
+    assert threading.get_ident() != await pool.run("phrase", threading.get_ident)
     with pytest.raises(ZeroDivisionError):
-        await pool.run(lambda: 1 // 0)
+        await pool.run("phrase", lambda: 1 // 0)
     pool.close()
 
 
@@ -26,15 +26,15 @@ async def test_the_queue_is_bounded() -> None:
     """With every thread busy and the queue full, more work is refused at once; afterwards it is taken again."""
     pool = HashingPool(threads=2, queue=3, longest_wait=60)
     gate = threading.Event()
-    work = [asyncio.create_task(pool.run(gate.wait)) for _ in range(5)]
+    work = [asyncio.create_task(pool.run("phrase", gate.wait)) for _ in range(5)]
     await asyncio.sleep(0)
 
     with pytest.raises(Unavailable):
-        await pool.run(gate.wait)
+        await pool.run("phrase", gate.wait)
     gate.set()
 
     assert [True] * 5 == await asyncio.gather(*work)
-    assert await pool.run(gate.wait)
+    assert await pool.run("phrase", gate.wait)
     pool.close()
 
 
@@ -42,13 +42,13 @@ async def test_cancelled_work_frees_its_place() -> None:
     """Who gives up while waiting for a thread makes room for another."""
     pool = HashingPool(threads=1, queue=1, longest_wait=60)
     gate = threading.Event()
-    running = asyncio.create_task(pool.run(gate.wait))
-    waiting = asyncio.create_task(pool.run(gate.wait))
+    running = asyncio.create_task(pool.run("phrase", gate.wait))
+    waiting = asyncio.create_task(pool.run("phrase", gate.wait))
     await asyncio.sleep(0)
 
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    replacement = asyncio.create_task(pool.run(gate.wait))
+    replacement = asyncio.create_task(pool.run("phrase", gate.wait))
     await asyncio.sleep(0)
     gate.set()
 
@@ -62,7 +62,7 @@ async def test_hashing_yields_to_the_event_loops() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     pool = HashingPool(threads=1, queue=1, longest_wait=60)
 
-    niceness = await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    niceness = await pool.run("phrase", lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
     assert before + NICENESS == niceness
     assert before == os.getpriority(os.PRIO_PROCESS, 0)
@@ -79,17 +79,17 @@ async def test_a_wait_that_would_be_too_long_is_refused() -> None:
         return gate.wait()
 
     gate.set()
-    assert await pool.run(work)
+    assert await pool.run("phrase", work)
     gate.clear()
-    waiting = [asyncio.create_task(pool.run(work)) for _ in range(2)]
+    waiting = [asyncio.create_task(pool.run("phrase", work)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable) as refused:
-        await pool.run(work)
+        await pool.run("phrase", work)
 
     assert "1" == refused.value.headers["Retry-After"]
     gate.set()
     assert all(await asyncio.gather(*waiting))
-    assert await pool.run(work)
+    assert await pool.run("phrase", work)
     pool.close()
 
 
@@ -97,28 +97,28 @@ async def test_nobody_waits_longer_than_was_foreseen() -> None:
     """A crowd that is let in before anything is known of its work does not wait for ever; what has begun ends."""
     pool = HashingPool(threads=1, queue=100, longest_wait=0.1)
     gate = threading.Event()
-    running = asyncio.create_task(pool.run(gate.wait))
+    running = asyncio.create_task(pool.run("phrase", gate.wait))
     await asyncio.sleep(0)
     begun = time.monotonic()
-    waiting = await asyncio.gather(*(pool.run(gate.wait) for _ in range(10)), return_exceptions=True)
+    waiting = await asyncio.gather(*(pool.run("phrase", gate.wait) for _ in range(10)), return_exceptions=True)
 
     assert [Unavailable] * 10 == [type(outcome) for outcome in waiting]
     assert time.monotonic() - begun < 1
     gate.set()
     assert await running
-    assert await pool.run(gate.wait)
+    assert await pool.run("phrase", gate.wait)
     pool.close()
 
 
 async def test_a_crowd_that_came_before_anything_was_known_counts_once_it_is() -> None:
     """The wait is foreseen from all that is pending, whenever it came."""
     pool = HashingPool(threads=1, queue=100, longest_wait=0.25)
-    crowd = [asyncio.create_task(pool.run(time.sleep, 0.1)) for _ in range(10)]
+    crowd = [asyncio.create_task(pool.run("phrase", time.sleep, 0.1)) for _ in range(10)]
     await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
 
     begun = time.monotonic()
     with pytest.raises(Unavailable):
-        await pool.run(time.sleep, 0.1)
+        await pool.run("phrase", time.sleep, 0.1)
     assert time.monotonic() - begun < 0.05
     await asyncio.gather(*crowd, return_exceptions=True)
     pool.close()
@@ -129,7 +129,7 @@ async def test_an_idle_pool_takes_work_of_any_length() -> None:
     pool = HashingPool(threads=1, queue=1, longest_wait=0.3)
 
     for _ in range(2):
-        await pool.run(time.sleep, 0.4)
+        await pool.run("phrase", time.sleep, 0.4)
     pool.close()
 
 
@@ -137,9 +137,9 @@ async def test_one_long_wait_does_not_turn_everybody_away() -> None:
     """After a single piece of work that took a hundred times as long, the next ones are still let in."""
     pool = HashingPool(threads=1, queue=100, longest_wait=0.2)
     for seconds in (0.01, 1):
-        await pool.run(time.sleep, seconds)
+        await pool.run("phrase", time.sleep, seconds)
 
-    waiting = [asyncio.create_task(pool.run(time.sleep, 0.01)) for _ in range(5)]
+    waiting = [asyncio.create_task(pool.run("phrase", time.sleep, 0.01)) for _ in range(5)]
 
     assert [None] * 5 == await asyncio.gather(*waiting)
     pool.close()

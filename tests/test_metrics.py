@@ -33,6 +33,7 @@ from src.core.metrics.storage import SharedDirectory
 metrics = Metrics(SharedDirectory(Path(sys.argv[1]), sys.argv[2]))
 for _ in range(3):
     metrics.request("GET", "/hello", 200, 0.2)
+metrics.seen_time.set(7)
 print("counted", flush=True)
 sys.stdin.read()
 metrics.close()
@@ -131,7 +132,7 @@ async def test_workers_tell_the_counts_of_all(serve: Serve, tmp_path: Path) -> N
 
 
 def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
-    """Its successor goes on where it was, and what was true of the dead one alone is told no more."""
+    """Its successor goes on where it was; of what was true of the dead one alone, when it was last seen is told."""
     watcher = shared(tmp_path, "worker-2")
     for number in (3, 6):
         process = counting(tmp_path, "worker-1")
@@ -143,6 +144,7 @@ def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
         assert hello(number) == living.requests() == dead.requests()
         assert {"worker-1", "worker-2"} == living.values("sealpost_build_info", "worker")
         assert {"worker-2"} == dead.values("sealpost_build_info", "worker")
+        assert 7 == dead.total("sealpost_process_seen_timestamp_seconds", worker="worker-1")
     assert len(list(tmp_path.glob("*_worker-1.db"))) == len(storage.FILE_SIZES)
 
 

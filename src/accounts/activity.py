@@ -31,7 +31,7 @@ class Activity:
 
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._mongo = mongo
-        self._writes = batching(self._write)
+        self._writes = batching("note_activity", self._write)
         self._noted_since = utc_now()
         self._noted: set[tuple[str, bytes]] = set()
         self._writing: set[asyncio.Task[None]] = set()

@@ -21,6 +21,7 @@ from pymongo import IndexModel
 from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -92,12 +93,13 @@ class ApiToken:
 
 
 class ApiTokenStore:
-    """Every query on API tokens."""
+    """Every query on API tokens; ``damaged`` counts those that cannot be read."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter | None = None) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
-        self._finds = batching(self._find_each)
+        self._finds = batching("find_api_tokens", self._find_each)
+        self._damaged = damaged or Nothing()
 
     async def add(self, content: ApiTokenContent) -> ApiToken:
         """Store a new token."""
@@ -153,6 +155,7 @@ class ApiTokenStore:
         except Unsealable:
             content = None
         if content is None or not hmac.compare_digest(content.hash, document["hash"]):
+            self._damaged.inc()
             log.error("an API token does not open: changed in the database, or its key is not in the ring")
             return None
         return ApiToken(document["_id"], content, document["created_at"], document.get("last_used_at"))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from ..core.metrics import Metrics, Stopwatch
 from ..errors import Damaged, Problem, Unauthorized
 from .access_tokens import AccessTokens
 from .activity import Activity
@@ -40,6 +41,7 @@ class Authenticator:
         api_tokens: ApiTokenStore,
         users: UserStore,
         activity: Activity,
+        metrics: Metrics,
     ) -> None:
         self._access_tokens = access_tokens
         self._ended_sessions = ended_sessions
@@ -47,12 +49,18 @@ class Authenticator:
         self._users = users
         self._activity = activity
         self._lookups: dict[bytes, tuple[float, Caller]] = {}
+        self._access_token_times = metrics.authentication.child("access_token")
+        self._api_token_times = metrics.authentication.child("api_token")
 
     async def identify(self, token: str, scope: Scope | None) -> Caller:
         """Return who holds an access token, or an API token that has the scope; no API token does for ``None``.
 
         Raises `InvalidToken`, `InsufficientScope`, and `Unavailable` where it cannot be known.
         """
+        with Stopwatch(self._api_token_times if token.startswith(PREFIX) else self._access_token_times):
+            return await self._identified(token, scope)
+
+    async def _identified(self, token: str, scope: Scope | None) -> Caller:
         if token.startswith(PREFIX):
             caller = await self._holder(token)
             if scope is None or scope not in caller.scopes:

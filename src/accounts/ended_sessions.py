@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from ..core.background import repeat
+from ..core.metrics import Gauge
 from ..errors import Unavailable
 from .sessions import MARK_LIFE, SessionStore
 
@@ -19,10 +20,11 @@ OVERLAP = timedelta(minutes=1)
 
 
 class EndedSessions:
-    """The sessions that have ended and of which access tokens may live."""
+    """The sessions that have ended and of which access tokens may live; ``known_at`` tells when they were asked for."""
 
-    def __init__(self, sessions: SessionStore) -> None:
+    def __init__(self, sessions: SessionStore, known_at: Gauge) -> None:
         self._sessions = sessions
+        self._known_at = known_at
         self._known: dict[bytes, float] = {}
         self._since = datetime.fromtimestamp(0, UTC)
         self._asked_at = self._failed_at = float("-inf")
@@ -54,7 +56,7 @@ class EndedSessions:
             if self._failed_at >= began:
                 # And got no answer. If all who waited asked again, one after the other, the last would wait for ever.
                 raise Unavailable
-            began = time.monotonic()
+            began, moment = time.monotonic(), time.time()
             try:
                 ended = await self._sessions.ended_since(self._since - OVERLAP)
             except Unavailable:
@@ -64,6 +66,7 @@ class EndedSessions:
                 self._known.setdefault(session_id, began)
                 self._since = max(self._since, ended_at)
             self._asked_at = began
+            self._known_at.set(moment)
         self._forget(began - (MARK_LIFE + OVERLAP).total_seconds())
 
     def _forget(self, before: float) -> None:

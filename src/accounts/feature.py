@@ -13,6 +13,7 @@ from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.limits import Limit
+from ..core.metrics import Metrics
 from ..core.mongo import Indexes, Mongo
 from ..settings import Settings
 from . import api_tokens, sessions, users
@@ -48,13 +49,15 @@ class AccountsFeature:
         hashing: HashingPool,
         batching: Batching,
         origin: Origin,
+        metrics: Metrics,
     ) -> None:
-        self._users = UserStore(mongo, ring, batching)
-        self._tokens = ApiTokenStore(mongo, ring, batching)
+        self._users = UserStore(mongo, ring, batching, metrics.damaged)
+        self._tokens = ApiTokenStore(mongo, ring, batching, metrics.damaged)
         self._activity = Activity(mongo, batching)
-        sessions = SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl))
+        life = timedelta(seconds=settings.session_ttl)
+        sessions = SessionStore(mongo, ring, life=life, damaged=metrics.damaged)
         access_tokens = AccessTokens(ring)
-        self._ended_sessions = EndedSessions(sessions)
+        self._ended_sessions = EndedSessions(sessions, metrics.ended_sessions_known)
         self.deletion = AccountDeletion(self._users, sessions, self._tokens)
         self.authenticator = Authenticator(
             access_tokens=access_tokens,
@@ -62,6 +65,7 @@ class AccountsFeature:
             api_tokens=self._tokens,
             users=self._users,
             activity=self._activity,
+            metrics=metrics,
         )
         service = AccountService(
             users=self._users,
@@ -69,8 +73,9 @@ class AccountsFeature:
             ended_sessions=self._ended_sessions,
             access_tokens=access_tokens,
             passwords=Passwords(hashing, cost=settings.bcrypt_cost),
-            limits=credential_limits(settings, mongo, ring),
+            limits=credential_limits(settings, mongo, ring, metrics),
             deletion=self.deletion,
+            metrics=metrics,
         )
         self._routes = AccountRoutes(service, self.authenticator, origin)
         self._token_routes = TokenRoutes(TokenService(self._tokens, self._users), self.authenticator)
@@ -97,14 +102,18 @@ class AccountsFeature:
         await self._tokens.close()
 
 
-def credential_limits(settings: Settings, mongo: Mongo, ring: KeyRing) -> CredentialLimits:
+def credential_limits(
+    settings: Settings, mongo: Mongo, ring: KeyRing, metrics: Metrics | None = None
+) -> CredentialLimits:
     """Return the limits on credentials as they are set."""
+    refusals = (metrics or Metrics.off()).limit_refusals
 
-    def limit(name: str, rate: str) -> Limit:
-        return Limit(mongo, ring, name, rate, enabled=settings.rate_limits == "on")
+    def limit(name: str, rate: str, label: str) -> Limit:
+        enabled = settings.rate_limits == "on"
+        return Limit(mongo, ring, name, rate, enabled=enabled, refusals=refusals.child(label))
 
     return CredentialLimits(
-        register=limit("register by network", settings.limit_register),
-        login_account=limit("login by username", settings.limit_login_account),
-        login_address=limit("login by network", settings.limit_login_address),
+        register=limit("register by network", settings.limit_register, "register"),
+        login_account=limit("login by username", settings.limit_login_account, "login_account"),
+        login_address=limit("login by network", settings.limit_login_address, "login_address"),
     )

@@ -31,14 +31,14 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Return a new hash. Raises `Unavailable` when too many wait for theirs."""
-        return await self._pool.run(hash_password, password, self._cost)
+        return await self._pool.run("password", hash_password, password, self._cost)
 
     async def check(self, password: str, password_hash: str | None) -> bool:
         """Tell whether the password is right; without a hash, spend the same time and say no.
 
         Raises `Unavailable` when too many wait for theirs.
         """
-        return await self._pool.run(check_password, password, password_hash, self._cost)
+        return await self._pool.run("password", check_password, password, password_hash, self._cost)
 
     def is_outdated(self, password_hash: str) -> bool:
         """Tell whether a hash was made at a lower cost than new ones are."""

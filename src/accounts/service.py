@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..core.clock import utc_now
 from ..core.limits import Limit, failures_counted
+from ..core.metrics import Metrics, Stopwatch
 from .access_tokens import LIFE, AccessClaims, AccessTokens
 from .caller import Caller
 from .deletion import AccountDeletion
@@ -55,6 +56,7 @@ class AccountService:
         passwords: Passwords,
         limits: CredentialLimits,
         deletion: AccountDeletion,
+        metrics: Metrics,
     ) -> None:
         self._users = users
         self._sessions = sessions
@@ -63,6 +65,7 @@ class AccountService:
         self._passwords = passwords
         self._limits = limits
         self._deletion = deletion
+        self._login_times = metrics.authentication.child("password")
 
     async def register(self, username: str, password: str, network: str) -> User:
         """Make an account. Raises `UsernameTaken`, `LimitReached`, `Unavailable`."""
@@ -81,17 +84,25 @@ class AccountService:
 
         Raises `IncorrectCredentials`, `AccountDisabled`, `LimitReached`, `Unavailable`.
         """
+        with Stopwatch(self._login_times) as stopwatch:
+            return await self._login(username, password, network, stopwatch)
+
+    async def _login(self, username: str, password: str, network: str, stopwatch: Stopwatch) -> TokenPair:
         async with self._failures_counted(username, network):
             user = await self._users.find_by_name(username)
             password_hash = user.content.password_hash if user else None
-            if not await self._passwords.check(password, password_hash) or user is None or password_hash is None:
+            with stopwatch.paused():
+                is_right = await self._passwords.check(password, password_hash)
+            if not is_right or user is None or password_hash is None:
                 raise IncorrectCredentials
         if user.content.disabled:
             raise AccountDisabled
         if self._passwords.is_outdated(password_hash):
-            await self._users.change(user, password_hash=await self._passwords.hash(password))
+            with stopwatch.paused():
+                password_hash = await self._passwords.hash(password)
+            await self._users.change(user, password_hash=password_hash)
         session, refresh_token = await self._sessions.start(user.user_id)
-        if not await self._may_still_sign_in(user, password):
+        if not await self._may_still_sign_in(user, password, stopwatch):
             # The session is there first: whoever ended all of them since the password was checked has ended it too.
             await self._sessions.end(user.user_id, session.session_id)
             raise IncorrectCredentials
@@ -163,13 +174,14 @@ class AccountService:
                 raise IncorrectPassword
         return user
 
-    async def _may_still_sign_in(self, user: User, password: str) -> bool:
+    async def _may_still_sign_in(self, user: User, password: str, stopwatch: Stopwatch) -> bool:
         now = await self._users.note_login(user.user_id)
         if now is None or now.content.disabled:
             return False
         if now.content.password_hash == user.content.password_hash:
             return True
-        return await self._passwords.check(password, now.content.password_hash)
+        with stopwatch.paused():
+            return await self._passwords.check(password, now.content.password_hash)
 
     def _pair(self, session: Session, refresh_token: RefreshToken) -> TokenPair:
         issued_at = utc_now()

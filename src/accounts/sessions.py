@@ -10,6 +10,7 @@ from pymongo import IndexModel
 
 from ..core.clock import MILLISECOND, utc_now
 from ..core.keys import KeyRing
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -56,12 +57,16 @@ class Session:
 
 
 class SessionStore:
-    """Every query on sessions; ``life`` is how long one lasts without a refresh."""
+    """Every query on sessions.
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta) -> None:
+    ``life`` is how long one lasts without a refresh, and ``damaged`` counts those that cannot be read.
+    """
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter | None = None) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
         self._life = life
+        self._damaged = damaged or Nothing()
 
     async def start(self, user_id: bytes) -> tuple[Session, RefreshToken]:
         """Start a session and return it with its first refresh token."""
@@ -152,6 +157,7 @@ class SessionStore:
         except Unsealable:
             content = None
         if content is None or content.user_id != document["user_id"]:
+            self._damaged.inc()
             log.error("a session does not open: changed in the database, or its key is not in the ring")
             return None
         return content

@@ -13,6 +13,7 @@ from ..core.batching import Batching
 from ..core.blind_index import BlindIndex
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -77,13 +78,14 @@ RESEALABLE = Resealable(
 
 
 class UserStore:
-    """Every query on users."""
+    """Every query on users; ``damaged`` counts those that cannot be read."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter | None = None) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
         self._names = UserNames(ring)
-        self._finds = batching(self._find_each)
+        self._finds = batching("find_users", self._find_each)
+        self._damaged = damaged or Nothing()
 
     async def add(self, content: UserContent) -> User | None:
         """Store a new user; None where the name is taken."""
@@ -185,6 +187,7 @@ class UserStore:
         try:
             content = self._sealer.open(UserContent, document)
         except Unsealable:
+            self._damaged.inc()
             log.error("a user does not open: changed in the database, or its key is not in the ring")
             raise Damaged("This account cannot be read. Ask the operator of this service.") from None
         return User(

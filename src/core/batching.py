@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ..errors import Unavailable
+from .metrics import Metrics
 
 GATHERING_PASSES = 3
 
@@ -42,6 +43,7 @@ class Batching(Protocol):
 
     def __call__(
         self,
+        name: str,
         command: Command[Request, Result],
         *,
         key: Callable[[Request], Hashable] | None = None,
@@ -58,19 +60,25 @@ class _Entry(NamedTuple, Generic[Request, Result]):
 class GroupCommit(Generic[Request, Result]):
     """Collects concurrent requests into batches for one command, at most one of them in flight.
 
-    ``key`` names what two requests of one batch must not share; the later one waits for the next batch.
-    ``abandoned`` is told of each result whose requester had been cancelled by the time that it came.
+    ``name`` is what metrics call the command. ``key`` names what two requests of one batch must not share; the later
+    one waits for the next batch. ``abandoned`` is told of each result whose requester had been cancelled by the time
+    that it came.
     """
 
     def __init__(
         self,
+        name: str,
         command: Command[Request, Result],
         *,
         max_batch: int,
         max_queue: int,
         key: Callable[[Request], Hashable] | None = None,
         abandoned: Callable[[Request, Result], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        metrics = metrics or Metrics.off()
+        self._sizes = metrics.batch_requests.child(name)
+        self._depth = metrics.batch_queue_depth.child(name)
         self._command = command
         self._max_batch = max_batch
         self._max_queue = max_queue
@@ -89,6 +97,7 @@ class GroupCommit(Generic[Request, Result]):
             raise Unavailable("Too much is waiting to be stored. Try again after the seconds in Retry-After.")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(_Entry(request, answer))
+        self._depth.set(len(self._queue))
         if self._running is None:
             # An empty context: the batch serves many requests, so it must not log under the id of the first one.
             self._running = asyncio.create_task(self._run(), context=contextvars.Context())
@@ -103,6 +112,7 @@ class GroupCommit(Generic[Request, Result]):
         batch: list[_Entry[Request, Result]] = []
         try:
             while batch := self._take():
+                self._sizes.observe(len(batch))
                 self._deliver(batch, await self._carry_out(batch))
                 await self._gather()
         finally:
@@ -111,6 +121,7 @@ class GroupCommit(Generic[Request, Result]):
             for entry in (*batch, *self._queue):
                 entry.answer.cancel()
             self._queue.clear()
+            self._depth.set(0)
 
     async def _gather(self) -> None:
         """Let requests that have reached this process already join the next batch.
@@ -138,6 +149,7 @@ class GroupCommit(Generic[Request, Result]):
                 seen.add(key)
             batch.append(entry)
         self._queue.extendleft(reversed(held))
+        self._depth.set(len(self._queue))
         return batch
 
     async def _carry_out(self, batch: Sequence[_Entry[Request, Result]]) -> Sequence[Result | Exception]:
@@ -160,15 +172,18 @@ class GroupCommit(Generic[Request, Result]):
                 self._abandoned(entry.request, result)
 
 
-def group_commit(*, max_batch: int, max_queue: int) -> Batching:
+def group_commit(*, max_batch: int, max_queue: int, metrics: Metrics | None = None) -> Batching:
     """Return the way of sharing commands in which each command has a queue of its own with these bounds."""
 
     def batching(
+        name: str,
         command: Command[Request, Result],
         *,
         key: Callable[[Request], Hashable] | None = None,
         abandoned: Callable[[Request, Result], None] | None = None,
     ) -> Committer[Request, Result]:
-        return GroupCommit(command, max_batch=max_batch, max_queue=max_queue, key=key, abandoned=abandoned)
+        return GroupCommit(
+            name, command, max_batch=max_batch, max_queue=max_queue, key=key, abandoned=abandoned, metrics=metrics
+        )
 
     return batching

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import ceil
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, get_args
 
 from ..errors import Unavailable
+from .metrics import Metrics, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,34 +33,38 @@ class HashingPool:
     away at its end. Twenty milliseconds of Argon2id and a quarter of a second of bcrypt are thus held to one promise.
     """
 
-    def __init__(self, *, threads: int, queue: int, longest_wait: float) -> None:
+    def __init__(self, *, threads: int, queue: int, longest_wait: float, metrics: Metrics | None = None) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="hashing", initializer=_yield_to_event_loops)
         self._threads = threads
         self._capacity = threads + queue
         self._longest_wait = longest_wait
-        self._pending: Counter[object] = Counter()
-        self._seconds: dict[object, float] = {}
+        self._pending: Counter[Work] = Counter()
+        self._seconds: dict[Work, float] = {}
         self._lock = threading.Lock()
+        metrics = metrics or Metrics.off()
+        self._durations = {kind: metrics.hashing_duration.child(kind) for kind in get_args(Work)}
+        self._waits = {kind: metrics.hashing_wait.child(kind) for kind in get_args(Work)}
+        self._pending_gauge, self._refusals = metrics.hashing_pending, metrics.hashing_refusals
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what the function returns on one of the threads.
+    async def run(self, kind: Work, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what the function returns on one of the threads; ``kind`` is what it is for.
 
         Raises `Unavailable` at once when the queue is full or too slow, and later when it has become so meanwhile.
         """
-        kind: object = getattr(function, "__qualname__", function)
         with self._lock:
             pending = self._pending.total()
             if pending >= self._capacity or (pending >= self._threads and self._wait() > self._longest_wait):
-                raise self._too_many()
+                raise self._refusal()
             self._pending[kind] += 1
-        work = self._executor.submit(self._timed, kind, partial(function, *args, **kwargs))
+            self._pending_gauge.set(pending + 1)
+        work = self._executor.submit(self._timed, kind, time.perf_counter(), partial(function, *args, **kwargs))
         work.add_done_callback(partial(self._done, kind))
         result = asyncio.wrap_future(work)
         try:
             await asyncio.wait((result,), timeout=self._longest_wait)
             if not result.done() and work.cancel():  # which what has begun does not let happen
                 with self._lock:
-                    raise self._too_many()
+                    raise self._refusal()
             return await result
         finally:
             result.cancel()
@@ -71,28 +76,30 @@ class HashingPool:
     def _wait(self) -> float:
         return sum(count * self._seconds.get(kind, 0.0) for kind, count in self._pending.items()) / self._threads
 
-    def _too_many(self) -> Unavailable:
+    def _refusal(self) -> Unavailable:
+        self._refusals.inc()
         return Unavailable(
             "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After.",
             retry_after=max(1, ceil(self._wait())),
         )
 
-    def _timed(self, kind: object, work: Callable[[], T]) -> T:
+    def _timed(self, kind: Work, submitted: float, work: Callable[[], T]) -> T:
         started = time.perf_counter()
+        self._waits[kind].observe(started - submitted)
         try:
             return work()
         finally:
             seconds = time.perf_counter() - started
+            self._durations[kind].observe(seconds)
             with self._lock:
                 mean = self._seconds.get(kind, seconds)
                 # A machine that stood still for a moment must not turn away everybody in the next one.
                 self._seconds[kind] = mean * MEMORY + min(seconds, mean * MOST_GROWTH) * (1 - MEMORY)
 
-    def _done(self, kind: object, _: Future[T]) -> None:
+    def _done(self, kind: Work, _: Future[T]) -> None:
         with self._lock:
             self._pending[kind] -= 1
-            if not self._pending[kind]:
-                del self._pending[kind]
+            self._pending_gauge.set(self._pending.total())
 
 
 def _yield_to_event_loops() -> None:

@@ -19,6 +19,7 @@ from ..errors import TooMany, Unavailable
 from .blind_index import BlindIndex
 from .clock import utc_now
 from .keys import KeyRing
+from .metrics import Counter, Nothing
 from .mongo import Indexes, Mongo, answering
 
 COLLECTION = "limits"
@@ -34,12 +35,15 @@ class LimitReached(TooMany):
 class Limit:
     """So many in a span of time, counted for each of whatever it is asked about."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, name: str, rate: str, *, enabled: bool) -> None:
+    def __init__(
+        self, mongo: Mongo, ring: KeyRing, name: str, rate: str, *, enabled: bool, refusals: Counter | None = None
+    ) -> None:
         self._storage = _Counters(mongo)
         self._limiter = FixedWindowRateLimiter(self._storage)
         self._rate = parse(rate)
         self._index = BlindIndex(ring, name)
         self._enabled = enabled
+        self._refusals = refusals or Nothing()
 
     async def spend(self, subject: str) -> None:
         """Count one. Raises `LimitReached`, and `Unavailable` where MongoDB does not answer."""
@@ -50,6 +54,7 @@ class Limit:
             if await self._limiter.hit(self._rate, key):
                 return
             reset_at, _ = await self._limiter.get_window_stats(self._rate, key)
+        self._refusals.inc()
         raise LimitReached(retry_after=max(1, ceil(reset_at - time.time())))
 
     async def give_back(self, subject: str) -> None:

@@ -36,13 +36,13 @@ log = structlog.get_logger(__name__)
 
 
 class Mongo:
-    """A connected database. Belongs to the event loop in which it is made."""
+    """A connected database. Belongs to the event loop in which it is made. ``listeners`` learn what the driver does."""
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: Settings, url: str, listeners: Sequence[Any] = ()) -> None:
         self._settings = settings
         self._url = url
         # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
-        self._client: Any = self._open(url)
+        self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
         self.is_set_up = False
 

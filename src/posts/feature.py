@@ -9,6 +9,7 @@ from ..accounts.auth import Authenticator
 from ..api.routing import Route
 from ..core.batching import Batching
 from ..core.keys import KeyRing
+from ..core.metrics import Metrics
 from ..core.mongo import Indexes, Mongo
 from . import reactions, store
 from .analytics import Analytics
@@ -27,9 +28,11 @@ class PostsFeature:
 
     indexes: Indexes = INDEXES
 
-    def __init__(self, *, ring: KeyRing, mongo: Mongo, batching: Batching, authenticator: Authenticator) -> None:
-        self._posts = PostStore(mongo, ring, batching)
-        self._reactions = ReactionStore(mongo, batching)
+    def __init__(
+        self, *, ring: KeyRing, mongo: Mongo, batching: Batching, authenticator: Authenticator, metrics: Metrics
+    ) -> None:
+        self._posts = PostStore(mongo, ring, batching, metrics.damaged)
+        self._reactions = ReactionStore(mongo, batching, metrics.damaged)
         self._deletion = PostDeletion(self._posts, self._reactions)
         self.erase_author = self._deletion.erase_author
         service = PostService(

@@ -15,6 +15,7 @@ from pymongo import DeleteOne, IndexModel, ReplaceOne, UpdateOne
 
 from ..core.batching import Batching
 from ..core.clock import utc_now
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..errors import Damaged
 from . import store
@@ -63,14 +64,15 @@ class _Change(NamedTuple):
 
 
 class ReactionStore:
-    """Every query on reactions."""
+    """Every query on reactions; ``damaged`` counts posts whose counts cannot be."""
 
-    def __init__(self, mongo: Mongo, batching: Batching) -> None:
+    def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter | None = None) -> None:
         self._mongo = mongo
+        self._damaged = damaged or Nothing()
         self._posts = mongo.collection(store.COLLECTION)
         self._reactions = mongo.collection(COLLECTION)
         # What one user makes of one post twice at once is done one after the other.
-        self._changes = batching(self._change_each, key=lambda change: change.document_id)
+        self._changes = batching("change_reactions", self._change_each, key=lambda change: change.document_id)
 
     async def react(self, post_id: bytes, user_id: bytes, reaction: Reaction | None) -> Reactions | None:
         """Let this be what a user makes of a post, whatever it was; None where there is no such post.
@@ -127,7 +129,7 @@ class ReactionStore:
         query = {"_id": {"$in": list({change.post_id for change in changes})}, **store.visible(now)}
         fields = {"likes": 1, "dislikes": 1, "expires_at": 1}
         posts = {one["_id"]: one for one in await self._posts.find(query, fields, session=session).to_list(None)}
-        damaged = {post_id for post_id, post in posts.items() if not _is_sound(post)}
+        damaged = {post_id for post_id, post in posts.items() if not self._is_sound(post)}
         known = {"_id": {"$in": [change.document_id for change in changes]}}
         present = {one["_id"]: one for one in await self._reactions.find(known, session=session).to_list(None)}
         writes: list[Any] = []
@@ -153,6 +155,15 @@ class ReactionStore:
             await self._reactions.bulk_write(writes, ordered=False, session=session)
         return [_outcome(change, posts.get(change.post_id), damaged) for change in changes]
 
+    def _is_sound(self, post: Document) -> bool:
+        try:
+            store.check_counts(post)
+        except Damaged:
+            self._damaged.inc()
+            log.error("the counts of a post were changed in the database", id=post["_id"].hex())
+            return False
+        return True
+
 
 def _outcome(change: _Change, post: Document | None, damaged: Container[bytes]) -> Reactions | Damaged | None:
     if post is None:
@@ -160,15 +171,6 @@ def _outcome(change: _Change, post: Document | None, damaged: Container[bytes]) 
     if change.post_id in damaged:
         return Damaged(store.DAMAGED)
     return Reactions(post["likes"], post["dislikes"], change.reaction)
-
-
-def _is_sound(post: Document) -> bool:
-    try:
-        store.check_counts(post)
-    except Damaged:
-        log.error("the counts of a post were changed in the database", id=post["_id"].hex())
-        return False
-    return True
 
 
 def _kind(document: Document) -> Reaction | None:

@@ -10,6 +10,7 @@ from pymongo import DESCENDING, IndexModel
 from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_each
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -75,13 +76,14 @@ def older_than(before: bytes | None, author_id: bytes | None, now: datetime) -> 
 
 
 class PostStore:
-    """Every query on posts but those that count reactions."""
+    """Every query on posts but those that count reactions; ``damaged`` counts what cannot be read."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter | None = None) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
-        self._inserts = batching(self._insert)
-        self._finds = batching(self._find_each)
+        self._inserts = batching("insert_posts", self._insert)
+        self._finds = batching("find_posts", self._find_each)
+        self._damaged = damaged or Nothing()
 
     async def add(self, post: Post) -> None:
         """Store a new post; when this returns, a majority has it in its journal."""
@@ -176,6 +178,7 @@ class PostStore:
         except (Unsealable, Damaged):
             content = None
         if content is None or content.author_id != document.get("author_id"):
+            self._damaged.inc()
             log.error("a post does not open: changed in the database, or its key is not in the ring", id=post_id.hex())
             return Damaged(DAMAGED)
         return Post(

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from bson import ObjectId
 from pymongo import ReturnDocument, WriteConcern
 
 from ..core.clock import utc_now
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Mongo, answering
+from ..errors import Damaged
 from .items import COLLECTION, Item, State, erased_when, from_document, waiting
 
 LEASE = timedelta(seconds=60)
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,10 @@ class Attempt:
 
 
 class AttemptStore:
-    """The attempts on items in MongoDB."""
+    """The attempts on items in MongoDB; ``damaged`` counts items that cannot be read."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, damaged: Counter | None = None) -> None:
+        self._damaged = damaged or Nothing()
         self._collection = mongo.collection(COLLECTION)
         # Spending need not wait for a majority: no outcome is told before one has acknowledged it, and the outcome is
         # refused where the check has not survived.
@@ -41,7 +47,8 @@ class AttemptStore:
     async def spend(self, item_id: bytes, key_ids: Sequence[str]) -> Attempt | None:
         """Take an attempt on an item that was sealed with one of the server keys.
 
-        Returns None when there is no such item with a phrase waiting, or every attempt left is being checked.
+        Returns None when there is no such item with a phrase waiting, or every attempt left is being checked. Raises
+        `Damaged`.
         """
         now = utc_now()
         check_id = ObjectId()
@@ -57,7 +64,14 @@ class AttemptStore:
                 [{"$set": {"checks": {"$concatArrays": [live, [{"id": check_id, "at": now}]]}}}],
                 return_document=ReturnDocument.AFTER,
             )
-        return Attempt(check_id, from_document(document)) if document else None
+        if document is None:
+            return None
+        try:
+            return Attempt(check_id, from_document(document))
+        except Damaged:
+            self._damaged.inc()
+            log.error("an item does not open: it was changed in the database", item_id=item_id.hex())
+            raise
 
     async def give_back(self, attempt: Attempt) -> None:
         """Return an attempt to the budget because its phrase was not tried; a right one returns with the claim."""

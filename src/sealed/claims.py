@@ -50,7 +50,7 @@ class ClaimStore:
         self._collection = mongo.collection(COLLECTION)
         # One claim of an item in a batch: the command takes one opening from each document that it matches.
         self._claims = batching(
-            self._claim_each, key=lambda claim: claim.item.item_id, abandoned=self._give_back_abandoned
+            "claim_items", self._claim_each, key=lambda claim: claim.item.item_id, abandoned=self._give_back_abandoned
         )
         self._returns: set[asyncio.Task[None]] = set()
 

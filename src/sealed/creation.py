@@ -52,7 +52,7 @@ class ItemCreator:
         if phrase is not None:
             cost = Argon2Cost(self._settings.argon2_memory_kib, self._settings.argon2_passes)
             sealed_phrase = Phrase(secrets.token_bytes(SALT_BYTES), cost, max_attempts)
-            phrase_key = await self._hashing.run(derive_phrase_key, phrase, sealed_phrase.salt, cost)
+            phrase_key = await self._hashing.run("phrase", derive_phrase_key, phrase, sealed_phrase.salt, cost)
         item = Item(link.item_id, kind, created_at, expires_at, max_opens, max_opens or None, phrase=sealed_phrase)
         item.key_id, item.envelope = self._sealer.seal(
             text.encode(), link=link, terms=item.terms, phrase_key=phrase_key

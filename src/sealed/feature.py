@@ -7,6 +7,7 @@ from ..api.routing import Guard, Route
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
+from ..core.metrics import Metrics
 from ..core.mongo import Indexes, Mongo
 from ..core.resealing import Expiring
 from ..settings import Settings
@@ -42,10 +43,11 @@ class SealedFeature:
         hashing: HashingPool,
         batching: Batching,
         origin: Origin,
+        metrics: Metrics,
         create_secret: Guard | None = None,
         create_message: Guard | None = None,
     ) -> None:
-        self._items = ItemStore(mongo, batching)
+        self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
         creator = ItemCreator(settings=settings, ring=ring, hashing=hashing, items=self._items)
         self.secrets = SecretService(
@@ -54,9 +56,10 @@ class SealedFeature:
             creator=creator,
             items=self._items,
             claims=self._claims,
-            attempts=AttemptStore(mongo),
+            attempts=AttemptStore(mongo, metrics.damaged),
+            metrics=metrics,
         )
-        messages = MessageService(ring, creator, self._items)
+        messages = MessageService(ring=ring, creator=creator, items=self._items, metrics=metrics)
         self._parts = (
             SecretRoutes(self.secrets, origin, create_secret),
             MessageRoutes(messages, origin, create_message),

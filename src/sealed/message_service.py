@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..core.keys import KeyRing
+from ..core.metrics import Metrics
 from ..core.sealing import Link
 from .creation import Created, ItemCreator
 from .items import MESSAGE
@@ -24,8 +25,8 @@ class Read:
 class MessageService:
     """Creates and reads messages."""
 
-    def __init__(self, ring: KeyRing, creator: ItemCreator, items: ItemStore) -> None:
-        self._unsealer = Unsealer(ring)
+    def __init__(self, *, ring: KeyRing, creator: ItemCreator, items: ItemStore, metrics: Metrics) -> None:
+        self._unsealer = Unsealer(ring, metrics.damaged)
         self._creator = creator
         self._items = items
 

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
+from ..core.metrics import Metrics
 from ..core.sealing import Link, Unsealable, derive_phrase_key
 from ..errors import TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
@@ -37,10 +38,11 @@ class SecretService:
         items: ItemStore,
         claims: ClaimStore,
         attempts: AttemptStore,
+        metrics: Metrics,
     ) -> None:
         self._ring = ring
         self._creator = creator
-        self._unsealer = Unsealer(ring)
+        self._unsealer = Unsealer(ring, metrics.damaged)
         self._hashing = hashing
         self._items = items
         self._claims = claims
@@ -98,7 +100,7 @@ class SecretService:
 
     async def _try_phrase(self, link: Link, attempt: Attempt, phrase: str) -> bytes:
         try:
-            return await self._hashing.run(self._unsealed_with_phrase, link, attempt.item, phrase)
+            return await self._hashing.run("phrase", self._unsealed_with_phrase, link, attempt.item, phrase)
         except Unsealable:
             return await self._fail(attempt)
         except BaseException:

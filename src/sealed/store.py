@@ -2,23 +2,29 @@
 
 from collections.abc import Sequence
 
+import structlog
+
 from ..core.batching import Batching
 from ..core.clock import utc_now
+from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Mongo, answering, insert_each
 from ..core.purging import purge
 from ..errors import Damaged
 from .items import COLLECTION, INDEXES, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
 
+log = structlog.get_logger(__name__)
+
 
 class ItemStore:
-    """Every query on items that neither opens one nor tries a phrase."""
+    """Every query on items that neither opens one nor tries a phrase; ``damaged`` counts those that cannot be read."""
 
-    def __init__(self, mongo: Mongo, batching: Batching) -> None:
+    def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter | None = None) -> None:
         self._mongo = mongo
         self._collection = mongo.collection(COLLECTION)
-        self._inserts = batching(self._insert)
-        self._finds = batching(self._find_each)
-        self._glances = batching(self._glance_each)
+        self._damaged = damaged or Nothing()
+        self._inserts = batching("insert_items", self._insert)
+        self._finds = batching("find_items", self._find_each)
+        self._glances = batching("look_at_items", self._glance_each)
 
     async def create(self, item: Item) -> None:
         """Store a new item; when this returns, a majority has it in its journal."""
@@ -36,7 +42,12 @@ class ItemStore:
         """Return an item in whatever state, without its envelope; None where its document is gone."""
         with answering():
             document = await self._collection.find_one({"_id": item_id}, WITHOUT_ENVELOPE)
-        return from_document(document) if document else None
+        if document is None:
+            return None
+        item = self._item_or_error(document)
+        if isinstance(item, Damaged):
+            raise item
+        return item
 
     async def burn(self, item_id: bytes) -> bool:
         """Destroy a waiting item unopened; False when there is none."""
@@ -67,12 +78,13 @@ class ItemStore:
     async def _read(self, item_ids: Sequence[bytes], fields: dict[str, int] | None) -> list[Item | Exception | None]:
         with answering():
             cursor = self._collection.find(waiting(list(set(item_ids)), utc_now()), fields)
-            found = {document["_id"]: _item_or_error(document) for document in await cursor.to_list(None)}
+            found = {document["_id"]: self._item_or_error(document) for document in await cursor.to_list(None)}
         return [found.get(item_id) for item_id in item_ids]
 
-
-def _item_or_error(document: Document) -> Item | Damaged:
-    try:
-        return from_document(document)
-    except Damaged as error:
-        return error
+    def _item_or_error(self, document: Document) -> Item | Damaged:
+        try:
+            return from_document(document)
+        except Damaged as error:
+            self._damaged.inc()
+            log.error("an item does not open: it was changed in the database", item_id=document["_id"].hex())
+            return error

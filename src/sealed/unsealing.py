@@ -3,6 +3,7 @@
 import structlog
 
 from ..core.keys import KeyRing
+from ..core.metrics import Counter
 from ..core.sealing import Link, Sealer, Unsealable
 from ..errors import Damaged
 from .items import Item
@@ -11,14 +12,16 @@ log = structlog.get_logger(__name__)
 
 
 class Unsealer:
-    """Opens the envelopes of items with the keys of one ring."""
+    """Opens the envelopes of items with the keys of one ring; ``damaged`` counts those that do not open."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, damaged: Counter) -> None:
         self._sealer = Sealer(ring)
+        self._damaged = damaged
 
     def require_key(self, link: Link, item: Item) -> None:
         """Raise `Damaged` for an item that was sealed with a key that is not in the ring."""
         if not self._sealer.holds(item.key_id):
+            self._damaged.inc()
             log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
             raise Damaged
 
@@ -35,5 +38,6 @@ class Unsealer:
         except Unsealable:
             if phrase_key:
                 raise
+            self._damaged.inc()
             log.error("an item does not open: it was changed in the database", item_id=link.item_id.hex())
             raise Damaged from None

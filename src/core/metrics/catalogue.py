@@ -3,20 +3,32 @@
 No label names a user, an address, a key or a path: each takes its values from a short list that the code has.
 """
 
+from typing import Literal
+
 from prometheus_client import disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from ... import __version__
 from ...settings import Settings
-from .instruments import Definition, Instruments
+from .instruments import WORKER, Definition, Histogram, Instruments
 from .storage import Memory, SharedDirectory, Storage
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+AUTHENTICATION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+HASHING_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+MONGO_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+Work = Literal["phrase", "password"]
+"""What a derivation is for."""
 
 
 class Metrics:
-    """What one process counts, and how it is read; without a storage, nothing is counted."""
+    """What one process counts, and how it is read; without a storage, nothing is counted.
+
+    An attribute is either a family, of which whoever counts takes the children with its labels, or what counts itself.
+    """
 
     def __init__(self, storage: Storage | None) -> None:
         # A second time series for each, of when it was made, is not in the text format but in OpenMetrics.
@@ -29,11 +41,76 @@ class Metrics:
             *("method", "route", "status"),
             buckets=REQUEST_SECONDS,
         )
+        self._requests_by_status: dict[tuple[str, str, int], Histogram] = {}
         self.unexpected_errors = make.counter(
             "sealpost_unexpected_errors_total", "Answers 500: a fault in Sealpost."
         ).child()
-        make.gauge("sealpost_build_info", "The version that runs; always 1.", "version").child(__version__).set(1)
+        self.damaged = make.counter(
+            "sealpost_damaged_total",
+            "What does not open though it should: changed in the database, or its key is not in the ring.",
+        ).child()
+        self.authentication = make.histogram(
+            "sealpost_authentication_duration_seconds",
+            "Seconds that it took to tell who a caller is, apart from hashing.",
+            "credential",
+            buckets=AUTHENTICATION_SECONDS,
+        )
+        self.limit_refusals = make.counter(
+            "sealpost_limit_refusals_total", "Requests over a limit on credentials.", "limit"
+        )
+        self.ended_sessions_known = make.gauge(
+            "sealpost_ended_sessions_known_timestamp_seconds",
+            "When this worker last learned which sessions have ended.",
+        ).child()
+        self._prepare_load(make)
+        self._prepare_process(make)
         self.definitions: tuple[Definition, ...] = tuple(make.definitions)
+
+    def _prepare_load(self, make: Instruments) -> None:
+        self.batch_requests = make.histogram(
+            "sealpost_batch_requests", "Requests that shared one MongoDB command.", "command", buckets=BATCH_SIZES
+        )
+        self.batch_queue_depth = make.gauge(
+            "sealpost_batch_queue_depth", "Requests that wait for a shared command.", "command"
+        )
+        self.hashing_duration = make.histogram(
+            "sealpost_hashing_duration_seconds",
+            "Seconds that a derivation took on its thread.",
+            "work",
+            buckets=HASHING_SECONDS,
+        )
+        self.hashing_wait = make.histogram(
+            "sealpost_hashing_wait_seconds",
+            "Seconds that a derivation waited for its thread.",
+            "work",
+            buckets=HASHING_SECONDS,
+        )
+        self.hashing_pending = make.gauge("sealpost_hashing_pending", "Derivations that run or wait.").child()
+        self.hashing_refusals = make.counter(
+            "sealpost_hashing_refusals_total", "Derivations that were refused because too many wait."
+        ).child()
+        self.mongo_commands = make.histogram(
+            "sealpost_mongo_command_duration_seconds",
+            "Seconds that a MongoDB command took, as the driver saw it.",
+            *("command", "outcome"),
+            buckets=MONGO_SECONDS,
+        )
+        self.mongo_connections = make.gauge("sealpost_mongo_connections", "Connections to MongoDB.", "state")
+
+    def _prepare_process(self, make: Instruments) -> None:
+        self.resident_memory = make.gauge("sealpost_process_resident_memory_bytes", "Memory in use.").child()
+        self.open_fds = make.gauge("sealpost_process_open_fds", "Open file descriptors.").child()
+        self.start_time = make.gauge("sealpost_process_start_time_seconds", "When the process started.").child()
+        self.seen_time = make.gauge(
+            "sealpost_process_seen_timestamp_seconds",
+            "When the process last wrote down its own figures, which it does every 5 s.",
+            outlives=True,
+        ).child()
+        self.event_loop_lag = make.gauge(
+            "sealpost_event_loop_lag_seconds", "The longest that the event loop came late in the last 5 s."
+        ).child()
+        self.cpu = make.counter("sealpost_process_cpu_seconds_total", "Processor time.", WORKER).child()
+        make.gauge("sealpost_build_info", "The version that runs; always 1.", "version").child(__version__).set(1)
 
     @classmethod
     def off(cls) -> "Metrics":
@@ -56,7 +133,11 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer; the route is a template, never a path."""
-        self._requests.child(method, route, f"{status // 100}xx").observe(seconds)
+        key = method, route, status
+        requests = self._requests_by_status.get(key)
+        if requests is None:
+            requests = self._requests_by_status[key] = self._requests.child(method, route, f"{status // 100}xx")
+        requests.observe(seconds)
 
     def collect(self) -> str:
         """Return all that is counted, by all processes that share it, as text; takes tens of milliseconds."""

@@ -1,0 +1,60 @@
+"""The figures of a process: what it uses, and how late its event loop comes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import ProcessCollector
+
+from ..background import repeat
+from .catalogue import Metrics
+
+INTERVAL = 5.0
+"""Seconds after which the figures are taken anew."""
+TICK = 0.1
+"""Seconds after which the event loop is asked whether it is on time."""
+
+
+class ProcessFigures:
+    """Writes down what a process uses; not all of it is known on every system."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._system = ProcessCollector(registry=None)
+        self._started_at = time.time()
+        self._cpu_seconds = 0.0
+        self._lag = 0.0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the figures up to date, where anything is counted."""
+        work = (repeat(self._note, every=INTERVAL), self._measure_lag()) if self._metrics.are_on else ()
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _note(self) -> None:
+        metrics = self._metrics
+        known = {one.name: one.samples[0].value for one in self._system.collect()}
+        if memory := known.get("process_resident_memory_bytes"):
+            metrics.resident_memory.set(memory)
+        if descriptors := known.get("process_open_fds"):
+            metrics.open_fds.set(descriptors)
+        metrics.start_time.set(known.get("process_start_time_seconds", self._started_at))
+        spent = time.process_time()
+        metrics.cpu.inc(spent - self._cpu_seconds)
+        self._cpu_seconds = spent
+        metrics.event_loop_lag.set(self._lag)
+        self._lag = 0.0
+        metrics.seen_time.set(time.time())
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = time.monotonic() + TICK
+            await asyncio.sleep(TICK)
+            self._lag = max(self._lag, time.monotonic() - due)

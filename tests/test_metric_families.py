@@ -1,0 +1,326 @@
+"""Each metric counts what its name says, on a real MongoDB."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from pymongo.errors import OperationFailure
+
+from src.api.edge import Edge
+from src.api.origin import Origin
+from src.core.batching import GroupCommit
+from src.core.hashing import HashingPool
+from src.core.metrics import Metrics, process
+from src.core.metrics.storage import Memory
+from src.errors import Unavailable
+from src.settings import Settings
+
+from .conftest import PASSWORD, Api
+from .counts import Counts
+from .test_metrics import scrape
+from .test_posts import publish
+
+Serve = Callable[..., Awaitable[Api]]
+
+
+async def message(api: Api, text: str = "a message") -> tuple[str, str]:
+    """Create a message and return its path and its receipt key."""
+    _, created = await api.call("POST", "/", {"message": text})
+    return f"/message/{created['url'].rpartition('/')[2]}", created["receipt_key"]
+
+
+async def test_a_request_at_once_with_others_shares_their_command(api: Api) -> None:
+    """Batches hold each request once, and in the end nobody waits."""
+    await asyncio.gather(*(api.create() for _ in range(60)))
+    counts = await scrape(api)
+
+    assert 60 == counts.total("sealpost_batch_requests_sum", command="insert_items")
+    assert 1 <= counts.total("sealpost_batch_requests_count", command="insert_items") < 60
+    assert 0 == counts.total("sealpost_batch_queue_depth")
+    assert {
+        *("insert_items", "find_items", "look_at_items", "claim_items", "find_users", "find_api_tokens"),
+        *("note_activity", "insert_posts", "find_posts", "change_reactions"),
+    } == counts.values("sealpost_batch_queue_depth", "command")
+
+
+async def test_the_depth_of_a_queue_is_told_while_it_is_there() -> None:
+    """Behind a command in flight each one that waits counts, until it goes along."""
+    metrics = Metrics(Memory("app"))
+    gate = asyncio.Event()
+
+    async def command(batch: Any) -> Any:
+        await gate.wait()
+        return batch
+
+    commit = GroupCommit[int, int]("double", command, max_batch=2, max_queue=10, metrics=metrics)
+    tasks = [asyncio.create_task(commit.submit(number)) for number in range(5)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    held = Counts(metrics.collect())
+    gate.set()
+    await asyncio.gather(*tasks)
+    after = Counts(metrics.collect())
+
+    assert [3, 0] == [counts.total("sealpost_batch_queue_depth", command="double") for counts in (held, after)]
+    assert (3, 5) == tuple(
+        after.total(f"sealpost_batch_requests_{what}", command="double") for what in ("count", "sum")
+    )
+
+
+async def test_hashing_is_counted_by_what_it_is_for(api: Api) -> None:
+    """One derivation for each phrase that is set or tried, and for each password."""
+    created = await api.create(phrase="right")
+    for phrase in ("wrong", "right"):
+        await api.open(created["secret_key"], phrase=phrase)
+    await api.sign_up()
+    counts = await scrape(api)
+
+    for name in ("sealpost_hashing_duration_seconds", "sealpost_hashing_wait_seconds"):
+        assert {"phrase": 3, "password": 2} == {
+            work: counts.total(f"{name}_count", work=work) for work in ("phrase", "password")
+        }
+        assert 0 < counts.total(f"{name}_sum", work="phrase") < 60
+    assert (0, 0) == (counts.total("sealpost_hashing_pending"), counts.total("sealpost_hashing_refusals_total"))
+
+
+async def test_a_crowd_before_the_hashing_pool_is_seen() -> None:
+    """Who runs and who waits is pending, who is sent away is counted, and the wait is that for the thread."""
+    metrics = Metrics(Memory("app"))
+    pool = HashingPool(threads=1, queue=2, longest_wait=60, metrics=metrics)
+    gate = threading.Event()
+    work = [asyncio.create_task(pool.run("password", gate.wait)) for _ in range(3)]
+    while not (crowded := Counts(metrics.collect())).total("sealpost_hashing_wait_seconds_count"):
+        await asyncio.sleep(0.01)
+    begun = time.perf_counter()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await pool.run("password", gate.wait)
+    await asyncio.sleep(0.1)
+    held = time.perf_counter() - begun
+    gate.set()
+    await asyncio.gather(*work)
+    pool.close()
+    after = Counts(metrics.collect())
+
+    assert [3, 0] == [counts.total("sealpost_hashing_pending") for counts in (crowded, after)]
+    assert 2 == after.total("sealpost_hashing_refusals_total")
+    assert 3 == after.total("sealpost_hashing_wait_seconds_count", work="password")
+    assert held * 2 <= after.total("sealpost_hashing_wait_seconds_sum", work="password")
+    assert held <= after.total("sealpost_hashing_duration_seconds_sum", work="password")
+
+
+async def test_one_that_is_sent_away_late_is_a_refusal_too() -> None:
+    """It waited as long as anybody may, and its derivation never ran."""
+    metrics = Metrics(Memory("app"))
+    pool = HashingPool(threads=1, queue=2, longest_wait=0.1, metrics=metrics)
+    gate = threading.Event()
+    running = asyncio.create_task(pool.run("phrase", gate.wait))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await pool.run("phrase", gate.wait)
+    gate.set()
+    await running
+    pool.close()
+    counts = Counts(metrics.collect())
+
+    assert (1, 1, 0) == (
+        counts.total("sealpost_hashing_refusals_total"),
+        counts.total("sealpost_hashing_wait_seconds_count"),
+        counts.total("sealpost_hashing_pending"),
+    )
+
+
+async def test_commands_are_counted_by_outcome(api: Api) -> None:
+    """What MongoDB carries out and what it refuses, and the connections that it is done over."""
+    before = await scrape(api)
+    for number in range(5):
+        await api.items.find_one({"_id": number})
+    with pytest.raises(OperationFailure):
+        await api.items.aggregate([{"$nonsense": {}}]).to_list(None)
+    after = await scrape(api)
+
+    name = "sealpost_mongo_command_duration_seconds_count"
+    grown = {
+        labels: after.total(name, command=labels[0], outcome=labels[1])
+        - before.total(name, command=labels[0], outcome=labels[1])
+        for labels in (("find", "failed"), ("aggregate", "ok"), ("aggregate", "failed"))
+    }
+    assert {("find", "failed"): 0, ("aggregate", "ok"): 0, ("aggregate", "failed"): 1} == grown
+    # Others ask too, in the background.
+    assert 5 <= after.total(name, command="find", outcome="ok") - before.total(name, command="find", outcome="ok")
+    assert 0 < after.total("sealpost_mongo_command_duration_seconds_sum", command="find") < 60
+    assert 1 <= after.total("sealpost_mongo_connections", state="open") <= 20
+
+
+async def test_connections_in_use_are_told_while_they_are(serve: Serve) -> None:
+    """As many as there are commands under way; and afterwards none."""
+    api = await serve(mongo_timeout=30)
+    await api.items.insert_one({"_id": 1})
+    waiting: list[Any] = []
+
+    async def hold_up(session: Any) -> None:
+        """Change what others want to change: they wait for the end of this transaction."""
+        await api.items.update_one({"_id": 1}, {"$set": {"by": 0}}, session=session)
+        changes = (api.items.update_one({"_id": 1}, {"$set": {"by": number}}) for number in (1, 2, 3))
+        waiting.extend(asyncio.ensure_future(change) for change in changes)
+        while (await scrape(api)).total("sealpost_mongo_connections", state="in_use") < len(waiting):
+            await asyncio.sleep(0.01)
+
+    await api.mongo.transact(hold_up)
+    await asyncio.gather(*waiting)
+    async with asyncio.timeout(20):
+        while (counts := await scrape(api)).total("sealpost_mongo_connections", state="in_use"):
+            await asyncio.sleep(0.01)
+
+    assert len(waiting) <= counts.total("sealpost_mongo_connections", state="open")
+
+
+async def test_refusals_are_counted_by_limit(serve: Serve) -> None:
+    """Each under the limit that has refused, and none under another."""
+    api = await serve(
+        rate_limits="on",
+        limit_register="1 per 1 hour",
+        limit_login_account="1 per 1 hour",
+        limit_login_address="3 per 1 hour",
+    )
+    registered = [
+        (await api.call("POST", "/register", {"username": f"ann-{n}", "password": PASSWORD}))[0] for n in "123"
+    ]
+    for username in ("ann-1", "ann-1", "bob", "cid", "dan"):
+        await api.call("POST", "/login", {"username": username, "password": "wrong password"})
+    counts = await scrape(api)
+
+    assert [201, 429, 429] == registered
+    assert {"register": 2, "login_account": 1, "login_address": 1} == {
+        limit: counts.total("sealpost_limit_refusals_total", limit=limit)
+        for limit in ("register", "login_account", "login_address")
+    }
+
+
+async def test_authentication_is_timed_by_credential_and_without_hashing(serve: Serve) -> None:
+    """Access token, API token and password each; of a login the time on the hashing threads is left out."""
+    api = await serve(bcrypt_cost=9)
+    session = await api.sign_up()
+    _, created = await api.call("POST", "/tokens", {"name": "n", "scopes": ["echo"]}, token=session)
+    before = await scrape(api)
+    for token in (session, created["token"], created["token"], "nonsense"):
+        await api.call("POST", "/echo", {"str": "x", "auth": token})
+    for password in (PASSWORD, "wrong password"):
+        await api.call("POST", "/login", {"username": "ann", "password": password})
+    after = await scrape(api)
+
+    def grown(name: str, **labels: str) -> float:
+        return after.total(name, **labels) - before.total(name, **labels)
+
+    name = "sealpost_authentication_duration_seconds"
+    assert {"access_token": 2, "api_token": 2, "password": 2} == {
+        one: grown(f"{name}_count", credential=one) for one in ("access_token", "api_token", "password")
+    }
+    taken = grown("sealpost_request_duration_seconds_sum", route="/login")
+    hashed = grown("sealpost_hashing_duration_seconds_sum", work="password")
+    assert 0 < grown(f"{name}_sum", credential="password") <= taken - hashed
+
+
+async def test_when_ends_of_sessions_were_last_learnt_is_told(api: Api) -> None:
+    """It goes with the clock, as long as MongoDB answers."""
+    name = "sealpost_ended_sessions_known_timestamp_seconds"
+    async with asyncio.timeout(20):
+        while not (first := (await scrape(api)).total(name)):
+            await asyncio.sleep(0.05)
+        while first == (later := (await scrape(api)).total(name)):
+            await asyncio.sleep(0.05)
+
+    assert time.time() - 30 < first < later <= time.time()
+
+
+async def test_what_does_not_open_is_counted(api: Api) -> None:
+    """Secrets, users, sessions, API tokens and posts that somebody has changed; and nothing that is whole."""
+    session, tokens = await api.sign_up(), await api.login()
+    secrets = [await api.create() for _ in range(2)]
+    with_phrase = await api.create(phrase="right")
+    path, _ = await message(api)
+    _, created = await api.call("POST", "/tokens", {"name": "n", "scopes": ["echo"]}, token=session)
+    posts = [await publish(api, session) for _ in range(2)]
+    reads: dict[str, Callable[[], Awaitable[Any]]] = {
+        "look": lambda: api.call("GET", f"/secrets/{secrets[0]['secret_key']}"),
+        "receipt": lambda: api.call("GET", f"/receipts/{secrets[0]['receipt_key']}"),
+        "open": lambda: api.open(secrets[1]["secret_key"]),
+        "try": lambda: api.open(with_phrase["secret_key"], phrase="right"),
+        "read": lambda: api.call("GET", path),
+        "post": lambda: api.call("GET", f"/posts/{posts[0]['id']}", token=session),
+        "like": lambda: api.call("PUT", f"/posts/{posts[1]['id']}/like", token=session),
+        "token": lambda: api.call("POST", "/echo", {"str": "x", "auth": created["token"]}),
+        "refresh": lambda: api.call("POST", "/refresh", {"refresh_token": tokens["refresh_token"]}),
+        "me": lambda: api.call("GET", "/me", token=session),
+    }
+    assert 0 == (await scrape(api)).total("sealpost_damaged_total")
+    spoilt = {"$set": {"envelope": b"\x02" + bytes(200)}}
+    await api.items.update_many({}, {"$set": {"max_opens": "many"}})
+    for name in ("users", "sessions", "api_tokens"):
+        await api.mongo.collection(name).update_many({}, spoilt)
+    await api.mongo.collection("posts").update_one({"_id": bytes.fromhex(posts[0]["id"])}, spoilt)
+    await api.mongo.collection("posts").update_one({"_id": bytes.fromhex(posts[1]["id"])}, {"$set": {"likes": -1}})
+    found: dict[str, float] = {}
+    for name, read in reads.items():
+        before = (await scrape(api)).total("sealpost_damaged_total")
+        await read()
+        found[name] = (await scrape(api)).total("sealpost_damaged_total") - before
+
+    assert dict.fromkeys(reads, True) == {name: count > 0 for name, count in found.items()}
+
+
+@pytest.mark.parametrize("change", [{"envelope": b"\x01" + bytes(200)}, {"key_id": "another"}])
+async def test_an_envelope_that_does_not_open_is_counted(api: Api, change: dict[str, Any]) -> None:
+    """Changed, or sealed under a key that is not there any more; once for each try."""
+    created = await api.create()
+    await api.items.update_one({}, {"$set": change})
+    statuses = {(await api.open(created["secret_key"]))[0] for _ in range(2)}
+
+    assert {410} == statuses
+    assert 2 == (await scrape(api)).total("sealpost_damaged_total")
+
+
+async def test_faults_are_counted(make_settings: Callable[..., Settings]) -> None:
+    """An exception that nobody foresaw is a fault, and a request that was answered with 5xx."""
+
+    async def fail(request: web.Request) -> web.Response:
+        raise ValueError
+
+    metrics = Metrics(Memory("app"))
+    edge = Edge(Origin(make_settings(), behind_nginx=False), metrics, request_timeout=5)
+    app = web.Application(middlewares=[edge.middleware()])
+    app.router.add_get("/fail", fail)
+    async with TestClient(TestServer(app)) as client, client.get("/fail"), client.get("/nowhere"):
+        counts = Counts(metrics.collect())
+
+    assert 1 == counts.total("sealpost_unexpected_errors_total")
+    assert {("GET", "/fail", "5xx"): 1, ("GET", "unmatched", "4xx"): 1} == counts.requests()
+
+
+async def test_a_process_tells_its_own_figures(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory, files, times and processor time; and how late its event loop came, the worst of an interval."""
+    monkeypatch.setattr(process, "INTERVAL", 0.3)
+    api = await serve()
+    await asyncio.sleep(0.15)
+    first = await scrape(api)
+    time.sleep(0.5)  # noqa: ASYNC251 (nothing else shall run meanwhile)
+    async with asyncio.timeout(20):
+        while (late := await scrape(api)).total("sealpost_event_loop_lag_seconds") < 0.3:
+            await asyncio.sleep(0.02)
+        while (await scrape(api)).total("sealpost_event_loop_lag_seconds") >= 0.3:
+            await asyncio.sleep(0.02)
+
+    assert 10e6 < late.total("sealpost_process_resident_memory_bytes") < 10e9
+    assert 3 < late.total("sealpost_process_open_fds") < 10_000
+    started = late.total("sealpost_process_start_time_seconds")
+    assert started < first.total("sealpost_process_seen_timestamp_seconds") < time.time()
+    assert first.total("sealpost_process_seen_timestamp_seconds") < late.total(
+        "sealpost_process_seen_timestamp_seconds"
+    )
+    assert 0 < first.total("sealpost_process_cpu_seconds_total") <= late.total("sealpost_process_cpu_seconds_total")
+    assert {"app"} == late.values("sealpost_process_cpu_seconds_total", "worker")

@@ -112,7 +112,7 @@ async def build_app(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         setting_up = asyncio.create_task(mongo.set_up({**accounts.indexes, **sealed.indexes, **posts.indexes}))
-        async with figures.running(), accounts.running(), posts.running():
+        async with figures.running(), accounts.running(), sealed.running(), posts.running():
             yield
         setting_up.cancel()
         try:

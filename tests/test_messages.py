@@ -16,6 +16,7 @@ from src.api.pages import prefers_page
 from src.api.schema import parse_form
 from src.core.clock import utc_now
 from src.errors import Malformed
+from src.sealed import expiry
 from src.sealed.schemas import CreateMessage, MessageForm
 
 from .conftest import Api
@@ -154,14 +155,19 @@ async def test_an_expired_message_is_gone_before_it_is_swept(api: Api) -> None:
     assert "expired" == await api.state(receipt_key)
 
 
-async def test_what_has_expired_is_removed_on_request(api: Api) -> None:
+async def test_what_has_expired_is_removed_on_request(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets and messages and old tombstones, and nothing that waits."""
+    # Nobody else removes any of it meanwhile.
+    monkeypatch.setattr(expiry, "INTERVAL", 3600)
+    api = await serve()
+    await api.items.drop_index("delete_at")
     (kept, _), secret = await create(api, "kept"), await api.create("kept")
     for number in range(3):
         await create(api, f"old {number}")
     await api.create("old")
     past = utc_now() - timedelta(seconds=1)
     newest = await api.items.find({}).sort("created_at", -1).limit(4).to_list(None)
+    await api.items.update_one({"_id": newest[0]["_id"]}, {"$set": {"state": "opened"}})
     await api.items.update_many(
         {"_id": {"$in": [item["_id"] for item in newest]}}, {"$set": {"delete_at": past, "expires_at": past}}
     )

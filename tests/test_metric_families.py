@@ -4,6 +4,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,12 @@ from pymongo.errors import OperationFailure
 from src.api.edge import Edge
 from src.api.origin import Origin
 from src.core.batching import GroupCommit
+from src.core.clock import utc_now
 from src.core.hashing import HashingPool
 from src.core.metrics import Metrics, process
 from src.core.metrics.storage import Memory
 from src.errors import Unavailable
+from src.sealed import expiry
 from src.settings import Settings
 
 from .conftest import PASSWORD, Api
@@ -28,10 +32,91 @@ from .test_posts import publish
 Serve = Callable[..., Awaitable[Api]]
 
 
+@pytest.fixture
+async def alone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """A server whose expired items go only when it is told to delete them."""
+    monkeypatch.setattr(expiry, "INTERVAL", 3600)
+    api = await serve()
+    await api.items.drop_index("delete_at")
+    return api
+
+
+async def expire_all(api: Api) -> None:
+    """Let the time of everything that waits have come."""
+    past = utc_now() - timedelta(seconds=1)
+    await api.items.update_many({"state": "waiting"}, {"$set": {"delete_at": past, "expires_at": past}})
+
+
 async def message(api: Api, text: str = "a message") -> tuple[str, str]:
     """Create a message and return its path and its receipt key."""
     _, created = await api.call("POST", "/", {"message": text})
     return f"/message/{created['url'].rpartition('/')[2]}", created["receipt_key"]
+
+
+def item_events(counts: Counts) -> dict[str, dict[str, float]]:
+    """Return the counts of items, by kind and event."""
+    series = counts.series("sealpost_items_total")
+    return {
+        kind: {one.labels["event"]: one.value for one in series if one.labels["kind"] == kind}
+        for kind in ("secret", "message")
+    }
+
+
+async def test_items_are_counted_by_what_became_of_them(alone: Api) -> None:
+    """Each creation, opening, reading, burning, locking and expiry once, and nothing that did not take place."""
+    api = alone
+    thrice, locked, burned, expired = [
+        await api.create(**fields)
+        for fields in ({"max_opens": 3}, {"phrase": "right", "max_attempts": 2}, {}, {"phrase": "right"})
+    ]
+    (read, _), (_, burned_message), _ = [await message(api) for _ in range(3)]
+    opened = [(await api.open(thrice["secret_key"]))[0] for _ in range(5)]
+    failed = [(await api.open(locked["secret_key"], phrase="wrong"))[0] for _ in range(3)]
+    got = [(await api.call("GET", read))[0] for _ in range(2)]
+    for receipt_key in (burned["receipt_key"], burned["receipt_key"], burned_message):
+        await api.call("DELETE", f"/receipts/{receipt_key}")
+    await api.open(expired["secret_key"], phrase="right")
+    await api.create()
+    await expire_all(api)
+    deleted = [await api.call("POST", "/delete") for _ in range(2)]
+
+    assert [200, 200, 200, 404, 404] == opened
+    assert [403, 403, 404] == failed
+    assert [200, 200] == got
+    assert [(200, {"deleted": 3}), (200, {"deleted": 0})] == deleted
+    assert {
+        "secret": {"created": 5, "opened": 4, "expired": 1, "burned": 1, "locked": 1},
+        "message": {"created": 3, "opened": 2, "expired": 2, "burned": 1},
+    } == item_events(await scrape(api))
+
+
+async def test_what_expires_is_counted_once_by_all_workers_together(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They delete it soon, without being asked; receipts tell what they told before."""
+    monkeypatch.setattr(expiry, "INTERVAL", 0.05)
+    first = await serve(metrics_dir=tmp_path / "counts", worker="worker-1")
+    same = {"mongo_database": first.settings.mongo_database, "keys": first.settings.keys}
+    others = [await serve(metrics_dir=tmp_path / "counts", worker=f"worker-{number}", **same) for number in (2, 3)]
+    await first.items.drop_index("delete_at")
+    kept = await first.create()
+    receipts = [(await first.create())["receipt_key"] for _ in range(40)]
+    messages = [(await message(first))[1] for _ in range(20)]
+    past = utc_now() - timedelta(milliseconds=1)
+    waiting = await first.items.find({}).sort("created_at", 1).skip(1).to_list(None)
+    await first.items.update_many(
+        {"_id": {"$in": [item["_id"] for item in waiting]}}, {"$set": {"delete_at": past, "expires_at": past}}
+    )
+    async with asyncio.timeout(30):
+        while await first.items.count_documents({}) > 1:
+            await asyncio.sleep(0.02)
+        # What has been deleted is counted when MongoDB's answer is there.
+        while (counts := await scrape(others[0])).total("sealpost_items_total", event="expired") < 60:
+            await asyncio.sleep(0.02)
+
+    assert {"secret": 40, "message": 20} == {kind: one["expired"] for kind, one in item_events(counts).items()}
+    assert "waiting" == await first.state(kept["receipt_key"])
+    assert {404} == {(await first.call("GET", f"/receipts/{key}"))[0] for key in (receipts[0], messages[0])}
 
 
 async def test_a_request_at_once_with_others_shares_their_command(api: Api) -> None:
@@ -238,8 +323,9 @@ async def test_when_ends_of_sessions_were_last_learnt_is_told(api: Api) -> None:
     assert time.time() - 30 < first < later <= time.time()
 
 
-async def test_what_does_not_open_is_counted(api: Api) -> None:
+async def test_what_does_not_open_is_counted(alone: Api) -> None:
     """Secrets, users, sessions, API tokens and posts that somebody has changed; and nothing that is whole."""
+    api = alone
     session, tokens = await api.sign_up(), await api.login()
     secrets = [await api.create() for _ in range(2)]
     with_phrase = await api.create(phrase="right")
@@ -275,14 +361,14 @@ async def test_what_does_not_open_is_counted(api: Api) -> None:
 
 
 @pytest.mark.parametrize("change", [{"envelope": b"\x01" + bytes(200)}, {"key_id": "another"}])
-async def test_an_envelope_that_does_not_open_is_counted(api: Api, change: dict[str, Any]) -> None:
+async def test_an_envelope_that_does_not_open_is_counted(alone: Api, change: dict[str, Any]) -> None:
     """Changed, or sealed under a key that is not there any more; once for each try."""
-    created = await api.create()
-    await api.items.update_one({}, {"$set": change})
-    statuses = {(await api.open(created["secret_key"]))[0] for _ in range(2)}
+    created = await alone.create()
+    await alone.items.update_one({}, {"$set": change})
+    statuses = {(await alone.open(created["secret_key"]))[0] for _ in range(2)}
 
     assert {410} == statuses
-    assert 2 == (await scrape(api)).total("sealpost_damaged_total")
+    assert 2 == (await scrape(alone)).total("sealpost_damaged_total")
 
 
 async def test_faults_are_counted(make_settings: Callable[..., Settings]) -> None:

@@ -1,9 +1,10 @@
 """Deleting now what TTL indexes would delete at the database's next sweep."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from .clock import utc_now
-from .mongo import Indexes, Mongo, answering
+from .mongo import Document, Indexes, Mongo, answering
 
 BATCH = 1000
 """Documents that are deleted with one command, so that none outlasts its time."""
@@ -22,12 +23,18 @@ def expiry_fields(indexes: Indexes) -> dict[str, str]:
 async def purge(mongo: Mongo, indexes: Indexes) -> AsyncIterator[tuple[str, int]]:
     """Delete what has expired; yield each collection with how many documents went. Raises `Unavailable`."""
     for name, field in expiry_fields(indexes).items():
-        collection = mongo.collection(name)
         expired = {field: {"$lte": utc_now()}}
-        deleted = 0
+        yield name, sum([deleted async for deleted in delete_each(mongo.collection(name), expired)])
+
+
+async def delete_each(collection: Any, expired: Document) -> AsyncIterator[int]:
+    """Delete what a query finds, a batch at a time; yield how many this has deleted. Raises `Unavailable`."""
+    while True:
         with answering():
-            while documents := await collection.find(expired, {"_id": 1}).limit(BATCH).to_list(None):
-                # The time again: what has been given a longer life meanwhile stays.
-                ids = {"_id": {"$in": [document["_id"] for document in documents]}}
-                deleted += (await collection.delete_many({**ids, **expired})).deleted_count
-        yield name, deleted
+            documents = await collection.find(expired, {"_id": 1}).limit(BATCH).to_list(None)
+            # The query again: what has been given a longer life meanwhile stays.
+            ids = {"_id": {"$in": [document["_id"] for document in documents]}}
+            deleted = (await collection.delete_many({**ids, **expired})).deleted_count if documents else None
+        if deleted is None:
+            return
+        yield deleted

@@ -8,9 +8,10 @@ from ..core.clock import utc_now
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.lifetimes import checked_lifetime
+from ..core.metrics import Metrics
 from ..core.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, derive_phrase_key
 from ..settings import Settings
-from .items import UNLIMITED, Item, Phrase
+from .items import KINDS, UNLIMITED, Item, Phrase
 from .receipt_key import Receipt, write_receipt_key
 from .store import ItemStore
 
@@ -27,12 +28,15 @@ class Created:
 class ItemCreator:
     """Seals and stores new items."""
 
-    def __init__(self, *, settings: Settings, ring: KeyRing, hashing: HashingPool, items: ItemStore) -> None:
+    def __init__(
+        self, *, settings: Settings, ring: KeyRing, hashing: HashingPool, items: ItemStore, metrics: Metrics
+    ) -> None:
         self._settings = settings
         self._ring = ring
         self._sealer = Sealer(ring)
         self._hashing = hashing
         self._items = items
+        self._created = {kind: metrics.items.child(kind, "created") for kind in KINDS}
 
     async def create(
         self,
@@ -58,6 +62,7 @@ class ItemCreator:
             text.encode(), link=link, terms=item.terms, phrase_key=phrase_key
         )
         await self._items.create(item)
+        self._created[kind].inc()
         receipt = Receipt(link.item_id, created_at, expires_at)
         return Created(link.text, write_receipt_key(self._ring, receipt), expires_at)
 

@@ -1,5 +1,8 @@
 """The feature as the composition root sees it."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ..api.origin import Origin
@@ -14,6 +17,7 @@ from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
+from .expiry import Expiry
 from .items import COLLECTION, INDEXES, State
 from .message_routes import MessageRoutes
 from .message_service import MessageService
@@ -49,7 +53,8 @@ class SealedFeature:
     ) -> None:
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
-        creator = ItemCreator(settings=settings, ring=ring, hashing=hashing, items=self._items)
+        self._expiry = Expiry(mongo, self._items, metrics)
+        creator = ItemCreator(settings=settings, ring=ring, hashing=hashing, items=self._items, metrics=metrics)
         self.secrets = SecretService(
             ring=ring,
             hashing=hashing,
@@ -59,16 +64,26 @@ class SealedFeature:
             attempts=AttemptStore(mongo, metrics.damaged),
             metrics=metrics,
         )
-        messages = MessageService(ring=ring, creator=creator, items=self._items, metrics=metrics)
+        messages = MessageService(ring=ring, creator=creator, items=self._items, expiry=self._expiry, metrics=metrics)
         self._parts = (
             SecretRoutes(self.secrets, origin, create_secret),
             MessageRoutes(messages, origin, create_message),
-            ReceiptRoutes(ReceiptService(ring, self._items)),
+            ReceiptRoutes(ReceiptService(ring, self._items, metrics)),
         )
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
         return [route for part in self._parts for route in part.routes()]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Delete what expires."""
+        task = asyncio.create_task(self._expiry.watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def close(self) -> None:
         """Wait for what is in flight."""

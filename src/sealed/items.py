@@ -23,6 +23,7 @@ INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expir
 TOMBSTONE_LIFE = timedelta(days=7)
 SECRET, MESSAGE = "secret", "message"
 """The kinds of items: a secret is opened so many times, a message as often as asked."""
+KINDS = (SECRET, MESSAGE)
 UNLIMITED = 0
 """What stands for the openings of a message."""
 _TYPES: dict[str, type] = {

@@ -55,8 +55,8 @@ class MessageRoutes:
                 path="/delete",
                 tag=MESSAGES,
                 summary="Remove what has expired now",
-                description="What has expired cannot be opened anyhow, and the database removes it within a minute or"
-                " two by itself.",
+                description="What has expired cannot be opened anyhow, and it is removed within a minute or two by"
+                " itself.",
                 handler=self.sweep,
                 answer=Swept,
             ),

@@ -7,6 +7,7 @@ from ..core.keys import KeyRing
 from ..core.metrics import Metrics
 from ..core.sealing import Link
 from .creation import Created, ItemCreator
+from .expiry import Expiry
 from .items import MESSAGE
 from .problems import KeyNotFound
 from .store import ItemStore
@@ -25,10 +26,14 @@ class Read:
 class MessageService:
     """Creates and reads messages."""
 
-    def __init__(self, *, ring: KeyRing, creator: ItemCreator, items: ItemStore, metrics: Metrics) -> None:
+    def __init__(
+        self, *, ring: KeyRing, creator: ItemCreator, items: ItemStore, expiry: Expiry, metrics: Metrics
+    ) -> None:
         self._unsealer = Unsealer(ring, metrics.damaged)
         self._creator = creator
         self._items = items
+        self._expiry = expiry
+        self._opened = metrics.items.child(MESSAGE, "opened")
 
     async def create(self, message: str, *, ttl: timedelta | None) -> Created:
         """Seal and store a message. Raises `Malformed` for a time to live out of bounds."""
@@ -43,8 +48,9 @@ class MessageService:
             raise KeyNotFound
         self._unsealer.require_key(link, item)
         text = self._unsealer.open(link, item)
+        self._opened.inc()
         return Read(text.decode(), item.created_at, item.expires_at)
 
     async def sweep(self) -> int:
         """Delete now what the database would delete at its next sweep, of every kind, and return how much it was."""
-        return await self._items.sweep()
+        return await self._expiry.sweep() + await self._items.delete_other_expired()

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
-from .items import TOMBSTONE_LIFE, State
+from ..core.metrics import Metrics
+from .items import KINDS, TOMBSTONE_LIFE, State
 from .problems import KeyNotFound
 from .receipt_key import read_receipt_key
 from .store import ItemStore
@@ -29,8 +30,9 @@ class Outcome:
 class ReceiptService:
     """Tells an item's fate and burns it."""
 
-    def __init__(self, ring: KeyRing, items: ItemStore) -> None:
+    def __init__(self, ring: KeyRing, items: ItemStore, metrics: Metrics) -> None:
         self._ring = ring
+        self._burned = {kind: metrics.items.child(kind, "burned") for kind in KINDS}
         self._items = items
 
     async def outcome(self, receipt_key: str) -> Outcome:
@@ -58,5 +60,9 @@ class ReceiptService:
     async def burn(self, receipt_key: str) -> None:
         """Destroy a waiting item unopened. Raises `KeyNotFound` where there is nothing to destroy any more."""
         receipt = read_receipt_key(self._ring, receipt_key)
-        if receipt is None or not await self._items.burn(receipt.item_id):
+        kind = await self._items.burn(receipt.item_id) if receipt else None
+        if kind is None:
             raise KeyNotFound
+        # A kind that is none was written into the database by somebody else.
+        if kind in self._burned:
+            self._burned[kind].inc()

@@ -47,6 +47,8 @@ class SecretService:
         self._items = items
         self._claims = claims
         self._attempts = attempts
+        self._opened = metrics.items.child(SECRET, "opened")
+        self._locked = metrics.items.child(SECRET, "locked")
 
     async def create(
         self, secret: str, *, phrase: str | None, ttl: timedelta | None, max_opens: int, max_attempts: int
@@ -84,6 +86,7 @@ class SecretService:
                 await self._raise_unless_waiting(link.item_id)
                 raise Unavailable
             raise KeyNotFound
+        self._opened.inc()
         return Opened(plaintext.decode(), opens_left)
 
     async def _openable(self, link: Link, phrase: str | None) -> Item:
@@ -117,6 +120,8 @@ class SecretService:
         if attempts_left is None:
             await self._raise_unless_waiting(attempt.item.item_id)
             raise Unavailable
+        if not attempts_left:
+            self._locked.inc()
         raise IncorrectPhrase(attempts_left=attempts_left)
 
     async def _raise_unless_waiting(self, item_id: bytes) -> None:

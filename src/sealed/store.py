@@ -1,6 +1,6 @@
 """The items in MongoDB: creating, finding, burning. Creations and look-ups share commands with their contemporaries."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
@@ -8,9 +8,9 @@ from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.metrics import Counter, Nothing
 from ..core.mongo import Document, Mongo, answering, insert_each
-from ..core.purging import purge
+from ..core.purging import delete_each
 from ..errors import Damaged
-from .items import COLLECTION, INDEXES, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
+from .items import COLLECTION, KINDS, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +19,6 @@ class ItemStore:
     """Every query on items that neither opens one nor tries a phrase; ``damaged`` counts those that cannot be read."""
 
     def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter | None = None) -> None:
-        self._mongo = mongo
         self._collection = mongo.collection(COLLECTION)
         self._damaged = damaged or Nothing()
         self._inserts = batching("insert_items", self._insert)
@@ -49,17 +48,25 @@ class ItemStore:
             raise item
         return item
 
-    async def burn(self, item_id: bytes) -> bool:
-        """Destroy a waiting item unopened; False when there is none."""
+    async def burn(self, item_id: bytes) -> str | None:
+        """Destroy a waiting item unopened and return its kind; None when there is none."""
         with answering():
-            result = await self._collection.update_one(
-                waiting([item_id], utc_now()), [{"$set": erased_when(True, State.BURNED)}]
+            document = await self._collection.find_one_and_update(
+                waiting([item_id], utc_now()), [{"$set": erased_when(True, State.BURNED)}], {"kind": 1}
             )
-        return bool(result.matched_count)
+        return str(document.get("kind")) if document else None
 
-    async def sweep(self) -> int:
-        """Delete what has expired and the tombstones whose time has come, and return how many."""
-        return sum([deleted async for _, deleted in purge(self._mongo, INDEXES)])
+    async def delete_expired(self, kind: str) -> AsyncIterator[int]:
+        """Delete the items of a kind that have expired while they waited; yield how many this has deleted."""
+        expired = {"delete_at": {"$lte": utc_now()}, "state": State.WAITING.value, "kind": kind}
+        async for deleted in delete_each(self._collection, expired):
+            yield deleted
+
+    async def delete_other_expired(self) -> int:
+        """Delete what else the database would delete at its next sweep, and return how many."""
+        of_no_kind = {"$or": [{"state": {"$ne": State.WAITING.value}}, {"kind": {"$nin": KINDS}}]}
+        expired = {"delete_at": {"$lte": utc_now()}, **of_no_kind}
+        return sum([deleted async for deleted in delete_each(self._collection, expired)])
 
     async def close(self) -> None:
         """Wait for the commands in flight."""

@@ -58,6 +58,11 @@ class Metrics:
         self.limit_refusals = make.counter(
             "sealpost_limit_refusals_total", "Requests over a limit on credentials.", "limit"
         )
+        self.items = make.counter(
+            "sealpost_items_total",
+            "Secrets and messages. Of expired ones those that a worker removed, and not MongoDB: most of them.",
+            *("kind", "event"),
+        )
         self.ended_sessions_known = make.gauge(
             "sealpost_ended_sessions_known_timestamp_seconds",
             "When this worker last learned which sessions have ended.",

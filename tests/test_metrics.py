@@ -158,31 +158,37 @@ def test_one_that_ends_takes_its_gauges_along(tmp_path: Path) -> None:
     assert hello(3) == Counts(shared(tmp_path, "worker-2").collect()).requests()
 
 
-def test_two_living_processes_never_share_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second one waits for the first to end, and says at last why it does not start."""
-    monkeypatch.setattr(storage, "PATIENCE", 0.2)
+def test_two_living_processes_never_share_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one waits for the first to end, says so, and says at last why it does not start."""
+    monkeypatch.setattr(storage, "PATIENCE", 0.3)
+    monkeypatch.setattr(storage, "NOTICEABLE", 0.1)
     process = counting(tmp_path, "worker-1")
 
     with pytest.raises(StorageError, match="Another process counts as worker-1"):
         shared(tmp_path, "worker-1")
+    assert 1 == capsys.readouterr().out.count("waiting for another process")
     process.kill()
     process.communicate()
     assert hello(3) == Counts(shared(tmp_path, "worker-1").collect()).requests()
 
 
 def test_the_directory_is_private(tmp_path: Path) -> None:
-    """Nobody else can read what is in it, and one that is not the process's own is refused."""
+    """Nobody else can read what is in it; one that is not so is refused, and stays as it is."""
     directory = tmp_path / "some" / "counts"
-    directory.mkdir(parents=True, mode=0o755)
     shared(directory, "worker-1")
     (tmp_path / "link").symlink_to(directory)
+    (tmp_path / "file").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
 
     assert {0o700} == {stat.S_IMODE(directory.stat().st_mode)}
     assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
-    for other in ("link", "file"):
-        (tmp_path / "file").touch()
-        with pytest.raises(StorageError, match="not a directory of your own"):
+    for other in ("link", "file", "open"):
+        with pytest.raises(StorageError, match="directory of your own with mode 0700"):
             shared(tmp_path / other, "worker-1")
+    assert 0o755 == stat.S_IMODE((tmp_path / "open").stat().st_mode)
 
 
 def key_of(content: bytes) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from src.stack.launcher import StackError, run_directory
 from src.stack.running import ROOT, RunningStack, running_stack
 
 from .conftest import PROBE, session
+from .test_metrics import scrape
 
 pytestmark = pytest.mark.stack
 
@@ -71,6 +72,10 @@ def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
         assert is_free(stack.url)
     with running_stack(data_dir=tmp_path, log_dir=tmp_path / "logs") as stack:
         assert asyncio.run(ask(stack, f"/secrets/{key}", {}))["secret"] == "kept"
+        counts = asyncio.run(scrape(stack)).requests()
+        assert {"/secrets/{secret_key}": 1, "/generate": 0} == {
+            route: counts.get(("POST", route, "2xx"), 0) for route in ("/secrets/{secret_key}", "/generate")
+        }
         assert stack.end(signal.SIGTERM) == 0
         assert processes(tmp_path) == []
         assert is_free(stack.url)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,8 @@ async def test_counts_are_exact_through_the_death_of_a_worker(stack: RunningStac
     assert sent == while_living == after_death
     assert {key: count + more[key] for key, count in sent.items()} == differences(before, told.requests())
     assert {f"worker-{number}" for number in range(1, 5)} == told.values("sealpost_build_info", "worker")
+    assert not [sample for sample in told.samples if "pid" in sample.labels]
+    assert stat.S_IMODE((stack.run_dir / "metrics").stat().st_mode) == 0o700
 
 
 async def test_any_number_of_scrapes_agree(stack: RunningStack) -> None:

@@ -28,7 +28,7 @@ FILE_SIZES = {"counter": 1 << 16, "histogram": 1 << 20, "gauge_livesum": 1 << 16
 """Bytes of each file; more than all that can be counted needs."""
 PATIENCE = 15.0
 """Seconds that a process waits for the name of one that is ending; supervisord kills that one after as many."""
-PAUSE = 0.05
+NOTICEABLE, PAUSE = 0.5, 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class SharedDirectory:
     """The counts of this process, one of those that share a directory; collected are those of all.
 
     ``worker`` names the process and its predecessors. Raises `StorageError` for a directory that is not the process's
-    own, and where another living process has the name.
+    own and private, and where another living process has the name.
     """
 
     registry = None
@@ -174,20 +174,27 @@ def _make_private(directory: Path) -> None:
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     status = directory.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise StorageError(f"SEALPOST_METRICS_DIR: {directory} is not a directory of your own. Name another one.")
-    directory.chmod(0o700)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise StorageError(
+            f"SEALPOST_METRICS_DIR: {directory} must be a directory of your own with mode 0700. Remove it, or name one"
+            " that is not there yet."
+        )
 
 
 def _hold(directory: Path, worker: str) -> int:
     """Take a name for this process alone; the kernel frees it when the process is gone."""
     lock = os.open(directory / f"{worker}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + PATIENCE
+    began = time.monotonic()
+    told = False
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            # A reader looks whether it is held for a moment as well.
+            if not told and time.monotonic() - began > NOTICEABLE:
+                log.warning("waiting for another process to end that counts under the same name", worker=worker)
+                told = True
+            if time.monotonic() - began > PATIENCE:
                 os.close(lock)
                 raise StorageError(
                     f"Another process counts as {worker} in {directory}. Give each process a socket of another name,"

@@ -196,3 +196,23 @@ def test_the_workers_are_not_root_in_the_database(stack: Compose) -> None:
     )
 
     assert stack.execute("web", "python", "-c", ask) == "[{'role': 'readWrite', 'db': 'sealpost'}]\n13\n13\n13\n"
+
+
+def test_metrics_are_told_inside_and_not_outside(stack: Compose) -> None:
+    """Of all four workers, to whoever shares a network with nginx; on the published port there are none."""
+    ask = (
+        "import sys, urllib.error, urllib.request\n"
+        "try: print(urllib.request.urlopen(sys.argv[1]).read().decode())\n"
+        "except urllib.error.HTTPError as error: print(error.code)"
+    )
+
+    def told(port: int) -> str:
+        # By its address in the network, as Prometheus in another container would ask.
+        address = stack.execute("nginx", "hostname", "-i").split()[0]
+        url = f"http://{address}:{port}/metrics"
+        network = f"--network={stack.project}_front"
+        return docker("run", "--rm", network, stack.image, "python", "-c", ask, url)
+
+    assert {"1", "2", "3", "4"} == set(re.findall(r'sealpost_build_info{.*worker="worker-(\d)"} 1', told(9145)))
+    assert "404\n" == told(8080)
+    assert "700 10001:10001" == stack.execute("web", "stat", "-c", "%a %u:%g", "/tmp/metrics").strip()

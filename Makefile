@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8080
 METRICS_PORT ?= 9145
+TLS_PORT ?= 8443
 DRIVER ?= motor
 SECONDS_EACH ?= 8
 POSTS ?= 100000
@@ -55,8 +56,8 @@ lint: $(STAMP) ## Check format, style, types and layers
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/black --quiet .
 
-stack: $(STAMP) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=, METRICS_PORT=)
-	@exec $(BIN)/python -m src.stack --port $(PORT) --metrics-port $(METRICS_PORT)
+stack: $(STAMP) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=, TLS_PORT=, METRICS_PORT=)
+	@exec $(BIN)/python -m src.stack --port $(PORT) --tls-port $(TLS_PORT) --metrics-port $(METRICS_PORT)
 
 bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
 	$(BIN)/python -m bench --seconds $(SECONDS_EACH)

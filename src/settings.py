@@ -1,6 +1,7 @@
 """Every setting: its name, type, default and meaning, validated once at start."""
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,11 @@ PREFIX = "SEALPOST_"
 DOTENV = ".env"
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
+
+# As it may stand in a header and in nginx's configuration.
+_HTTPS_URL = re.compile(
+    r"https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!&'()*+,;=:@%/-]*)?"
+)
 
 Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5} per [1-9][0-9]{0,3} (second|minute|hour|day)s?$")]
 
@@ -61,6 +67,13 @@ class Settings(BaseSettings):
         description="Address under which people reach this service, for the links in answers."
         " Empty: the host that the request names.",
     )
+    tls: Literal["off", "files", "self-signed"] = Field(
+        "off",
+        description="Whether the stack's nginx serves HTTPS: files for a certificate of your own, self-signed for one"
+        " that is made.",
+    )
+    tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's key.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_file: Path | None = Field(None, description="File for the JSON log lines, rotated, mode 0600. Empty: stdout.")
     log_max_bytes: int = Field(10_000_000, ge=10_000, description="Size in bytes at which the log file is rotated.")
@@ -121,6 +134,15 @@ class Settings(BaseSettings):
             raise ValueError("SEALPOST_TTL_DEFAULT must not exceed SEALPOST_TTL_MAX")
         if self.mongo_url and not self.keys:
             raise ValueError("SEALPOST_KEYS (or SEALPOST_KEYS_FILE) is needed with SEALPOST_MONGO_URL")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("SEALPOST_TLS_CERT and SEALPOST_TLS_KEY go together: set both, or neither")
+        if self.tls_cert and self.tls != "files":
+            raise ValueError("SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are for SEALPOST_TLS=files: set that, or neither")
+        if self.tls != "off" and self.public_url and not _HTTPS_URL.fullmatch(self.public_url):
+            raise ValueError(
+                "SEALPOST_PUBLIC_URL must begin with https:// where SEALPOST_TLS is not off, and be in ASCII without"
+                " quotes, $ and the like"
+            )
         return self
 
     @property

@@ -30,8 +30,9 @@ from src.accounts import (
 from src.accounts.auth import TOKEN_LOOKUP_SECONDS, Scope
 from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.users import UserContent
+from src.api import edge
 from src.api.pages import Page, page_response
-from src.core import records, sealing
+from src.core import certificates, records, sealing, self_signed
 from src.core.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.metrics import Metrics
 from src.core.records import Content, RecordSealer
@@ -48,8 +49,8 @@ from .conftest import Api
 
 ROOT = Path(__file__).parents[1]
 README, ENV_EXAMPLE = ROOT / "README.md", ROOT / ".env.example"
-API, ARCHITECTURE, OPERATIONS, SECURITY = (
-    ROOT / "docs" / f"{name}.md" for name in ("api", "architecture", "operations", "security")
+API, ARCHITECTURE, COMPOSE, OPERATIONS, SECURITY = (
+    ROOT / "docs" / f"{name}.md" for name in ("api", "architecture", "compose", "operations", "security")
 )
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
@@ -575,6 +576,20 @@ def test_cursors_and_ids_of_posts_are_as_documented() -> None:
     assert f"Together {post_id.ID_BYTES + MAC_BYTES} bytes, {len(cursor)} characters" in text
     assert f"{len(cursor)} characters by which to ask for the next page" in section(API, "### GET /posts")
     assert f"| {post_id.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
+
+
+def test_what_tls_gives_is_as_documented() -> None:
+    """Suites, HSTS and the life of a self-signed certificate are those of the code, wherever a page tells them."""
+    table = {row[0]: row[1] for row in rows(section(SECURITY, "## TLS")) if len(row) == 2}
+    made = said(OPERATIONS, "### A self-signed certificate")
+
+    assert list(certificates.CIPHERS) == words(table["suites of TLS 1.2"])
+    assert [edge.STRICT_TRANSPORT] == words(table["`Strict-Transport-Security`"])
+    assert f"| `Strict-Transport-Security` | over TLS alone: `{edge.STRICT_TRANSPORT}` |" in read(API)
+    assert f"`Strict-Transport-Security: {edge.STRICT_TRANSPORT}`" in said(OPERATIONS, "## TLS")
+    assert f"valid for {self_signed.LIFE.days} days" in made
+    assert f"within the last {self_signed.RENEWAL.days} of them" in made
+    assert f"the last {self_signed.RENEWAL.days} days of its life" in said(COMPOSE, "## TLS in the containers")
 
 
 def test_the_policy_of_a_page_is_as_documented() -> None:

@@ -90,8 +90,11 @@ def test_no_limiter_is_left_when_they_are_off() -> None:
 
 
 def test_nginx_waits_longer_than_a_worker() -> None:
-    """A worker answers 503 by itself when a request takes too long; nginx leaves it the time."""
-    assert "proxy_read_timeout 25s;" in rendered(request_timeout=19.5)
+    """A worker answers 503 by itself when a request takes too long; nginx leaves it the time, reloads included."""
+    text = rendered(request_timeout=19.5)
+
+    assert "proxy_read_timeout 25s;" in text
+    assert "worker_shutdown_timeout 25s;" in text
 
 
 def test_the_user_is_named_only_for_a_master_that_is_root() -> None:

@@ -20,6 +20,7 @@ from pymongo.errors import OperationFailure
 from pymongo.synchronous.database import Database
 from pymongo.write_concern import WriteConcern
 
+from src.core.certificates import CertificatePair, read_pair
 from src.core.embedded import find_mongod
 from src.core.keys import KeyRing, new_key
 from src.settings import SECRETS, Settings
@@ -27,6 +28,8 @@ from src.stack import healthcheck, provision
 from src.stack.provision import Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
 from src.stack.replica_set import DatabaseError, set_up_database
 from src.stack.running import free_port
+
+from .certificates import make_files
 
 ROOT = Path(__file__).parents[1]
 yaml: Any = importlib.import_module("yaml")  # schemathesis brings it, without types
@@ -41,7 +44,7 @@ KEY_FILE = "c2VhbHBvc3Q=" * 8
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The directories as docker-compose mounts them."""
-    for name in ("web", "db", "nginx", "sockets", "logs", "data/db"):
+    for name in ("web", "db", "nginx", "tls", "sockets", "logs", "data/db"):
         (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
@@ -175,6 +178,62 @@ def test_a_key_ring_is_replaced_whole(root: Path, settings: Settings) -> None:
     assert text == contents(root)["web/keys"]
 
 
+def give_certificate(root: Path, *, name: str = "cert") -> CertificatePair:
+    """Put a certificate where the operator puts it."""
+    files = make_files(root / "tls", name=name)
+    files.certificate.replace(root / "tls" / "cert.pem")
+    files.key.replace(root / "tls" / "key.pem")
+    return read_pair(root / "tls" / "cert.pem", root / "tls" / "key.pem")
+
+
+def test_a_certificate_is_copied_for_nginx_alone(root: Path) -> None:
+    """In one file of mode 0400, anew with each run, and gone when TLS is switched off."""
+    served, configuration = root / "nginx" / "tls.pem", root / "nginx" / "nginx.conf"
+    for name in ("first", "second"):
+        pair = give_certificate(root, name=name)
+        provision_files(root, MEMBERS, Settings(_env_file=None, tls="files"), OWNERS, tls_port=9443)
+
+        assert f"{pair.certificate}{pair.key}" == served.read_text()
+        assert 0o400 == stat.S_IMODE(served.stat().st_mode)
+    assert 'ssl_certificate "/etc/sealpost/tls.pem";' in configuration.read_text()
+    assert "https://$redirect_host:9443$request_uri" in configuration.read_text()
+    assert "listen 8443 ssl " in configuration.read_text()
+    provision_files(root, MEMBERS, Settings(_env_file=None), OWNERS)
+    assert not served.exists()
+    assert "ssl" not in configuration.read_text().partition("\nhttp {")[2]
+
+
+def test_a_certificate_that_cannot_be_served_changes_nothing(root: Path) -> None:
+    """The error names the file as the operator sees it, and nginx keeps what it has."""
+    settings = Settings(_env_file=None, tls="files")
+    with pytest.raises(ProvisionError, match=r"^SEALPOST_TLS=files: tls/cert\.pem cannot be read"):
+        provision_files(root, MEMBERS, settings, OWNERS)
+    assert set() == names(root)
+
+    give_certificate(root)
+    provision_files(root, MEMBERS, settings, OWNERS)
+    before = (root / "nginx" / "tls.pem").read_text()
+    make_files(root / "tls", name="other").key.replace(root / "tls" / "key.pem")
+    with pytest.raises(ProvisionError, match=r"tls/key\.pem is not the key of the certificate in tls/cert\.pem"):
+        provision_files(root, MEMBERS, settings.model_copy(update={"rate_open": "9r/s"}), OWNERS)
+    assert before == (root / "nginx" / "tls.pem").read_text()
+    assert "rate=9r/s" not in (root / "nginx" / "nginx.conf").read_text()
+
+
+def test_a_self_signed_certificate_is_kept(root: Path) -> None:
+    """Through later runs, and while TLS is off; it is for the public host, and made anew for another."""
+    served, made = root / "nginx" / "tls.pem", list[str]()
+    for public_url, tls in (("https://a.example", "self-signed"), ("http://a.example", "off")) * 2:
+        provision_files(root, MEMBERS, Settings(_env_file=None, tls=tls, public_url=public_url), OWNERS)
+        if tls != "off":
+            made.append(served.read_text())
+    settings = Settings(_env_file=None, tls="self-signed", public_url="https://b.example")
+    provision_files(root, MEMBERS, settings, OWNERS)
+
+    assert made[0] == made[1] != served.read_text()
+    assert 0o600 == stat.S_IMODE((root / "nginx" / "tls" / "key.pem").stat().st_mode)
+
+
 def test_the_command_line_does_each_task(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,9 +247,17 @@ def test_the_command_line_does_each_task(
 
     monkeypatch.setattr(provision, "provision_database", note)
     monkeypatch.setenv("MONGO_MEMBERS", "db:27017,db2:27017")
+    monkeypatch.setenv("SEALPOST_TLS", "self-signed")
+    for port in ("", "443", "8443", "127.0.0.1:8443", "[::1]:8443"):
+        monkeypatch.setenv("TLS_PORT", port)
 
-    assert main(["files"], root=root, owners=OWNERS) == 0
-    assert capsys.readouterr() == ("", "")
+        assert main(["files"], root=root, owners=OWNERS) == 0
+        assert capsys.readouterr() == ("", "")
+        suffix = ":8443" if "8443" in port else ""
+        assert f"https://$redirect_host{suffix}$request_uri" in (root / "nginx" / "nginx.conf").read_text()
+    monkeypatch.setenv("TLS_PORT", "8443-8445")
+    assert main(["files"], root=root, owners=OWNERS) == 1
+    assert "TLS_PORT must be a port" in capsys.readouterr().err
     assert main(["database"], root=root) == 0
     assert asked == [(root, ["db:27017", "db2:27017"])]
     assert "db2:27017 has no copy" in capsys.readouterr().out
@@ -312,7 +379,7 @@ def compose(name: str) -> Any:
 
 def test_compose_passes_every_setting_that_is_no_secret() -> None:
     """Each one may be set from outside, save those that the containers themselves decide."""
-    decided = {"mongo_database", "mongod", "data_dir", "log_file", "metrics_dir", *SECRETS}
+    decided = {"mongo_database", "mongod", "data_dir", "log_file", "metrics_dir", "tls_cert", "tls_key", *SECRETS}
     passed = {name for name in compose("docker-compose.yml")["x-settings"] if name.startswith("SEALPOST_")}
 
     assert {f"SEALPOST_{name.upper()}" for name in Settings.model_fields if name not in decided} == passed

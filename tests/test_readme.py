@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -84,9 +85,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait()
 
 
-def is_ready(url: str) -> bool:
-    """Tell whether the server can work."""
-    return healthcheck.is_ready(http.client.HTTPConnection(url.removeprefix("http://"), timeout=10))
+def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
+    """Tell whether the server can work; ``trust`` is for one that serves TLS."""
+    scheme, _, address = url.partition("://")
+    if scheme == "https":
+        return healthcheck.is_ready(http.client.HTTPSConnection(address, timeout=10, context=trust))
+    return healthcheck.is_ready(http.client.HTTPConnection(address, timeout=10))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages type curl, which is not on PATH")

@@ -1,12 +1,18 @@
 #!/bin/sh
-# nginx in its container. Beside it, every few seconds: a changed configuration is taken up without dropping a connection,
-# and the access log is rotated by size.
+# nginx in its container. Beside it, every few seconds: a changed configuration or certificate is taken up without
+# dropping a connection, and the access log is rotated by size.
 set -eu
 umask 077
 configuration=/etc/sealpost/nginx.conf
+certificate=/etc/sealpost/tls.pem
 log=/var/log/sealpost/access.jsonl
 max_bytes=${SEALPOST_LOG_MAX_BYTES:-10000000}
 backups=${SEALPOST_LOG_BACKUPS:-5}
+
+# Without TLS there is no certificate.
+current() {
+    cat "$configuration" "$certificate" 2>/dev/null | cksum
+}
 
 rotate() {
     number=$backups
@@ -26,9 +32,9 @@ rotate() {
 # `$$` is this shell, and nginx once it has taken the shell's place.
 watch() {
     while sleep 5; do
-        current=$(cksum <"$configuration")
-        if [ "$current" != "$loaded" ]; then
-            loaded=$current
+        found=$(current)
+        if [ "$found" != "$loaded" ]; then
+            loaded=$found
             kill -HUP "$$"
         fi
         if [ -e "$log" ] && [ "$(stat -c %s "$log")" -ge "$max_bytes" ]; then
@@ -38,6 +44,6 @@ watch() {
     done
 }
 
-loaded=$(cksum <"$configuration")
+loaded=$(current)
 watch &
 exec nginx -e stderr -c "$configuration" -g 'daemon off;'

@@ -21,6 +21,8 @@ SECURITY_HEADERS = {
     "Server": "Sealpost",
     "X-Content-Type-Options": "nosniff",
 }
+STRICT_TRANSPORT = "max-age=63072000"
+"""What a browser is told over TLS: to come back over TLS alone, for two years."""
 UNMATCHED = "unmatched"
 
 log = structlog.get_logger(__name__)

@@ -1,11 +1,15 @@
-"""The command line of the stack: ``python -m src.stack [--host H] [--port P] [--metrics-port P] [--log-dir DIR]``."""
+"""The command line of the stack.
+
+``python -m src.stack [--host H] [--port P] [--tls-port P] [--metrics-port P] [--log-dir DIR]``
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
+from ..core.certificates import CertificateError
 from ..settings import SettingsError, read_settings
-from .launcher import Launcher, StackError
+from .launcher import Launcher, Ports, StackError
 
 
 def main() -> int:
@@ -15,13 +19,14 @@ def main() -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", default=8080, type=int, help="port to listen on (8080)")
+    parser.add_argument("--tls-port", default=8443, type=int, help="port for HTTPS, if SEALPOST_TLS is set (8443)")
     parser.add_argument("--metrics-port", type=int, help="port of 127.0.0.1 for Prometheus (without it: none)")
     parser.add_argument("--log-dir", default=Path("logs"), type=Path, help="directory of the logs (logs)")
     arguments = parser.parse_args()
+    ports = Ports(arguments.port, arguments.tls_port, arguments.metrics_port)
     try:
-        settings = read_settings()
-        Launcher(settings, arguments.host, arguments.port, arguments.log_dir, arguments.metrics_port).run(_announce)
-    except (SettingsError, StackError) as error:
+        Launcher(read_settings(), arguments.host, ports, arguments.log_dir).run(_announce)
+    except (SettingsError, CertificateError, StackError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -17,14 +18,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from ..core.embedded import MongodError, embedded_mongod
 from ..core.keys import ensure_key_file
 from ..settings import Settings
 from .healthcheck import is_ready
-from .nginx import WORKERS, render
+from .nginx import WORKERS, Tls, render
 from .processes import end, start
 from .rotation import rotate
+from .served_certificate import ServedCertificate, check_certificate, provide_certificate
 
 SUPERVISORD_CONF = Path(__file__).parents[2] / "confs" / "supervisor" / "supervisord.conf"
 _APP_MODULE = (__package__ or "").rpartition(".")[0] + ".app"
@@ -33,7 +36,7 @@ _SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
 _LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
 METRICS_HOST = "127.0.0.1"
 _READY_TIMEOUT = 60.0
-_NGINX_PATIENCE = 8.0  # seconds, above worker_shutdown_timeout
+_NGINX_PATIENCE = 8.0  # seconds for what it has begun to answer
 _WORKER_PATIENCE = 20.0  # seconds, above stopwaitsecs
 _WATCH_INTERVAL = 0.2
 
@@ -61,6 +64,14 @@ def run_directory(data_dir: Path) -> Path:
     return path
 
 
+class Ports(NamedTuple):
+    """Where nginx listens: on ``https`` if TLS is on, and on ``metrics`` of the loopback address if that is given."""
+
+    http: int
+    https: int
+    metrics: int | None
+
+
 class Launcher:
     """One run of the whole stack.
 
@@ -68,16 +79,12 @@ class Launcher:
     to be joined by the next run on the same data.
     """
 
-    def __init__(
-        self, settings: Settings, host: str, port: int, log_dir: Path, metrics_port: int | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, host: str, ports: Ports, log_dir: Path) -> None:
         self.settings = settings
         self.host = host
-        self.port = port
-        self.metrics_port = metrics_port
+        self.ports = ports
         self.log_dir = log_dir.resolve()
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._metrics_address = f"{METRICS_HOST}:{metrics_port}"
+        self._certificate: ServedCertificate | None = None
         self._signals = 0
         self._mongod: int | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -85,7 +92,8 @@ class Launcher:
     def run(self, ready: Callable[[str], None]) -> None:
         """Run the stack until a signal ends it; call ``ready`` with its address once it answers.
 
-        Raises `StackError` when a part is missing, does not start, or dies; the others are ended first.
+        Raises `StackError` when a part is missing, does not start, or dies; the others are ended first. Raises
+        `SettingsError` and `CertificateError` for a certificate that cannot be served, before anything starts.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -93,23 +101,27 @@ class Launcher:
         # Logs and configuration are nobody else's. The workers' sockets get their own mask from supervisord.
         os.umask(0o077)
         nginx = _find_nginx()
-        _check_port(self.host, self.port, self._address, "PORT=9090")
-        if self.metrics_port is not None:
-            _check_port(METRICS_HOST, self.metrics_port, self._metrics_address, "METRICS_PORT=9146")
+        self._check_ports()
         run_dir = run_directory(self.settings.data_dir)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             lock = _lock(run_dir)
             stack.callback(os.close, lock)
+            self._certificate = provide_certificate(self.settings, self.host, run_dir / "tls.pem", _say)
+            if self._certificate:
+                stack.callback(self._certificate.remove)
             environment = self._environment(run_dir, stack)
             if self._signals:
                 return
             self._launch(stack, environment, lock, nginx, run_dir)
             self._await_readiness(run_dir)
             if not self._signals:
-                ready(f"http://{self._address}")
+                ports = self.ports
+                ready(f"https://{self._at(ports.https)}" if self._certificate else f"http://{self._at(ports.http)}")
             while not self._signals:
                 self._check_children()
+                if self._certificate and self._certificate.follow(_say):
+                    self._children["nginx"].send_signal(signal.SIGHUP)
                 if rotate(self.log_dir / "access.jsonl", self.settings.log_max_bytes, self.settings.log_backups):
                     self._children["nginx"].send_signal(signal.SIGUSR1)
                 time.sleep(_WATCH_INTERVAL)
@@ -117,6 +129,18 @@ class Launcher:
     def _note_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a handler's signature)
         # Never an exception: it would come in the middle of ending a child. A second signal takes patience away.
         self._signals += 1
+
+    def _at(self, port: int) -> str:
+        return _address(self.host, port)
+
+    def _check_ports(self) -> None:
+        _check_port(self.host, self.ports.http, "PORT=9090")
+        if check_certificate(self.settings):
+            if self.ports.https == self.ports.http:
+                raise StackError(f"HTTP and HTTPS cannot share port {self.ports.http}. Choose another: TLS_PORT=8443")
+            _check_port(self.host, self.ports.https, "TLS_PORT=9443")
+        if self.ports.metrics is not None:
+            _check_port(METRICS_HOST, self.ports.metrics, "METRICS_PORT=9146")
 
     def _environment(self, run_dir: Path, stack: ExitStack) -> dict[str, str]:
         """Return what the children are told, and start MongoDB where none is given."""
@@ -155,14 +179,19 @@ class Launcher:
         configuration.write_text(
             render(
                 self.settings,
-                listen=[self._address],
-                metrics_listen=[] if self.metrics_port is None else [self._metrics_address],
+                listen=[self._at(self.ports.http)],
+                metrics_listen=[] if self.ports.metrics is None else [_address(METRICS_HOST, self.ports.metrics)],
                 socket_dir=run_dir,
                 log_dir=self.log_dir,
                 temp_dir=temp_dir,
                 pid_file=run_dir / "nginx.pid",
                 # As root nginx would change to a user who cannot reach the sockets.
                 user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
+                tls=(
+                    Tls([self._at(self.ports.https)], self._certificate.path, self.ports.https)
+                    if self._certificate
+                    else None
+                ),
             ),
             encoding="utf-8",
         )
@@ -209,17 +238,33 @@ class Launcher:
     def _is_ready(self) -> bool:
         # Every address of the machine includes the loopback one.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
-        return is_ready(http.client.HTTPConnection(host, self.port, timeout=5))
+        if self._certificate is None:
+            return is_ready(http.client.HTTPConnection(host, self.ports.http, timeout=5))
+        # Our own nginx, whose certificate need not name this address.
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        return is_ready(http.client.HTTPSConnection(host, self.ports.https, timeout=5, context=trusting))
 
 
-def _check_port(host: str, port: int, shown: str, remedy: str) -> None:
+def _say(text: str) -> None:
+    sys.stderr.write(f"sealpost: {text}\n")
+    sys.stderr.flush()
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_port(host: str, port: int, remedy: str) -> None:
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise StackError(f"Cannot listen on {shown}: {error.strerror}. Choose another: {remedy}") from error
+        raise StackError(
+            f"Cannot listen on {_address(host, port)}: {error.strerror}. Choose another: {remedy}"
+        ) from error
 
 
 def _find_nginx() -> str:

@@ -3,15 +3,19 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from textwrap import indent
 
+from ..api.edge import STRICT_TRANSPORT
+from ..core.certificates import CIPHERS
 from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge, TooMany, Unavailable
 from ..settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
 WORKERS = 4
+HTTPS_PORT = 443
 _MARGIN = 5  # seconds by which nginx outwaits a worker, which answers for itself when a request takes too long
 _UNKNOWN_OUTCOME = "It may or may not have been carried out: look before you send it again."
 # What nginx answers by itself: (code, title, detail) as a client reads them. Where the workers have the same error, the
@@ -30,17 +34,41 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     504: ("timeout", "Timed out", f"The answer took too long. {_UNKNOWN_OUTCOME}"),
     505: ("http_version", "HTTP version not supported", "Use HTTP/1.1."),
 }
-# The headers are those of the workers' answers. `return 500` is overridden by the status of the error itself.
-_PROBLEM = """\
-default_type application/problem+json;
+# Those of the workers' answers. A location with headers of its own has none of its server's.
+_HEADERS = """\
 add_header X-Request-ID $request_id always;
 add_header Cache-Control no-store always;
 add_header X-Content-Type-Options nosniff always;
 add_header Referrer-Policy no-referrer always;
 add_header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" always;
+add_header Strict-Transport-Security $strict_transport always;
+"""
+# `return 500` is overridden by the status of the error itself.
+_PROBLEM = """\
+default_type application/problem+json;
 add_header Retry-After $retry_after always;
 return 500 '{"type":"about:blank","title":"$problem_title","status":$status,"detail":"$problem_detail",\
 "code":"$problem_code","request_id":"$request_id","Error":"$problem_detail"}';"""
+_REDIRECT_CHECKS = """\
+if ($redirect_host = "") {
+    return 400;
+}
+# What a worker's parser would refuse gets no further here either.
+if ($request_uri ~ "[^\\x21-\\x7e]") {
+    return 400;
+}"""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """HTTPS beside HTTP, which then only redirects: where to listen, and the port by which clients get there.
+
+    ``certificate`` is a file with a certificate, its chain and its key.
+    """
+
+    listen: Sequence[str]
+    certificate: Path
+    port: int
 
 
 def render(
@@ -54,6 +82,7 @@ def render(
     pid_file: Path,
     user: str | None = None,
     processes: str = "auto",
+    tls: Tls | None = None,
 ) -> str:
     """Fill in the template.
 
@@ -62,17 +91,17 @@ def render(
     its workers run, who must reach the sockets in ``socket_dir``.
     """
     text = TEMPLATE.read_text(encoding="utf-8")
-    if settings.rate_limits == "off":
-        text = _without(text, "limiters")
-    if not metrics_listen:
-        text = _without(text, "metrics")
+    switched_off = {"limiters": settings.rate_limits == "off", "tls": tls is None, "metrics": not metrics_listen}
+    for part in (part for part, is_off in switched_off.items() if is_off):
+        text = _without(text, part)
+    served = _listen(tls.listen, "ssl backlog=4096") if tls else _listen(listen, "backlog=4096")
     values = {
         "user": f"user {user};" if user else "",
         "processes": processes,
         "pid_file": _checked(pid_file),
         "log_dir": _checked(log_dir),
         "temp_dir": _checked(temp_dir),
-        "listen": "\n".join(f"listen {address} backlog=4096;" for address in listen),
+        "listen": served,
         "metrics_listen": "\n".join(f"listen {address};" for address in metrics_listen),
         "servers": "\n".join(
             f'server "unix:{_checked(socket_dir)}/worker-{number}.sock" max_fails=0;'
@@ -84,8 +113,17 @@ def render(
         "rate_create": settings.rate_create,
         "rate_open": settings.rate_open,
         "problem_maps": "\n".join(_problem_map(index, name) for index, name in enumerate(("code", "title", "detail"))),
-        "problem": _PROBLEM,
+        "problem": _HEADERS + _PROBLEM,
+        "strict_transport": STRICT_TRANSPORT,
     }
+    if tls:
+        values |= {
+            "redirect_listen": _listen(listen, "backlog=4096"),
+            "redirect_checks": _REDIRECT_CHECKS,
+            "redirect": f'{_HEADERS}return 308 "{_redirect_target(settings, tls.port)}$request_uri";',
+            "certificate": _checked(tls.certificate),
+            "ciphers": ":".join(CIPHERS),
+        }
     # A value of several lines keeps the indentation of the place where it stands.
     return re.sub(r"(?m)(^ *)?%\{(\w+)\}", lambda place: indent(values[place[2]], place[1] or ""), text)
 
@@ -93,6 +131,17 @@ def render(
 def _without(text: str, part: str) -> str:
     """Leave out what stands between the marks of a part, wherever they are."""
     return re.sub(rf"^ *# {part}\n.*?^ *# end {part}\n", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _listen(addresses: Sequence[str], options: str) -> str:
+    return "\n".join(f"listen {address} {options};" for address in addresses)
+
+
+def _redirect_target(settings: Settings, port: int) -> str:
+    """Return what the path of a redirect follows: the public address, or else the host that the request names."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    return "https://$redirect_host" + ("" if port == HTTPS_PORT else f":{port}")
 
 
 def _checked(path: Path) -> str:

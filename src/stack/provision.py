@@ -1,6 +1,7 @@
 """What the containers need before they start: ``python -m src.stack.provision files|database|keys|new-key``.
 
-- ``files``, as root: keys, passwords and nginx's configuration under `ROOT`, each for the user who needs it;
+- ``files``, as root: keys, passwords, nginx's configuration and its certificate under `ROOT`, each for the user who
+  needs it;
 - ``database``, beside MongoDB: its replica set, and the user of the workers;
 - ``keys``: put the key ring from standard input in place of the one that is there;
 - ``new-key``: print a fresh key for a ring.
@@ -17,15 +18,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
 from ..core.keys import KeyRing, KeyRingError, new_key
+from ..core.self_signed import ensure_self_signed, public_hosts
 from ..settings import Settings, SettingsError, read_settings
-from .nginx import render
+from .nginx import HTTPS_PORT, Tls, render
 from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_database
 
 ROOT = Path("/provision")
 NGINX_SCRIPT = Path(__file__).parents[2] / "confs" / "compose" / "nginx.sh"
 _KEY_FILE_BYTES = 756  # as base64 under the 1024 characters that MongoDB takes
 _PASSWORD_BYTES = 32
+_NGINX_PLACE = Path("/etc/sealpost")
+"""Where nginx's container has its directory."""
 
 
 class ProvisionError(Exception):
@@ -49,13 +54,18 @@ class Owners:
     nginx: Owner = Owner(10002, 10001)
 
 
-def provision_files(root: Path, members: Sequence[str], settings: Settings, owners: Owners) -> None:
+def provision_files(
+    root: Path, members: Sequence[str], settings: Settings, owners: Owners, tls_port: int = HTTPS_PORT
+) -> None:
     """Make what is missing under ``root``, and nothing anew that cannot be made again.
 
-    Directories: ``web`` and ``db`` for secrets, ``nginx`` for its configuration, ``sockets``, ``logs``, and ``data``
-    with one directory for each member of the replica set. Killed at any moment, it leaves whole files only. Raises
-    `ProvisionError` where there is data whose keys are gone.
+    Directories: ``web`` and ``db`` for secrets, ``nginx`` for its configuration and certificate, ``tls`` for a
+    certificate of the operator's own, ``sockets``, ``logs``, and ``data`` with one directory for each member of the
+    replica set. ``tls_port`` is where clients find HTTPS. Killed at any moment, it leaves whole files only. Raises
+    `ProvisionError` where there is data whose keys are gone, and for a certificate that cannot be served.
     """
+    # First: what is wrong with it changes nothing.
+    certificate = _provide_certificate(root, settings)
     web, db = root / "web", root / "db"
     with _alone_in(web):
         _check_that_keys_and_data_belong_together(root)
@@ -69,7 +79,7 @@ def provision_files(root: Path, members: Sequence[str], settings: Settings, owne
         _write(web / "mongo-url", url, owners.web, 0o400)
         # Last: while it is missing, nothing was ever sealed.
         _ensure(web / "keys", new_key, owners.web)
-    _provision_nginx(root / "nginx", settings)
+    _provision_nginx(root / "nginx", settings, owners.nginx, certificate, tls_port)
     _give(root / "sockets", owners.web, 0o750)
     for name, owner in {"web": owners.web, "nginx": owners.nginx}.items():
         (root / "logs" / name).mkdir(exist_ok=True)
@@ -108,7 +118,27 @@ def _check_that_keys_and_data_belong_together(root: Path) -> None:
         )
 
 
-def _provision_nginx(directory: Path, settings: Settings) -> None:
+def _provide_certificate(root: Path, settings: Settings) -> CertificatePair | None:
+    """Read the certificate that nginx is to serve, a self-signed one made where none is good; None without TLS."""
+    files = (root / "tls" / "cert.pem", root / "tls" / "key.pem")
+    try:
+        match settings.tls:
+            case "off":
+                return None
+            case "self-signed":
+                files = self_signed_files(root / "nginx")
+                with _alone_in(root / "nginx"):
+                    ensure_self_signed(root / "nginx", public_hosts(settings))
+        return read_pair(*files)
+    except CertificateError as error:
+        # As the operator sees it, beside docker-compose.yml.
+        raise ProvisionError(f"SEALPOST_TLS={settings.tls}: {str(error).replace(f'{root}/', '')}") from None
+
+
+def _provision_nginx(
+    directory: Path, settings: Settings, nginx: Owner, certificate: CertificatePair | None, tls_port: int
+) -> None:
+    served = "tls.pem"
     configuration = render(
         settings,
         listen=["8080"],
@@ -117,11 +147,17 @@ def _provision_nginx(directory: Path, settings: Settings) -> None:
         log_dir=Path("/var/log/sealpost"),
         temp_dir=Path("/tmp"),  # noqa: S108 (nginx's own, in its container)
         pid_file=Path("/tmp/nginx.pid"),  # noqa: S108
+        tls=Tls(["8443"], _NGINX_PLACE / served, tls_port) if certificate else None,
     )
     us = Owner(os.geteuid(), os.getegid())
     _give(directory, us, 0o755)
+    if certificate:
+        # One file, so that nginx never meets a certificate with another one's key.
+        _write(directory / served, certificate.certificate + certificate.key, nginx, 0o400)
     _write(directory / "nginx.conf", configuration, us, 0o444)
     _write(directory / "nginx.sh", NGINX_SCRIPT.read_text(encoding="utf-8"), us, 0o444)
+    if not certificate:
+        (directory / served).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -180,7 +216,7 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: O
     try:
         match task:
             case "files":
-                provision_files(root, members, read_settings(), owners)
+                provision_files(root, members, read_settings(), owners, _published_port())
             case "database":
                 for member in provision_database(root, members):
                     _say(f"{member} has no copy of the data yet. It goes on copying.")
@@ -193,6 +229,14 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: O
         sys.stderr.write(f"sealpost: {error}\n")
         return 1
     return 0
+
+
+def _published_port() -> int:
+    """Return the port at the end of ``TLS_PORT``, which may have an address before it, as docker-compose takes it."""
+    port = os.environ.get("TLS_PORT", "").rpartition(":")[2]
+    if port and not port.isdecimal():
+        raise ProvisionError("TLS_PORT must be a port, or an address and a port: 443, 127.0.0.1:8443")
+    return int(port or HTTPS_PORT)
 
 
 def _say(text: str) -> None:

@@ -18,13 +18,17 @@ _END_PATIENCE = 45.0  # seconds: nginx's, the workers' and MongoDB's together
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that answers at ``url``, and tells at ``metrics_url`` what it counts."""
+    """A stack that answers at ``url`` and tells at ``metrics_url`` what it counts.
+
+    Where TLS is on, it answers at ``tls_url``, and ``url`` redirects there.
+    """
 
     url: str
     metrics_url: str
     run_dir: Path
     log_dir: Path
     launcher: subprocess.Popen[str]
+    tls_url: str | None = None
 
     def supervisorctl(self, *arguments: str) -> str:
         """Run a command of supervisorctl and return what it prints."""
@@ -57,10 +61,11 @@ def running_stack(
     ``environment`` holds SEALPOST_… settings: those of this process and of ``.env`` do not count. Raises `RuntimeError`
     when it does not start; what it said is on stderr.
     """
-    port, metrics_port = port or free_port(), free_port()
+    port, tls_port, metrics_port = port or free_port(), free_port(), free_port()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    has_tls = (environment or {}).get("SEALPOST_TLS", "off") != "off"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
-    ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
+    ports = ["--port", str(port), "--tls-port", str(tls_port), "--metrics-port", str(metrics_port)]
     launcher = subprocess.Popen(
         [sys.executable, "-m", f"{__package__}", *ports, "--log-dir", str(log_dir.resolve())],
         cwd=data_dir,
@@ -77,8 +82,14 @@ def running_stack(
     try:
         if launcher.stdout is None or "is ready on" not in launcher.stdout.readline():
             raise RuntimeError("the stack did not start")
-        metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-        yield RunningStack(f"http://127.0.0.1:{port}", metrics_url, run_directory(data_dir), log_dir, launcher)
+        yield RunningStack(
+            f"http://127.0.0.1:{port}",
+            f"http://127.0.0.1:{metrics_port}/metrics",
+            run_directory(data_dir),
+            log_dir,
+            launcher,
+            f"https://127.0.0.1:{tls_port}" if has_tls else None,
+        )
     finally:
         launcher.terminate()
         try:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from .engine import Compose, compose_command, docker, fresh_clone, project
+from .engine import Compose, compose_command, docker, fresh_clone, project, trusting_anybody
 
 
 @pytest.fixture(scope="session")
@@ -64,4 +64,5 @@ async def client(unlimited: Compose) -> AsyncIterator[ClientSession]:
 
 
 def session(compose: Compose) -> ClientSession:
-    return ClientSession(compose.url, connector=TCPConnector(limit=0), timeout=ClientTimeout(total=30))
+    connector = TCPConnector(limit=0, ssl=trusting_anybody())
+    return ClientSession(compose.url, connector=connector, timeout=ClientTimeout(total=30))

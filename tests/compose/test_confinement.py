@@ -178,7 +178,7 @@ def test_the_database_is_published_nowhere(stack: Compose) -> None:
     )
 
     assert {"web": 0, "db": 0} == {service: len(published[service]) for service in ("web", "db")}
-    assert {str(stack.port)} == {port["HostPort"] for port in published["nginx"]}
+    assert {str(stack.port), str(stack.tls_port)} == {port["HostPort"] for port in published["nginx"]}
     assert network["Internal"]
     assert stack.execute("web", "python", "-c", ask) == "13\n"
 

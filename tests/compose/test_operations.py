@@ -1,14 +1,21 @@
 """What docs/compose.md tells an operator to type."""
 
 import asyncio
+import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from src.api.edge import STRICT_TRANSPORT
+from src.core.certificates import read_chain
+
+from ..certificates import Files, make_files
 from ..stack.traffic import create, open_secret
 from .conftest import session
-from .engine import Compose, project
+from .engine import RECONFIGURATION_SECONDS, Compose, project
 
 pytestmark = pytest.mark.compose
 
@@ -19,7 +26,7 @@ PROVISION = (*INIT, "python", "-m", "src.stack.provision")
 @pytest.fixture(scope="module")
 def own(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     with project(tmp_path_factory.mktemp("operations"), image) as made:
-        made.settings["SEALPOST_RATE_LIMITS"] = "off"
+        made.settings |= {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_TLS": "self-signed"}
         made.up()
         yield made
 
@@ -28,6 +35,50 @@ async def restart_workers(stack: Compose) -> None:
     for number in range(1, 5):
         control = ("supervisorctl", "-c", "confs/supervisor/supervisord.conf")
         await asyncio.to_thread(stack.execute, "web", *control, "restart", f"worker:worker-{number}")
+
+
+def served(stack: Compose) -> str:
+    """Return the certificate that nginx shows."""
+    return ssl.get_server_certificate(("127.0.0.1", stack.tls_port))
+
+
+async def test_http_only_redirects_to_the_port_that_is_published(own: Compose) -> None:
+    """What nginx serves over TLS is not served without, and its certificate's file is for nginx alone."""
+    async with session(own) as client:
+        async with client.get(f"http://127.0.0.1:{own.port}/secrets/x", allow_redirects=False) as response:
+            assert 308 == response.status
+            assert f"{own.url}/secrets/x" == response.headers["Location"]
+        async with client.post("/generate", json={"secret": "s"}) as response:
+            assert (await response.json())["url"].startswith(f"{own.url}/secrets/")
+            assert STRICT_TRANSPORT == response.headers["Strict-Transport-Security"]
+    assert own.execute("nginx", "stat", "-c", "%a %u:%g", "/etc/sealpost/tls.pem") == "400 10002:10001\n"
+
+
+def test_a_certificate_is_brought_in_and_renewed(own: Compose, tmp_path: Path) -> None:
+    """A self-signed one gives way to one beside docker-compose.yml; a broken one changes nothing, the next one does."""
+    assert own.compose(*INIT, "cat", "/provision/nginx/tls/cert.pem") == served(own)
+
+    def put(files: Files) -> str:
+        files.certificate.replace(own.directory / "tls" / "cert.pem")
+        files.key.replace(own.directory / "tls" / "key.pem")
+        return read_chain(own.directory / "tls" / "cert.pem")[0].public_bytes(Encoding.PEM).decode()
+
+    first = put(make_files(tmp_path, name="first"))
+    own.apply(SEALPOST_TLS="files")
+    assert first == served(own)
+    broken = make_files(tmp_path, name="broken")
+    broken.key.write_text("no key")
+    put(broken)
+    with pytest.raises(AssertionError, match=r"tls/key\.pem holds no private key"):
+        own.compose(*INIT)
+    assert first == served(own)
+    second = put(make_files(tmp_path, name="second"))
+    own.compose(*INIT)
+    deadline = time.monotonic() + RECONFIGURATION_SECONDS
+    while served(own) == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert second == served(own)
 
 
 async def test_a_key_is_replaced_while_it_runs(own: Compose, tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Certificates for TLS, read and checked before they are served."""
+
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from ..settings import Settings, SettingsError
+
+CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
+"""What TLS 1.2 may use, in OpenSSL's names: authenticated encryption with forward secrecy, as all of TLS 1.3 is."""
+_USABLE_KEYS = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
+
+
+class CertificateError(Exception):
+    """A certificate cannot be served; the message names the file, what is wrong and what to do, and holds no key."""
+
+
+@dataclass(frozen=True)
+class CertificatePair:
+    """A certificate with its chain, and its key, in PEM; ``not_after`` is when the certificate ends."""
+
+    certificate: str = field(repr=False)
+    key: str = field(repr=False)
+    not_after: datetime
+
+
+def read_pair(certificate: Path, key: Path) -> CertificatePair:
+    """Read a certificate with its chain, and its key, as they may be served now.
+
+    Raises `CertificateError` for files that cannot be read or used, a key that does not fit, and a certificate that is
+    not valid at this time.
+    """
+    chain, private_key = read_chain(certificate), _read_key(key)
+    _check_fit(certificate, chain, key, private_key)
+    _check_time(certificate, chain[0])
+    # What the policy of OpenSSL refuses, such as short keys, nginx does not start with.
+    load_context(certificate, key)
+    return CertificatePair(
+        certificate="".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in chain),
+        key=private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"),
+        not_after=chain[0].not_valid_after_utc,
+    )
+
+
+def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return a server's context: TLS 1.2 and later, `CIPHERS`, no tickets. Raises `CertificateError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(CIPHERS))
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        raise CertificateError(f"OpenSSL refuses {certificate} with {key}: {reason}.") from None
+    return context
+
+
+def read_chain(path: Path) -> list[x509.Certificate]:
+    """Return the certificates of a PEM file in their order. Raises `CertificateError`."""
+    content = _read(path)
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise CertificateError(
+            f"{path} holds no certificate: it takes PEM, which begins with -----BEGIN CERTIFICATE-----."
+        ) from None
+
+
+def not_after(certificate: Path) -> datetime:
+    """Return when the first certificate of a PEM file ends. Raises `CertificateError`."""
+    return read_chain(certificate)[0].not_valid_after_utc
+
+
+def certificate_files(settings: Settings) -> tuple[Path, Path] | None:
+    """Return the files of the certificate that the stack on this machine serves, and of its key; None without TLS.
+
+    Raises `SettingsError` where they have to be given and are not.
+    """
+    if settings.tls == "self-signed":
+        return self_signed_files(settings.data_dir)
+    if settings.tls == "files":
+        if settings.tls_cert is None or settings.tls_key is None:
+            raise SettingsError(
+                "SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are needed with SEALPOST_TLS=files: the paths of two PEM files"
+            )
+        return settings.tls_cert, settings.tls_key
+    return None
+
+
+def self_signed_files(directory: Path) -> tuple[Path, Path]:
+    """Return where a self-signed certificate and its key stand under a directory."""
+    return directory / "tls" / "cert.pem", directory / "tls" / "key.pem"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = " It is a link that leads nowhere from here." if path.is_symlink() and not path.exists() else ""
+        raise CertificateError(f"{path} cannot be read: {error.strerror}.{hint}") from None
+
+
+def _read_key(path: Path) -> PrivateKeyTypes:
+    content = _read(path)
+    try:
+        key = load_pem_private_key(content, None)
+    except TypeError:
+        raise CertificateError(
+            f"{path} is encrypted, and nobody is there to type a pass phrase. Store it decrypted, for its owner alone"
+            " to read: openssl pkey -in KEY -out DECRYPTED"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError(
+            f"{path} holds no private key: it takes PEM, such as -----BEGIN PRIVATE KEY-----."
+        ) from None
+    if not isinstance(key, _USABLE_KEYS):
+        raise CertificateError(f"{path} is of a kind that TLS has given up. Use a key on P-256, or one of RSA.")
+    return key
+
+
+def _check_fit(certificate: Path, chain: list[x509.Certificate], key: Path, private_key: PrivateKeyTypes) -> None:
+    fitting = [_fits(private_key, each) for each in chain]
+    if not fitting[0]:
+        raise CertificateError(
+            f"{certificate} has its certificates in the wrong order: the one of the key comes first, its issuer next."
+            if any(fitting)
+            else f"{key} is not the key of the certificate in {certificate}."
+        )
+
+
+def _check_time(path: Path, certificate: x509.Certificate) -> None:
+    now = datetime.now(UTC)
+    if now > certificate.not_valid_after_utc:
+        raise CertificateError(f"{path} ended on {certificate.not_valid_after_utc:%Y-%m-%d at %H:%M} UTC. Renew it.")
+    if now < certificate.not_valid_before_utc:
+        raise CertificateError(
+            f"{path} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d at %H:%M} UTC. Is the clock of this"
+            " machine right?"
+        )
+
+
+def _fits(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
+    try:
+        return _written(certificate.public_key()) == _written(key.public_key())
+    except (ValueError, UnsupportedAlgorithm):  # of a kind that no key here can be
+        return False
+
+
+def _written(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

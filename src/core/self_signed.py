@@ -1,0 +1,112 @@
+"""Certificates that nobody but themselves vouches for, made where no other is given."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ..settings import Settings
+from .certificates import CertificateError, read_chain, read_pair, self_signed_files
+from .embedded.files import write_private
+
+LIFE = timedelta(days=730)
+"""Life of a self-signed certificate; some systems refuse more than 825 days, whoever signed it."""
+RENEWAL = timedelta(days=90)
+"""Rest of its life within which a self-signed certificate is made anew."""
+_CLOCK_SKEW = timedelta(hours=1)
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_KEY_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def public_hosts(settings: Settings) -> list[str]:
+    """Return the host by which people reach the service, if a setting tells it."""
+    host = urlsplit(settings.public_url or "").hostname
+    return [host] if host else []
+
+
+def ensure_self_signed(directory: Path, hosts: Iterable[str]) -> bool:
+    """Make a self-signed certificate under a directory unless a good one is there; tell whether it was made.
+
+    A good one has this machine's own names and every given one, and does not end within `RENEWAL`. The files have mode
+    0600. Raises `CertificateError` where they cannot be written.
+    """
+    certificate, key = self_signed_files(directory)
+    names = _names([*_THIS_MACHINE, *hosts])
+    if _is_good(certificate, key, names):
+        return False
+    private_key = ec.generate_private_key(ec.SECP256R1())
+    try:
+        certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A crash between the two leaves a key that does not fit, and the next start makes another pair.
+        write_private(key, private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+        write_private(certificate, _sign(private_key, names).public_bytes(Encoding.PEM).decode())
+    except OSError as error:
+        raise CertificateError(f"{certificate.parent} cannot hold a certificate: {error.strerror}.") from None
+    return True
+
+
+def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    """Write hosts as a certificate does, without an address that stands for all of the machine's."""
+    names: list[x509.GeneralName] = []
+    for host in filter(None, dict.fromkeys(hosts)):
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            # What cannot be written is no name that a client could ask for.
+            with suppress(UnicodeError):
+                names.append(x509.DNSName(host.encode("idna").decode("ascii")))
+        else:
+            if not address.is_unspecified:
+                names.append(x509.IPAddress(address))
+    return names
+
+
+def _is_good(certificate: Path, key: Path, names: list[x509.GeneralName]) -> bool:
+    try:
+        read_pair(certificate, key)
+        found = read_chain(certificate)[0]
+        listed = list(found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (CertificateError, x509.ExtensionNotFound):
+        return False
+    return found.not_valid_after_utc - datetime.now(UTC) > RENEWAL and all(name in listed for name in names)
+
+
+def _sign(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sealpost")])
+    now = datetime.now(UTC)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + LIFE)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        # Whoever trusts it trusts this service, and nothing that its key might sign.
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_KEY_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(key, SHA256())
+    )

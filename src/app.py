@@ -22,8 +22,10 @@ from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
 from .api.routing import add_routes
 from .api.server import listen_on_tcp, listen_on_unix, serve
+from .api.tls import ServerTls
 from .api.unparsable import answer_in_our_shape
 from .core.batching import Batching, group_commit
+from .core.certificates import CertificateError
 from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
 from .core.keys import read_key_ring
@@ -142,7 +144,8 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
         settings = read_settings(**({"log_level": options.log_level} if options.log_level else {}))
         read_key_ring(settings)
         configure_logs(settings)
-    except (SettingsError, OSError) as error:
+        tls = _tls(options, settings)
+    except (SettingsError, CertificateError, OSError) as error:
         print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
         return 2
     # Until the event loop has handlers of its own, being stopped must still stop the embedded MongoDB.
@@ -152,7 +155,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
             listener = stack.enter_context(_listen(options))
             mongo_url = _mongo_url(settings, stack)
             with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
-                runner.run(_run(settings, mongo_url, listener, options.socket, batching))
+                runner.run(_run(settings, mongo_url, listener, socket_path=options.socket, tls=tls, batching=batching))
             # A second Ctrl-C must not leave a mongod behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -165,7 +168,13 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
 
 
 async def _run(
-    settings: Settings, mongo_url: str, listener: socket.socket, socket_path: Path | None, batching: Batching | None
+    settings: Settings,
+    mongo_url: str,
+    listener: socket.socket,
+    *,
+    socket_path: Path | None,
+    tls: ServerTls | None,
+    batching: Batching | None,
 ) -> None:
     app = await build_app(
         settings,
@@ -174,7 +183,7 @@ async def _run(
         worker=_worker_name(socket_path) if socket_path else ALONE,
         batching=batching,
     )
-    await serve(app, listener, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout)
+    await serve(app, listener, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout, tls=tls)
 
 
 def _worker_name(socket_path: Path) -> str:
@@ -190,13 +199,30 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-H", "--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("-P", "--port", type=_port, help="port to listen on (default 8080)")
     parser.add_argument("-U", "--socket", type=Path, help="unix socket to listen on instead, for nginx alone")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate and its chain")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
     parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="overrides SEALPOST_LOG_LEVEL"
     )
     options = parser.parse_args(arguments)
     if options.socket and (options.host is not None or options.port is not None):
         parser.error("give either a socket or a host and port, not both")
+    if (options.tls_cert is None) != (options.tls_key is None):
+        parser.error("give --tls-cert and --tls-key, or neither")
+    if options.socket and options.tls_cert:
+        parser.error("TLS is for a host and port: on a socket nginx speaks plain HTTP")
     return options
+
+
+def _tls(options: argparse.Namespace, settings: Settings) -> ServerTls | None:
+    if options.tls_cert:
+        return ServerTls(options.tls_cert, options.tls_key)
+    if settings.tls != "off" and not options.socket:
+        # What is meant to be served over TLS is never served in the clear by mistake.
+        raise SettingsError(
+            "SEALPOST_TLS is for the stack. One process takes --tls-cert and --tls-key; or set SEALPOST_TLS=off for it."
+        )
+    return None
 
 
 def _port(text: str) -> int:

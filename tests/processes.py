@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class AppProcess:
     process: asyncio.subprocess.Process
     url: str
     output: Path
+    trust: ssl.SSLContext | bool = True
 
     async def ready(self) -> None:
         """Wait until it answers that it is ready."""
@@ -29,7 +31,7 @@ class AppProcess:
             while True:
                 assert self.process.returncode is None, self.output.read_text()
                 with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"{self.url}/readyz") as answer:
+                    async with session.get(f"{self.url}/readyz", ssl=self.trust) as answer:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(0.05)
@@ -42,9 +44,16 @@ class AppProcess:
 
 @contextlib.asynccontextmanager
 async def run_app(
-    *arguments: str, url: str, output: Path, environment: dict[str, str] | None = None
+    *arguments: str,
+    url: str,
+    output: Path,
+    environment: dict[str, str] | None = None,
+    trust: ssl.SSLContext | bool = True,
 ) -> AsyncIterator[AppProcess]:
-    """Run the app; whatever happens it is gone afterwards, and its embedded MongoDB with it."""
+    """Run the app; whatever happens it is gone afterwards, and its embedded MongoDB with it.
+
+    ``trust`` is for the certificate of one that serves TLS.
+    """
     with output.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "src.app", *arguments),
@@ -54,7 +63,7 @@ async def run_app(
             stdout=file,
             stderr=file,
         )
-    app = AppProcess(process, url, output)
+    app = AppProcess(process, url, output, trust)
     try:
         yield app
     finally:

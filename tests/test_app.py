@@ -168,6 +168,8 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         (["-U", "/tmp/x", "-P", "1"], {}, 2, "not both"),
         (["-P", "many"], {}, 2, "invalid"),
         (["-P", "99999"], {}, 2, "between 0 and 65535"),
+        (["--tls-cert", "/no/cert", "--tls-key", "/no/key"], {}, 2, "/no/cert cannot be read: No such file"),
+        ([], {"SEALPOST_TLS": "self-signed"}, 2, "One process takes --tls-cert and --tls-key"),
         (["-H", "192.0.2.1", "-P", "0"], {}, 1, "cannot listen on 192.0.2.1"),
         (["-U", "/no/such/folder/x.sock"], {}, 1, "cannot listen on /no/such/folder/x.sock"),
         ([], {"SEALPOST_TTL_MAX": "x"}, 2, "SEALPOST_TTL_MAX"),

@@ -1,18 +1,27 @@
 """TLS: its settings, what nginx is told of it, renewal, and one process that serves it by itself."""
 
+import asyncio
 import re
+import signal
 import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 
+from src.api.edge import STRICT_TRANSPORT
+from src.app import main
 from src.core.certificates import CIPHERS, CertificateError, load_context, read_pair, self_signed_files
 from src.settings import Settings, SettingsError, read_settings
 from src.stack.nginx import Tls, render
 from src.stack.served_certificate import ServedCertificate, check_certificate, provide_certificate
 
 from .certificates import DAY, Files, make_files
+from .processes import run_app
+from .tls_offers import ECDHE_RSA_GCM, TLS_1_1, TLS_1_2, WEAK, Acceptance, Refusal, offer
 
 PLACE = Path("/run/sealpost")
 READ, REFUSED = "the certificate was read", "the certificate cannot be served: the old one stays"
@@ -265,3 +274,86 @@ def test_a_broken_renewal_leaves_the_old_certificate(tmp_path: Path, monkeypatch
     (tmp_path / "served.new").rmdir()
     files.key.touch()
     assert [False, False, True] == [follower.look(after=1) for _ in range(3)]
+
+
+async def test_without_tls_nobody_is_told_to_come_back_with_it(
+    client: TestClient[web.Request, web.Application],
+) -> None:
+    """A browser would have to ignore it, and a proxy might pass it on."""
+    async with client.get("/healthz") as response:
+        assert "Strict-Transport-Security" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--tls-cert", "c"], "give --tls-cert and --tls-key, or neither"),
+        (["--tls-key", "k"], "give --tls-cert and --tls-key, or neither"),
+        (["-U", "/tmp/x", "--tls-cert", "c", "--tls-key", "k"], "TLS is for a host and port"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    """A certificate goes with its key, and with a port."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert 2 == caught.value.code
+    assert told in capsys.readouterr().err
+
+
+async def served_by(port: int) -> str:
+    """Return the certificate that a local server shows to somebody who names no host."""
+    return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+
+async def test_one_process_serves_tls_and_renews_its_certificate(
+    mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """Links begin with https, every answer says so for the future, and SIGHUP takes what can be served."""
+    files, renewed = make_files(tmp_path, kind="rsa"), make_files(tmp_path, name="renewed")
+    url, output = f"https://localhost:{unused_tcp_port}", tmp_path / "out"
+    trust = ssl.create_default_context(cafile=files.authority)
+    arguments = ("-P", str(unused_tcp_port), "--tls-cert", str(files.certificate), "--tls-key", str(files.key))
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
+
+    async def log_has(*events: str) -> None:
+        async with asyncio.timeout(10):
+            while events != tuple(re.findall(r'"event":"(the certificate [^"]+)"', output.read_text())):
+                await asyncio.sleep(0.02)
+
+    async with (
+        run_app(*arguments, url=url, output=output, environment=environment, trust=trust) as app,
+        aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(ssl=trust)) as session,
+    ):
+        await app.ready()
+        async with session.post("/generate", json={"secret": "s"}) as created, session.get("/none") as missing:
+            answers = [created, missing]
+            link = (await created.json())["url"]
+        reader, writer = await asyncio.open_connection("localhost", unused_tcp_port, ssl=trust)
+        writer.write(b"nonsense\r\n\r\n")
+        unreadable = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+        assert [201, 404] == [answer.status for answer in answers]
+        assert {STRICT_TRANSPORT} == {answer.headers["Strict-Transport-Security"] for answer in answers}
+        assert f"Strict-Transport-Security: {STRICT_TRANSPORT}".encode() in unreadable
+        assert link.startswith(f"{url}/secrets/")
+        assert Refusal(None) == await asyncio.to_thread(offer, unused_tcp_port, TLS_1_1, WEAK["CBC"])
+        assert Acceptance(TLS_1_2, ECDHE_RSA_GCM[0]) == await asyncio.to_thread(
+            offer, unused_tcp_port, TLS_1_2, ECDHE_RSA_GCM[:1]
+        )
+        before = await served_by(unused_tcp_port)
+        renewed.certificate.replace(files.certificate)
+        app.process.send_signal(signal.SIGHUP)
+        await log_has(READ, REFUSED)
+        assert before == await served_by(unused_tcp_port)
+        renewed.key.replace(files.key)
+        app.process.send_signal(signal.SIGHUP)
+        await log_has(READ, REFUSED, READ)
+        assert files.certificates[0].decode() == await served_by(unused_tcp_port)
+        async with session.get("/hello") as answer:
+            assert 200 == answer.status
+    assert f'"address":"https://127.0.0.1:{unused_tcp_port}"' in output.read_text()

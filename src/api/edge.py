@@ -30,6 +30,12 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def security_headers(request: web.BaseRequest) -> dict[str, str]:
+    """Return what every answer to a request has, those of its own content left out."""
+    # Behind nginx a request comes in the clear, and nginx adds this by itself.
+    return {**SECURITY_HEADERS, "Strict-Transport-Security": STRICT_TRANSPORT} if request.secure else SECURITY_HEADERS
+
+
 class Edge:
     """A middleware around all others.
 
@@ -50,7 +56,7 @@ class Edge:
             started = time.perf_counter()
             request_id = self._origin.request_id(request)
             response = await self._answer(request, handler, request_id)
-            response.headers.update(SECURITY_HEADERS)
+            response.headers.update(security_headers(request))
             response.headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
             response.headers["X-Request-ID"] = request_id
             if self.draining:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from .. import __version__
 from .edge import EDGE
+from .tls import ServerTls
 
 BACKLOG = 1024
 IDLE_CONNECTION_SECONDS = 75.0
@@ -65,26 +66,33 @@ def listen_on_unix(path: Path) -> socket.socket:
 
 
 async def serve(
-    app: web.Application, listener: socket.socket, *, socket_path: Path | None, shutdown_timeout: float
+    app: web.Application,
+    listener: socket.socket,
+    *,
+    socket_path: Path | None,
+    shutdown_timeout: float,
+    tls: ServerTls | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun within ``shutdown_timeout`` seconds.
 
     Half of them are for open connections; the application's own clean-up has the rest.
 
-    ``socket_path`` is where the listener stands if nginx alone connects to it.
+    ``socket_path`` is where the listener stands if nginx alone connects to it. With ``tls``, SIGHUP renews it.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if tls:
+        loop.add_signal_handler(signal.SIGHUP, tls.renew)
     runner = web.AppRunner(
         app, access_log=None, keepalive_timeout=IDLE_CONNECTION_SECONDS, shutdown_timeout=shutdown_timeout / 4
     )
     try:
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=tls.context if tls else None).start()
         _spare_the_collector()
-        log.info("listening", address=_address(listener, socket_path), version=__version__, pid=os.getpid())
+        log.info("listening", address=_address(listener, socket_path, tls), version=__version__, pid=os.getpid())
         await stopping.wait()
         log.info("stopping")
         if socket_path:
@@ -117,8 +125,9 @@ async def _drain(runner: web.AppRunner, app: web.Application, socket_path: Path,
         connections_left = bool(runner.server and runner.server.connections)
 
 
-def _address(listener: socket.socket, socket_path: Path | None) -> str:
+def _address(listener: socket.socket, socket_path: Path | None, tls: ServerTls | None) -> str:
     if socket_path:
         return str(socket_path)
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web, web_protocol
 
 from ..errors import Malformed, Problem
-from .edge import SECURITY_HEADERS
+from .edge import security_headers
 from .problems import problem_response
 
 BAD_REQUEST = 400
@@ -36,6 +36,6 @@ def _handle_error(
     log.warning("request refused by the parser", request_id=request_id, status=status, error=type(exc).__name__)
     problem = Malformed("This is not a well-formed HTTP request.") if status == BAD_REQUEST else Problem()
     response = problem_response(problem, request_id)
-    response.headers.update({**SECURITY_HEADERS, "X-Request-ID": request_id})
+    response.headers.update({**security_headers(request), "X-Request-ID": request_id})
     response.force_close()
     return response

@@ -52,6 +52,9 @@ def run(command: Callable[[Service], Awaitable[T]]) -> T:
 
 
 async def _run(command: Callable[[Service], Awaitable[T]], settings: Settings, ring: KeyRing, url: str) -> T:
+    loop = asyncio.get_running_loop()
+    # It wakes the loop, for every signal. Without it, one that comes as the loop begins to wait is seen after the wait.
+    loop.add_signal_handler(signal.SIGTERM, _interrupt)
     with answering():
         mongo = Mongo(settings, url)
     try:
@@ -60,6 +63,8 @@ async def _run(command: Callable[[Service], Awaitable[T]], settings: Settings, r
         return await command(Service(settings, ring, mongo))
     finally:
         await mongo.close()
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(*_: Any) -> None:

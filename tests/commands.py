@@ -1,8 +1,6 @@
 """The operator's commands as processes of their own."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +8,8 @@ from typing import Any
 
 from src.settings import Settings
 
-from .processes import PATIENCE, ROOT
+from . import programs
+from .processes import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,11 @@ class Operator:
         return cls({**environment, **overrides})
 
     @asynccontextmanager
-    async def running(self, *arguments: str, **streams: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def running(self, *arguments: str, **streams: Any) -> AsyncIterator[programs.Process]:
         """Start a command; it is gone afterwards."""
         program = ["-c", self.script] if self.script else ["-m", "src.manage"]
-        defaults = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *program, *arguments),
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            **{**defaults, "stderr": asyncio.subprocess.PIPE, **streams},
-        )
-        try:
+        async with programs.running(*program, *arguments, environment=self.environment, **streams) as process:
             yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
     async def run(self, *arguments: str, stdin: bytes = b"", **streams: Any) -> Ended:
         """Run a command to its end, which shows no traceback and no secret of its settings."""

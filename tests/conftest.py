@@ -24,6 +24,8 @@ from src.core.keys import new_key
 from src.core.mongo import Mongo
 from src.settings import Settings
 
+from .programs import end_fork_server
+
 PASSWORD = "correct horse battery staple"
 DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
@@ -31,6 +33,11 @@ for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
 
 hypothesis_settings.register_profile("sealpost", deadline=None, max_examples=60)
 hypothesis_settings.load_profile("sealpost")
+
+
+def pytest_sessionfinish() -> None:
+    """End what serves all tests of this process."""
+    end_fork_server()
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-ROOT = Path(__file__).parent.parent
+from . import programs
+
+ROOT = programs.ROOT
 PATIENCE = 30.0
 
 
@@ -20,7 +20,7 @@ PATIENCE = 30.0
 class AppProcess:
     """A running `python -m src.app`."""
 
-    process: asyncio.subprocess.Process
+    process: programs.Process
     url: str
     output: Path
     trust: ssl.SSLContext | bool = True
@@ -55,21 +55,12 @@ async def run_app(
     ``trust`` is for the certificate of one that serves TLS.
     """
     with output.open("ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "src.app", *arguments),
-            cwd=ROOT,
-            env={**os.environ, **(environment or {})},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
-    app = AppProcess(process, url, output, trust)
-    try:
-        yield app
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(TimeoutError):
-                await app.stop()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        program = programs.running("-m", "src.app", *arguments, environment=environment or {}, stdout=file, stderr=file)
+        async with program as process:
+            app = AppProcess(process, url, output, trust)
+            try:
+                yield app
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(TimeoutError):
+                        await app.stop()

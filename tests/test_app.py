@@ -19,8 +19,11 @@ import pytest
 
 from src.api.server import listen_on_unix
 from src.core.embedded import embedded_mongod
+from src.core.keys import new_key
 
-from .processes import ROOT, AppProcess, run_app
+from . import programs
+from .commands import Ended
+from .processes import PATIENCE, ROOT, AppProcess, run_app
 
 Port = Callable[[], int]
 
@@ -38,17 +41,11 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+async def run(*arguments: str, **environment: str) -> Ended:
     """Run the app to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "src.app", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    async with programs.running("-m", "src.app", *arguments, environment=environment) as process:
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        return Ended(await process.wait(), out.decode(), err.decode())
 
 
 def mongod_runs(data_dir: Path) -> bool:
@@ -129,8 +126,8 @@ async def test_a_unix_socket_is_for_nginx_alone(mongo_directory: Path, tmp_path:
     async with run_app("-U", str(path), url="", output=tmp_path / "out", environment=environment) as app:
         await socket_ready(path, app)
         assert 0o660 == stat.S_IMODE(path.stat().st_mode)
-        second = await asyncio.to_thread(run, "-U", str(path), **environment)
-        assert (1, True) == (second.returncode, "cannot listen" in second.stderr)
+        second = await run("-U", str(path), **environment)
+        assert (1, True) == (second.code, "cannot listen" in second.stderr)
         assert 200 == (await on_socket(path, "GET", "/healthz"))[0]
 
         assert 0 == await app.stop()
@@ -179,21 +176,28 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         (["-P", "0"], {"SEALPOST_MONGOD": "/no/mongod"}, 1, "SEALPOST_MONGOD"),
     ],
 )
-def test_what_cannot_start_says_why(
+async def test_what_cannot_start_says_why(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, told: str
 ) -> None:
     """Wrong arguments, settings and places end at once with words that say what to change, and no traceback."""
-    ended = run(*arguments, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
+    ended = await run(*arguments, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
 
-    assert (code, True) == (ended.returncode, told in ended.stderr)
+    assert (code, True) == (ended.code, told in ended.stderr)
     assert "Traceback" not in ended.stderr
     assert "s3cret" not in ended.stderr
 
 
-async def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
-    """A URL that is none is refused before anything is served."""
-    ended = await asyncio.to_thread(
-        run, "-P", "0", SEALPOST_MONGO_URL="nonsense", SEALPOST_KEYS=f"a:{'A' * 43}=", SEALPOST_DATA_DIR=str(tmp_path)
+def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
+    """A URL that is none is refused before anything is served; as it is typed, without the fork server."""
+    environment = {"SEALPOST_MONGO_URL": "nonsense", "SEALPOST_KEYS": new_key(), "SEALPOST_DATA_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "src.app", "-P", "0"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
     assert (1, True) == (ended.returncode, "SEALPOST_MONGO_URL" in ended.stderr)
@@ -203,9 +207,9 @@ async def test_a_busy_port_is_named(tmp_path: Path) -> None:
     """Before MongoDB is started, so that nothing is left to clean up."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = await asyncio.to_thread(run, "-P", str(port), SEALPOST_DATA_DIR=str(tmp_path / "data"))
+        ended = await run("-P", str(port), SEALPOST_DATA_DIR=str(tmp_path / "data"))
 
-    assert 1 == ended.returncode
+    assert 1 == ended.code
     assert re.search(f"cannot listen on 127.0.0.1 port {port}: Address already in use", ended.stderr)
     assert not (tmp_path / "data" / "mongo").exists()
 

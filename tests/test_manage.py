@@ -8,6 +8,8 @@ import pty
 import re
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -31,6 +33,7 @@ from src.settings import Settings
 
 from .commands import Operator
 from .conftest import PASSWORD, Api
+from .programs import ROOT
 
 Serve = Callable[..., Awaitable[Api]]
 NEW = "a password that the operator chose"
@@ -172,10 +175,7 @@ async def test_a_password_is_asked_for_twice_on_a_terminal(api: Api, operator: O
     """It is not echoed, and two different ones, or only one, change nothing."""
     await api.register()
     terminal, stdin = pty.openpty()
-    # Of no session, so that the terminal is only what it was given as.
-    async with operator.running(
-        "users", "reset-password", "ann", stdin=stdin, stderr=asyncio.subprocess.PIPE, start_new_session=True
-    ) as process:
+    async with operator.running("users", "reset-password", "ann", stdin=stdin) as process:
         assert process.stderr is not None
         assert process.stdout is not None
         said = await process.stderr.readuntil(b"New password: ")
@@ -331,9 +331,11 @@ async def test_the_embedded_mongodb_is_started_or_joined(tmp_path: Path) -> None
     assert 0o600 == stat.S_IMODE((tmp_path / "keys").stat().st_mode)
 
 
-async def test_a_new_key_is_shown(operator: Operator) -> None:
-    """A whole entry on stdout, and where it belongs on stderr."""
-    ended = await operator.run("keys", "new")
+def test_a_new_key_is_shown() -> None:
+    """A whole entry on stdout, and where it belongs on stderr; as it is typed, without the fork server."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "src.manage", "keys", "new"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
 
     assert 1 == len(KeyRing.parse(ended.stdout).key_ids)
     assert "SEALPOST_KEYS" in ended.stderr

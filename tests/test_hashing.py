@@ -11,6 +11,8 @@ import pytest
 from src.core.hashing import NICENESS, HashingPool
 from src.errors import Unavailable
 
+LOWEST_PRIORITY = 19
+
 
 async def test_work_runs_off_the_event_loop() -> None:
     """A result and an error come back from another thread."""
@@ -64,7 +66,7 @@ async def test_hashing_yields_to_the_event_loops() -> None:
 
     niceness = await pool.run("phrase", lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
-    assert before + NICENESS == niceness
+    assert min(before + NICENESS, LOWEST_PRIORITY) == niceness
     assert before == os.getpriority(os.PRIO_PROCESS, 0)
     pool.close()
 

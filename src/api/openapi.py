@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
@@ -41,7 +42,7 @@ class OpenApiRoutes:
     """Serves the document that describes the given routes, and itself."""
 
     def __init__(self, described: Sequence[Route[Any]]) -> None:
-        self._document = openapi_document([*described, *self.routes()])
+        self._described = [*described, *self.routes()]
 
     def routes(self) -> list[Route[Any]]:
         """Return the declaration."""
@@ -59,6 +60,11 @@ class OpenApiRoutes:
     async def document(self, _: web.Request, __: None) -> Document:
         """Describe every request and answer."""
         return self._document
+
+    @cached_property
+    def _document(self) -> Document:
+        """Made when it is first asked for: it is more than half of the work of wiring the service."""
+        return openapi_document(self._described)
 
 
 def openapi_document(routes: Sequence[Route[Any]]) -> Document:

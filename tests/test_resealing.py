@@ -34,10 +34,10 @@ SLOWLY = """
 import sys
 from src.core import resealing
 from src.manage.__main__ import main
-resealing.BATCH = 2
+resealing.BATCH = 1
 sys.exit(main(sys.argv[1:]))
 """
-"""The command with small batches, so that there is a middle to kill it in."""
+"""The command with the smallest batches, so that there is a middle to kill it in."""
 
 
 @dataclass
@@ -198,9 +198,9 @@ class Traffic:
 
 
 async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: Rotation) -> None:
-    """Two hundred users with sessions and API tokens; then the old key goes and nobody has noticed."""
+    """A hundred users with sessions and API tokens; then the old key goes and nobody has noticed."""
     before = await rotation.start(rotation.old, bcrypt_cost=4)
-    people = [Person(f"User-{number}") for number in range(200)]
+    people = [Person(f"User-{number}") for number in range(100)]
     await in_parallel(lambda number: people[number].arrive(before), len(people))
     ids = [document["_id"] for document in (await contents(before))["users"]]
     both = await rotation.start(rotation.new, rotation.old, bcrypt_cost=5)  # so each sign-in seals the user anew
@@ -215,7 +215,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
 
     async with traffic.going_on():
         async with slow.running("keys", "reseal", stderr=asyncio.subprocess.DEVNULL) as killed:
-            while await under(both, new, "users", ids) < 80:
+            while await under(both, new, "users", ids) < 40:
                 assert killed.returncode is None
                 await asyncio.sleep(0.005)
             killed.kill()
@@ -224,7 +224,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
         await in_parallel(name_is_taken, len(people))
 
         async with slow.running("keys", "reseal") as interrupted:
-            while await under(both, new, "api_tokens") < 20:
+            while await under(both, new, "api_tokens") < 10:
                 assert interrupted.returncode is None
                 await asyncio.sleep(0.005)
             interrupted.send_signal(signal.SIGINT)

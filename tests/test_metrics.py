@@ -6,6 +6,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -269,6 +270,30 @@ async def test_the_files_are_large_enough(api: Api, tmp_path: Path) -> None:
         path.name.removesuffix("_worker-1.db"): path.stat().st_size for path in tmp_path.glob("*.db")
     }
     assert all(path.stat().st_blocks * 512 >= path.stat().st_size for path in tmp_path.glob("*.db"))
+
+
+def test_processes_that_end_meanwhile_spoil_no_reading(tmp_path: Path) -> None:
+    """A file that is gone between the look at it and the reading of it is not missed."""
+    metrics = shared(tmp_path, "worker-1")
+    metrics.request("GET", "/hello", 200, 0.2)
+    content, ended = (tmp_path / "gauge_sum_worker-1.db").read_bytes(), threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            draft, path = tmp_path / "draft", tmp_path / "gauge_sum_worker-2.db"
+            draft.write_bytes(content)
+            draft.replace(path)
+            path.unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        told = [Counts(metrics.collect()).requests() for _ in range(200)]
+    finally:
+        ended.set()
+        thread.join()
+
+    assert [hello(1)] * 200 == told
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])

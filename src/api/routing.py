@@ -19,7 +19,7 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
 Handler = Callable[[web.Request, BodyT], Awaitable[Answer | str | None]]
-"""Takes the request and its validated body or query; returns the answer, or None for one without content."""
+"""Takes the request and its validated body or query; returns the answer, a text, or None for no content."""
 
 
 class Guard(Protocol):

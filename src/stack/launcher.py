@@ -34,7 +34,7 @@ _APP_MODULE = (__package__ or "").rpartition(".")[0] + ".app"
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin")  # where nginx is, not on every user's PATH
 _SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
 _LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
-METRICS_HOST = "127.0.0.1"
+_METRICS_HOST = "127.0.0.1"
 _READY_TIMEOUT = 60.0
 _NGINX_PATIENCE = 8.0  # seconds for what it has begun to answer
 _WORKER_PATIENCE = 20.0  # seconds, above stopwaitsecs
@@ -140,7 +140,7 @@ class Launcher:
                 raise StackError(f"HTTP and HTTPS cannot share port {self.ports.http}. Choose another: TLS_PORT=8443")
             _check_port(self.host, self.ports.https, "TLS_PORT=9443")
         if self.ports.metrics is not None:
-            _check_port(METRICS_HOST, self.ports.metrics, "METRICS_PORT=9146")
+            _check_port(_METRICS_HOST, self.ports.metrics, "METRICS_PORT=9146")
 
     def _environment(self, run_dir: Path, stack: ExitStack) -> dict[str, str]:
         """Return what the children are told, and start MongoDB where none is given."""
@@ -180,7 +180,7 @@ class Launcher:
             render(
                 self.settings,
                 listen=[self._at(self.ports.http)],
-                metrics_listen=[] if self.ports.metrics is None else [_address(METRICS_HOST, self.ports.metrics)],
+                metrics_listen=[] if self.ports.metrics is None else [_address(_METRICS_HOST, self.ports.metrics)],
                 socket_dir=run_dir,
                 log_dir=self.log_dir,
                 temp_dir=temp_dir,

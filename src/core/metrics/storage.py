@@ -120,6 +120,17 @@ class SharedDirectory:
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of all processes, living and dead; of dead ones no gauge that is true no more."""
+        while True:
+            with suppress(FileNotFoundError):  # a process ends, and takes a file along
+                merged: Iterable[Metric] = MultiProcessCollector.merge(self._readable())  # type: ignore[no-untyped-call]
+                return merged
+
+    def close(self) -> None:
+        """Take back what is true of a living process alone."""
+        self._drop("gauge_*")
+
+    def _readable(self) -> list[str]:
+        """Return the files that are sound, and true now."""
         alive: dict[str, bool] = {}
         files = []
         for path in sorted(self._directory.glob("*.db")):
@@ -130,12 +141,7 @@ class SharedDirectory:
                 files.append(str(path))
             elif path.exists():
                 log.warning("a file of counts is damaged and left out", file=path.name)
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return merged
-
-    def close(self) -> None:
-        """Take back what is true of a living process alone."""
-        self._drop("gauge_*")
+        return files
 
     def _own(self, kind: str) -> list[Path]:
         return list(self._directory.glob(f"{kind}_{self.worker}.db"))

@@ -11,18 +11,14 @@ import asyncio
 import http.client
 import json
 import os
-import platform
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 from src.accounts.passwords import check_password, hash_password
@@ -34,12 +30,12 @@ from src.stack.running import RunningStack, running_stack
 
 from .fill import fill
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user
+from .machine import has_programs, write_result
+from .wrk import Figure, Load, run_wrk
 
-HERE = Path(__file__).parent
 GROUP, SINGLE = MODES = ("group", "single")
 MODULES = {GROUP: "src.app", SINGLE: "bench.single"}
 FLOOR, CREATING, OPENING, LOGIN = "GET /healthz", "POST /generate", "POST /secrets/{key}", "POST /login"
-THREADS = 2
 CONNECTIONS = (32, 128)
 PHRASE = "correct horse"
 SECRET = json.dumps({"secret": "0123456789abcdef" * 2})
@@ -50,32 +46,6 @@ DERIVATIONS_PER_SECOND = 300
 SIGNING_IN, CROWD = 8, 256
 """Clients that keep every hashing thread busy and wait little, and many more than can be served."""
 WARM_UP = 1.0
-
-
-@dataclass(frozen=True)
-class Load:
-    """What wrk sends."""
-
-    method: str
-    path: str
-    expect: int
-    body: str = ""
-    keys: Path | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What wrk measured: times in milliseconds, and how many answers had another status than expected."""
-
-    name: str
-    connections: int
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    unexpected: int
-    socket_errors: int
-
-
 HEALTH = Load("GET", "/healthz", 200)
 
 
@@ -97,7 +67,7 @@ class Bench:
         self.figures.append(figure)
         print(
             f"{figure.name:<42}{figure.connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
-            f"{figure.unexpected + figure.socket_errors:>8}",
+            f"{figure.errors:>8}",
             flush=True,
         )
         return figure
@@ -203,53 +173,6 @@ def probe(url: str, seconds: float) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 
-def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> Figure:
-    """Run wrk once."""
-    printed = subprocess.run(
-        [
-            "wrk",
-            "-t",
-            str(THREADS),
-            "-c",
-            str(connections),
-            "-d",
-            f"{seconds}s",
-            "--timeout",
-            "20s",
-            "-s",
-            HERE / "wrk.lua",
-            url,
-        ],
-        env=wrk_environment(load),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    result = json.loads(printed.rpartition("RESULT ")[2])
-    return Figure(
-        name,
-        connections,
-        round(result["requests"] / result["seconds"], 1),
-        result["p50_ms"],
-        result["p99_ms"],
-        result["unexpected"],
-        result["socket_errors"],
-    )
-
-
-def wrk_environment(load: Load) -> Mapping[str, str]:
-    """Return the environment that tells wrk's script what to send."""
-    return {
-        **os.environ,
-        "METHOD": load.method,
-        "REQUEST_PATH": load.path,
-        "BODY": load.body,
-        "EXPECT": str(load.expect),
-        "KEYS": str(load.keys or ""),
-        "THREADS": str(THREADS),
-    }
-
-
 def login_figure(name: str, connections: int, logins: Logins, expected: set[int]) -> Figure:
     """Return what was measured of logins as the others are: successes per second, and the times of all answers."""
     percentiles = statistics.quantiles(logins.milliseconds(*expected), n=100)
@@ -302,10 +225,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
     parser.add_argument("--driver", choices=("motor", "pymongo"), default="motor", help="MongoDB client to measure")
     options = parser.parse_args()
-    for tool in ("wrk", "nginx"):
-        if not shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin"):
-            print(f"bench: {tool} is missing; install it with your package manager", file=sys.stderr)
-            return 2
+    if not has_programs("wrk", "nginx"):
+        return 2
     environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
     print(f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}")
     with ExitStack() as stack:
@@ -330,19 +251,16 @@ def main() -> int:
     shares = bench.shares()
     print("\n".join(f"{share:>8}  {name}" for name, share in shares.items()))
     print("\n".join(f"{figure:>8}  {name}" for name, figure in (*phrases.items(), *logins.items())))
-    result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
-        "driver": options.driver,
-        "figures": [asdict(figure) for figure in bench.figures],
-        "shares": shares,
-        "phrases": phrases,
-        "logins": logins,
-    }
-    path = HERE / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path.relative_to(HERE.parent)}")
-    return 1 if any(figure.unexpected + figure.socket_errors for figure in bench.figures) else 0
+    write_result(
+        {
+            "driver": options.driver,
+            "figures": [asdict(figure) for figure in bench.figures],
+            "shares": shares,
+            "phrases": phrases,
+            "logins": logins,
+        }
+    )
+    return 1 if any(figure.errors for figure in bench.figures) else 0
 
 
 if __name__ == "__main__":

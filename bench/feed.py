@@ -10,8 +10,6 @@ import asyncio
 import http.client
 import json
 import os
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -34,6 +32,7 @@ from src.posts.schemas import LARGEST_PAGE
 from src.stack.running import RunningStack, running_stack
 
 from .fill_posts import AUTHORS, Filled, count_reactions, fill_posts
+from .machine import has_programs, write_result
 
 HERE = Path(__file__).parent
 PAGE = 20
@@ -207,10 +206,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.posts <= 0 or options.posts % (AUTHORS * PAGE) or options.people < AUTHORS:
         parser.error(f"give posts in multiples of {AUTHORS * PAGE}, and at least {AUTHORS} people")
-    for tool in ("wrk", "nginx"):
-        if not shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin"):
-            print(f"bench: {tool} is missing; install it with your package manager", file=sys.stderr)
-            return 2
+    if not has_programs("wrk", "nginx"):
+        return 2
     environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-bench-")))
@@ -248,22 +245,20 @@ def main() -> int:
         not likes.unexpected + likes.socket_errors
     )
     print("\n".join(f"{'kept' if promise else 'MISSED':>8}  {name}" for name, promise in kept.items()))
-    result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
-        "driver": options.driver,
-        "posts": len(filled.post_ids),
-        "reactions": filled.likes + filled.dislikes,
-        "people": len(filled.people),
-        "page": PAGE,
-        "figures": [asdict(figure) for figure in bench.figures],
-        "shares": {name: round(share, 2) for name, share in shares.items()},
-        "slowest_analytics_ms": round(slowest, 1),
-        "likes": asdict(likes),
-    }
-    path = HERE / "results" / f"feed-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path.relative_to(HERE.parent)}")
+    write_result(
+        {
+            "driver": options.driver,
+            "posts": len(filled.post_ids),
+            "reactions": filled.likes + filled.dislikes,
+            "people": len(filled.people),
+            "page": PAGE,
+            "figures": [asdict(figure) for figure in bench.figures],
+            "shares": {name: round(share, 2) for name, share in shares.items()},
+            "slowest_analytics_ms": round(slowest, 1),
+            "likes": asdict(likes),
+        },
+        "feed-",
+    )
     return 0 if all(kept.values()) else 1
 
 

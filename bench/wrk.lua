@@ -1,4 +1,5 @@
--- What wrk sends: BODY to PATH, or to PATH followed by the next key of the file KEYS, each key once in all.
+-- What wrk sends: BODY to PATH, or to PATH followed by the next key of the file KEYS, each key once in all; with TOKEN as
+-- its Bearer token, if there is one.
 -- The answers whose status is not EXPECT are counted, and the totals come as one line of JSON.
 local body, path, expect = os.getenv("BODY"), os.getenv("REQUEST_PATH"), tonumber(os.getenv("EXPECT"))
 local file, threads = os.getenv("KEYS"), {}
@@ -11,6 +12,7 @@ end
 
 function init()
   wrk.method, wrk.body = os.getenv("METHOD"), body ~= "" and body or nil
+  if os.getenv("TOKEN") ~= "" then wrk.headers["Authorization"] = "Bearer " .. os.getenv("TOKEN") end
   unexpected, ran_out, keys, nth = 0, 0, {}, 0
   if file ~= "" then
     local line = 0

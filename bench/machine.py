@@ -1,0 +1,33 @@
+"""The machine that a bench runs on: the programs it needs, and the record of what it measured here."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def has_programs(*programs: str) -> bool:
+    """Tell whether all of these programs are installed, and say on stderr which is not."""
+    for program in programs:
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
+            print(f"bench: {program} is missing; install it with your package manager", file=sys.stderr)
+            return False
+    return True
+
+
+def write_result(result: Mapping[str, Any], prefix: str = "") -> None:
+    """Write what was measured, with the time and the machine, to a new file of ``bench/results/``, and say where."""
+    about = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+    }
+    path = RESULTS / f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps({**about, **result}, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {path.relative_to(RESULTS.parents[1])}")

@@ -1,0 +1,72 @@
+"""One run of wrk: what it sends, and what it measured."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_suffix(".lua")
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk sends: ``body`` to ``path``, or to ``path`` followed by the next key of a file, under a Bearer token."""
+
+    method: str
+    path: str
+    expect: int
+    body: str = ""
+    keys: Path | None = None
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What wrk measured: times in milliseconds, and how many answers had another status than expected."""
+
+    name: str
+    connections: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    unexpected: int
+    socket_errors: int
+
+    @property
+    def errors(self) -> int:
+        """Answers that were wrong or did not come."""
+        return self.unexpected + self.socket_errors
+
+
+def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> Figure:
+    """Run wrk once."""
+    command = ["wrk", "-t", THREADS, "-c", connections, "-d", f"{seconds}s", "--timeout", "20s", "-s", SCRIPT, url]
+    printed = subprocess.run(
+        list(map(str, command)), env=_environment(load), capture_output=True, text=True, check=True
+    ).stdout
+    result = json.loads(printed.rpartition("RESULT ")[2])
+    return Figure(
+        name,
+        connections,
+        round(result["requests"] / result["seconds"], 1),
+        result["p50_ms"],
+        result["p99_ms"],
+        result["unexpected"],
+        result["socket_errors"],
+    )
+
+
+def _environment(load: Load) -> Mapping[str, str]:
+    return {
+        **os.environ,
+        "METHOD": load.method,
+        "REQUEST_PATH": load.path,
+        "BODY": load.body,
+        "EXPECT": str(load.expect),
+        "KEYS": str(load.keys or ""),
+        "TOKEN": load.token,
+        "THREADS": str(THREADS),
+    }

@@ -8,6 +8,7 @@ TLS_PORT ?= 8443
 DRIVER ?= motor
 SECONDS_EACH ?= 8
 POSTS ?= 100000
+SLO_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -15,7 +16,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack compose-check lint format stack bench bench-feed lock clean
+.PHONY: help run test test-stack compose-check lint format stack bench bench-feed slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -64,6 +65,10 @@ bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
 
 bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
 	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)
+
+slo: $(STAMP) ## Measure the objectives, on a stack of its own or on one that runs (URL=, METRICS_URL=, JSON=, SLO_SECONDS=)
+	$(BIN)/python -m bench.slo --seconds $(SLO_SECONDS) $(if $(URL),--url '$(URL)') \
+	  $(if $(METRICS_URL),--metrics-url '$(METRICS_URL)') $(if $(JSON),--json '$(JSON)')
 
 # The lock pins versions and hashes and names no index: it installs from whichever one your clients are set up for.
 lock: ## Resolve the dependencies anew into uv.lock

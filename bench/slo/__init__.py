@@ -1,0 +1,1 @@
+"""The objectives, measured on a stack under mixed traffic: `make slo`."""

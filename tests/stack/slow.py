@@ -1,0 +1,87 @@
+"""Clients that send or read one byte a second."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from bench.slo.texts import MEBIBYTE
+
+PAUSE = 1.0  # seconds
+SLOW_TEXT = "s"
+LEAST_BUFFER = 1  # bytes; the kernel takes its own minimum
+
+
+class SlowClients:
+    """A hundred of them: a third slow at headers, a third at bodies, the rest at reading large answers.
+
+    Whoever is cut off comes again.
+    """
+
+    def __init__(self, host: str, port: int, token: str) -> None:
+        self.connected = 0
+        self.bodies: list[bytes] = []
+        """The answers to the slow bodies."""
+        self._host, self._port = host, port
+        self._token = token
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Have them all connected and at it inside the block, and end them after it."""
+        ways = [self._send_headers] * 33 + [self._send_body] * 33 + [self._read] * 34
+        tasks = [asyncio.create_task(self._again_and_again(way)) for way in ways]
+        try:
+            async with asyncio.timeout(20):
+                while self.connected < len(ways):
+                    await asyncio.sleep(0.05)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+
+    async def _again_and_again(self, way: Any) -> None:
+        while True:
+            with socket.socket() as client:
+                client.setblocking(False)
+                # Before connecting: the window that the other side sees follows from it.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LEAST_BUFFER)
+                await asyncio.get_running_loop().sock_connect(client, (self._host, self._port))
+                self.connected += 1
+                try:
+                    with suppress(ConnectionError):
+                        await way(client)
+                finally:
+                    self.connected -= 1
+
+    async def _send_headers(self, client: socket.socket) -> None:
+        for byte in b"POST /echo HTTP/1.1\r\nHost: a\r\nX-Slow: " + b"x" * 60:
+            await self._send(client, bytes([byte]))
+            await asyncio.sleep(PAUSE)
+
+    async def _send_body(self, client: socket.socket) -> None:
+        body = json.dumps({"str": SLOW_TEXT}).encode()
+        await self._send(client, self._head(len(body)))
+        for byte in body:
+            await self._send(client, bytes([byte]))
+            await asyncio.sleep(PAUSE)
+        answer = b""
+        while piece := await asyncio.get_running_loop().sock_recv(client, 65_536):
+            answer += piece
+        self.bodies.append(answer)
+
+    async def _read(self, client: socket.socket) -> None:
+        body = json.dumps({"str": "x" * (MEBIBYTE - 100)}).encode()
+        await self._send(client, self._head(len(body)) + body)
+        while await asyncio.get_running_loop().sock_recv(client, 1):
+            await asyncio.sleep(PAUSE)
+
+    def _send(self, client: socket.socket, data: bytes) -> Coroutine[Any, Any, None]:
+        return asyncio.get_running_loop().sock_sendall(client, data)
+
+    def _head(self, length: int) -> bytes:
+        lines = ["POST /echo HTTP/1.1", "Host: a", f"Authorization: Bearer {self._token}", "Connection: close"]
+        return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()

@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack compose-check lint format stack bench bench-feed slo lock clean
+.PHONY: help run test test-stack compose-check lint format stack bench bench-feed bench-observation slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -65,6 +65,9 @@ bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
 
 bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
 	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)
+
+bench-observation: $(STAMP) ## Measure what metrics and logs cost (needs nginx and wrk)
+	$(BIN)/python -m bench.observation --seconds $(SECONDS_EACH)
 
 slo: $(STAMP) ## Measure the objectives, on a stack of its own or on one that runs (URL=, METRICS_URL=, JSON=, SLO_SECONDS=)
 	$(BIN)/python -m bench.slo --seconds $(SLO_SECONDS) $(if $(URL),--url '$(URL)') \

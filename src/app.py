@@ -38,6 +38,7 @@ from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError, read_settings
+from .storage import INDEXES
 
 MAX_BODY = 1024 * 1024
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
@@ -113,7 +114,7 @@ async def build_app(
     routes += OpenApiRoutes(routes).routes()
 
     async def run(_: web.Application) -> AsyncIterator[None]:
-        setting_up = asyncio.create_task(mongo.set_up({**accounts.indexes, **sealed.indexes, **posts.indexes}))
+        setting_up = asyncio.create_task(mongo.set_up(INDEXES))
         async with figures.running(), accounts.running(), sealed.running(), posts.running():
             yield
         setting_up.cancel()

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
+import pkgutil
 import re
 import signal
 import socket
@@ -10,13 +12,15 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+import src
+from src import storage
 from src.api.server import listen_on_unix
 from src.core.embedded import embedded_mongod
 from src.core.keys import new_key
@@ -267,3 +271,15 @@ def test_every_package_is_installed() -> None:
     folders = {path.parent.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("__init__.py")}
 
     assert {".".join(("sealpost", *folder.parts)) for folder in folders} == set(listed)
+
+
+@pytest.mark.parametrize("name", ["INDEXES", "RESEALABLE", "EXPIRING"])
+def test_what_every_feature_stores_is_gathered(name: str) -> None:
+    """What a feature lists of itself is in the list that the service and the operator's commands work on."""
+    found = [one.name for one in pkgutil.walk_packages(src.__path__, "src.") if not one.name.endswith("__main__")]
+    lists = [getattr(importlib.import_module(module), name, ()) for module in found]
+    listed = [one for some in lists for one in (some if isinstance(some, Iterable) else [some])]
+    gathered = getattr(storage, name)
+
+    assert listed
+    assert [] == [one for one in listed if one not in gathered]

@@ -8,7 +8,7 @@ from typing import Any
 from src.core.clock import utc_now
 from src.core.keys import new_key
 from src.core.purging import expiry_fields
-from src.manage.purge import INDEXES
+from src.storage import INDEXES
 
 from .commands import Operator
 from .conftest import Api

@@ -22,8 +22,8 @@ from src.core.clock import utc_now
 from src.core.keys import KeyRing, new_key, read_key_ring
 from src.core.resealing import Resealed, Resealing
 from src.errors import Unavailable
-from src.manage.keys import RESEALABLE
 from src.sealed.feature import EXPIRING
+from src.storage import RESEALABLE
 
 from .commands import Operator
 from .conftest import PASSWORD, Api

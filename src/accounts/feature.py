@@ -38,8 +38,6 @@ RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
 class AccountsFeature:
     """Users, sessions and API tokens, wired. ``authenticator`` and ``deletion`` are for the other features."""
 
-    indexes: Indexes = INDEXES
-
     def __init__(
         self,
         *,

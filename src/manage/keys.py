@@ -5,17 +5,14 @@ from typing import Annotated
 
 import typer
 
-from ..accounts import feature as accounts
 from ..core.keys import KeyRingError, find_key_file, new_key, put_in_front
 from ..core.resealing import KeyUse, Resealed, Resealing, Uses
-from ..posts import feature as posts
-from ..sealed.feature import EXPIRING
 from ..settings import read_settings
+from ..storage import EXPIRING, RESEALABLE
 from .connection import Service, run
 from .output import CommandError, in_words, progress, say, show_line, show_records, show_table
 
 MOST_NAMED = 10
-RESEALABLE = (*accounts.RESEALABLE, *posts.RESEALABLE)
 
 app = typer.Typer(help="Look at the master keys and replace them.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -1,13 +1,9 @@
 """``purge``: deleting now what has expired."""
 
-from ..accounts import feature as accounts
 from ..core.purging import purge
-from ..posts import feature as posts
-from ..sealed import items
+from ..storage import INDEXES
 from .connection import Service, run
 from .output import show_table
-
-INDEXES = {**items.INDEXES, **accounts.INDEXES, **posts.INDEXES}
 
 
 def purge_expired() -> None:

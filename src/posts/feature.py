@@ -26,8 +26,6 @@ RESEALABLE = (store.RESEALABLE,)
 class PostsFeature:
     """Posts and reactions, wired; ``erase_author`` deletes what a user leaves behind."""
 
-    indexes: Indexes = INDEXES
-
     def __init__(
         self, *, ring: KeyRing, mongo: Mongo, batching: Batching, authenticator: Authenticator, metrics: Metrics
     ) -> None:

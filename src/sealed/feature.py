@@ -11,14 +11,14 @@ from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.metrics import Metrics
-from ..core.mongo import Indexes, Mongo
+from ..core.mongo import Mongo
 from ..core.resealing import Expiring
 from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
 from .expiry import Expiry
-from .items import COLLECTION, INDEXES, State
+from .items import COLLECTION, State
 from .message_routes import MessageRoutes
 from .message_service import MessageService
 from .receipt_routes import ReceiptRoutes
@@ -35,8 +35,6 @@ class SealedFeature:
 
     ``create_secret`` and ``create_message`` are what creating one takes, where not everybody may.
     """
-
-    indexes: Indexes = INDEXES
 
     def __init__(
         self,

@@ -1,0 +1,12 @@
+"""What all features keep in the database, gathered from each."""
+
+from .accounts import feature as accounts
+from .core.mongo import Indexes
+from .core.resealing import Expiring, Resealable
+from .posts import feature as posts
+from .sealed import feature as sealed
+from .sealed import items
+
+INDEXES: Indexes = {**accounts.INDEXES, **items.INDEXES, **posts.INDEXES}
+RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE)
+EXPIRING: tuple[Expiring, ...] = sealed.EXPIRING

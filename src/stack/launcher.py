@@ -1,7 +1,6 @@
 """Start MongoDB, supervisord with its workers, and nginx; watch over them; end all of it together."""
 
 import fcntl
-import hashlib
 import http.client
 import os
 import pwd
@@ -12,7 +11,6 @@ import ssl
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -22,9 +20,10 @@ from typing import NamedTuple
 
 from ..core.embedded import MongodError, embedded_mongod
 from ..core.keys import ensure_key_file
+from ..core.workers import WORKERS, locate_run_directory, worker_sockets
 from ..settings import Settings
 from .healthcheck import is_ready
-from .nginx import WORKERS, Tls, render
+from .nginx import Tls, render
 from .processes import end, start
 from .rotation import rotate
 from .served_certificate import ServedCertificate, check_certificate, provide_certificate
@@ -32,8 +31,6 @@ from .served_certificate import ServedCertificate, check_certificate, provide_ce
 SUPERVISORD_CONF = Path(__file__).parents[2] / "confs" / "supervisor" / "supervisord.conf"
 _APP_MODULE = (__package__ or "").rpartition(".")[0] + ".app"
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin")  # where nginx is, not on every user's PATH
-_SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
-_LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
 _METRICS_HOST = "127.0.0.1"
 _READY_TIMEOUT = 60.0
 _NGINX_PATIENCE = 8.0  # seconds for what it has begun to answer
@@ -46,15 +43,8 @@ class StackError(Exception):
 
 
 def run_directory(data_dir: Path) -> Path:
-    """Return the stack's private directory (mode 0700) for sockets and configuration, made where it is missing.
-
-    It is under the data directory, or under the system's temporary one where a socket's path would be too long.
-    """
-    data_dir = data_dir.resolve()
-    path = data_dir / "run"
-    if len(os.fsencode(path / _LONGEST_SOCKET_NAME)) > _SOCKET_PATH_MAX:
-        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f"sealpost-{os.geteuid()}-{digest}"
+    """Return the stack's private directory (mode 0700) for sockets and configuration, made where it is missing."""
+    path = locate_run_directory(data_dir)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -227,7 +217,7 @@ class Launcher:
 
     def _await_readiness(self, run_dir: Path) -> None:
         """Wait until all workers listen and one is ready."""
-        sockets = [run_dir / f"worker-{number}.sock" for number in range(1, WORKERS + 1)]
+        sockets = worker_sockets(run_dir)
         deadline = time.monotonic() + _READY_TIMEOUT
         while not (all(path.exists() for path in sockets) and self._is_ready()) and not self._signals:
             self._check_children()

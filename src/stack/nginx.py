@@ -10,11 +10,11 @@ from textwrap import indent
 
 from ..api.edge import STRICT_TRANSPORT
 from ..core.certificates import CIPHERS
+from ..core.workers import WORKERS, worker_sockets
 from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge, TooMany, Unavailable
 from ..settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
-WORKERS = 4
 HTTPS_PORT = 443
 _MARGIN = 5  # seconds by which nginx outwaits a worker, which answers for itself when a request takes too long
 _UNKNOWN_OUTCOME = "It may or may not have been carried out: look before you send it again."
@@ -103,10 +103,7 @@ def render(
         "temp_dir": _checked(temp_dir),
         "listen": served,
         "metrics_listen": "\n".join(f"listen {address};" for address in metrics_listen),
-        "servers": "\n".join(
-            f'server "unix:{_checked(socket_dir)}/worker-{number}.sock" max_fails=0;'
-            for number in range(1, WORKERS + 1)
-        ),
+        "servers": "\n".join(f'server "unix:{_checked(path)}" max_fails=0;' for path in worker_sockets(socket_dir)),
         "workers": str(WORKERS),
         "answer_timeout": str(ceil(settings.request_timeout) + _MARGIN),
         "rate_all": settings.rate_all,

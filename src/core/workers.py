@@ -1,0 +1,28 @@
+"""Where the workers of a stack listen: on unix sockets that nginx connects to."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+WORKERS = 4
+_SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
+_LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
+
+
+def locate_run_directory(data_dir: Path) -> Path:
+    """Return where a stack on this data has its sockets, whether or not that is there.
+
+    It is under the data directory, or under the system's temporary one where a socket's path would be too long.
+    """
+    data_dir = data_dir.resolve()
+    path = data_dir / "run"
+    if len(os.fsencode(path / _LONGEST_SOCKET_NAME)) > _SOCKET_PATH_MAX:
+        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"sealpost-{os.geteuid()}-{digest}"
+    return path
+
+
+def worker_sockets(run_dir: Path) -> list[Path]:
+    """Return the path of each worker's socket, in the order of their numbers."""
+    return [run_dir / f"worker-{number}.sock" for number in range(1, WORKERS + 1)]

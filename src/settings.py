@@ -200,6 +200,13 @@ def secret_file(name: str) -> Path | None:
     return Path(path) if path else None
 
 
+def secret_files() -> list[Path]:
+    """Return the files that secrets are read from: those that ``_FILE`` forms name, and ``.env`` if it holds one."""
+    named = [path for name in SECRETS if (path := secret_file(name))]
+    in_dotenv = dotenv_values(DOTENV)
+    return [*named, *([Path(DOTENV)] if any(in_dotenv.get(PREFIX + name.upper()) for name in SECRETS) else [])]
+
+
 def _environment() -> Mapping[str, str | None]:
     return {**dotenv_values(DOTENV), **os.environ}
 

@@ -19,7 +19,7 @@ import pytest
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure
 
-from src.core.embedded import MongodError, embedded_mongod, find_mongod, locks, replica_set, server
+from src.core.embedded import MongodError, embedded_mongod, find_mongod, find_running, locks, replica_set, server
 from src.core.embedded.server import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
@@ -180,6 +180,17 @@ def test_the_last_user_stops_it_not_the_first(data_dir: Path) -> None:
             assert url == joined
             assert len(mongods(data_dir)) == 1
 
+    assert mongods(data_dir) == []
+
+
+def test_a_running_one_is_found_without_being_joined(data_dir: Path) -> None:
+    """Whoever finds it neither starts it nor keeps it running, and makes nothing where nothing is."""
+    assert find_running(data_dir) is None
+    assert not data_dir.exists()
+    with embedded_mongod(data_dir) as url:
+        assert url == find_running(data_dir)
+
+    assert find_running(data_dir) is None
     assert mongods(data_dir) == []
 
 

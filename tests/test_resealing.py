@@ -360,8 +360,10 @@ async def test_what_does_not_open_is_reported_and_left(rotation: Rotation) -> No
     ]
     operator = rotation.operator(both)
 
+    missing = {use.key_id: (use.sealed, use.waiting) for use in await resealing_of(both).missing()}
     ended, listed = await asyncio.gather(operator.run("keys", "reseal"), operator.run("keys", "list"))
 
+    assert {"lost": ({"sessions": 1}, {"items": 1}), None: ({"api_tokens": 1}, {})} == missing
     assert (1, 1) == (ended.code, listed.code)
     assert [
         "users: 1 sealed or indexed anew",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.core.keys import new_key
-from src.settings import SECRETS, Settings, SettingsError, read_settings
+from src.settings import SECRETS, Settings, SettingsError, read_settings, secret_files
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +94,18 @@ def test_a_bad_setting_is_named_and_not_repeated(
 
     assert told in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_files_that_hold_secrets_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are named, and `.env` as long as a secret stands in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEALPOST_KEYS_FILE", "ring")
+    found = []
+    for line in ("SEALPOST_MONGO_URL_FILE=url", "SEALPOST_MONGO_URL=", "SEALPOST_MONGO_URL=mongodb://u:p@h/"):
+        (tmp_path / ".env").write_text(f"{line}\n")
+        found.append({str(path) for path in secret_files()})
+
+    assert [{"ring", "url"}, {"ring"}, {"ring", ".env"}] == found
 
 
 def test_settings_show_no_secret() -> None:

@@ -17,6 +17,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.server_description import ServerDescription
 
 from ..errors import Unavailable
 from ..settings import Settings, SettingsError
@@ -49,6 +50,11 @@ class Mongo:
     def collection(self, name: str) -> Any:
         """Return a collection of the configured database."""
         return self.database[name]
+
+    @property
+    def servers(self) -> list[ServerDescription]:
+        """What the driver knows of each server so far, also of those that it cannot reach."""
+        return list(self._client.topology_description.server_descriptions().values())
 
     async def transact(self, work: Callable[[Any], Awaitable[Result]]) -> Result:
         """Carry out all commands of ``work`` or none, and return its result.

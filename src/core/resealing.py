@@ -120,23 +120,36 @@ class Resealing:
         found: dict[str | None, KeyUse] = {
             key_id: KeyUse(key_id, held=True, newest=key_id == ring.newest) for key_id in ring.key_ids
         }
+        await self._count(found, {})
+        unindexed = sum([await records.unindexed() for records in self._records])
+        return Uses(list(found.values()), unindexed)
+
+    async def missing(self) -> list[KeyUse]:
+        """Count what is under keys that the ring does not hold; opens nothing, so it is quicker than `uses`.
+
+        Raises `Unavailable`.
+        """
+        found: dict[str | None, KeyUse] = {}
+        await self._count(found, {"key_id": {"$nin": list(self._ring.key_ids)}})
+        return list(found.values())
+
+    async def _count(self, found: dict[str | None, KeyUse], condition: Document) -> None:
+        """Add the documents that meet the condition to the uses of their keys."""
 
         def use_of(group: Mapping[str, Any]) -> KeyUse:
             key_id = group["_id"] if is_key_id(group["_id"]) else None
             return found.setdefault(key_id, KeyUse(key_id, held=False, newest=False))
 
         for records in self._records:
-            for group in await self._by_key(records.collection, {}):
+            for group in await self._by_key(records.collection, condition):
                 use = use_of(group)
                 use.sealed[records.collection] = use.sealed.get(records.collection, 0) + group["documents"]
         for expiring in self._expiring:
-            query = {**expiring.query, "expires_at": {"$gt": utc_now()}}
+            query = {**condition, **expiring.query, "expires_at": {"$gt": utc_now()}}
             for group in await self._by_key(expiring.collection, query):
                 use = use_of(group)
                 use.waiting[expiring.collection] = use.waiting.get(expiring.collection, 0) + group["documents"]
                 use.waiting_until = max(filter(None, (use.waiting_until, group["until"])))
-        unindexed = sum([await records.unindexed() for records in self._records])
-        return Uses(list(found.values()), unindexed)
 
     async def _by_key(self, collection: str, query: Document) -> list[Document]:
         group = {"_id": "$key_id", "documents": {"$sum": 1}, "until": {"$max": "$expires_at"}}

@@ -15,7 +15,7 @@ from .errors import MongodError, in_plain_words
 from .locks import release, share, turn
 from .server import Server, find_mongod
 
-__all__ = ["MongodError", "embedded_mongod", "find_mongod"]
+__all__ = ["MongodError", "embedded_mongod", "find_mongod", "find_running"]
 
 
 @contextmanager
@@ -39,3 +39,16 @@ def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[
         with in_plain_words(server.home), turn(server.gate):
             if not server.used():
                 server.stop()
+
+
+def find_running(data_dir: Path) -> str | None:
+    """Return the URL of the MongoDB that runs under the data directory, or None; it is neither started nor joined.
+
+    Waits for a process that starts or stops it. Raises `MongodError`.
+    """
+    server = Server(data_dir.resolve() / "mongo", None)
+    with in_plain_words(server.home):
+        if not server.gate.exists():
+            return None
+        with turn(server.gate):
+            return server.address()

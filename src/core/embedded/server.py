@@ -84,6 +84,13 @@ class Server:
         """Tell whether any process uses the server."""
         return is_held(self.users)
 
+    def address(self) -> str | None:
+        """Return the URL of the mongod if one runs, whether or not it accepts writes yet."""
+        port, password = read_number(self._port), read_secret(self._password)
+        if not self.running() or port is None or password is None:
+            return None
+        return replica_set.make_url(port, password)
+
     def ensure(self) -> str:
         """Return the URL of a mongod that accepts writes: the running one, or a new one.
 

@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack compose-check lint format stack bench bench-feed bench-observation slo lock clean
+.PHONY: help run test test-stack compose-check check-rules lint format stack bench bench-feed bench-observation slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -47,6 +47,10 @@ test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 
 compose-check: $(STAMP) ## Build the image and try all of docker-compose.yml (needs a Docker engine)
 	$(BIN)/python -m pytest -q -m compose tests/compose
+
+check-rules: ## Check and test the rules of Prometheus (needs promtool)
+	promtool check config confs/prometheus/prometheus.yml
+	promtool test rules confs/prometheus/tests/*.yml
 
 lint: $(STAMP) ## Check format, style, types and layers
 	$(BIN)/black --check --quiet . || { $(BIN)/black --check .; exit 1; }

@@ -1,0 +1,88 @@
+"""What confs/prometheus and confs/grafana ask for, asked of a real Prometheus about the running stack."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from src.stack.running import RunningStack
+
+from ..test_monitoring import dashboard, panels, rules
+from .prometheus import PATIENCE, Prometheus, running_prometheus
+from .test_accounts import PASSWORD, ask, do, log_in, sign_up
+from .test_restart import all_running
+from .traffic import create, open_secret
+
+pytestmark = pytest.mark.stack
+
+VARIABLES = {"$__rate_interval": "15s", "$route": ".*"}
+
+
+@pytest.fixture
+async def prometheus(stack: RunningStack, tmp_path: Path) -> AsyncIterator[Prometheus]:
+    await all_running(stack)
+    with running_prometheus(stack.metrics_url, tmp_path / "prometheus") as url:
+        async with ClientSession() as session:
+            prometheus = Prometheus(url, session)
+            async with asyncio.timeout(PATIENCE):
+                while not await prometheus.is_ready():
+                    await asyncio.sleep(0.1)
+            yield prometheus
+
+
+async def a_bit_of_everything(client: ClientSession) -> None:
+    """Use each feature as people do, mistakes included."""
+    for fields in ({}, {"phrase": "old friend"}):
+        key = await create(client, "a secret", **fields)
+        assert (await ask(client, "POST", f"/secrets/{key}", {"phrase": "old foe"} if fields else None)).status in {
+            200,
+            403,
+        }
+        assert (await ask(client, "POST", f"/secrets/{key}", fields or None)).status in {200, 404}
+    assert (await open_secret(client, "unknown")).status == 404
+    message = await do(client, "POST", "/", {"message": "for everybody"})
+    await do(client, "GET", "/message/" + message["url"].rpartition("/")[2])
+    await do(client, "DELETE", f"/receipts/{message['receipt_key']}")
+    user = await sign_up(client)
+    assert (await ask(client, "POST", "/login", {"username": user.name, "password": PASSWORD + "x"})).status == 401
+    post = await do(client, "POST", "/posts", {"content": "a post"}, token=user.token)
+    await do(client, "PUT", f"/posts/{post['id']}/like", token=user.token)
+    await do(client, "GET", "/posts", token=user.token)
+    program = await do(client, "POST", "/tokens", {"name": "echo", "scopes": ["echo"]}, token=user.token)
+    for token in (user.token, program["token"]):
+        assert {"str": "✓"} == await do(client, "POST", "/echo", {"str": "✓"}, token=token)
+    await do(client, "POST", "/refresh", {"refresh_token": (await log_in(client, user.name))["refresh_token"]})
+
+
+def queries() -> list[str]:
+    """Return what the dashboard asks for, its variables filled in, and what the rules record."""
+    asked = [target["expr"] for panel in panels() for target in panel["targets"]]
+    for name, value in VARIABLES.items():
+        asked = [expression.replace(name, value) for expression in asked]
+
+    assert [] == [expression for expression in asked if re.search(r"\$\w", expression)]
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    return [*asked, *sorted(recorded)]
+
+
+async def test_every_query_has_an_answer_and_no_alert_fires(prometheus: Prometheus, client: ClientSession) -> None:
+    """With some of all traffic, each panel and each recorded series has data, and a healthy stack calls nobody."""
+    loop = asyncio.get_running_loop()
+    deadline, missing, calling = loop.time() + 2 * PATIENCE, queries(), list[str]()
+    while (missing or calling) and loop.time() < deadline:
+        await asyncio.gather(*(a_bit_of_everything(client) for _ in range(4)))
+        answers = await asyncio.gather(*(prometheus.has_data(query) for query in queries()))
+        missing = [query for query, answer in zip(queries(), answers, strict=True) if not answer]
+        found = [rule for group in (await prometheus.tell("rules"))["groups"] for rule in group["rules"]]
+        calling = [rule["name"] for rule in found if rule.get("state", "inactive") != "inactive"]
+    [variable] = dashboard()["templating"]["list"]
+    metric, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])[0]
+
+    assert [] == missing
+    assert [] == calling
+    assert {"ok"} == {rule["health"] for rule in found}
+    assert len(rules()) == len(found)
+    assert "/echo" in await prometheus.tell(f"label/{label}/values?match[]={metric}")

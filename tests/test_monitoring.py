@@ -190,6 +190,25 @@ def test_thresholds_are_those_of_the_program() -> None:
     assert rule["SealpostRevocationLate"].endswith(f"> {ended_sessions.STALE + ended_sessions.INTERVAL:.0f}")
 
 
+def test_prometheus_asks_where_nginx_answers() -> None:
+    """Job, target and port are those of the rules and of docker-compose; Grafana asks that Prometheus."""
+    services = load(ROOT / "docker-compose.yml")["services"]
+    [scrape] = load(PROMETHEUS / "prometheus.yml")["scrape_configs"]
+    [source] = load(GRAFANA / "provisioning" / "datasources" / "prometheus.yml")["datasources"]
+    [provider] = load(GRAFANA / "provisioning" / "dashboards" / "sealpost.yml")["providers"]
+    provision = (ROOT / "src" / "stack" / "provision.py").read_text(encoding="utf-8")
+    host, _, port = scrape["static_configs"][0]["targets"][0].partition(":")
+
+    assert {scrape["job_name"]} == set(re.findall(r'job="(\w+)"', " ".join(expressions())))
+    assert {host, "prometheus", "grafana"} <= set(services)
+    assert f'metrics_listen=["{port}"]' in provision
+    assert "http://prometheus:9090" == source["url"]
+    assert set.intersection(*(set(services[name]["networks"]) for name in ("nginx", "prometheus", "grafana")))
+    assert {source["uid"]} == {panel["datasource"]["uid"] for panel in panels()}
+    assert f"{provider['options']['path']}:ro,z" in "".join(services["grafana"]["volumes"])
+    assert source["jsonData"]["timeInterval"] == load(PROMETHEUS / "prometheus.yml")["global"]["scrape_interval"]
+
+
 def test_every_panel_can_be_understood() -> None:
     """Each has a title, a description, a unit and a datasource, and is one of those that Grafana comes with."""
     ids = [panel["id"] for panel in dashboard()["panels"]]

@@ -34,9 +34,12 @@ from .certificates import make_files
 ROOT = Path(__file__).parents[1]
 yaml: Any = importlib.import_module("yaml")  # schemathesis brings it, without types
 US = Owner(os.geteuid(), os.getegid())
-OWNERS = Owners(US, US, US)
+OWNERS = Owners(US, US, US, US)
 MEMBERS = ["db:27017"]
-SECRET_FILES = ("web/keys", "web/mongo-url", "db/keyfile", "db/root-password", "db/application-password")
+SECRET_FILES = (
+    *("web/keys", "web/mongo-url", "db/keyfile", "db/root-password", "db/application-password"),
+    "grafana/admin-password",
+)
 PASSWORDS: dict[str, Any] = {"root_password": "r" * 64, "application_password": "a" * 64}
 KEY_FILE = "c2VhbHBvc3Q=" * 8
 
@@ -44,7 +47,7 @@ KEY_FILE = "c2VhbHBvc3Q=" * 8
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The directories as docker-compose mounts them."""
-    for name in ("web", "db", "nginx", "tls", "sockets", "logs", "data/db"):
+    for name in ("web", "db", "nginx", "tls", "sockets", "grafana", "logs", "data/db"):
         (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
@@ -90,7 +93,7 @@ def test_files_are_made_for_their_owners_alone(root: Path, settings: Settings) -
     modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in SECRET_FILES}
     directories = {
         name: stat.S_IMODE((root / name).stat().st_mode)
-        for name in ("web", "db", "nginx", "sockets", "logs/web", "logs/nginx", "data/db")
+        for name in ("web", "db", "nginx", "sockets", "grafana", "logs/web", "logs/nginx", "data/db")
     }
 
     assert dict.fromkeys(SECRET_FILES, 0o400) == modes
@@ -405,6 +408,7 @@ def test_compose_names_the_users_that_files_are_given_to() -> None:
     assert f"USER {owners.web.uid}:{owners.web.gid}" in dockerfile
     assert f"{owners.db.uid}:{owners.db.gid}" == services["db"]["user"] == services["init-db"]["user"]
     assert f"{owners.nginx.uid}:{owners.nginx.gid}" == services["nginx"]["user"]
+    assert f"{owners.grafana.uid}:{owners.grafana.gid}" == services["grafana"]["user"]
     assert version == re.findall(r"(?m)^ARG VERSION=(.+)$", dockerfile)
 
 

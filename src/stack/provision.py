@@ -52,6 +52,7 @@ class Owners:
     web: Owner = Owner(10001, 10001)
     db: Owner = Owner(999, 999)
     nginx: Owner = Owner(10002, 10001)
+    grafana: Owner = Owner(472, 472)
 
 
 def provision_files(
@@ -59,24 +60,26 @@ def provision_files(
 ) -> None:
     """Make what is missing under ``root``, and nothing anew that cannot be made again.
 
-    Directories: ``web`` and ``db`` for secrets, ``nginx`` for its configuration and certificate, ``tls`` for a
-    certificate of the operator's own, ``sockets``, ``logs``, and ``data`` with one directory for each member of the
-    replica set. ``tls_port`` is where clients find HTTPS. Killed at any moment, it leaves whole files only. Raises
+    Directories: ``web``, ``db`` and ``grafana`` for secrets, ``nginx`` for its configuration and certificate, ``tls``
+    for a certificate of the operator's own, ``sockets``, ``logs``, and ``data`` with one directory for each member of
+    the replica set. ``tls_port`` is where clients find HTTPS. Killed at any moment, it leaves whole files only. Raises
     `ProvisionError` where there is data whose keys are gone, and for a certificate that cannot be served.
     """
     # First: what is wrong with it changes nothing.
     certificate = _provide_certificate(root, settings)
-    web, db = root / "web", root / "db"
+    web, db, grafana = root / "web", root / "db", root / "grafana"
     with _alone_in(web):
         _check_that_keys_and_data_belong_together(root)
         _give(web, owners.web, 0o700)
         _give(db, owners.db, 0o700)
+        _give(grafana, owners.grafana, 0o700)
         _ensure(db / "keyfile", lambda: base64.b64encode(secrets.token_bytes(_KEY_FILE_BYTES)).decode(), owners.db)
         _ensure(db / "root-password", _new_password, owners.db)
         _ensure(db / "application-password", _new_password, owners.db)
         password = (db / "application-password").read_text(encoding="ascii").strip()
         url = f"mongodb://{APPLICATION}:{password}@{','.join(members)}/?replicaSet={REPLICA_SET}&authSource=admin"
         _write(web / "mongo-url", url, owners.web, 0o400)
+        _ensure(grafana / "admin-password", _new_password, owners.grafana)
         # Last: while it is missing, nothing was ever sealed.
         _ensure(web / "keys", new_key, owners.web)
     _provision_nginx(root / "nginx", settings, owners.nginx, certificate, tls_port)

@@ -39,6 +39,8 @@ from src.core.records import Content, RecordSealer
 from src.core.sealing import Link, Sealer
 from src.errors import Problem
 from src.manage import __main__ as manage
+from src.manage.doctor import certificates, clock, database, disk, examination
+from src.manage.doctor import command as doctor
 from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
@@ -666,7 +668,32 @@ def test_the_commands_of_the_operator_are_as_documented() -> None:
         name: set(re.findall(r"--[\w-]+|\[[A-Z]+\]\.\.\.|[A-Z]+", re.sub(r"(--[\w-]+) [A-Z]+", r"\1", rest)))
         for name, rest in typed_commands(lines)
     }
-    assert set(served) == described | {"purge"}
+    assert set(served) == described | {"purge", "doctor"}
+
+
+async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of `docs/operations.md` has each by its name, in the order in which they are shown, and its limits."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "configure_logs", lambda *_: None)
+    text = section(OPERATIONS, "## Doctor")
+    table = {tuple(words(row[0])): " ".join(row[1:]) for row in rows(text)}
+    names = [finding.check async for finding in doctor.examine_all(None, {})]
+    room = f"{disk.SCANT_BYTES / disk.GIB} GiB"
+
+    assert [name for name in names if name not in {"worker 2", "worker 3"}] == [name for row in table for name in row]
+    assert f"longer than {examination.LIMIT:.0f} s" in text
+    assert f"`keys in use`: {database.SCAN_SECONDS + 1:.0f} s" in text
+    assert f"longer than {database.SCAN_SECONDS:.0f} s" in table["keys in use",]
+    assert f"is {'.'.join(map(str, database.OLDEST))} or later" in table["MongoDB version",]
+    assert f"tested with MongoDB {database.TESTED}" in section(OPERATIONS, "## MongoDB")
+    assert f"within {database.SLOW_SECONDS * 1000:.0f} ms" in table["round trip",]
+    assert f"by {clock.WARNING_SECONDS:.0f} s at the most. Over {clock.FAILURE_SECONDS:.0f} s" in table["clock",]
+    assert f"for {certificates.SOON.days} more days" in table["certificate",]
+    for row in (table["MongoDB space",], table["data directory", "log directory"]):
+        assert room in row
+        assert f"Under {disk.TOO_FEW_BYTES / disk.GIB} GiB" in row
+    assert f"{disk.SCANT_FILES} files (inodes) left" in table["data directory", "log directory"]
+    assert f"or {disk.TOO_FEW_FILES} files" in table["data directory", "log directory"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,7 +1,6 @@
 """The command line, ``python -m src.manage``: results go to stdout, everything else to stderr."""
 
 import sys
-import traceback
 from collections.abc import Sequence
 
 import typer
@@ -12,7 +11,8 @@ from ..core.embedded import MongodError
 from ..errors import Damaged, Unavailable
 from ..settings import SettingsError
 from . import keys, posts, purge, users
-from .output import CommandError, say
+from .doctor.command import doctor
+from .output import CommandError, place, say
 
 INTERRUPTED = 130
 
@@ -26,6 +26,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(posts.app, name="posts")
 app.command("purge")(purge.purge_expired)
+app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")
     except Exception as error:  # noqa: BLE001 (no traceback: it may show what is secret)
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        say(f"unexpected error: {type(error).__name__} in {place.filename}:{place.lineno}")
+        say(f"unexpected error: {type(error).__name__} in {place(error)}")
     else:
         if code == INTERRUPTED:
             say("interrupted. The database is consistent, and the command can be run again.")

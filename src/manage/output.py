@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -48,6 +49,12 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def place(error: Exception) -> str:
+    """Return the line of code that raised an error: all of it that can be shown, for the rest may be secret."""
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{line.filename}:{line.lineno}"
 
 
 def in_words(moment: datetime | None) -> str:

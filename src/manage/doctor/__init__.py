@@ -1,0 +1,1 @@
+"""``doctor``: whether a deployment is healthy, and what to do where it is not."""

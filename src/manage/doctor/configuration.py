@@ -1,0 +1,86 @@
+"""The settings, the key ring, and the files that secrets are in."""
+
+import stat
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+from ...core.keys import KEY_FILE, KeyRing, read_key_ring
+from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
+from .examination import examine, in_thread
+from .findings import Finding, Outcome, failed, not_checked, ok, warning, worst
+
+_OTHERS, _GROUP_CHANGES, _GROUP_READS = 0o007, 0o030, 0o040
+
+
+class Configuration:
+    """What the service would be started with: ``settings`` and ``ring`` are there once they were found to be usable."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+        self.ring: KeyRing | None = None
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Check all of it."""
+        yield await examine("settings", self._read_settings())
+        yield await examine("key ring", self._read_ring())
+        yield await examine("secret files", self._look_at_files())
+
+    async def _read_settings(self) -> Outcome:
+        try:
+            self.settings = await in_thread(read_settings)
+        except SettingsError as error:
+            return failed(
+                "; ".join(str(error).splitlines()),
+                "Correct them in the environment or in .env: docs/operations.md, Settings, has each with its bounds.",
+            )
+        names = sorted(PREFIX + name.upper() for name in self.settings.model_fields_set)
+        return ok(f"valid; set are {', '.join(names)}" if names else "valid; each has its default")
+
+    async def _read_ring(self) -> Outcome:
+        settings = self.settings
+        if settings is None:
+            return not_checked("the settings come first")
+        generated = settings.data_dir / KEY_FILE
+        # To read a ring that is not there would make one.
+        if not settings.keys and not await in_thread(generated.exists):
+            if await in_thread((settings.data_dir / "mongo").exists):
+                return failed(
+                    f"{generated} is not there, and there is data that was sealed under its keys",
+                    "Put it back from your copy before you start the service, which would make a new one: nothing that"
+                    " was sealed before would open.",
+                )
+            return not_checked(f"{generated} is not there: the service makes it when it starts first")
+        try:
+            self.ring = await in_thread(lambda: read_key_ring(settings))
+        except SettingsError as error:
+            return failed(str(error), "Put the ring back from your copy: docs/operations.md, Keys, has its form.")
+        ids = self.ring.key_ids
+        older = f"; older: {', '.join(ids[1:])}" if len(ids) > 1 else ""
+        return ok(f"{len(ids)} {'key' if len(ids) == 1 else 'keys'}; {self.ring.newest} is the newest{older}")
+
+    async def _look_at_files(self) -> Outcome:
+        files = await in_thread(secret_files)
+        if self.settings is not None and not self.settings.keys:
+            files.append(self.settings.data_dir / KEY_FILE)
+        modes = [(path, await in_thread(partial(_mode, path))) for path in files]
+        outcomes = [_judge(path, mode) for path, mode in modes if mode is not None]
+        return worst(outcomes) if outcomes else not_checked("no secret is in a file")
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _judge(path: Path, mode: int) -> Outcome:
+    found = f"{path} has mode {mode:04o}"
+    if mode & _OTHERS:
+        return failed(f"{found}: anybody on this host can get at it", f"chmod 600 {path}")
+    if mode & _GROUP_CHANGES:
+        return failed(f"{found}: its group can change it", f"chmod 600 {path}")
+    if mode & _GROUP_READS:
+        return warning(f"{found}: its group can read it", f"chmod 600 {path}, unless the group is the service's own.")
+    return ok(found)

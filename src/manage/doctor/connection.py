@@ -1,0 +1,137 @@
+"""The connection to MongoDB, and why there is none."""
+
+import asyncio
+from functools import partial
+
+from pymongo.errors import ConfigurationError, NetworkTimeout, OperationFailure, PyMongoError
+from pymongo.server_description import ServerDescription
+
+from ...core.embedded import MongodError, find_running
+from ...core.mongo import Document, Mongo, check_url
+from ...settings import Settings, SettingsError
+from .examination import in_thread, in_words
+from .findings import Outcome, failed, ok
+
+ANSWER_SECONDS = 3.5
+"""How long MongoDB may take; less than a check may, so that there is time to find out why."""
+_PROBE_SECONDS = 1.0
+_REFUSED = {18, 8000}
+"""Codes of wrong credentials: MongoDB's own, and that of its hosted service."""
+_STATES = {
+    "RSPrimary": "primary",
+    "RSSecondary": "secondary",
+    "RSArbiter": "arbiter",
+    "RSOther": "neither primary nor secondary",
+    "RSGhost": "not initiated as a replica set",
+    "Standalone": "standalone",
+    "Mongos": "router",
+}
+
+
+class Connection:
+    """A connection for the length of the examination; ``hello`` is what MongoDB said of itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._mongo: Mongo | None = None
+        self.hello: Document = {}
+
+    @property
+    def mongo(self) -> Mongo:
+        """The connected database; only after ``open`` has found nothing wrong."""
+        if self._mongo is None:
+            raise RuntimeError
+        return self._mongo
+
+    async def open(self) -> Outcome:
+        """Connect. An embedded MongoDB that does not run is not started."""
+        url = await self._find_url()
+        if isinstance(url, Outcome):
+            return url
+        # Not longer than the service waits: what is too slow for it is too slow.
+        seconds = min(self._settings.mongo_timeout, ANSWER_SECONDS)
+        try:
+            check_url(url)
+            self._mongo = Mongo(self._settings.model_copy(update={"mongo_timeout": seconds}), url)
+            self.hello = await self._mongo.database.command("hello")
+        except SettingsError as error:
+            return failed(str(error), "See docs/operations.md, MongoDB, for what it has to be.")
+        except ConfigurationError:
+            return failed(
+                "an option of SEALPOST_MONGO_URL cannot be used, the name of its mongodb+srv:// is not known, or this"
+                " MongoDB is far too old",
+                "Compare the URL with what whoever runs MongoDB has told you.",
+            )
+        except PyMongoError as error:
+            return await self._explain(error)
+        where = self.hello.get("me") or ("a router" if self.hello.get("msg") == "isdbgrid" else "a standalone server")
+        return ok(f"answers: {where}{'' if self._settings.mongo_url else ', embedded'}")
+
+    async def close(self) -> None:
+        """Close it, if it was ever open."""
+        if self._mongo is not None:
+            await self._mongo.close()
+
+    async def _find_url(self) -> str | Outcome:
+        if self._settings.mongo_url:
+            return self._settings.mongo_url.get_secret_value()
+        data_dir = self._settings.data_dir
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                url = await in_thread(partial(find_running, data_dir))
+        except TimeoutError:
+            return failed("the embedded MongoDB is just being started or stopped", "Ask again in a moment.")
+        except MongodError as error:
+            return failed(str(error), "Run this as the user of the service.")
+        return url or failed(
+            f"the embedded MongoDB of {data_dir} is not running",
+            "Start the service (make run, make stack): this command starts nothing. If the service runs, type this in"
+            " the directory where it was started.",
+        )
+
+    async def _explain(self, error: PyMongoError) -> Outcome:
+        """Tell why MongoDB did not answer; never in its own words, which may hold what is secret."""
+        if isinstance(error, OperationFailure) and not error.timeout:
+            if error.code in _REFUSED:
+                return failed(
+                    "MongoDB refuses the name or the password of SEALPOST_MONGO_URL",
+                    "Correct the URL (special characters as %XX; authSource=admin if the user was made there), or give"
+                    " the user that password.",
+                )
+            return failed(f"MongoDB refused the connection (code {error.code})", "Look at MongoDB's log.")
+        servers = self.mongo.servers
+        if not servers:
+            return failed(
+                "no host of SEALPOST_MONGO_URL is a member of the replica set that it names",
+                "Compare replicaSet=NAME with the set's name. A standalone server has to be started with --replSet.",
+            )
+        states = "; ".join([f"{_name(server)}: {await _state(server)}" for server in servers])
+        return failed(f"no primary answers: {states}", "Look whether mongod runs there, and at its log.")
+
+
+def state_of_members(mongo: Mongo) -> dict[str, str | None]:
+    """Return what the driver knows of each member: its state, or None for one that does not answer."""
+    return {_name(server): _STATES.get(server.server_type_name) for server in mongo.servers}
+
+
+async def _state(server: ServerDescription) -> str:
+    if known := _STATES.get(server.server_type_name):
+        return known
+    host, port = server.address
+    if server.error is None or isinstance(server.error, NetworkTimeout) or port is None:
+        return "does not answer"
+    # The driver's own words differ between its versions.
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return "does not answer"
+    except OSError as error:
+        return in_words(error)
+    writer.close()
+    return "ends the connection; perhaps only one of the two sides speaks TLS"
+
+
+def _name(server: ServerDescription) -> str:
+    host, port = server.address
+    return host if port is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,204 @@
+"""What answers at the public address: nginx, or a proxy before it."""
+
+import ipaddress
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from io import BytesIO
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from ...api.edge import CONTENT_POLICY, SECURITY_HEADERS
+from ...core.clock import utc_now
+from .certificates import examine_certificate
+from .examination import examine, in_words
+from .findings import Finding, Outcome, failed, not_checked, ok, warning
+
+LONGEST_BODY = 1024 * 1024
+_READ_AT_MOST = 65_536
+_HTTP_PORT, _HTTPS_PORT = 80, 443
+_REDIRECTS = {301, 302, 303, 307, 308}
+_STRICT_TRANSPORT = "Strict-Transport-Security"
+_PASSED_ON = {name: value for name, value in SECURITY_HEADERS.items() if name != "Server"}
+_NOT_READY = {
+    502: "nginx reaches no worker",
+    503: "the workers wait for MongoDB",
+    504: "the workers do not answer nginx in time",
+}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def leads_to(self) -> URL:
+        """Where a redirect leads; empty for any other answer."""
+        with suppress(ValueError):
+            return URL(self.headers["Location"]) if self.status in _REDIRECTS else URL()
+        return URL()
+
+
+async def examine_front(address: URL | None, now: Callable[[], datetime] = utc_now) -> AsyncIterator[Finding]:
+    """Check what answers at an address, and the certificate that it shows."""
+    if address is None:
+        for name in ("front", *_CHECKS, "certificate"):
+            yield Finding(name, not_checked("there is no address that can be asked: give --url"))
+        return
+    # A certificate has a check of its own and is believed here. Nothing secret is sent.
+    async with ClientSession(connector=TCPConnector(ssl=False), timeout=ClientTimeout(total=None)) as client:
+        front = _Front(client, address)
+        yield await examine("front", front.as_told(front.ask_readiness()))
+        for name, check in _CHECKS.items():
+            if front.ready is None:
+                yield Finding(name, not_checked(f"nothing answers at {front.address}"))
+            else:
+                yield await examine(name, front.as_told(check(front)))
+    yield await examine("certificate", examine_certificate(front.address, now))
+
+
+class _Front:
+    """The checks of one address, which becomes the one with https where plain HTTP leads there."""
+
+    def __init__(self, client: ClientSession, address: URL) -> None:
+        self._client = client
+        self._address = address
+        self._led_there = 0
+        self.ready: _Answer | None = None
+        """What ``/readyz`` has answered, if anything."""
+
+    @property
+    def address(self) -> URL:
+        """The address, without credentials that may be in it."""
+        return self._address.with_user(None)
+
+    async def as_told(self, check: Awaitable[Outcome]) -> Outcome:
+        """Carry out a check whose requests may not be answered."""
+        try:
+            return await check
+        except ClientError as error:
+            return failed(
+                f"{self.address} does not answer: {_reason(error)}",
+                "Look whether nginx runs, whether this host reaches it, and whether the address is the right one.",
+            )
+
+    async def ask_readiness(self) -> Outcome:
+        """Tell whether a worker answers there that it is ready."""
+        answer = await self._ask("GET", self._address / "readyz")
+        to = answer.leads_to
+        if to.scheme == "https" and to.host == self._address.host:
+            self._led_there = answer.status
+            self._address = to.with_path(to.path.removesuffix("/readyz") or "/")
+            answer = await self._ask("GET", self._address / "readyz")
+        self.ready = answer
+        if answer.status in _NOT_READY:
+            return failed(
+                f"{self.address} answers {answer.status}: {_NOT_READY[answer.status]}",
+                "See what is said of MongoDB and of the workers.",
+            )
+        if answer.status != HTTPStatus.OK or not _says_ready(answer):
+            return failed(
+                f"{self.address} answers {answer.status}, and not as Sealpost does",
+                "Look whether the address is the right one, and whether a proxy before nginx passes everything on.",
+            )
+        return ok(f"{self.address} is ready")
+
+    async def look_at_headers(self) -> Outcome:
+        """Tell whether answers arrive with the headers that they were sent with."""
+        headers = self.ready.headers if self.ready else {}
+        wrong = [name for name, value in _PASSED_ON.items() if value not in headers.get(name, "")]
+        wrong += [name for name in (CONTENT_POLICY, "X-Request-ID") if name not in headers]
+        if wrong:
+            return failed(
+                f"missing or changed: {', '.join(sorted(wrong))}",
+                "Something between the workers and here takes them away: look at the proxy's configuration.",
+            )
+        if self._address.scheme == "https" and _STRICT_TRANSPORT not in headers:
+            return warning(
+                f"{_STRICT_TRANSPORT} is missing",
+                "Have what ends TLS send it, so that a browser does not try plain HTTP again.",
+            )
+        return ok("all are there")
+
+    async def ask_metrics(self) -> Outcome:
+        """Tell whether the figures of the service are kept from the public."""
+        answer = await self._ask("GET", self._address / "metrics")
+        if answer.status not in range(200, 300):
+            return ok(f"/metrics is not served: {answer.status}")
+        if _is_loopback(self._address.host):
+            return not_checked("/metrics is served to this host, and may be: give --url with the public address")
+        return failed("/metrics is served to everybody", "Let the proxy answer it with 404, as the stack's nginx does.")
+
+    async def send_too_much(self) -> Outcome:
+        """Tell whether a body over the limit is refused."""
+        answer = await self._ask("POST", self._address / "echo", BytesIO(bytes(LONGEST_BODY + 1)))
+        if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return ok("a body over 1 MiB is refused: 413")
+        return failed(
+            f"a body over 1 MiB is answered {answer.status}",
+            "Let nginx refuse it with 413 (client_max_body_size 1m), before a worker has to read it.",
+        )
+
+    async def look_at_scheme(self) -> Outcome:
+        """Tell whether all goes over HTTPS."""
+        if self._led_there:
+            return ok(f"plain HTTP leads to {self.address}: {self._led_there}")
+        return await (self._look_for_plain_http() if self._address.scheme == "https" else self._look_who_reads_along())
+
+    async def _look_who_reads_along(self) -> Outcome:
+        if _is_loopback(self._address.host):
+            return not_checked(f"TLS is off, and {self.address} is of this host alone")
+        return warning(
+            f"TLS is off: whoever is on the way to {self.address} can read along",
+            "Serve it over HTTPS before anybody uses it: docs/operations.md, The stack.",
+        )
+
+    async def _look_for_plain_http(self) -> Outcome:
+        if self._address.port != _HTTPS_PORT:
+            return not_checked("where plain HTTP is served is not known: give --url with that address")
+        try:
+            answer = await self._ask("GET", self._address.with_scheme("http").with_port(_HTTP_PORT) / "readyz")
+        except ClientError:
+            return ok("nothing answers plain HTTP")
+        if answer.leads_to.scheme == "https":
+            return ok(f"plain HTTP leads to HTTPS: {answer.status}")
+        return failed(
+            f"plain HTTP is answered {answer.status}", "Let it lead to HTTPS with 308, and serve nothing else."
+        )
+
+    async def _ask(self, method: str, address: URL, body: BytesIO | None = None) -> _Answer:
+        async with self._client.request(method, address, data=body, allow_redirects=False) as answer:
+            return _Answer(answer.status, answer.headers, await answer.content.read(_READ_AT_MOST))
+
+
+_CHECKS: dict[str, Callable[[_Front], Awaitable[Outcome]]] = {
+    "security headers": _Front.look_at_headers,
+    "metrics": _Front.ask_metrics,
+    "body limit": _Front.send_too_much,
+    "HTTPS": _Front.look_at_scheme,
+}
+
+
+def _says_ready(answer: _Answer) -> bool:
+    try:
+        return bool(json.loads(answer.body) == {"status": "ready"})
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reason(error: ClientError) -> str:
+    return in_words(error) if isinstance(error, OSError) else type(error).__name__

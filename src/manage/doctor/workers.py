@@ -1,0 +1,67 @@
+"""The workers of a stack, each asked on its socket."""
+
+import asyncio
+import errno
+import stat
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
+
+from ...core.workers import WORKERS, locate_run_directory, worker_sockets
+from ...settings import Settings
+from .examination import examine, in_thread, in_words
+from .findings import Finding, Outcome, failed, not_checked, ok
+
+_START = (
+    "Look at its worker-N.jsonl and worker-N.err in the log directory: supervisord starts a worker again that ends."
+)
+_OTHERS_OPEN = 0o002
+
+
+async def examine_workers(settings: Settings | None, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Check each worker, where there are any: in a container ``RUN_DIR`` says so, elsewhere what a stack has left."""
+    names = [f"worker {number}" for number in range(1, WORKERS + 1)]
+    run_dir = Path(environment["RUN_DIR"]) if environment.get("RUN_DIR") else None
+    if run_dir is None and settings is not None:
+        located = locate_run_directory(settings.data_dir)
+        run_dir = located if await in_thread(lambda: _is_used(located)) else None
+    if run_dir is None:
+        for name in names:
+            yield Finding(name, not_checked("no stack runs here; one process has no socket"))
+        return
+    sockets = zip(names, worker_sockets(run_dir), strict=True)
+    # At once, so that four that hang take no longer than one.
+    for finding in await asyncio.gather(*(examine(name, _ask(socket)) for name, socket in sockets)):
+        yield finding
+
+
+def _is_used(run_dir: Path) -> bool:
+    return (run_dir / "supervisord.pid").exists() or any(path.exists() for path in worker_sockets(run_dir))
+
+
+async def _ask(path: Path) -> Outcome:
+    try:
+        mode = stat.S_IMODE((await in_thread(path.stat)).st_mode)
+    except FileNotFoundError:
+        return failed(f"{path} is not there: the worker does not run, or is being started", _START)
+    if mode & _OTHERS_OPEN:
+        return failed(
+            f"{path} has mode {mode:04o}: whoever can open it is believed about who asks",
+            f"chmod 660 {path}, and look what has changed it: the worker makes it so.",
+        )
+    try:
+        async with (
+            ClientSession(connector=UnixConnector(str(path)), timeout=ClientTimeout(total=None)) as client,
+            client.get("http://worker/readyz") as answer,
+        ):
+            status = answer.status
+    except ClientError as error:
+        if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}:
+            return not_checked(f"{path} cannot be opened by this user", "Run this as the user of the service.")
+        reason = in_words(error) if isinstance(error, OSError) else type(error).__name__
+        return failed(f"nobody answers at {path}: {reason}", _START)
+    if status != HTTPStatus.OK:
+        return failed(f"answers {status} at {path}: it waits for MongoDB", "See what is said of MongoDB above.")
+    return ok(f"ready, at {path} with mode {mode:04o}")

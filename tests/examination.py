@@ -1,0 +1,37 @@
+"""What the tests of the doctor share: outcomes by name, and something that answers as it is told."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from src.manage.doctor.findings import Finding, Mark, Outcome
+
+
+async def collect(findings: AsyncIterator[Finding]) -> dict[str, Outcome]:
+    """Carry checks out; return their outcomes by name, in their order."""
+    return {finding.check: finding.outcome async for finding in findings}
+
+
+def marks(outcomes: dict[str, Outcome], mark: Mark) -> set[str]:
+    """Name the checks that have a mark."""
+    return {check for check, outcome in outcomes.items() if outcome.mark is mark}
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[web.Request], web.Response], listener: Any, **options: Any) -> AsyncIterator[None]:
+    """Serve one handler for every path on a listening socket."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answer(request)
+
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, **options).start()
+        yield
+    finally:
+        await runner.cleanup()

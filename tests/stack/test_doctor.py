@@ -1,0 +1,47 @@
+"""The doctor beside the running stack."""
+
+import asyncio
+import json
+
+import pytest
+
+from src.stack.running import RunningStack
+
+from ..commands import Operator
+from .conftest import KEYS
+from .mongod import Mongod
+
+pytestmark = pytest.mark.stack
+
+
+async def test_a_running_stack_is_healthy_until_a_worker_stops(stack: RunningStack, mongod: Mongod) -> None:
+    """Workers, nginx and MongoDB are all ok; one worker that is gone is told, and the others still are."""
+    operator = Operator(
+        {
+            "SEALPOST_MONGO_URL": mongod.url,
+            "SEALPOST_KEYS": KEYS,
+            "SEALPOST_DATA_DIR": str(stack.log_dir.parent),
+            "SEALPOST_PUBLIC_URL": stack.url,
+            "LOG_DIR": str(stack.log_dir),
+        }
+    )
+
+    async def examine() -> tuple[int, dict[str, str]]:
+        ended = await operator.run("doctor", "--json")
+        findings = [json.loads(line) for line in ended.stdout.splitlines()]
+        return ended.code, {finding["check"]: finding["mark"] for finding in findings}
+
+    code, healthy = await examine()
+    await asyncio.to_thread(stack.supervisorctl, "stop", "worker:worker-3")
+    try:
+        code_without, without = await examine()
+    finally:
+        await asyncio.to_thread(stack.supervisorctl, "start", "worker:worker-3")
+
+    # No secret is in a file here, and TLS is off on an address of this host alone.
+    left_out = dict.fromkeys(("secret files", "HTTPS", "certificate"), "not checked")
+    assert 0 == code
+    assert {**dict.fromkeys(healthy, "ok"), **left_out} == healthy
+    assert {"worker 1", "worker 4", "front", "body limit", "keys in use"} <= healthy.keys()
+    assert 1 == code_without
+    assert {**healthy, "worker 3": "failed"} == without

@@ -1,0 +1,302 @@
+"""The doctor: everything healthy is ok, and each thing that is wrong here is found, in words and in time."""
+
+import asyncio
+import json
+import os
+import pty
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from src.core.keys import new_key
+from src.core.workers import locate_run_directory
+from src.manage.__main__ import main
+from src.manage.doctor import command, disk
+from src.manage.doctor.configuration import Configuration
+from src.manage.doctor.disk import examine_disk, look_at
+from src.manage.doctor.examination import LIMIT, examine
+from src.manage.doctor.findings import Mark, Outcome
+from src.manage.doctor.workers import examine_workers
+from src.settings import Settings
+from src.stack.running import free_port
+
+from .commands import Ended, Operator
+from .conftest import Api
+from .examination import collect, marks, serving
+
+MakeSettings = Callable[..., Settings]
+RunHere = Callable[..., Awaitable[Ended]]
+
+
+def parsed(stdout: str) -> dict[str, Outcome]:
+    """Return the outcomes that were written as JSON."""
+    records = [json.loads(line) for line in stdout.splitlines()]
+    return {one["check"]: Outcome(Mark(one["mark"]), one["found"], one["advice"]) for one in records}
+
+
+def read_all(terminal: int) -> str:
+    """Return what is written to a terminal until nobody has it open any more."""
+    shown = b""
+    with suppress(OSError), open(terminal, "rb", buffering=0) as stream:
+        while part := stream.read(4096):
+            shown += part
+    return shown.decode()
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Awaitable[Ended]]:
+    """Run the command in this process, which takes less time than in one of its own."""
+
+    async def run(environment: dict[str, str], *arguments: str) -> Ended:
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "configure_logs", lambda *_: None)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            # A server in this process logs to the same stdout.
+            capsys.readouterr()
+            with capture_logs():
+                code = await asyncio.to_thread(main, ["doctor", *arguments])
+        shown = capsys.readouterr()
+        return Ended(code, shown.out, shown.err)
+
+    return run
+
+
+async def test_a_healthy_service_is_ok(api: Api, mongo_url: str, tmp_path: Path, run_here: RunHere) -> None:
+    """Every check that applies to one process is, in words and as JSON, and no secret is shown."""
+    password = mongo_url.partition("sealpost:")[2].partition("@")[0]
+    address = str(api.client.make_url("/"))
+    directories = {"SEALPOST_DATA_DIR": str(tmp_path), "LOG_DIR": str(tmp_path)}
+    operator = Operator.of(api.settings, mongo_url, **directories, SEALPOST_PUBLIC_URL=address)
+
+    text = await operator.run("doctor")
+    lines = await run_here(operator.environment, "--json", "--strict", "--url", address)
+
+    outcomes = parsed(lines.stdout)
+    assert (0, 0) == (text.code, lines.code)
+    assert {"secret files", *(f"worker {number}" for number in range(1, 5)), "HTTPS", "certificate"} == marks(
+        outcomes, Mark.NOT_CHECKED
+    )
+    assert outcomes.keys() - marks(outcomes, Mark.NOT_CHECKED) == marks(outcomes, Mark.OK)
+    shown = text.stdout.splitlines()
+    assert [(outcome.mark, check) for check, outcome in outcomes.items()] == [
+        (line[:13].strip(), line[13:31].strip()) for line in shown
+    ]
+    assert shown[0].startswith("ok           settings          valid; set are SEALPOST_BCRYPT_COST, ")
+    assert "\x1b" not in text.stdout
+    assert "warning: 0; failed: 0" in text.stderr
+    for ended in (text, lines):
+        assert password not in ended.stdout + ended.stderr
+
+
+async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path, run_here: RunHere) -> None:
+    """What does not need them is; wrong arguments are another matter."""
+    wrong = {"SEALPOST_TTL_MAX": "s3cret", "SEALPOST_KEYZ": "s3cret", "RUN_DIR": str(tmp_path)}
+
+    lines = await run_here(wrong, "--json", "--url", f"http://ann:s3cret@127.0.0.1:{free_port()}")
+    misspelt = [await run_here({}, "--url", url) for url in ("s3cret", "http://[s3cret", "https://h/?s3cret")]
+
+    outcomes = parsed(lines.stdout)
+    assert [1, 2, 2, 2] == [lines.code, *(ended.code for ended in misspelt)]
+    assert {"settings", "front", *(f"worker {number}" for number in range(1, 5))} == marks(outcomes, Mark.FAILED)
+    assert "SEALPOST_KEYZ: no such setting; SEALPOST_TTL_MAX: " in outcomes["settings"].found
+    assert "connection refused" in outcomes["front"].found
+    assert "is not there" in outcomes["worker 4"].found
+    assert "the settings come first" == outcomes["MongoDB"].found
+    for ended in (lines, *misspelt):
+        assert "s3cret" not in ended.stdout + ended.stderr
+
+
+async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> None:
+    """A file that never opens costs the time limit, and the process ends although a thread of it does not."""
+    os.mkfifo(tmp_path / "keys", 0o600)
+    began = time.monotonic()
+
+    ended = await Operator({"SEALPOST_KEYS_FILE": str(tmp_path / "keys")}).run("doctor", "--json")
+
+    outcomes = parsed(ended.stdout)
+    assert (1, "no answer within 5 s") == (ended.code, outcomes["settings"].found)
+    assert Mark.OK is outcomes["secret files"].mark
+    assert time.monotonic() - began < 4 * LIMIT
+
+
+async def test_warnings_count_where_they_are_to(
+    api: Api, mongo_directory: Path, tmp_path: Path, run_here: RunHere
+) -> None:
+    """In the exit code with `--strict` alone; on a terminal there are colours. An embedded MongoDB is found."""
+    assert api.settings.keys is not None
+    (tmp_path / "keys").write_text(api.settings.keys.get_secret_value())
+    (tmp_path / "keys").chmod(0o640)
+    changed = {"SEALPOST_KEYS": "", "SEALPOST_KEYS_FILE": str(tmp_path / "keys")}
+    operator = Operator.of(api.settings, "", **changed, SEALPOST_DATA_DIR=str(mongo_directory))
+    lenient = await run_here(operator.environment, "--json")
+    strict = await run_here(operator.environment, "--strict")
+    terminal, stdout = pty.openpty()
+    reading = asyncio.create_task(asyncio.to_thread(read_all, terminal))
+    try:
+        shown = await operator.run("doctor", stdout=stdout)
+    finally:
+        os.close(stdout)
+    colours = await reading
+
+    assert {"secret files"} == marks(parsed(lenient.stdout), Mark.WARNING)
+    assert parsed(lenient.stdout)["MongoDB"].found.endswith(", embedded")
+    assert (0, 1, 0) == (lenient.code, strict.code, shown.code)
+    assert "\x1b[33mwarning" in colours
+    assert f"chmod 600 {tmp_path}/keys, unless" in colours
+
+
+async def configured() -> dict[str, Outcome]:
+    """Check the settings and keys of the environment."""
+    return await collect(Configuration().examine())
+
+
+async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None yet, one, a damaged one, and one that is gone while its data is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEALPOST_DATA_DIR", "data")
+    found = [await configured()]
+    assert not Path("data").exists()
+    Path("data").mkdir()
+    entries = [new_key(), new_key()]
+    Path("data/keys").write_text("\n".join(entries))
+    found.append(await configured())
+    Path("data/keys").write_text("s3cret")
+    found.append(await configured())
+    Path("data/keys").unlink()
+    Path("data/mongo").mkdir()
+    found.append(await configured())
+
+    rings = [outcomes["key ring"] for outcomes in found]
+    newest, older = (entry.partition(":")[0] for entry in entries)
+    assert [Mark.NOT_CHECKED, Mark.OK, Mark.FAILED, Mark.FAILED] == [ring.mark for ring in rings]
+    assert f"2 keys; {newest} is the newest; older: {older}" == rings[1].found
+    assert "entry 1 of the key ring is not of the form" in rings[2].found
+    assert "Put it back from your copy" in rings[3].advice
+    assert not Path("data/keys").exists()
+    assert {"valid; set are SEALPOST_DATA_DIR"} == {outcomes["settings"].found for outcomes in found}
+
+
+@pytest.mark.parametrize(
+    ("mode", "mark"),
+    [(0o600, Mark.OK), (0o400, Mark.OK), (0o640, Mark.WARNING), (0o660, Mark.FAILED), (0o604, Mark.FAILED)],
+)
+async def test_files_with_secrets_are_their_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, mark: Mark
+) -> None:
+    """Key files, files that settings name, and `.env` if there is a secret in it; the worst one is told."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"ring": new_key(), ".env": "SEALPOST_MONGO_URL=mongodb://h/?replicaSet=r"}.items():
+        Path(name).write_text(text)
+        Path(name).chmod(0o600)
+    monkeypatch.setenv("SEALPOST_KEYS_FILE", "ring")
+    Path(".env").chmod(mode)
+
+    outcome = (await configured())["secret files"]
+
+    assert mark is outcome.mark
+    assert f".env has mode {mode:04o}" in outcome.found
+    assert ("ring has mode 0600" in outcome.found) == (mark is Mark.OK)
+    assert ("chmod 600 .env" in outcome.advice) == (mark is not Mark.OK)
+
+
+async def test_a_directory_that_is_full_or_cannot_be_written_to_is_told(
+    tmp_path: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes or in files; and nothing is left in one that can be."""
+    monkeypatch.chdir(tmp_path)
+    empty = [
+        await collect(examine_disk(make_settings(data_dir=tmp_path / "none", mongo_url=url), {}))
+        for url in (None, SecretStr("mongodb://h/"))
+    ]
+    elsewhere = await collect(examine_disk(make_settings(data_dir=tmp_path, log_file=Path("app.jsonl")), {}))
+    unsettled = await collect(examine_disk(None, {"LOG_DIR": "/proc/self/none"}))
+    found = {"well": look_at(tmp_path)}
+    for name in ("SCANT_BYTES", "TOO_FEW_BYTES", "SCANT_FILES", "TOO_FEW_FILES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, name, 2**80)
+            found[name] = look_at(tmp_path)
+
+    assert [Mark.OK, *[Mark.WARNING, Mark.FAILED] * 2] == [outcome.mark for outcome in found.values()]
+    assert ["GiB are free", "(inodes)"] == [
+        words for words in ("GiB are free", "(inodes)") if words in found["well"].found
+    ]
+    assert "inodes" in found["SCANT_FILES"].found
+    assert {"data directory", "log directory"} == marks(empty[0], Mark.NOT_CHECKED) == marks(empty[1], Mark.NOT_CHECKED)
+    assert "not needed" in empty[1]["data directory"].found
+    assert {"data directory", "log directory"} == marks(elsewhere, Mark.OK)
+    assert {"log directory"} == marks(unsettled, Mark.FAILED)
+    assert "/proc/self/none cannot be written to: no such file" in unsettled["log directory"].found
+    assert [] == list(tmp_path.iterdir())
+
+
+def bound(path: Path, mode: int = 0o660) -> socket.socket:
+    """Return a socket at a path."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(mode)
+    return listener
+
+
+async def test_each_worker_is_asked_at_its_socket(tmp_path: Path, make_settings: MakeSettings) -> None:
+    """Ready, waiting for MongoDB, dead, hanging, missing, open to all: each is told, and no stack is no failure."""
+    run_dir = locate_run_directory(tmp_path)
+    run_dir.mkdir()
+    paths = [run_dir / f"worker-{number}.sock" for number in range(1, 5)]
+    settings = make_settings(data_dir=tmp_path)
+    none = await collect(examine_workers(settings, {}))
+    (run_dir / "supervisord.pid").touch()
+    missing = await collect(examine_workers(settings, {}))
+    listeners = [bound(path) for path in paths]
+    listeners[2].close()
+    listeners[3].listen()
+    async with (
+        serving(lambda _: web.Response(), listeners[0]),
+        serving(lambda _: web.Response(status=503), listeners[1]),
+    ):
+        began = time.monotonic()
+        found = await collect(examine_workers(None, {"RUN_DIR": str(run_dir)}))
+        took = time.monotonic() - began
+        listeners[3].close()
+        paths[0].chmod(0o666)
+        opened = await collect(examine_workers(settings, {}))
+
+    assert {Mark.NOT_CHECKED} == {outcome.mark for outcome in none.values()}
+    assert {Mark.FAILED} == {outcome.mark for outcome in missing.values()}
+    assert f"{paths[3]} is not there: the worker does not run" in missing["worker 4"].found
+    assert {"worker 1"} == marks(found, Mark.OK)
+    assert "answers 503" in found["worker 2"].found
+    assert f"nobody answers at {paths[2]}: connection refused" == found["worker 3"].found
+    assert "no answer within 5 s" == found["worker 4"].found
+    assert took < 2 * LIMIT
+    assert f"{paths[0]} has mode 0666" in opened["worker 1"].found
+    assert Mark.FAILED is opened["worker 1"].mark
+
+
+def test_sockets_whose_path_would_be_too_long_are_looked_for_elsewhere(tmp_path: Path) -> None:
+    """As a stack makes them elsewhere: for each data directory in a place of its own."""
+    found = {locate_run_directory(tmp_path / (letter * 100)) for letter in "ab"}
+
+    assert len(found) == 2
+    assert not any(path.is_relative_to(tmp_path) or path.exists() for path in found)
+
+
+async def test_a_fault_of_a_check_is_a_finding() -> None:
+    """With the line of code and without the error's message, which may hold what is secret."""
+
+    async def check(error: Exception) -> Outcome:
+        raise error
+
+    unexpected = (await examine("one", check(ValueError("s3cret")))).outcome
+    refused = (await examine("one", check(PermissionError(13, "s3cret", "/a/file")))).outcome
+
+    assert [Mark.FAILED, Mark.FAILED] == [unexpected.mark, refused.mark]
+    assert f"unexpected error: ValueError in {__file__}:" in unexpected.found
+    assert "/a/file cannot be used: permission denied" == refused.found

@@ -1,0 +1,219 @@
+"""The doctor of the public address: what nginx or a proxy does wrong is found, and so is a bad certificate."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from yarl import URL
+
+from src.core.clock import utc_now
+from src.manage.doctor import front as front_checks
+from src.manage.doctor.examination import LIMIT
+from src.manage.doctor.findings import Mark, Outcome
+from src.manage.doctor.front import examine_front
+from src.stack.running import free_port
+
+from .examination import collect, marks, serving
+
+
+def certificate(directory: Path, *, begins: timedelta = timedelta(days=-400), ends: timedelta) -> tuple[Path, Path]:
+    """Make a self-signed certificate for 127.0.0.1; return its file and that of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sealpost test")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(utc_now() + begins).not_valid_after(utc_now() + ends)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    files = directory / "certificate.pem", directory / "key.pem"
+    files[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    files[1].write_bytes(key.private_bytes(*encoding))
+    return files
+
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Request-ID": "1",
+    "Content-Security-Policy": "default-src 'none'",
+}
+
+
+def tcp(port: int = 0) -> socket.socket:
+    """Return a socket at a port of the loopback address."""
+    return socket.create_server(("127.0.0.1", port))
+
+
+def port_of(listener: socket.socket) -> int:
+    """Return the port."""
+    return int(listener.getsockname()[1])
+
+
+def readiness(headers: dict[str, str], *, overlong: int = 413, metrics: int = 404) -> Callable[..., web.Response]:
+    """Answer as a front does, right or wrong."""
+
+    def answer(request: web.Request) -> web.Response:
+        if request.path == "/readyz":
+            return web.json_response({"status": "ready"}, headers=headers)
+        return web.Response(status=metrics if request.path == "/metrics" else overlong)
+
+    return answer
+
+
+async def front(url: str) -> dict[str, Outcome]:
+    """Check what answers at an address."""
+    return await collect(examine_front(URL(url)))
+
+
+async def test_a_front_that_lets_things_through_is_told() -> None:
+    """Headers that are gone, metrics for all, bodies over the limit, words in the clear; and a proxy's own errors."""
+    careless, broken, foreign = tcp(), tcp(), tcp()
+    async with (
+        serving(readiness({}, overlong=400, metrics=200), careless),
+        serving(lambda _: web.Response(status=502), broken),
+        serving(lambda _: web.Response(text="It works!", headers={"Location": "http://[/"}), foreign),
+    ):
+        near = await front(f"http://127.0.0.1:{port_of(careless)}")
+        # To Linux an address of this host, and to us none that nobody else can reach.
+        far = await front(f"http://0.0.0.0:{port_of(careless)}")
+        failing = await front(f"http://localhost:{port_of(broken)}/")
+        other = await front(f"http://127.0.0.1:{port_of(foreign)}")
+
+    assert {"security headers", "body limit"} == marks(near, Mark.FAILED)
+    assert {"metrics", "HTTPS", "certificate"} == marks(near, Mark.NOT_CHECKED)
+    assert {"security headers", "body limit", "metrics"} == marks(far, Mark.FAILED)
+    assert "can read along" in far["HTTPS"].found
+    assert f"missing or changed: {', '.join(sorted(HEADERS))}" == near["security headers"].found
+    assert "a body over 1 MiB is answered 400" == near["body limit"].found
+    assert "answers 502: nginx reaches no worker" in failing["front"].found
+    assert "answers 200, and not as Sealpost does" in other["front"].found
+
+
+async def test_a_front_that_hangs_or_is_gone_is_told_in_time() -> None:
+    """The first request says so, and the others are not tried."""
+    hanging, cutting = tcp(), tcp()
+
+    def cut(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with serving(cut, cutting):
+        began = time.monotonic()
+        hung, was_cut, gone = await asyncio.gather(
+            front(f"http://127.0.0.1:{port_of(hanging)}"),
+            front(f"http://127.0.0.1:{port_of(cutting)}"),
+            front(f"http://127.0.0.1:{free_port()}"),
+        )
+        took = time.monotonic() - began
+    hanging.close()
+
+    assert "no answer within 5 s" == hung["front"].found
+    assert took < 2 * LIMIT
+    assert "does not answer: ServerDisconnectedError" in was_cut["front"].found
+    assert "does not answer: connection refused" in gone["front"].found
+    for outcomes in (hung, was_cut, gone):
+        assert {"front"} == outcomes.keys() - marks(outcomes, Mark.NOT_CHECKED)
+
+
+async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it does, everything else is asked over HTTPS, and a certificate that is believed is ok."""
+    files = certificate(tmp_path, ends=timedelta(days=100))
+    monkeypatch.setenv("SSL_CERT_FILE", str(files[0]))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    secure, plain, bare = tcp(), tcp(), tcp()
+    address = f"https://127.0.0.1:{port_of(secure)}"
+    strict = {**HEADERS, "Strict-Transport-Security": "max-age=63072000"}
+
+    def lead(request: web.Request) -> web.Response:
+        return web.Response(status=308, headers={"Location": f"{address}{request.path}"})
+
+    async with (
+        serving(readiness(strict), secure, ssl_context=context),
+        serving(lead, plain),
+        serving(readiness(HEADERS), bare, ssl_context=context),
+    ):
+        led = await front(f"http://127.0.0.1:{port_of(plain)}/")
+        given = await front(address)
+        lax = await front(f"https://127.0.0.1:{port_of(bare)}")
+
+    assert set(led) == marks(led, Mark.OK)
+    assert f"plain HTTP leads to {address}/: 308" == led["HTTPS"].found
+    assert {"HTTPS"} == marks(given, Mark.NOT_CHECKED)
+    assert {"security headers"} == marks(lax, Mark.WARNING)
+    assert "Strict-Transport-Security is missing" == lax["security headers"].found
+    assert "99 more days; this host believes it" in led["certificate"].found
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "mark", "said"),
+    [
+        (-400, 60, Mark.WARNING, "does not believe it: self-signed certificate"),
+        (-400, 20, Mark.WARNING, "19 more days"),
+        (-400, -1, Mark.FAILED, "it expired on "),
+        (2, 60, Mark.FAILED, "it is not good before "),
+    ],
+)
+async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
+    tmp_path: Path, begins: int, ends: int, mark: Mark, said: str
+) -> None:
+    """It is read from a server that shows it, believed or not."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    files = certificate(tmp_path, begins=timedelta(days=begins), ends=timedelta(days=ends))
+    context.load_cert_chain(*files)
+    listener = tcp()
+    async with serving(readiness(HEADERS), listener, ssl_context=context):
+        outcomes = await front(f"https://127.0.0.1:{port_of(listener)}")
+
+    assert {"front", "metrics", "body limit"} == marks(outcomes, Mark.OK)
+    assert mark is outcomes["certificate"].mark
+    assert said in outcomes["certificate"].found
+
+
+async def test_what_should_speak_tls_and_does_not_is_told() -> None:
+    """Something else at the address, or nothing."""
+    listener = tcp()
+    async with serving(readiness(HEADERS), listener):
+        plain = await front(f"https://127.0.0.1:{port_of(listener)}")
+    gone = await front(f"https://127.0.0.1:{free_port()}")
+
+    assert "shows none: TLS fails (" in plain["certificate"].found
+    assert "does not answer: TLS fails (" in plain["front"].found
+    assert "shows none: connection refused" in gone["certificate"].found
+
+
+async def test_plain_http_beside_https_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its own port, where HTTPS has its own: leading on, served in the clear, or gone."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate(tmp_path, ends=timedelta(days=100)))
+    secure, leading, serving_all = tcp(), tcp(), tcp()
+    address = f"https://127.0.0.1:{port_of(secure)}"
+    monkeypatch.setattr(front_checks, "_HTTPS_PORT", port_of(secure))
+    found = []
+
+    async with (
+        serving(readiness(HEADERS), secure, ssl_context=context),
+        serving(lambda _: web.Response(status=301, headers={"Location": address}), leading),
+        serving(readiness(HEADERS), serving_all),
+    ):
+        for port in (port_of(leading), port_of(serving_all), free_port()):
+            monkeypatch.setattr(front_checks, "_HTTP_PORT", port)
+            found.append((await front(address))["HTTPS"])
+
+    assert [Mark.OK, Mark.FAILED, Mark.OK] == [outcome.mark for outcome in found]
+    assert "plain HTTP is answered 200" == found[1].found
+    assert "nothing answers plain HTTP" == found[2].found

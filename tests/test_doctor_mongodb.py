@@ -1,0 +1,312 @@
+"""The doctor of MongoDB: whatever is wrong with it is found, in words and in time."""
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pymongo import MongoClient
+
+from src.core.clock import utc_now
+from src.core.embedded import find_mongod, locks, replica_set
+from src.core.keys import read_key_ring
+from src.manage.doctor import connection, database, disk
+from src.manage.doctor.clock import compare_clocks
+from src.manage.doctor.database import examine_database
+from src.manage.doctor.examination import LIMIT
+from src.manage.doctor.findings import Mark, Outcome
+from src.manage.doctor.indexes import compare_indexes
+from src.settings import Settings
+from src.stack.running import free_port
+from src.storage import INDEXES
+
+from .conftest import Api
+from .examination import collect, marks
+
+# Closed while it connects, PyMongo's own client leaves a socket to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def sockets_are_collected() -> Iterator[None]:
+    """Such a socket is collected here, and not in some other test."""
+    yield
+    gc.collect()
+
+
+async def examine_at(url: str, make_settings: MakeSettings, **overrides: Any) -> dict[str, Outcome]:
+    """Check the MongoDB at a URL."""
+    settings = make_settings(mongo_url=SecretStr(url), **overrides)
+    return await collect(examine_database(settings, read_key_ring(settings)))
+
+
+async def test_each_fault_of_an_index_is_found(api: Api) -> None:
+    """Missing, with other options, with another key, and under another name; each with what to do."""
+    found = [await compare_indexes(api.mongo, INDEXES)]
+    items, users, sessions, posts = (api.mongo.collection(name) for name in ("items", "users", "sessions", "posts"))
+    await items.drop_index("delete_at")
+    found.append(await compare_indexes(api.mongo, INDEXES))
+    await items.create_index("delete_at", name="delete_at", expireAfterSeconds=60)
+    found.append(await compare_indexes(api.mongo, INDEXES))
+    await items.drop_index("delete_at")
+    await items.create_index("expires_at", name="delete_at", expireAfterSeconds=0)
+    for collection, name in ((users, "name_index"), (sessions, "ended_at"), (posts, "deleted")):
+        await collection.drop_index(name)
+        await collection.create_index(name, name=f"{name}_1" if collection is posts else name)
+    found.append(await compare_indexes(api.mongo, INDEXES))
+
+    assert [Mark.OK, Mark.FAILED, Mark.FAILED, Mark.FAILED] == [outcome.mark for outcome in found]
+    assert ("items.delete_at is missing", "Restart a process") == (found[1].found, found[1].advice[:17])
+    assert "items.delete_at differs in expireAfterSeconds" == found[2].found
+    assert 'Drop it: db.items.dropIndex("delete_at") in mongosh.' in found[2].advice
+    assert {
+        "items.delete_at has another key",
+        "users.name_index differs in unique",
+        "sessions.ended_at differs in sparse",
+        "posts.deleted is there under the name deleted_1",
+    } == set(found[3].found.split("; "))
+
+
+async def test_a_key_that_the_ring_lacks_is_missed(api: Api, mongo_url: str, make_settings: MakeSettings) -> None:
+    """It is named, with what is under it; without a ring there is nothing to compare."""
+    await api.create()
+    await api.sign_up()
+    assert api.settings.keys is not None
+    key_id = api.settings.keys.get_secret_value().partition(":")[0]
+    settings = make_settings(mongo_url=SecretStr(mongo_url), mongo_database=api.settings.mongo_database)
+
+    other = await collect(examine_database(settings, read_key_ring(settings)))
+    none = await collect(examine_database(settings, None))
+
+    assert {"keys in use"} == marks(other, Mark.FAILED)
+    assert f"the ring does not hold {key_id} (users 1, sessions 1, items 1)" == other["keys in use"].found
+    assert Mark.NOT_CHECKED is none["keys in use"].mark
+
+
+def later(seconds: float) -> datetime:
+    """Return what a clock shows that is so much fast."""
+    return utc_now() + timedelta(seconds=seconds)
+
+
+async def test_clocks_that_differ_are_told(api: Api) -> None:
+    """By how much, which way, and how surely."""
+    skews = {
+        0: (Mark.OK, "give or take 0.0"),
+        3: (Mark.WARNING, "behind"),
+        -3: (Mark.WARNING, "ahead of"),
+        60: (Mark.FAILED, "behind"),
+    }
+    for skew, (mark, said) in skews.items():
+        outcome = await compare_clocks(api.mongo, partial(later, skew))
+
+        assert mark is outcome.mark
+        assert said in outcome.found
+        assert ("NTP" in outcome.advice) == (mark is not Mark.OK)
+
+
+async def test_limits_of_what_is_well_are_kept(
+    api: Api, mongo_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old version, a slow network and a full disk, by raising what is asked for."""
+    monkeypatch.setattr(database, "OLDEST", (99, 0))
+    monkeypatch.setattr(database, "SLOW_SECONDS", 0)
+    monkeypatch.setattr(disk, "TOO_FEW_BYTES", 2**80)
+
+    outcomes = await examine_at(mongo_url, make_settings, mongo_database=api.settings.mongo_database)
+
+    assert {"MongoDB version", "MongoDB space"} == marks(outcomes, Mark.FAILED)
+    assert {"round trip"} == marks(outcomes, Mark.WARNING)
+    assert "is too old" in outcomes["MongoDB version"].found
+
+
+@contextmanager
+def mongod(directory: Path, *options: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """A mongod of the test's own, once it listens; yields its host and port, and its process."""
+    directory.mkdir()
+    port = free_port()
+    command = [str(find_mongod(None)), "--dbpath", str(directory), "--port", str(port), "--bind_ip", "127.0.0.1"]
+    command += ["--nounixsocket", "--oplogSize", "10", "--wiredTigerCacheSizeGB", "0.25", *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            with MongoClient[dict[str, Any]](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
+                client.admin.command("ping")
+            yield f"127.0.0.1:{port}", process
+        finally:
+            process.kill()
+
+
+async def test_a_replica_set_that_is_none_yet_or_lacks_members_is_told(
+    tmp_path: Path, make_settings: MakeSettings
+) -> None:
+    """Not initiated, of another name, without the service's collections, and with a majority gone."""
+    with mongod(tmp_path / "db", "--replSet", "rs0") as (host, _):
+        url = f"mongodb://{host}/?replicaSet=rs0"
+        bare = await examine_at(url, make_settings, mongo_timeout=2)
+        with MongoClient[dict[str, Any]](f"mongodb://{host}/?directConnection=true") as client:
+            # It stays primary for a minute although it hears of no majority.
+            one = {"_id": "rs0", "members": [{"_id": 0, "host": host}], "settings": {"electionTimeoutMillis": 60_000}}
+            client.admin.command("replSetInitiate", one)
+            async with asyncio.timeout(30):
+                while not client.admin.command("hello")["isWritablePrimary"]:
+                    await asyncio.sleep(0.05)
+            other = await examine_at(f"mongodb://{host}/?replicaSet=other", make_settings, mongo_timeout=2)
+            empty = await examine_at(url, make_settings)
+            limits = client["sealpost"]["limits"]
+            limits.create_index("expireAt", expireAfterSeconds=0)
+            configuration = client.admin.command("replSetGetConfig")["config"]
+            configuration["members"].append({"_id": 1, "host": f"127.0.0.1:{free_port()}"})
+            configuration["version"] += 1
+            client.admin.command("replSetReconfig", configuration, force=True)
+            alone = await examine_at(url, make_settings, mongo_database="sealpost")
+
+            assert 0 == limits.count_documents({})
+
+    assert f"no primary answers: {host}: not initiated as a replica set" == bare["MongoDB"].found
+    assert {"MongoDB"} == bare.keys() - marks(bare, Mark.NOT_CHECKED) == other.keys() - marks(other, Mark.NOT_CHECKED)
+    assert "no host of SEALPOST_MONGO_URL is a member of the replica set" in other["MongoDB"].found
+    assert {"indexes"} == marks(empty, Mark.FAILED)
+    assert "has none of the service's collections" in empty["indexes"].found
+    assert {"write concern", "MongoDB space"} == marks(empty, Mark.NOT_CHECKED)
+    assert f"rs0: {host} primary" == empty["replica set"].found
+    assert {"write concern", "indexes"} == marks(alone, Mark.FAILED)
+    assert "no majority acknowledged a write in time" == alone["write concern"].found
+    assert Mark.WARNING is alone["replica set"].mark
+    assert "does not answer" in alone["replica set"].found
+
+
+async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
+    tmp_path: Path, make_settings: MakeSettings
+) -> None:
+    """Each with what it is, and within the time that a check has, also where it freezes in the middle."""
+    with mongod(tmp_path / "db") as (host, process):
+        named = await examine_at(f"mongodb://{host}/?replicaSet=rs0", make_settings, mongo_timeout=1)
+        alone = await examine_at(f"mongodb://{host}/", make_settings)
+        settings = make_settings(mongo_url=SecretStr(f"mongodb://{host}/"), mongo_timeout=3)
+        frozen_midway = {}
+        async for finding in examine_database(settings, None):
+            frozen_midway[finding.check] = finding.outcome
+            if finding.check == "MongoDB version":
+                process.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        began = time.monotonic()
+        frozen = await examine_at(f"mongodb://{host}/", make_settings)
+        took = time.monotonic() - began
+    dead = await examine_at(f"mongodb://ann:s3cret@{host}/?replicaSet=rs0", make_settings, mongo_timeout=2)
+
+    assert "--replSet" in named["MongoDB"].advice
+    assert {"replica set", "indexes"} == marks(alone, Mark.FAILED)
+    assert "a standalone server" in alone["replica set"].found
+    assert {"replica set", "write concern"} == marks(frozen_midway, Mark.FAILED)
+    assert "MongoDB did not answer in time" == frozen_midway["write concern"].found
+    assert "MongoDB does not answer any more" == frozen_midway["indexes"].found
+    assert f"no primary answers: {host}: does not answer" == frozen["MongoDB"].found
+    assert took < 2 * LIMIT
+    assert f"no primary answers: {host}: connection refused" == dead["MongoDB"].found
+
+
+async def test_commands_that_mongodb_refuses_or_does_not_finish_are_told(
+    tmp_path: Path, make_settings: MakeSettings
+) -> None:
+    """A refusal is that of one check; after a silence the others do not wait."""
+    with (
+        mongod(tmp_path / "db", "--setParameter", "enableTestCommands=1") as (host, _),
+        MongoClient[dict[str, Any]](f"mongodb://{host}/?directConnection=true") as client,
+    ):
+        client["sealpost"]["limits"].create_index("expireAt", expireAfterSeconds=0)
+        found = []
+        for data in (
+            {"failCommands": ["dbStats"], "errorCode": 8},
+            {"failCommands": ["insert", "delete"], "blockConnection": True, "blockTimeMS": 6000},
+        ):
+            client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+            url = f"mongodb://{host}/"
+            found.append(await examine_at(url, make_settings, mongo_timeout=3, mongo_database="sealpost"))
+
+    assert "MongoDB refused to answer (code 8)" == found[0]["MongoDB space"].found
+    assert {"keys in use", "write concern"} <= marks(found[0], Mark.OK)
+    assert "MongoDB did not answer in time" == found[1]["write concern"].found
+    assert "MongoDB does not answer any more" == found[1]["clock"].found
+
+
+async def test_what_else_keeps_from_mongodb_is_told(
+    mongo_url: str, make_settings: MakeSettings, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """A wrong password, a name that nobody knows, TLS on one side, a URL that is none; never with the password."""
+    port = mongo_url.partition("@")[2].partition("/")[0]
+    user = mongo_url.partition("@")[0].rpartition(":")[0]
+    urls = {
+        f"{user}:s3cret@{port}/?authSource=admin&replicaSet=sealpost": "refuses the name or the password",
+        "mongodb://ann:s3cret@sealpost.invalid/?replicaSet=r": "its name is not known",
+        "mongodb+srv://ann:s3cret@sealpost.invalid/": "mongodb+srv:// is not known",
+        f"mongodb://ann:s3cret@{port}/?replicaSet=r&tls=true": "only one of the two sides speaks TLS",
+        "s3cret": "not a mongodb:// or mongodb+srv:// URL",
+        f"mongodb://ann:s3cret@127.0.0.1:{unused_tcp_port}/?tlsCAFile=/none&tls=true": "/none cannot be used",
+    }
+
+    for url, said in urls.items():
+        outcome = await examine_at(url, make_settings, mongo_timeout=2)
+
+        assert said in outcome["MongoDB"].found
+        assert outcome["MongoDB"].advice
+        assert "s3cret" not in repr(outcome)
+        assert {"MongoDB"} == outcome.keys() - marks(outcome, Mark.NOT_CHECKED)
+
+
+async def test_what_a_user_may_not_ask_is_not_checked(
+    api: Api, mongo_url: str, mongo_directory: Path, make_settings: MakeSettings
+) -> None:
+    """A right that is missing hides some things, and only one that the service itself needs is a failure."""
+    home = mongo_directory / "mongo"
+    found = {}
+    with replica_set.connect_as_system(int((home / "port").read_text()), (home / "key").read_text()) as system:
+        for role in ("read", "nothing"):
+            roles = [{"role": role, "db": api.settings.mongo_database}] if role == "read" else []
+            name = f"{role}-{os.getpid()}"
+            system.admin.command("createUser", name, pwd="s3cret", roles=roles)
+            url = f"mongodb://{name}:s3cret@{mongo_url.partition('@')[2]}"
+            found[role] = await examine_at(url, make_settings, mongo_database=api.settings.mongo_database)
+            system.admin.command("dropUser", name)
+
+    assert {"write concern"} == marks(found["read"], Mark.FAILED)
+    assert "may not write to the database" in found["read"]["write concern"].found
+    assert set() == marks(found["nothing"], Mark.FAILED)
+    assert {"MongoDB", "MongoDB version", "replica set", "round trip", "clock"} == marks(found["nothing"], Mark.OK)
+    assert "s3cret" not in repr(found)
+
+
+async def test_an_embedded_mongodb_is_not_started(
+    tmp_path: Path, mongo_directory: Path, mongo_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not run is told, as is one that is just being started; one that runs is asked."""
+    assert mongo_url
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
+
+    async def embedded(data_dir: Path) -> Outcome:
+        settings = make_settings(data_dir=data_dir, keys=None)
+        return (await collect(examine_database(settings, None)))["MongoDB"]
+
+    stopped = await embedded(tmp_path / "data")
+    (tmp_path / "unusable" / "mongo" / "gate.lock").mkdir(parents=True)
+    unusable = await embedded(tmp_path / "unusable")
+    (tmp_path / "busy" / "mongo").mkdir(parents=True)
+    with locks.turn(tmp_path / "busy" / "mongo" / "gate.lock"):
+        busy = await embedded(tmp_path / "busy")
+
+    assert [Mark.FAILED] * 3 == [outcome.mark for outcome in (stopped, unusable, busy)]
+    assert stopped.found.endswith("is not running")
+    assert not (tmp_path / "data").exists()
+    assert "just being started or stopped" in busy.found
+    assert "cannot be used" in unusable.found
+    monkeypatch.undo()
+    assert Mark.OK is (await embedded(mongo_directory)).mark

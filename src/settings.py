@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SEALPOST_"
 DOTENV = ".env"
+OF_THE_CLIENT = frozenset(PREFIX + name for name in ("URL", "TOKEN", "PASSWORD", "NEW_PASSWORD", "PHRASE", "CA_FILE"))
+"""Variables that the terminal client reads. They may be set where a server runs, and mean nothing to it."""
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
 
@@ -171,7 +173,7 @@ def read_settings(**overrides: Any) -> Settings:
     """
     environment = _environment()
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    known |= {PREFIX + name.upper() + "_FILE" for name in SECRETS}
+    known |= OF_THE_CLIENT | {PREFIX + name.upper() + "_FILE" for name in SECRETS}
     problems = [f"{name}: no such setting" for name in environment if name.startswith(PREFIX) and name not in known]
     for name in SECRETS:
         variable = PREFIX + name.upper()

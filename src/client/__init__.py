@@ -1,0 +1,33 @@
+"""The terminal client: ``python -m src.client``, and ``sealpost`` where it is installed.
+
+It knows the server by its HTTP API alone and imports nothing of it. From the top:
+
+``__main__``        the list of commands, and how the program ends: every `ClientError` is one line on stderr and an
+                    exit code, and nothing ever shows a traceback
+``commands``        what is typed, a module for each subject
+``connection``      from the options of a command to a connected `Api`
+``api``             requests with the right token; ``authentication`` finds it and keeps it good, ``credentials`` is the
+                    file
+``transport``       HTTP: time-outs, what is sent again, failures in words; ``answers`` reads what came
+``options``         what every command takes; ``environment``, ``addresses`` and ``durations`` read what was given
+``prompts``, ``output``   the person at the terminal
+``errors``          what can go wrong, and the exit codes
+
+To add a command:
+
+1. Write a function in a module of ``commands``, with `typer.Context` first and its options as keyword-only `Annotated`
+   parameters. The docstring is its help. What must not stand in the shell's history or the list of processes (a
+   password, a phrase, a token) is asked for with `prompts` or read from a variable of `environment.VARIABLES`.
+2. Register it in ``__main__`` with `add`, under one of the panels of the help. `Command` gives it the options that all
+   commands have; `shared_of(context)` returns them.
+3. A command that sends a few requests, one after the other, uses ``with connect(shared) as server`` and
+   ``server.call(...)``, without async. Between calls it may ask with `prompts`. A program that sends many at once runs
+   its own event loop on ``async with make_transport(shared, url, keep_alive=True) as transport``; `Transport.send`
+   returns refusals as answers too, and `Api` with a `TokenSource` adds tokens. Import ``connection`` and ``transport``
+   inside the function: aiohttp takes a third of a second, which ``--help`` and completion need not wait for.
+4. Say with ``resend`` after what a request may be sent again. Leave it `Resend.NEVER` where in doubt; `OutcomeUnknown`
+   then tells that it may have been carried out, and the command says how to find out.
+5. Read answers by the methods of `Record`: what answers may be anything. Show results with `Output`, as JSON under
+   ``--json``; say everything else with `say`, which goes to stderr. Raise a `ClientError` to end with words.
+6. Describe command and options in ``docs/client.md``; ``tests/client/test_docs.py`` compares.
+"""

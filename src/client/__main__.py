@@ -1,0 +1,90 @@
+"""The command line, ``python -m src.client``: results go to stdout, everything else to stderr."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from .. import __version__
+from .commands import accounts, secrets
+from .errors import ClientError, ExitCode, Interrupted
+from .options import Command, Group
+from .output import drop_stdout, say
+
+PROGRAM = "sealpost"
+SECRETS, ACCOUNT = "Secrets", "Account"
+
+app = typer.Typer(
+    cls=Group,
+    help="Hand over secrets once, and use all else that a Sealpost server has.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def add(name: str, function: Callable[..., None], panel: str) -> None:
+    """Register a command under a panel of the help."""
+    app.command(name, cls=Command, rich_help_panel=panel)(function)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"{PROGRAM} {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Carry out what is asked for before a command's name."""
+
+
+add("receipt", secrets.show_receipt, SECRETS)
+add("login", accounts.login, ACCOUNT)
+add("logout", accounts.logout, ACCOUNT)
+add("whoami", accounts.whoami, ACCOUNT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command and return the exit code, one of `ExitCode`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal's encoding lacks must not end the program.
+        reconfigure: Callable[..., Any] | None = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+    try:
+        return _run(arguments)
+    except Interrupted as error:
+        return error.exit_code
+    except ClientError as error:
+        say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        drop_stdout()
+        return ExitCode.BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 (no traceback: it may show what is secret)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        say(f"unexpected error: {type(error).__name__} in {place.filename}:{place.lineno}")
+        return ExitCode.REFUSED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        get_command(app).main(args=arguments, prog_name=PROGRAM)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.OK
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

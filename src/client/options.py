@@ -1,0 +1,88 @@
+"""The options that every command takes, before its name or after it."""
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from .environment import CA_FILE, URL, read_variable
+
+TIMEOUT = 30.0
+PANEL = "Options for every command"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What was given for every command."""
+
+    url: str | None = None
+    json: bool = False
+    no_color: bool = False
+    timeout: float = TIMEOUT
+    ca_file: Path | None = None
+    insecure: bool = False
+    allow_http: bool = False
+
+
+def shared_of(context: typer.Context) -> Shared:
+    """Return the shared options of a running command, with what the environment says where they say nothing."""
+    given = context.find_root().obj or Shared()
+    ca_file = read_variable(CA_FILE)
+    return replace(
+        given,
+        url=given.url or read_variable(URL),
+        ca_file=given.ca_file or (Path(ca_file) if ca_file else None),
+    )
+
+
+def _keep(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> None:
+    # An option that was not given must not undo the one before the command's name.
+    if value not in (None, False):
+        root = context.find_root()
+        root.obj = replace(root.obj or Shared(), **{str(parameter.name): value})
+
+
+def _option(*names: str, text: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, expose_value=False, callback=_keep, rich_help_panel=PANEL, **more)
+
+
+@functools.cache
+def _shared_parameters() -> list[Any]:
+    declaring = typer.Typer(add_completion=False)
+
+    @declaring.command()
+    def declare(
+        *,
+        url: Annotated[str | None, _option("--url", metavar="URL", text=f"The server; also {URL}.")] = None,
+        json: Annotated[bool, _option("--json", text="Write results as JSON.")] = False,
+        no_color: Annotated[bool, _option("--no-color", text="Use no colours; also NO_COLOR.")] = False,
+        timeout: Annotated[
+            float | None,
+            _option("--timeout", metavar="SECONDS", min=0.1, max=3600, text=f"For each try; {TIMEOUT:g} by default."),
+        ] = None,
+        ca_file: Annotated[
+            Path | None, _option("--ca-file", metavar="FILE", text=f"Certificate to trust besides; also {CA_FILE}.")
+        ] = None,
+        insecure: Annotated[bool, _option("--insecure", text="Trust any certificate.")] = False,
+        allow_http: Annotated[bool, _option("--allow-http", text="Allow plain http to another machine.")] = False,
+    ) -> None: ...
+
+    return [parameter for parameter in get_command(declaring).params if parameter.name != "help"]
+
+
+class Command(TyperCommand):
+    """A command with the shared options."""
+
+    def __init__(self, *arguments: Any, params: list[Any] | None = None, **more: Any) -> None:
+        super().__init__(*arguments, params=[*(params or []), *_shared_parameters()], **more)
+
+
+class Group(TyperGroup):
+    """A group of commands with the shared options."""
+
+    def __init__(self, *arguments: Any, params: list[Any] | None = None, **more: Any) -> None:
+        super().__init__(*arguments, params=[*(params or []), *_shared_parameters()], **more)

@@ -1,0 +1,206 @@
+"""HTTP to one server: time-outs, what may be sent again, and every failure in words.
+
+`Transport.send` returns whatever a Sealpost server answered, refusals included, as an `Answer`; it raises only where
+there is no such answer. It sends a token only where it is given one, and follows no redirect.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from enum import IntEnum
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from .. import __version__
+from .addresses import is_plain
+from .answers import Answer, Record, parse_body
+from .errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
+from .failures import explain_failure
+
+LARGEST_ANSWER = 32 * 1024 * 1024
+"""Bytes; a page of a hundred posts with each character escaped has about 12 MiB."""
+CONNECT_SECONDS = 10.0
+LONGEST_WAIT = 30
+"""Seconds of `Retry-After` that are waited for."""
+PAUSES = (0.3, 1.0)
+"""Seconds between tries, where the server names none."""
+
+# nginx has lost the worker, or did not wait for it.
+_LOST = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+
+
+class Resend(IntEnum):
+    """After what a request is sent again by itself; each includes those before it."""
+
+    NEVER = 0
+    LIMITED = 1
+    """After a 429, which comes before anything is done, and where no connection was made."""
+    UNAVAILABLE = 2
+    """After a 503: nothing was done, or what was done harms nobody."""
+    ALWAYS = 3
+    """After a lost connection: carried out twice is the same as once."""
+
+
+class Transport:
+    """Connections to one server; an asynchronous context manager.
+
+    ``timeout`` is in seconds, for one try from connecting to the last byte of the answer. ``notify`` is told before a
+    request is sent again. With ``keep_alive`` connections are used again, for programs that send many requests; a
+    connection that the server closes meanwhile then loses a request now and then.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tls: ssl.SSLContext,
+        timeout: float,
+        allow_http: bool = False,
+        keep_alive: bool = False,
+        connections: int = 100,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.url, self.allow_http = url, allow_http
+        self._tls, self._timeout, self._notify = tls, timeout, notify
+        self._keep_alive, self._connections = keep_alive, connections
+        self._stack = AsyncExitStack()
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        """Raise `WrongUsage` where everything would cross a network in the clear."""
+        if is_plain(self.url) and not self.allow_http:
+            raise WrongUsage(
+                f"{self.url} is plain http to another machine: what is sent there can be read on the way. Use https,"
+                " or --allow-http where you trust the network"
+            )
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=self._connections, force_close=not self._keep_alive),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"sealpost/{__version__}", "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
+        )
+        self._session = await self._stack.enter_async_context(session)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        token: str | None = None,
+        resend: Resend = Resend.NEVER,
+    ) -> Answer:
+        """Send a request and return the answer, whatever its status.
+
+        Raises `Unreachable` where there is none and nothing was carried out, `OutcomeUnknown` where something may have
+        been, and `NotSealpost`.
+        """
+        after_loss = False
+        outcome: Answer | Unreachable
+        for pause in (*PAUSES, None):
+            try:
+                outcome = await self._try(method, path, body, query, token)
+            except Unreachable as error:
+                outcome = error
+            wait = _wait(outcome, resend, pause)
+            if wait is None:
+                break
+            after_loss = after_loss or _is_lost(outcome)
+            self._notify(f"{_words(outcome)}. Trying again in {wait:g} s")
+            await asyncio.sleep(wait)
+        if _is_lost(outcome) and resend < Resend.ALWAYS:
+            raise OutcomeUnknown(f"{_words(outcome)}. The request may or may not have been carried out")
+        if isinstance(outcome, Unreachable):
+            raise outcome
+        return replace(outcome, after_loss=after_loss)
+
+    async def _try(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str] | None,
+        token: str | None,
+    ) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = _encode(body)
+        try:
+            async with self._session.request(
+                method, self.url + path, data=data, params=query, headers=headers, allow_redirects=False
+            ) as response:
+                return await self._read(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise explain_failure(error, url=self.url, timeout=self._timeout) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
+        if "Location" in response.headers:
+            target = urlsplit(urljoin(self.url, response.headers["Location"]))
+            # The path may be a key.
+            raise Unreachable(f"{self.url} sends on to {target.scheme}://{target.netloc}; give that with --url")
+        raw = bytearray()
+        async for chunk in response.content.iter_any():
+            raw += chunk
+            if len(raw) > LARGEST_ANSWER:
+                raise NotSealpost(f"the answer of {self.url} is too long to be one of Sealpost")
+        body = parse_body(bytes(raw))
+        seconds = response.headers.get("Retry-After", "")
+        return Answer(
+            self.url,
+            response.status,
+            Record() if body is None else body,
+            is_json=body is not None,
+            retry_after=int(seconds) if seconds.isdecimal() else None,
+        )
+
+
+def _wait(outcome: Answer | Unreachable, resend: Resend, pause: float | None) -> float | None:
+    """Return the seconds until a request is sent again; None where it must not be, or there is no sense in it."""
+    if pause is None:
+        return None
+    if isinstance(outcome, Unreachable):
+        needed = Resend.ALWAYS if _is_lost(outcome) else Resend.LIMITED
+        return pause if outcome.passing and resend >= needed else None
+    if outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
+        needed = Resend.LIMITED
+    elif outcome.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        needed = Resend.UNAVAILABLE
+    elif _is_lost(outcome):
+        needed = Resend.ALWAYS
+    else:
+        return None
+    wait = pause if outcome.retry_after is None else outcome.retry_after
+    return wait if resend >= needed and wait <= LONGEST_WAIT else None
+
+
+def _is_lost(outcome: Answer | Unreachable) -> bool:
+    """Tell whether the request may have been carried out without its answer coming through."""
+    return isinstance(outcome, OutcomeUnknown) if isinstance(outcome, Unreachable) else outcome.status in _LOST
+
+
+def _words(outcome: Answer | Unreachable) -> str:
+    error = outcome.error() if isinstance(outcome, Answer) else outcome
+    return str(error).rstrip(".")
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise WrongUsage("the text is not UTF-8") from None

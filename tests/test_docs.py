@@ -44,7 +44,7 @@ from src.manage.doctor import command as doctor
 from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
-from src.settings import PREFIX, SECRETS, Settings, read_settings
+from src.settings import OF_THE_CLIENT, PREFIX, SECRETS, Settings, read_settings
 from src.stack import nginx
 
 from .conftest import Api
@@ -252,8 +252,8 @@ def test_the_operators_table_has_the_bounds(name: str) -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, ENV_EXAMPLE], ids=lambda page: page.name)
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
-    """Each name that begins with the prefix is a setting, or the file form of one."""
-    assert set() == set(re.findall(r"SEALPOST_[A-Z0-9_]+\b", read(page))) - set(SETTINGS) - FILE_FORMS
+    """Each name that begins with the prefix is a setting, or the file form of one, or a variable of the client."""
+    assert set() == set(re.findall(r"SEALPOST_[A-Z0-9_]+\b", read(page))) - set(SETTINGS) - FILE_FORMS - OF_THE_CLIENT
 
 
 async def test_every_route_is_documented_and_no_other(client: Client) -> None:

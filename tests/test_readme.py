@@ -97,12 +97,15 @@ def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
 @pytest.mark.parametrize("page", [README, API], ids=lambda page: page.name)
 def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path) -> None:
     """Typed from top to bottom into one shell, each block prints what stands below it."""
+    # What a clone has once `make` has been called.
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "src").symlink_to(ROOT / "src")
     typed = typed_and_shown(page)
     script = "\n".join(["set -euo pipefail", *(f"{block}\necho '{END_OF_BLOCK}'" for block, _ in typed)])
     session = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "SEALPOST": server},
+        env={**os.environ, "SEALPOST": server, "XDG_CONFIG_HOME": str(tmp_path / "config")},
         capture_output=True,
         text=True,
         timeout=SESSION_SECONDS,

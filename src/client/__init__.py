@@ -8,8 +8,10 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``connection``      from the options of a command to a connected `Api`
 ``api``             requests with the right token; ``authentication`` finds it and keeps it good, ``credentials`` is the
                     file
-``transport``       HTTP: time-outs, what is sent again, failures in words; ``answers`` reads what came
-``options``         what every command takes; ``environment``, ``addresses`` and ``durations`` read what was given
+``transport``       HTTP: time-outs, what is sent again; ``tls`` and ``failures`` are of it, ``answers`` reads what came
+``policy``          how a request is sent: with a token or without, and after what again
+``options``         what every command takes; ``environment``, ``addresses``, ``durations`` and ``texts`` read what was
+                    given
 ``prompts``, ``output``   the person at the terminal
 ``errors``          what can go wrong, and the exit codes
 
@@ -23,8 +25,8 @@ To add a command:
 3. A command that sends a few requests, one after the other, uses ``with connect(shared) as server`` and
    ``server.call(...)``, without async. Between calls it may ask with `prompts`. A program that sends many at once runs
    its own event loop on ``async with make_transport(shared, url, keep_alive=True) as transport``; `Transport.send`
-   returns refusals as answers too, and `Api` with a `TokenSource` adds tokens. Import ``connection`` and ``transport``
-   inside the function: aiohttp takes a third of a second, which ``--help`` and completion need not wait for.
+   returns refusals as answers too, and `Api` with a `TokenSource` adds tokens. Import ``transport`` and what stands on
+   it inside the function: aiohttp takes a third of a second, which ``--help`` and completion need not wait for.
 4. Say with ``resend`` after what a request may be sent again. Leave it `Resend.NEVER` where in doubt; `OutcomeUnknown`
    then tells that it may have been carried out, and the command says how to find out.
 5. Read answers by the methods of `Record`: what answers may be anything. Show results with `Output`, as JSON under

@@ -9,13 +9,13 @@ import typer
 from typer.main import get_command
 
 from .. import __version__
-from .commands import accounts, secrets
-from .errors import ClientError, ExitCode, Interrupted
-from .options import Command, Group
-from .output import drop_stdout, say
+from .commands import accounts, created, echo, messages, posts, secrets, sessions, tokens
+from .errors import ClientError, ExitCode
+from .options import Command, Group, KeyCommand
+from .output import say
 
 PROGRAM = "sealpost"
-SECRETS, ACCOUNT = "Secrets", "Account"
+SECRETS, ACCOUNT, POSTS, TRYING = "Secrets and messages", "Account", "Posts", "Trying it out"
 
 app = typer.Typer(
     cls=Group,
@@ -26,9 +26,9 @@ app = typer.Typer(
 )
 
 
-def add(name: str, function: Callable[..., None], panel: str) -> None:
+def add(name: str, function: Callable[..., None], panel: str, *, cls: type[Command] = Command) -> None:
     """Register a command under a panel of the help."""
-    app.command(name, cls=Command, rich_help_panel=panel)(function)
+    app.command(name, cls=cls, rich_help_panel=panel)(function)
 
 
 def _show_version(wanted: bool) -> None:
@@ -47,10 +47,25 @@ def begin(
     """Carry out what is asked for before a command's name."""
 
 
-add("receipt", secrets.show_receipt, SECRETS)
+add("share", secrets.share, SECRETS)
+add("open", secrets.open_link, SECRETS, cls=KeyCommand)
+add("receipt", created.show_receipt, SECRETS, cls=KeyCommand)
+add("burn", created.burn, SECRETS, cls=KeyCommand)
+app.add_typer(messages.app, name="message", rich_help_panel=SECRETS)
+add("register", accounts.register, ACCOUNT)
 add("login", accounts.login, ACCOUNT)
 add("logout", accounts.logout, ACCOUNT)
 add("whoami", accounts.whoami, ACCOUNT)
+add("passwd", accounts.passwd, ACCOUNT)
+app.add_typer(sessions.app, name="sessions", rich_help_panel=ACCOUNT)
+app.add_typer(tokens.app, name="tokens", rich_help_panel=ACCOUNT)
+add("post", posts.publish, POSTS)
+add("feed", posts.feed, POSTS)
+add("like", posts.like, POSTS)
+add("dislike", posts.dislike, POSTS)
+add("unreact", posts.unreact, POSTS)
+add("delete-post", posts.delete_post, POSTS)
+add("echo", echo.echo, TRYING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,16 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reconfigure(errors="backslashreplace")
     try:
         return _run(arguments)
-    except Interrupted as error:
-        return error.exit_code
     except ClientError as error:
-        say(str(error))
+        if str(error):
+            say(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        drop_stdout()
-        return ExitCode.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (no traceback: it may show what is secret)
         place = traceback.extract_tb(error.__traceback__)[-1]
         say(f"unexpected error: {type(error).__name__} in {place.filename}:{place.lineno}")

@@ -58,6 +58,11 @@ def parse_link(text: str) -> Link:
     return Link(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
 
 
+def is_key(text: str) -> bool:
+    """Tell whether this can be the key of a link or of a receipt."""
+    return bool(_LINK_KEY.fullmatch(text) or _RECEIPT_KEY.fullmatch(text))
+
+
 def parse_receipt_key(text: str) -> str:
     """Return a receipt key. Raises `WrongUsage` for what cannot be one."""
     text = text.strip()

@@ -10,6 +10,8 @@ from typing import Any
 from .durations import in_words
 from .errors import ClientError, NotSealpost, NotSignedIn, Refused, Unreachable
 
+Words = Mapping[str, str]
+NO_WORDS: Words = {}
 NO_GOOD_TOKEN = frozenset({"unauthorized", "invalid_token"})
 
 
@@ -36,7 +38,7 @@ class Record(dict[str, Any]):
             raise NotSealpost(f"the answer is not one of Sealpost: {name} is no time") from None
         return moment.replace(tzinfo=moment.tzinfo or UTC)
 
-    def optional(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         """Tell whether a member is there and not null."""
         return self.get(name) is not None
 
@@ -90,14 +92,14 @@ class Answer:
         code = self.body.get("code")
         return code if isinstance(code, str) else ""
 
-    def checked(self) -> Record:
+    def checked(self, words: Words = NO_WORDS) -> Record:
         """Return the body of a success. Raises `Refused`, `NotSignedIn`, `Unreachable` or `NotSealpost`."""
         if self.ok:
             return self.body
-        raise self.error()
+        raise self.error(words)
 
-    def error(self) -> ClientError:
-        """Return what the answer means for the one who asked."""
+    def error(self, words: Words = NO_WORDS) -> ClientError:
+        """Return what the answer means for the one who asked; ``words`` say it for a code better than the server."""
         if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             said = self._said() or _phrase(self.status)
             return Unreachable(f"{self.url} cannot answer now ({self.status}): {said}{self._wait()}")
@@ -105,7 +107,7 @@ class Answer:
             return NotSealpost(f"what answers at {self.url} is not Sealpost, or not all of it (status {self.status})")
         if self.status == HTTPStatus.UNAUTHORIZED and self.code in NO_GOOD_TOKEN:
             return NotSignedIn(self._said())
-        return Refused(self._said() + self._wait(), status=self.status, code=self.code)
+        return Refused((words.get(self.code) or self._said()) + self._wait(), status=self.status, code=self.code)
 
     def _said(self) -> str:
         """Return the problem's sentence, with each field at fault."""

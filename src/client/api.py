@@ -1,7 +1,6 @@
 """The API of one server, as a command or a program calls it."""
 
 from collections.abc import Mapping
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
@@ -9,16 +8,8 @@ from .answers import Answer
 from .authentication import TokenSource
 from .environment import TOKEN
 from .errors import NotSignedIn
-from .transport import Resend, Transport
-
-
-class Auth(Enum):
-    """Whether a request goes with a token."""
-
-    NONE = auto()
-    WHERE_ASKED = auto()
-    """Without one first; with it where the server asks for it. For what is anonymous on most servers."""
-    NEEDED = auto()
+from .policy import Auth, Resend
+from .transport import Transport
 
 
 class Api:
@@ -41,19 +32,20 @@ class Api:
 
         A request whose token is refused is sent once more with a newer one: nothing was done before that.
         """
-        token = await self._token() if auth is Auth.NEEDED else None
+        token = await self.token() if auth is Auth.NEEDED else None
         answer = await self.transport.send(method, path, body, query=query, token=token, resend=resend)
         if answer.status != HTTPStatus.UNAUTHORIZED or auth is Auth.NONE:
             return answer
         if token is None:
-            token = await self._token()
+            token = await self.token()
         elif answer.code == "invalid_token" and self._tokens is not None:
             token = await self._tokens.renew(token)
         else:
             return answer
         return await self.transport.send(method, path, body, query=query, token=token, resend=resend)
 
-    async def _token(self) -> str:
+    async def token(self) -> str:
+        """Return the token of the one who is signed in. Raises `NotSignedIn`."""
         token = await self._tokens.token() if self._tokens is not None else None
         if token is None:
             raise NotSignedIn(f"{self.transport.url} asks who you are. Sign in first (sealpost login), or set {TOKEN}")

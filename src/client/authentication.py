@@ -12,7 +12,8 @@ from .answers import Record
 from .credentials import Credentials, CredentialStore, StoredSession
 from .environment import TOKEN
 from .errors import ClientError, NotSignedIn, OutcomeUnknown
-from .transport import Resend, Transport
+from .policy import Resend
+from .transport import Transport
 
 EARLY = 30
 """Seconds before its end from which an access token is refreshed."""

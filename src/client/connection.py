@@ -1,27 +1,31 @@
 """From options to a connection: which server, with which credentials, how checked; for commands without a loop."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from .addresses import DEFAULT_URL, parse_server_url
-from .answers import Answer, Record
-from .api import Api, Auth
-from .authentication import GivenToken, SessionTokens
-from .credentials import CredentialStore
+from .answers import NO_WORDS, Answer, Record, Words
 from .environment import TOKEN, config_directory, read_variable
 from .options import Shared
 from .output import say
-from .tls import tls_context
-from .transport import Resend, Transport
+from .policy import Auth, Resend
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .api import Api
+    from .authentication import SessionTokens
+    from .credentials import CredentialStore
+    from .transport import Transport
 
 
 class Connection:
-    """Calls of one command to one server, each of which ends before the next line."""
+    """Calls of one command to one server, each of which ends before the next line; ``session`` is the sign-in there."""
 
-    def __init__(self, api: Api, session: SessionTokens, runner: asyncio.Runner) -> None:
-        self.api, self.session, self._runner = api, session, runner
+    def __init__(self, api: "Api", session: "SessionTokens", runner: "asyncio.Runner") -> None:
+        self.api, self.session = api, session
         self.url = api.transport.url
         self.run = runner.run
 
@@ -36,21 +40,59 @@ class Connection:
         resend: Resend = Resend.NEVER,
     ) -> Answer:
         """Return the answer, as `Api.call`."""
-        return self.run(self.api.call(method, path, body, auth=auth, query=query, resend=resend))
+        try:
+            return self.run(self.api.call(method, path, body, auth=auth, query=query, resend=resend))
+        except KeyboardInterrupt:
+            if resend < Resend.ALWAYS:
+                say("interrupted. The request may or may not have been carried out")
+            raise
 
-    def get(self, path: str, *, auth: Auth = Auth.NONE, query: Mapping[str, str] | None = None) -> Record:
-        """Return the body of a successful GET."""
-        return self.call("GET", path, auth=auth, query=query, resend=Resend.ALWAYS).checked()
+    def get(
+        self,
+        path: str,
+        *,
+        auth: Auth = Auth.NONE,
+        query: Mapping[str, str] | None = None,
+        words: Words = NO_WORDS,
+    ) -> Record:
+        """Return the body of a successful GET; ``words`` are as for `Answer.error`."""
+        return self.call("GET", path, auth=auth, query=query, resend=Resend.ALWAYS).checked(words)
+
+    def put(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> Record:
+        """Return the body of a successful PUT that may be repeated."""
+        return self.call("PUT", path, auth=auth, resend=Resend.ALWAYS).checked(words)
+
+    def delete(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> Record:
+        """Delete something, and return the body. What an earlier try has deleted counts as deleted."""
+        answer = self.call("DELETE", path, auth=auth, resend=Resend.ALWAYS)
+        if answer.after_loss and answer.status == HTTPStatus.NOT_FOUND:
+            say("it is gone; the answer to the first try was lost")
+            return Record()
+        return answer.checked(words)
 
 
-def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> Transport:
+def server_url(shared: Shared) -> str:
+    """Return the server to talk to: the given one, the one that was signed in to last, or the one on this machine."""
+    if shared.url:
+        return parse_server_url(shared.url)
+    return _store().read().default_url or DEFAULT_URL
+
+
+def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Transport":
     """Return a transport, not entered yet, to a server as the options say."""
-    remembered = CredentialStore(config_directory()).read().sessions.get(url)
-    if shared.insecure:
-        say("the server's certificate is not checked: anybody could listen in")
+    from .tls import tls_context  # noqa: PLC0415 (what stands on aiohttp is slow to import)
+    from .transport import Transport  # noqa: PLC0415
+
+    remembered = _store().read().sessions.get(url)
+    tls = None
+    if url.startswith("https:"):
+        # Loading the system's authorities takes a while.
+        tls = tls_context(ca_file=shared.ca_file, insecure=shared.insecure)
+        if shared.insecure:
+            say("the certificate is not checked: somebody may be listening in")
     return Transport(
         url,
-        tls=tls_context(ca_file=shared.ca_file, insecure=shared.insecure),
+        tls=tls,
         timeout=shared.timeout,
         allow_http=shared.allow_http or (remembered is not None and remembered.allow_http),
         keep_alive=keep_alive,
@@ -58,25 +100,30 @@ def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> Tra
     )
 
 
-def server_url(shared: Shared) -> str:
-    """Return the server to talk to: the given one, the one that was signed in to last, or the one on this machine."""
-    if shared.url:
-        return parse_server_url(shared.url)
-    return CredentialStore(config_directory()).read().default_url or DEFAULT_URL
-
-
 @contextmanager
 def connect(shared: Shared, *, elsewhere: str | None = None) -> Iterator[Connection]:
-    """Connect to the server of the options, or to the one of a link ``elsewhere``, which gets no credentials."""
-    url = elsewhere or server_url(shared)
-    store = CredentialStore(config_directory())
+    """Connect to the server of the options, or to the one of a link ``elsewhere``, which gets no credentials.
+
+    Nothing is sent yet. Raises `WrongUsage` for options that cannot be used, and for plain http to another machine.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from .api import Api  # noqa: PLC0415
+    from .authentication import GivenToken, SessionTokens  # noqa: PLC0415
+
+    transport = make_transport(shared, elsewhere or server_url(shared))
+    session = SessionTokens(_store(), transport)
+    given = read_variable(TOKEN)
+    tokens = GivenToken(given) if given else session
     with asyncio.Runner() as runner:
-        transport = make_transport(shared, url)
         runner.run(transport.__aenter__())
         try:
-            session = SessionTokens(store, transport)
-            given = read_variable(TOKEN)
-            tokens = GivenToken(given) if given else session
             yield Connection(Api(transport, None if elsewhere else tokens), session, runner)
         finally:
             runner.run(transport.__aexit__(None, None, None))
+
+
+def _store() -> "CredentialStore":
+    from .credentials import CredentialStore  # noqa: PLC0415
+
+    return CredentialStore(config_directory())

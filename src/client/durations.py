@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from .errors import WrongUsage
 
 _TTL = re.compile(
-    r"(?:(?P<days>\d{1,6})d)?(?:(?P<hours>\d{1,6})h)?(?:(?P<minutes>\d{1,6})m)?(?:(?P<seconds>\d{1,9})s)?"
+    "(?:(?P<days>[0-9]{1,6})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,6})m)?(?:(?P<seconds>[0-9]{1,9})s)?"
 )
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-_SHOWN_UNITS = 2
 
 
 def parse_ttl(text: str) -> dict[str, int]:
@@ -22,18 +21,28 @@ def parse_ttl(text: str) -> dict[str, int]:
 
 
 def in_words(seconds: float) -> str:
-    """Write a span for a person, in its two largest units."""
-    left, words = max(round(seconds), 0), []
-    for unit, size in _UNITS:
+    """Write a span for a person: rounded, in its two largest units."""
+    # Rounding may make a full unit of what was just under one, and then rounds once more.
+    for _ in range(2):
+        largest = next((place for place, (_, size) in enumerate(_UNITS) if seconds >= size), len(_UNITS) - 1)
+        shown = _UNITS[largest : largest + 2]
+        seconds = round(seconds / shown[-1][1]) * shown[-1][1]
+    words, left = [], seconds
+    for unit, size in shown:
         count, left = divmod(left, size)
         if count:
-            words.append(f"{count} {unit}{'' if count == 1 else 's'}")
-    return " ".join(words[:_SHOWN_UNITS]) or "0 seconds"
+            words.append(f"{count:.0f} {unit}{'' if count == 1 else 's'}")
+    return " ".join(words) or "0 seconds"
 
 
 def write_moment(moment: datetime) -> str:
     """Write a time for a person: to the second, in their own zone."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def write_minute(moment: datetime) -> str:
+    """Write a time for a table: to the minute, in one's own zone."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
 def write_future(moment: datetime) -> str:

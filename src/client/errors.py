@@ -63,6 +63,12 @@ class NotSignedIn(ClientError):
 
 
 class Interrupted(ClientError):
-    """Somebody ended the program at a prompt, with Ctrl-C or Ctrl-D; there is nothing to say."""
+    """Somebody ended the program at a prompt, with Ctrl-C or Ctrl-D; without a message, as they know."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class PipeClosed(ClientError):
+    """Whoever read stdout has gone; without a message, as with other programs."""
+
+    exit_code = ExitCode.BROKEN_PIPE

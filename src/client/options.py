@@ -1,6 +1,7 @@
 """The options that every command takes, before its name or after it."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from .addresses import is_key
 from .environment import CA_FILE, URL, read_variable
+from .output import Output
 
 TIMEOUT = 30.0
 PANEL = "Options for every command"
@@ -26,6 +29,11 @@ class Shared:
     ca_file: Path | None = None
     insecure: bool = False
     allow_http: bool = False
+
+    @property
+    def output(self) -> Output:
+        """Where the command shows its results."""
+        return Output(as_json=self.json, no_color=self.no_color)
 
 
 def shared_of(context: typer.Context) -> Shared:
@@ -81,8 +89,41 @@ class Command(TyperCommand):
         super().__init__(*arguments, params=[*(params or []), *_shared_parameters()], **more)
 
 
+class KeyCommand(Command):
+    """A command with a key as an argument, which may begin with a dash."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put what must be a key behind the options."""
+        keys = [word for word in args if word.startswith("-") and is_key(word)]
+        options = [word for word in args if word not in keys]
+        return super().parse_args(ctx, [*options, "--", *keys] if keys and "--" not in args else args)
+
+
 class Group(TyperGroup):
     """A group of commands with the shared options."""
 
     def __init__(self, *arguments: Any, params: list[Any] | None = None, **more: Any) -> None:
         super().__init__(*arguments, params=[*(params or []), *_shared_parameters()], **more)
+
+
+class DefaultGroup(Group):
+    """A group whose first command is meant where none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the first command in front, unless there is one behind the shared options."""
+        options = {name: option for option in _shared_parameters() for name in option.opts}
+        left = iter(args)
+        first = next((word for word in left if not _passes(word, options, left)), None)
+        if first not in self.commands and first not in ctx.help_option_names:
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)
+
+
+def _passes(word: str, options: dict[str, Any], left: Iterator[str]) -> bool:
+    """Tell whether a word is one of the options, and take its value from those that are left."""
+    option = options.get(word.partition("=")[0])
+    if option is None:
+        return False
+    if not option.is_flag and "=" not in word:
+        next(left, None)
+    return True

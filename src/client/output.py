@@ -3,16 +3,18 @@
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import ClientError
+from .errors import ClientError, PipeClosed, WrongUsage
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
+PANEL_FRAME = 4
 UNBOUNDED = 1000
 """Width for what is not a terminal: a program that reads a table wants no line broken."""
 
@@ -22,8 +24,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def say(text: str) -> None:
     """Tell something that is no result."""
-    sys.stderr.write(f"sealpost: {make_harmless(text)}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(f"sealpost: {make_harmless(text)}\n")
+        sys.stderr.flush()
+
+
+def say_on_terminal(text: str) -> None:
+    """Tell a person something that must not end up in a log."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(text)
 
 
 def make_harmless(text: str) -> str:
@@ -41,33 +50,59 @@ class Output:
     @property
     def is_terminal(self) -> bool:
         """Whether a person reads it."""
-        return sys.stdout.isatty() and not self.as_json
+        return sys.stdout is not None and sys.stdout.isatty() and not self.as_json
 
     def records(self, records: Iterable[Mapping[str, object]]) -> None:
         """Write objects as JSON, one a line."""
         for record in records:
-            self.line(json.dumps(record, ensure_ascii=False))
+            written = json.dumps(record, ensure_ascii=False)
+            _write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", written) + "\n")
 
     def line(self, text: str) -> None:
         """Write one line."""
-        self.exact(f"{text}\n")
+        _write(f"{make_harmless(text) if self.is_terminal else text}\n")
 
     def exact(self, text: str) -> None:
         """Write a text as it is, in UTF-8; a terminal gets its control characters written out.
 
-        Raises `ClientError` where it cannot be written, and `BrokenPipeError` where nobody reads on.
+        Raises `PipeClosed`, and `ClientError` where it cannot be written.
         """
-        harmless = make_harmless(text) if sys.stdout.isatty() else text
+        harmless = make_harmless(text) if self.is_terminal else text
+        _write(harmless)
         if harmless != text:
-            say("the text has control characters, written here as \\x..; send stdout to a file to get them as they are")
+            say("the text has control characters, shown as \\x..; send stdout to a file to have them as they are")
+        elif text[-1:] not in ("", "\n") and self.is_terminal and sys.stderr.isatty():
+            # What the shell writes next begins on a line of its own, and stdout has nothing but the text.
+            sys.stderr.write("\n")
+
+    def done(self, record: Mapping[str, object], words: str) -> None:
+        """Tell that something is done: a program by a record, a person in words on stderr."""
+        if self.as_json:
+            self.records([record])
+        else:
+            say(words)
+
+    def heading(self, text: str) -> None:
+        """Write one line, on a terminal a bold one."""
+        if not self.is_terminal:
+            self.line(text)
+            return
+        from rich.text import Text  # noqa: PLC0415 (a tenth of a second, for people alone)
+
+        self._render(Text(make_harmless(text), style="bold"), soft_wrap=True)
+
+    def check(self) -> None:
+        """Raise `WrongUsage` where it can be seen already that nothing can be written."""
+        if sys.stdout is None:
+            raise WrongUsage("there is no stdout to write to")
         try:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(harmless.encode())
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise ClientError(f"stdout cannot be written: {error.strerror}") from None
+            handle = sys.stdout.fileno()
+        except OSError:
+            return
+        poll = select.poll()
+        poll.register(handle, 0)
+        if poll.poll(0):
+            raise WrongUsage("nobody reads stdout: the program behind the pipe has ended")
 
     def fields(self, title: str, fields: Mapping[str, str]) -> None:
         """Write names and values: on a terminal in a panel, where they fit into one."""
@@ -76,17 +111,16 @@ class Output:
         if not self.is_terminal:
             self.line("\n".join(lines))
             return
-        from rich.panel import Panel  # noqa: PLC0415 (a tenth of a second, for people alone)
+        from rich.panel import Panel  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        console = self._console()
         text = Text("\n".join(lines))
         text.highlight_regex(rf"(?m)^.{{{width}}}", "bold")
-        if max(map(len, lines)) + 4 <= console.width:
-            console.print(Panel(text, title=title, title_align="left", expand=False))
+        if max(map(len, lines)) + PANEL_FRAME <= self._console().width:
+            self._render(Panel(text, title=title, title_align="left", expand=False))
         else:
             # A link that is broken into two lines cannot be copied.
-            console.print(text, soft_wrap=True)
+            self._render(text, soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Write a table."""
@@ -97,7 +131,13 @@ class Output:
             column.overflow = "fold"
         for row in rows:
             table.add_row(*map(make_harmless, row))
-        self._console().print(table)
+        self._render(table)
+
+    def _render(self, what: "RenderableType", *, soft_wrap: bool = False) -> None:
+        console = self._console()
+        with console.capture() as captured:
+            console.print(what, soft_wrap=soft_wrap)
+        _write(captured.get())
 
     def _console(self) -> "Console":
         from rich.console import Console  # noqa: PLC0415
@@ -111,8 +151,18 @@ class Output:
         )
 
 
-def drop_stdout() -> None:
-    """Let nothing more be written: whoever read stdout has gone."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def _write(text: str) -> None:
+    if sys.stdout is None:
+        raise WrongUsage("there is no stdout to write to")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again when the interpreter ends.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        if isinstance(error, BrokenPipeError):
+            raise PipeClosed from None
+        raise ClientError(f"stdout cannot be written: {error.strerror}") from None

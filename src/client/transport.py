@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from enum import IntEnum
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +22,7 @@ from .addresses import is_plain
 from .answers import Answer, Record, parse_body
 from .errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
 from .failures import explain_failure
+from .policy import Resend
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes; a page of a hundred posts with each character escaped has about 12 MiB."""
@@ -36,31 +36,19 @@ PAUSES = (0.3, 1.0)
 _LOST = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 
 
-class Resend(IntEnum):
-    """After what a request is sent again by itself; each includes those before it."""
-
-    NEVER = 0
-    LIMITED = 1
-    """After a 429, which comes before anything is done, and where no connection was made."""
-    UNAVAILABLE = 2
-    """After a 503: nothing was done, or what was done harms nobody."""
-    ALWAYS = 3
-    """After a lost connection: carried out twice is the same as once."""
-
-
 class Transport:
     """Connections to one server; an asynchronous context manager.
 
-    ``timeout`` is in seconds, for one try from connecting to the last byte of the answer. ``notify`` is told before a
-    request is sent again. With ``keep_alive`` connections are used again, for programs that send many requests; a
-    connection that the server closes meanwhile then loses a request now and then.
+    ``tls`` is None for plain http. ``timeout`` is in seconds, for one try from connecting to the last byte of the
+    answer. ``notify`` is told before a request is sent again. With ``keep_alive`` connections are used again, for
+    programs that send many requests; a connection that the server closes meanwhile then loses a request now and then.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        tls: ssl.SSLContext,
+        tls: ssl.SSLContext | None,
         timeout: float,
         allow_http: bool = False,
         keep_alive: bool = False,
@@ -81,11 +69,15 @@ class Transport:
                 " or --allow-http where you trust the network"
             )
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=self._connections, force_close=not self._keep_alive),
+            connector=aiohttp.TCPConnector(
+                ssl=self._tls or True, limit=self._connections, force_close=not self._keep_alive
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"sealpost/{__version__}", "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
         )
+        # It would send GET, PUT and DELETE again by itself, also a password that is changed already.
+        session._retry_connection = False  # noqa: SLF001 (there is no other switch)
         self._session = await self._stack.enter_async_context(session)
         return self
 
@@ -146,6 +138,8 @@ class Transport:
                 method, self.url + path, data=data, params=query, headers=headers, allow_redirects=False
             ) as response:
                 return await self._read(response)
+        except UnicodeError:
+            raise WrongUsage("what was given is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain_failure(error, url=self.url, timeout=self._timeout) from None
 

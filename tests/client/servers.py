@@ -1,10 +1,11 @@
 """Servers that are not as they should be: each connection is answered by the next of some scripted replies."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+STALL = b"stall"
 LOSE = b""
 """Take the request and close the connection."""
 
@@ -29,21 +30,35 @@ def reply(status: int, body: str = "{}", **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
-@asynccontextmanager
-async def odd_server(replies: Sequence[bytes], *, connected: Callable[[], None] = lambda: None) -> AsyncIterator[Odd]:
-    """Serve the replies, the last one again and again."""
-    odd, left = Odd(), list(replies)
+@contextlib.asynccontextmanager
+async def odd_server(replies: Sequence[bytes]) -> AsyncIterator[Odd]:
+    """Serve the replies, the last one again and again; `STALL` is no reply for as long as the client waits."""
+    odd, left, answering = Odd(), list(replies), set[asyncio.Task[None]]()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connected()
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next((line.split(":")[1] for line in head.lower().splitlines() if "content-length" in line), "0")
         odd.requests.append(head + (await reader.readexactly(int(length))).decode())
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
-        await writer.drain()
-        writer.close()
+        now = left.pop(0) if len(left) > 1 else left[0]
+        if now == STALL:
+            await reader.read()
+        else:
+            writer.write(now)
+            await writer.drain()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        answering.add(task)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            try:
+                await answer(reader, writer)
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
     odd.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield odd
+    await asyncio.gather(*answering)

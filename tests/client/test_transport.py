@@ -1,23 +1,27 @@
 """Requests of the client: what is sent again, what is not, and what is said."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
-from src.client.tls import tls_context
-from src.client.transport import LARGEST_ANSWER, Resend, Transport
+from src.client.policy import Resend
+from src.client.transport import LARGEST_ANSWER, Transport
 
-from .servers import LOSE, odd_server, reply
+from .certificates import make_certificate, tls_server
+from .conftest import Typed
+from .servers import LOSE, STALL, odd_server, reply
 
 BUSY = '{"code": "unavailable", "detail": "Not now"}'
+RECEIPT = '{"state": "burned", "created_at": "2026-03-01T09:30:00Z", "expires_at": "2026-03-01T09:30:00Z"}'
 LIMITED = '{"code": "too_many", "detail": "Too many requests"}'
 
 
 def transport(url: str, notify: Callable[[str], None] = print, **more: object) -> Transport:
     """Return a transport with a short time-out."""
     options: dict[str, object] = {"timeout": 5.0, **more}
-    return Transport(url, tls=tls_context(), notify=notify, **options)  # type: ignore[arg-type]
+    return Transport(url, tls=None, notify=notify, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -96,3 +100,100 @@ async def test_a_server_that_is_not_there_is_said_to_be(unused_tcp_port: int) ->
             await sending.send("POST", "/x", resend=Resend.LIMITED)
 
     assert 2 == len(said)
+
+
+async def test_a_server_that_does_not_answer_is_given_up() -> None:
+    """After the time-out, and without a second try."""
+    async with odd_server([STALL]) as server, transport(server.url, timeout=0.3) as sending:
+        with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.3 s"):
+            await sending.send("GET", "/x", resend=Resend.ALWAYS)
+
+    assert 1 == len(server.requests)
+
+
+async def test_a_lost_connection_is_not_repeated_behind_the_back() -> None:
+    """Not even for a PUT, which the HTTP library would send again by itself."""
+    async with odd_server([LOSE]) as server, transport(server.url) as sending:
+        with pytest.raises(OutcomeUnknown):
+            await sending.send("PUT", "/x", {}, resend=Resend.UNAVAILABLE)
+
+    assert ["PUT /x"] == server.lines
+
+
+async def test_a_certificate_has_to_be_trusted(tmp_path: Path, typed: Typed) -> None:
+    """That of a server of one's own is named; a certificate of another host is refused all the same."""
+    ours, others = make_certificate(tmp_path, "127.0.0.1"), make_certificate(tmp_path, "127.0.0.2")
+    command = ("receipt", "A" * 60, "--url")
+    with tls_server(ours, reply(200, RECEIPT)) as server:
+        refused = await typed(*command, server)
+        named = await typed(*command, server, "--ca-file", str(ours))
+        by_environment = await typed(*command, server, SEALPOST_CA_FILE=str(ours))
+        insecure = await typed(*command, server, "--insecure")
+        plain = await typed(*command, server.replace("https", "http"))
+    with tls_server(others, reply(200, RECEIPT)) as server:
+        misplaced = await typed(*command, server, "--ca-file", str(others))
+
+    assert [3, 0, 0, 0, 3, 3] == [one.code for one in (refused, named, by_environment, insecure, plain, misplaced)]
+    assert "certificate cannot be verified (self-signed certificate)" in refused.stderr
+    assert "--ca-file FILE" in refused.stderr
+    assert "the certificate is not checked" in insecure.stderr
+    assert "127.0.0.1" in misplaced.stderr.partition("cannot be verified")[2]
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "/dev/null"])
+async def test_a_file_without_a_certificate_is_told(typed: Typed, name: str) -> None:
+    """Before anything is sent."""
+    ended = await typed("receipt", "A" * 60, "--url", "https://sealpost.invalid", "--ca-file", name)
+
+    assert (2, True) == (ended.code, ended.stderr.startswith(f"sealpost: {name} "))
+
+
+async def test_tls_where_there_is_none_is_told(url: str, typed: Typed) -> None:
+    """In words that help."""
+    ended = await typed("receipt", "A" * 60, "--url", url.replace("http", "https"))
+
+    assert (3, True) == (ended.code, "is it plain http there?" in ended.stderr)
+
+
+async def test_a_host_that_is_not_there_is_told(typed: Typed) -> None:
+    """And not tried again."""
+    ended = await typed("receipt", "A" * 60, "--url", "https://sealpost.invalid")
+
+    assert (3, 1) == (ended.code, len(ended.stderr.splitlines()))
+    assert "no host of this name" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "words"),
+    [
+        (reply(200, "<html>"), 3, "is not Sealpost"),
+        (reply(200, "[]"), 3, "is not Sealpost"),
+        (reply(404, "<html>"), 3, "is not Sealpost"),
+        (reply(200, '{"state": 1}'), 3, "state is missing or of another type"),
+        (reply(200, '{"state": "burned", "created_at": "today"}'), 3, "created_at is no time"),
+        (reply(500, "<html>"), 3, "cannot answer now (500): Internal Server Error"),
+        (reply(599, "<html>"), 3, "cannot answer now (599): no reason given"),
+        (reply(503, '{"code": "unavailable", "detail": "Later."}', Retry_After="120"), 3, "Try again in 2 minutes"),
+        (reply(429, '{"code": "limit_reached", "detail": "Slow."}', Retry_After="900"), 1, "Slow. Try again in 15 min"),
+        (reply(400, '{"code": "malformed", "errors": [{"field": "a", "reason": "b"}, 3]}'), 1, "sealpost: a: b\n"),
+        (reply(400, '{"code": "x\\u001b]0;y"}'), 1, "sealpost: x\\x1b]0;y\n"),
+        (reply(401, '{"code": "invalid_token", "detail": "No good."}'), 4, "No good."),
+    ],
+)
+async def test_every_answer_has_its_words_and_its_exit_code(typed: Typed, bad: bytes, code: int, words: str) -> None:
+    """Whatever it is that answers."""
+    async with odd_server([bad]) as server:
+        ended = await typed("receipt", "A" * 60, "--url", server.url)
+
+    assert (code, "") == (ended.code, ended.stdout)
+    assert words in ended.stderr
+
+
+@pytest.mark.parametrize("key", ["-" + "h" * 59, "--" + "a" * 58])
+async def test_a_key_may_begin_with_a_dash(typed: Typed, key: str) -> None:
+    """It is no option."""
+    async with odd_server([reply(204, "")]) as server:
+        ended = await typed("burn", key, "--url", server.url, "--json")
+
+    assert (0, '{"burned": true}\n') == (ended.code, ended.stdout)
+    assert [f"DELETE /receipts/{key}"] == server.lines

@@ -1,67 +1,109 @@
 """Signing in and out, and one's account."""
 
+from http import HTTPStatus
 from typing import Annotated
 
 import typer
 
+from ..connection import Connection, connect
 from ..durations import write_moment
-from ..environment import PASSWORD
-from ..errors import ExitCode
+from ..environment import NEW_PASSWORD, PASSWORD, TOKEN, read_variable
+from ..errors import ExitCode, OutcomeUnknown
 from ..options import shared_of
-from ..output import Output, say
-from ..prompts import ask_line, secret_input
+from ..output import say
+from ..policy import Auth, Resend
+from ..prompts import ask, ask_secret
 
 Username = Annotated[
-    str | None, typer.Argument(metavar="[USERNAME]", help="Asked for where it is left out.", show_default=False)
+    str | None, typer.Argument(metavar="USERNAME", help="Asked for where it is left out.", show_default=False)
 ]
+
+
+def register(
+    context: typer.Context,
+    username: Username = None,
+    *,
+    no_login: Annotated[bool, typer.Option("--no-login", help="Do not sign in afterwards.")] = False,
+) -> None:
+    """Make an account, and sign in."""
+    shared = shared_of(context)
+    with connect(shared) as server:
+        name = username or _ask_name()
+        password = ask_secret(PASSWORD, "Password", new=True)
+        unsure = f"sign in, and you will know: sealpost login {name}"
+        try:
+            answer = server.call("POST", "/register", {"username": name, "password": password}, resend=Resend.LIMITED)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"{error}; {unsure}") from None
+        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise OutcomeUnknown(f"{answer.error()} The account may be there; {unsure}")
+        account = answer.checked()
+        shared.output.done({**account, "url": server.url}, f"registered {account.text('username')} on {server.url}")
+        if not no_login:
+            _sign_in(server, name, password, silently=shared.json)
 
 
 def login(context: typer.Context, username: Username = None) -> None:
     """Sign in, and stay signed in on this machine."""
-    from ..connection import connect  # noqa: PLC0415
-
     shared = shared_of(context)
     with connect(shared) as server:
-        name = username or ask_line("Username", instead="give the name as an argument")
-        server.run(server.session.begin(name, secret_input(PASSWORD, "Password")))
+        name = username or _ask_name()
+        _sign_in(server, name, ask_secret(PASSWORD, "Password"), silently=shared.json)
         if shared.json:
-            Output(as_json=True).records([{"url": server.url, "username": name}])
-        say(f"signed in to {server.url} as {name}")
+            shared.output.records([{"username": name, "url": server.url}])
 
 
 def logout(context: typer.Context) -> None:
     """Sign out, here and on the server."""
-    from ..connection import connect  # noqa: PLC0415
-
-    with connect(shared_of(context)) as server:
+    shared = shared_of(context)
+    with connect(shared) as server:
         if not server.run(server.session.end()):
             say(
-                f"signed out here, but {server.url} could not be told, and the session lives on there. Sign in once"
-                " more to end it: sealpost sessions list"
+                f"signed out here, but {server.url} could not be told, and the session lives on there. To end it, sign"
+                " in once more: sealpost sessions list"
             )
             raise typer.Exit(ExitCode.UNREACHABLE)
-        say(f"signed out of {server.url}")
+        shared.output.done({"url": server.url}, f"signed out of {server.url}")
 
 
 def whoami(context: typer.Context) -> None:
     """Show who is signed in, and where."""
-    from ..api import Auth  # noqa: PLC0415
-    from ..connection import connect  # noqa: PLC0415
-
     shared = shared_of(context)
     with connect(shared) as server:
         me = server.get("/me", auth=Auth.NEEDED)
-        output = Output(as_json=shared.json, no_color=shared.no_color)
         if shared.json:
-            output.records([{**me, "url": server.url}])
+            shared.output.records([{**me, "url": server.url}])
             return
-        output.fields(
-            "Account",
-            {
-                "username": me.text("username"),
-                "server": server.url,
-                "user id": me.text("user_id"),
-                "created": write_moment(me.moment("created_at")),
-                "last login": write_moment(me.moment("last_login_at")) if me.optional("last_login_at") else "-",
-            },
-        )
+        fields = {"username": me.text("username"), "server": server.url, "user id": me.text("user_id")}
+        fields["registered"] = write_moment(me.moment("created_at"))
+        if me.has("last_login_at"):
+            fields["last login"] = write_moment(me.moment("last_login_at"))
+        shared.output.fields("Account", fields)
+
+
+def passwd(context: typer.Context) -> None:
+    """Change the password; every other session ends, and API tokens stay."""
+    shared = shared_of(context)
+    with connect(shared) as server:
+        server.get("/me", auth=Auth.NEEDED)
+        body = {
+            "current": ask_secret(PASSWORD, "Present password"),
+            "new": ask_secret(NEW_PASSWORD, "New password", new=True),
+        }
+        try:
+            server.call("PUT", "/me/password", body, auth=Auth.NEEDED, resend=Resend.LIMITED).checked()
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"{error}; sign in with the new password, and you will know") from None
+        shared.output.done({"changed": True}, "the password is changed, and every other session has ended")
+
+
+def _sign_in(server: Connection, name: str, password: str, *, silently: bool) -> None:
+    server.run(server.session.begin(name, password))
+    if not silently:
+        say(f"signed in to {server.url} as {name}")
+    if read_variable(TOKEN):
+        say(f"{TOKEN} is set: as long as it is, commands use that token and not the sign-in")
+
+
+def _ask_name() -> str:
+    return ask("Username", instead="give the name as an argument")

@@ -1,36 +1,142 @@
-"""Secrets, and the receipts of secrets and messages."""
+"""Secrets: sharing one, and opening what a link leads to."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from ..addresses import parse_receipt_key
-from ..durations import write_future, write_moment
+from ..addresses import Kind, Link, parse_link
+from ..answers import Answer, Record
+from ..connection import Connection, connect
+from ..durations import parse_ttl
+from ..errors import ClientError, OutcomeUnknown, Refused
 from ..options import shared_of
-from ..output import Output
+from ..output import Output, say
+from ..policy import Auth, Resend
+from ..texts import ask_phrase, given_phrase, new_phrase, read_text
+from .created import TimeToLive, show_created
+from .messages import show_text
 
-ReceiptKey = Annotated[
-    str, typer.Argument(metavar="RECEIPT_KEY", help="As shown when it was created.", show_default=False)
+NOTHING_WAITS = {
+    "key_not_found": "nothing waits there: it was opened or burned, it has expired, or there never was one"
+}
+
+PhraseFile = Annotated[
+    Path | None, typer.Option("--phrase-file", metavar="FILE", help="File with the phrase.", show_default=False)
 ]
 
 
-def show_receipt(context: typer.Context, receipt_key: ReceiptKey) -> None:
-    """Tell what has become of a secret or a message."""
-    from ..connection import connect  # noqa: PLC0415
-
-    shared, key = shared_of(context), parse_receipt_key(receipt_key)
+def share(
+    context: typer.Context,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TEXT",
+            help="The text; stdin or a prompt without it. What stands here, the shell's history keeps.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    ttl: TimeToLive = None,
+    phrase: Annotated[bool, typer.Option("--phrase", help="Ask for a phrase that the reader must know.")] = False,
+    phrase_file: PhraseFile = None,
+    opens: Annotated[
+        int | None, typer.Option("--opens", metavar="N", min=1, max=100, help="How often it may be opened: once.")
+    ] = None,
+    attempts: Annotated[
+        int | None, typer.Option("--attempts", metavar="N", min=1, max=100, help="Wrong phrases that destroy it: five.")
+    ] = None,
+) -> None:
+    """Share a text as a secret that opens once, and show its link."""
+    shared = shared_of(context)
+    body: dict[str, Any] = {"max_opens": opens, "max_attempts": attempts, "ttl": parse_ttl(ttl) if ttl else None}
+    body["phrase"] = given_phrase(phrase_file)
     with connect(shared) as server:
-        receipt = server.get(f"/receipts/{key}")
-    output = Output(as_json=shared.json, no_color=shared.no_color)
-    if shared.json:
-        output.records([receipt])
-        return
-    fields = {"state": receipt.text("state"), "created": write_moment(receipt.moment("created_at"))}
-    fields["expires"] = write_future(receipt.moment("expires_at"))
-    if receipt.optional("opened_at"):
-        fields["opened"] = write_moment(receipt.moment("opened_at"))
-    if receipt.optional("opens_left"):
-        fields["openings left"] = str(receipt.number("opens_left"))
-    if receipt.optional("failed_attempts"):
-        fields["wrong phrases"] = str(receipt.number("failed_attempts"))
-    output.fields("Receipt", fields)
+        body["secret"] = read_text(text, "Text to share", hidden=True)
+        if phrase and body["phrase"] is None:
+            body["phrase"] = new_phrase()
+        sent = {name: value for name, value in body.items() if value is not None}
+        try:
+            answer = server.call("POST", "/generate", sent, auth=Auth.WHERE_ASKED, resend=Resend.UNAVAILABLE)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"{error}; nobody has the link, so share it again") from None
+        show_created(shared.output, server.url, answer.checked(), "Secret", has_phrase="phrase" in sent)
+
+
+def open_link(
+    context: typer.Context,
+    link: Annotated[str, typer.Argument(metavar="LINK", help="A link, or the key alone.", show_default=False)],
+    *,
+    phrase_file: PhraseFile = None,
+) -> None:
+    """Open a secret, or read a message, and write its text to stdout.
+
+    The phrase is asked for where there is one; a wrong one is asked for again.
+    """
+    shared, parsed = shared_of(context), parse_link(link)
+    phrase = given_phrase(phrase_file)
+    with connect(shared, elsewhere=parsed.url) as server:
+        kind, found = _look(server, parsed)
+        if kind is Kind.MESSAGE:
+            show_text(shared.output, found, "message")
+            return
+        shared.output.check()
+        if found.flag("phrase_required"):
+            opened = _open(server, parsed.key, phrase)
+        else:
+            opened = _try(server, parsed.key).checked(NOTHING_WAITS)
+        _show(shared.output, opened)
+
+
+def _look(server: Connection, link: Link) -> tuple[Kind, Record]:
+    """Return what a link leads to, without opening it. A key alone does not tell of which kind it is."""
+    kinds = [link.kind] if link.kind else [Kind.SECRET, Kind.MESSAGE]
+    for kind in kinds:
+        answer = server.call("GET", f"/{kind}/{link.key}", resend=Resend.ALWAYS)
+        if answer.code != "key_not_found":
+            break
+    return kind, answer.checked(NOTHING_WAITS)
+
+
+def _open(server: Connection, key: str, given: str | None) -> Record:
+    while True:
+        answer = _try(server, key, given or ask_phrase())
+        if answer.code == "phrase_required" and given is None:
+            continue
+        if answer.code != "incorrect_phrase":
+            return answer.checked(NOTHING_WAITS)
+        left = answer.body.number("attempts_left")
+        if left == 0:
+            raise Refused(
+                "wrong phrase. It was the last attempt: the secret is destroyed", status=403, code=answer.code
+            )
+        words = f"wrong phrase; {left} {'attempt' if left == 1 else 'attempts'} left"
+        if given is not None:
+            raise Refused(words, status=answer.status, code=answer.code)
+        say(words)
+
+
+def _try(server: Connection, key: str, phrase: str | None = None) -> Answer:
+    body = None if phrase is None else {"phrase": phrase}
+    try:
+        return server.call("POST", f"/secrets/{key}", body, resend=Resend.UNAVAILABLE)
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(
+            f"{error}. Try to open it again; where nothing waits any more, its text is lost, so ask its sender for"
+            " another one"
+        ) from None
+
+
+def _show(output: Output, opened: Record) -> None:
+    left = opened.get("opens_left")
+    try:
+        show_text(output, opened, "secret")
+    except ClientError as error:
+        if left:
+            raise
+        said = str(error) or "nobody reads stdout any more"
+        raise ClientError(
+            f"{said}. The secret was opened and its text is lost: ask its sender for another one"
+        ) from None
+    if left and output.is_terminal:
+        say(f"it may be opened {left} more {'time' if left == 1 else 'times'}")

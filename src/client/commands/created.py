@@ -1,0 +1,70 @@
+"""What a secret and a message have in common: how long they live, what is shown of a new one, and their receipts."""
+
+from typing import Annotated
+
+import typer
+
+from ..addresses import parse_receipt_key
+from ..answers import Record
+from ..connection import connect
+from ..durations import write_future, write_moment
+from ..options import shared_of
+from ..output import Output, say_on_terminal
+
+NO_RECEIPT = {"key_not_found": "this server has no such receipt: it expired a week ago or more, or never had one"}
+NOTHING_TO_BURN = {
+    "key_not_found": "nothing waits any more: it was opened, burned or destroyed, or has expired. See: sealpost receipt"
+}
+
+TimeToLive = Annotated[
+    str | None,
+    typer.Option("--ttl", metavar="TIME", help="How long: 45s, 90m, 2h, 1d12h. The server has a default and a limit."),
+]
+ReceiptKey = Annotated[
+    str, typer.Argument(metavar="RECEIPT_KEY", help="As shown with the link when it was created.", show_default=False)
+]
+
+
+def show_created(output: Output, url: str, created: Record, title: str, *, has_phrase: bool = False) -> None:
+    """Show a link: alone in a pipe, and with all that its sender needs on a terminal."""
+    link, receipt_key = created.text("url"), created.text("receipt_key")
+    if link.startswith("/"):
+        # The server did not know under which name it was called.
+        link = url + link
+    if output.as_json:
+        output.records([{**created, "url": link}])
+    elif output.is_terminal:
+        fields = {"link": link, "receipt": receipt_key, "expires": write_future(created.moment("expires_at"))}
+        if has_phrase:
+            fields["phrase"] = "needed to open it: send it by another way than the link"
+        output.fields(title, fields)
+    else:
+        output.line(link)
+        say_on_terminal(f"the receipt key is {receipt_key}")
+
+
+def show_receipt(context: typer.Context, receipt_key: ReceiptKey) -> None:
+    """Tell what has become of a secret or a message."""
+    shared, key = shared_of(context), parse_receipt_key(receipt_key)
+    with connect(shared) as server:
+        receipt = server.get(f"/receipts/{key}", words=NO_RECEIPT)
+    if shared.json:
+        shared.output.records([receipt])
+        return
+    fields = {"state": receipt.text("state"), "created": write_moment(receipt.moment("created_at"))}
+    fields["expires"] = write_future(receipt.moment("expires_at"))
+    if receipt.has("opened_at"):
+        fields["opened"] = write_moment(receipt.moment("opened_at"))
+    if receipt.has("opens_left"):
+        fields["openings left"] = str(receipt.number("opens_left"))
+    if receipt.has("failed_attempts"):
+        fields["wrong phrases"] = str(receipt.number("failed_attempts"))
+    shared.output.fields("Receipt", fields)
+
+
+def burn(context: typer.Context, receipt_key: ReceiptKey) -> None:
+    """Erase a secret or a message that waits, so that nobody opens it any more."""
+    shared, key = shared_of(context), parse_receipt_key(receipt_key)
+    with connect(shared) as server:
+        server.delete(f"/receipts/{key}", words=NOTHING_TO_BURN)
+    shared.output.done({"burned": True}, "burned: nobody can open it any more")

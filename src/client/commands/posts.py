@@ -1,0 +1,141 @@
+"""Posts, and what one makes of them."""
+
+from typing import Annotated
+
+import typer
+
+from ..addresses import parse_id
+from ..answers import Record
+from ..connection import connect
+from ..durations import parse_ttl, write_minute
+from ..errors import OutcomeUnknown, WrongUsage
+from ..options import Shared, shared_of
+from ..output import Output, say
+from ..policy import Auth, Resend
+from ..texts import read_text
+
+LARGEST_PAGE = 100
+SHOWN = 20
+NO_POST = {"post_not_found": "there is no such post, or no longer. See: sealpost feed"}
+OPINIONS = {"like": "you like it", "dislike": "you dislike it"}
+
+PostId = Annotated[str, typer.Argument(metavar="POST_ID", help="As `feed` shows it.", show_default=False)]
+
+
+def publish(
+    context: typer.Context,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="The text; stdin or a prompt without it.", show_default=False)
+    ] = None,
+    *,
+    title: Annotated[str | None, typer.Option("--title", metavar="TITLE", help="A title.")] = None,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="TIME", help="How long: 2h, 30d. Until it is deleted without it.")
+    ] = None,
+) -> None:
+    """Publish a post for everybody who has an account, and write its id to stdout."""
+    shared = shared_of(context)
+    options = {"title": title, "ttl": parse_ttl(ttl) if ttl else None}
+    with connect(shared) as server:
+        # Nobody shall write a long text in vain.
+        server.run(server.api.token())
+        body = {"content": read_text(text, "Post"), **{name: value for name, value in options.items() if value}}
+        try:
+            answer = server.call("POST", "/posts", body, auth=Auth.NEEDED, resend=Resend.LIMITED)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                f"{error}; look whether it is there before you publish it again: sealpost feed"
+            ) from None
+        post = answer.checked()
+    if shared.json:
+        shared.output.records([post])
+    else:
+        shared.output.line(post.text("id"))
+
+
+def feed(
+    context: typer.Context,
+    *,
+    author: Annotated[str | None, typer.Option("--author", metavar="USERNAME", help="Only posts of this user.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help=f"How many posts to show: {SHOWN}.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all of them.")] = False,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="CURSOR", help="Go on where an earlier `feed` has stopped.")
+    ] = None,
+) -> None:
+    """Show posts, the newest first."""
+    if everything and limit is not None:
+        raise WrongUsage("give either --limit or --all")
+    shared, left = shared_of(context), None if everything else limit or SHOWN
+    query = {name: value for name, value in {"author": author, "cursor": cursor}.items() if value}
+    with connect(shared) as server:
+        while True:
+            query["limit"] = str(LARGEST_PAGE if left is None else min(left, LARGEST_PAGE))
+            page = server.get("/posts", auth=Auth.NEEDED, query=query)
+            posts = page.records("posts")
+            for post in posts:
+                _show(shared.output, post)
+            left = None if left is None else left - len(posts)
+            if not page.has("next_cursor"):
+                return
+            query["cursor"] = page.text("next_cursor")
+            if left is not None and left <= 0:
+                say(f"there are more: --all, a higher --limit, or --cursor {query['cursor']}")
+                return
+
+
+def like(context: typer.Context, post_id: PostId) -> None:
+    """Like a post; a dislike is replaced."""
+    _react(shared_of(context), parse_id(post_id), "like")
+
+
+def dislike(context: typer.Context, post_id: PostId) -> None:
+    """Dislike a post; a like is replaced."""
+    _react(shared_of(context), parse_id(post_id), "dislike")
+
+
+def unreact(context: typer.Context, post_id: PostId) -> None:
+    """Take back a like or a dislike."""
+    _react(shared_of(context), parse_id(post_id), None)
+
+
+def delete_post(context: typer.Context, post_id: PostId) -> None:
+    """Delete one of your posts."""
+    shared, found = shared_of(context), parse_id(post_id)
+    with connect(shared) as server:
+        server.delete(f"/posts/{found}", auth=Auth.NEEDED, words=NO_POST)
+    shared.output.done({"deleted": found}, "the post is deleted")
+
+
+def _react(shared: Shared, post_id: str, kind: str | None) -> None:
+    with connect(shared) as server:
+        if kind is None:
+            reactions = server.delete(f"/posts/{post_id}/reaction", auth=Auth.NEEDED, words=NO_POST)
+        else:
+            reactions = server.put(f"/posts/{post_id}/{kind}", auth=Auth.NEEDED, words=NO_POST)
+    if shared.json:
+        shared.output.records([reactions])
+    else:
+        shared.output.line(_counts(reactions))
+
+
+def _show(output: Output, post: Record) -> None:
+    if output.as_json:
+        output.records([post])
+        return
+    when = write_minute(post.moment("created_at"))
+    output.heading(f"{post.text('author')}  {when}  {_counts(post)}  {post.text('id')}")
+    if post.has("title"):
+        output.heading(f"  {post.text('title')}")
+    for line in post.text("content").splitlines():
+        output.line(f"  {line}")
+    output.line("")
+
+
+def _counts(record: Record) -> str:
+    likes, dislikes = record.number("likes"), record.number("dislikes")
+    words = [f"{likes} {'like' if likes == 1 else 'likes'}", f"{dislikes} {'dislike' if dislikes == 1 else 'dislikes'}"]
+    mine = OPINIONS.get(record.text("mine")) if record.has("mine") else None
+    return ", ".join([*words, *([mine] if mine else [])])

@@ -1,0 +1,92 @@
+"""API tokens, for programs that cannot sign in."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ..addresses import parse_id
+from ..connection import connect
+from ..durations import write_minute
+from ..errors import OutcomeUnknown
+from ..options import Command, Group, shared_of
+from ..output import say
+from ..policy import Auth, Resend
+
+NO_TOKEN = {"token_not_found": "you have no such token. See: sealpost tokens list"}
+SCOPES = ("secrets", "messages", "posts", "gather", "echo")
+
+app = typer.Typer(cls=Group, help="API tokens, for programs that cannot sign in.", no_args_is_help=True)
+
+
+@app.command("list", cls=Command)
+def list_tokens(context: typer.Context) -> None:
+    """List your API tokens, the newest first, without the tokens themselves."""
+    shared = shared_of(context)
+    with connect(shared) as server:
+        tokens = server.get("/tokens", auth=Auth.NEEDED).records("tokens")
+    if shared.json:
+        shared.output.records(tokens)
+        return
+    rows = [
+        [
+            token.text("name"),
+            " ".join(token.texts("scopes")),
+            write_minute(token.moment("created_at")),
+            write_minute(token.moment("expires_at")) if token.has("expires_at") else "-",
+            write_minute(token.moment("last_used_at")) if token.has("last_used_at") else "-",
+            token.text("id"),
+        ]
+        for token in tokens
+    ]
+    shared.output.table(("name", "scopes", "created", "expires", "last used", "id"), rows)
+
+
+@app.command("create", cls=Command)
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.", show_default=False)],
+    *,
+    scopes: Annotated[
+        list[str],
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help=f"What it is good for, once for each: {', '.join(SCOPES)}.",
+            autocompletion=lambda: list(SCOPES),
+        ),
+    ],
+    days: Annotated[
+        int | None,
+        typer.Option("--days", metavar="N", min=1, help="How long it lives. Until it is deleted without it."),
+    ] = None,
+) -> None:
+    """Make an API token, and show it this once."""
+    shared = shared_of(context)
+    body: dict[str, Any] = {"name": name, "scopes": scopes}
+    if days is not None:
+        body["expires_in_days"] = days
+    with connect(shared) as server:
+        try:
+            answer = server.call("POST", "/tokens", body, auth=Auth.NEEDED, resend=Resend.LIMITED)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                f"{error}; look through `sealpost tokens list`, and delete one that nobody has"
+            ) from None
+        created = answer.checked()
+    if shared.json:
+        shared.output.records([created])
+        return
+    shared.output.line(created.text("token"))
+    say("keep it where you would keep a password: it is not shown again")
+
+
+@app.command("delete", cls=Command)
+def delete(
+    context: typer.Context,
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `tokens list` shows it.", show_default=False)],
+) -> None:
+    """Delete an API token; from then on it is refused."""
+    shared, found = shared_of(context), parse_id(token_id)
+    with connect(shared) as server:
+        server.delete(f"/tokens/{found}", auth=Auth.NEEDED, words=NO_TOKEN)
+    shared.output.done({"deleted": found}, "the token is deleted")

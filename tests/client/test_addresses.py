@@ -1,0 +1,115 @@
+"""Addresses, links, times: what is understood, and what is not."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from src.client.addresses import Kind, is_plain, parse_id, parse_link, parse_server_url
+from src.client.durations import in_words, parse_ttl, write_future
+from src.client.errors import WrongUsage
+
+KEY = "A-_z" * 10 + "abc"
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("HTTPS://Secrets.Example.ORG:443", "https://secrets.example.org"),
+        ("http://example.org:80/seal/", "http://example.org/seal"),
+        (" http://[::1]:8080 ", "http://[::1]:8080"),
+    ],
+)
+def test_a_server_has_one_address(text: str, url: str) -> None:
+    """However it is written, its credentials are found."""
+    assert url == parse_server_url(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "example.org", "ftp://example.org", "http://", "http://x:99999", "http://x:0", "http://a:b@x"),
+        *("http://x/?a=b", "http://x/#a", "http://x y", "http://x\n/", "http://x\\y", "http://[::1", "http://a@x"),
+    ],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    """Rather than that something is sent somewhere."""
+    with pytest.raises(WrongUsage):
+        parse_server_url(text)
+
+
+def test_links_are_read() -> None:
+    """To secrets and messages, below a path and with what a chat program appends; keys alone are links too."""
+    secret, message = f"https://example.org/a/secrets/{KEY}", f"http://localhost:8080/message/{KEY}"
+
+    links = [parse_link(text) for text in (secret, f" {message}/ ", f"{secret}?utm_source=x#y", KEY)]
+
+    assert ["https://example.org/a", "http://localhost:8080", "https://example.org/a", None] == [
+        one.url for one in links
+    ]
+    assert [Kind.SECRET, Kind.MESSAGE, Kind.SECRET, None] == [link.kind for link in links]
+    assert {KEY} == {link.key for link in links}
+    assert KEY not in repr(links)
+
+
+def test_plain_http_is_known() -> None:
+    """What stays on this machine is not it."""
+    plain = ["http://example.org", "http://192.0.2.1:8080", "http://localhost.example.org", "http://[2001:db8::1]"]
+    safe = ["https://example.org", "http://localhost", "http://x.localhost:80", "http://127.8.8.8", "http://[::1]:80"]
+
+    assert [True] * 4 + [False] * 5 == [is_plain(url) for url in plain + safe]
+
+
+def test_ids_are_read() -> None:
+    """In whatever case, and with dashes as other programs write them."""
+    assert "01a1ff32" * 4 == parse_id("01A1FF32-01a1-ff32-01a1-ff3201a1ff32")
+    with pytest.raises(WrongUsage):
+        parse_id("../../me")
+
+
+@pytest.mark.parametrize(
+    ("text", "ttl"),
+    [
+        ("2h", {"hours": 2}),
+        ("1d12h", {"days": 1, "hours": 12}),
+        ("1D 90m", {"days": 1, "minutes": 90}),
+        ("45s", {"seconds": 45}),
+        ("0s", {"seconds": 0}),
+    ],
+)
+def test_times_to_live_are_read(text: str, ttl: dict[str, int]) -> None:
+    """As people write them; the server judges how long is too long."""
+    assert ttl == parse_ttl(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "2", "h", "2h2h", "12h1d", "-1h", "1.5h", "1w", "9999999d", "٣h"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """A number without a unit above all: nobody knows what was meant."""
+    with pytest.raises(WrongUsage):
+        parse_ttl(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (61, "1 minute 1 second"),
+        (7200, "2 hours"),
+        (86399.9, "1 day"),
+        (259199.5, "3 days"),
+        (604799, "7 days"),
+        (90000, "1 day 1 hour"),
+    ],
+)
+def test_spans_are_written_for_people(seconds: float, words: str) -> None:
+    """Rounded, and in no more than two units."""
+    assert words == in_words(seconds)
+
+
+def test_what_is_over_is_not_to_come() -> None:
+    """A time that has passed is said to have."""
+    now = datetime.now(UTC)
+
+    assert write_future(now - timedelta(hours=1)).endswith("(over)")
+    assert write_future(now + timedelta(hours=1)).endswith("(in 1 hour)")

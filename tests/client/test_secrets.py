@@ -1,0 +1,219 @@
+"""Secrets, messages and receipts at the terminal."""
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ..conftest import PASSWORD, Api
+from .conftest import Dialogue, Typed, go_to
+from .servers import LOSE, odd_server, reply
+
+Serve = Callable[..., Awaitable[Api]]
+TEXT = "  Grüße ☕\tzwei\nZeilen\r\n"
+LOOK = '{"phrase_required": false, "opens_left": 1, "created_at": "2026-03-01T09:30:00Z", "expires_at": "2026-03-01"}'
+
+
+async def test_a_text_arrives_as_it_was_sent(url: str, typed: Typed) -> None:
+    """To the byte: from stdin to stdout, which has nothing but the link and nothing but the text."""
+    shared = await typed("share", "--ttl", "1d12h", stdin=TEXT.encode())
+
+    assert (0, "") == (shared.code, shared.stderr)
+    assert shared.stdout.startswith(f"{url}/secrets/")
+    opened = await typed("open", shared.stdout)
+    assert (0, TEXT, "") == (opened.code, opened.stdout, opened.stderr)
+    again = await typed("open", shared.stdout)
+    assert (1, "") == (again.code, again.stdout)
+    assert again.stderr.startswith("sealpost: nothing waits there")
+
+
+async def test_the_options_of_a_secret_reach_the_server(api: Api, url: str, typed: Typed, tmp_path: Path) -> None:
+    """Phrase, openings, attempts and time to live; the key alone opens it as well."""
+    (tmp_path / "phrase").write_text("old friend\r\n")
+    created = await typed(
+        "share", "a text", "--json", "--ttl", "2h", "--opens", "2", "--attempts", "3", SEALPOST_PHRASE="-"
+    )
+    document = await api.items.find_one({})
+    with_file = ("--phrase-file", str(tmp_path / "phrase"))
+    other = json.loads((await typed("share", "another", "--json", *with_file)).stdout)
+    key = json.loads(created.stdout)["secret_key"]
+    first = await typed("open", key, "--json", SEALPOST_PHRASE="-")
+
+    assert (2, 3) == (document["max_opens"], document["phrase"]["max_attempts"])
+    assert 2 == (document["expires_at"] - document["created_at"]).total_seconds() / 3600
+    assert {"secret": "a text", "opens_left": 1} == json.loads(first.stdout)
+    assert "another" == (await typed("open", other["url"], *with_file)).stdout
+
+
+async def test_a_wrong_phrase_is_said_to_be_one(url: str, typed: Typed) -> None:
+    """With the attempts left; the last one destroys the secret, and says so."""
+    link = (await typed("share", "a text", "--attempts", "2", SEALPOST_PHRASE="old friend")).stdout
+
+    first = await typed("open", link, SEALPOST_PHRASE="old foe")
+    without = await typed("open", link)
+    last = await typed("open", link, SEALPOST_PHRASE="old foe")
+
+    assert (1, "sealpost: wrong phrase; 1 attempt left\n") == (first.code, first.stderr)
+    assert (2, "") == (without.code, without.stdout)
+    assert "no terminal to ask on: use --phrase-file, or set SEALPOST_PHRASE" in without.stderr
+    assert (1, "") == (last.code, last.stdout)
+    assert "the secret is destroyed" in last.stderr
+
+
+async def test_a_receipt_is_shown_and_burns(url: str, typed: Typed) -> None:
+    """What became of a secret, in words and as JSON; what is burned cannot be burned again."""
+    created = json.loads((await typed("share", "a text", "--json")).stdout)
+    receipt_key = created["receipt_key"]
+
+    waiting, burned = await typed("receipt", receipt_key), await typed("burn", receipt_key)
+    again, opened = await typed("burn", receipt_key, "--json"), await typed("open", created["url"])
+    told = json.loads((await typed("receipt", receipt_key, "--json")).stdout)
+
+    assert ["state", "waiting"] == waiting.stdout.splitlines()[0].split()
+    assert (0, "", "sealpost: burned: nobody can open it any more\n") == (burned.code, burned.stdout, burned.stderr)
+    assert (1, 1, "burned") == (again.code, opened.code, told["state"])
+    assert "nothing waits any more" in again.stderr
+    unknown = await typed("receipt", "A" * 60)
+    assert (1, True) == (unknown.code, unknown.stderr.startswith("sealpost: this server has no such receipt"))
+
+
+async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -> None:
+    """By `open` and by `message show`, by its link and by its key; it has a receipt as well."""
+    created = json.loads((await typed("message", "--json", "--ttl", "2d", "show")).stdout)
+    link, key = created["url"], created["url"].rpartition("/")[2]
+
+    texts = [
+        (await typed(*command)).stdout
+        for command in (
+            ("open", link),
+            ("open", key),
+            ("message", "show", link),
+            ("message", "--timeout", "9", "show", key),
+        )
+    ]
+
+    assert ["show"] * 4 == texts
+    assert "waiting" == json.loads((await typed("receipt", created["receipt_key"], "--json")).stdout)["state"]
+    assert "show" == json.loads((await typed("message", "show", key, "--json")).stdout)["message"]
+    assert (await typed("message", "send", "from `send`")).stdout.startswith(f"{url}/message/")
+    gone = await typed("message", "show", "A" * 43)
+    assert (1, True) == (gone.code, "there is no such message" in gone.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "words"),
+    [
+        (["share"], b"", "there is no text"),
+        (["share", ""], b"", "there is no text"),
+        (["share"], b"\xff", "stdin is not UTF-8"),
+        (["share", "a\udcff"], b"", "the text is not UTF-8"),
+        (["share"], b"a" * (2**20 + 1), "over 1 MiB"),
+        (["share", "a", "--ttl", "12"], b"", "with units"),
+        (["share", "a", "--opens", "101"], b"", "--opens"),
+        (["share", "a", "--phrase"], b"", "no terminal to ask on"),
+        (["share", "a", "--phrase-file", "/nowhere"], b"", "No such file"),
+        (["share", "a", "--phrase-file", "/dev/null"], b"", "is empty"),
+        (["open", "https://example.org/other/x"], b"", "no link to a secret"),
+        (["open", "A" * 60], b"", "a receipt key, which opens nothing"),
+        (["receipt", "A" * 43], b"", "has 60 characters"),
+        (["message", "show", "https://example.org/secrets/" + "A" * 43], b"", "sealpost open"),
+        (["nonsense"], b"", "No such command"),
+        (["share", "a", "--url", "http://192.0.2.1"], b"", "can be read on the way"),
+    ],
+)
+async def test_wrong_usage_is_told_before_anything_is_sent(
+    typed: Typed, arguments: list[str], stdin: bytes, words: str
+) -> None:
+    """With the exit code 2, on stderr alone."""
+    async with odd_server([LOSE]) as server:
+        ended = await typed(*arguments, stdin=stdin, SEALPOST_URL=server.url, COLUMNS="200")
+
+    assert (2, "", []) == (ended.code, ended.stdout, server.requests)
+    assert words in ended.stderr
+
+
+async def test_what_the_server_refuses_is_told_in_its_words(url: str, typed: Typed) -> None:
+    """A time to live over its limit, by the field."""
+    ended = await typed("share", "a", "--ttl", "8d")
+
+    assert (1, "", True) == (ended.code, ended.stdout, ended.stderr.startswith("sealpost: ttl: must be"))
+
+
+async def test_a_link_goes_to_its_own_server_and_takes_no_credentials_along(url: str, ann: str, typed: Typed) -> None:
+    """Nor does a token of the environment go there, even where the other server asks for one."""
+    wanted = reply(401, '{"code": "unauthorized", "detail": "Sign in"}')
+    async with odd_server([wanted]) as other:
+        ended = await typed("open", f"{other.url}/secrets/{'A' * 43}", SEALPOST_TOKEN="sp_x")
+
+    assert (4, ["GET /secrets/" + "A" * 43]) == (ended.code, other.lines)
+    assert "authorization" not in other.requests[0].lower()
+
+
+async def test_creating_signs_in_only_where_it_has_to(
+    serve: Serve, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that asks who one is gets the token; without one, the words say what to do."""
+    server = await serve(anonymous_create=False)
+    go_to(server, monkeypatch)
+    await server.register("ann")
+    refused = await typed("share", "a text")
+    await typed("login", "ann", SEALPOST_PASSWORD=PASSWORD)
+
+    assert (4, True) == (refused.code, "sealpost login" in refused.stderr)
+    for command in ("share", "message"):
+        assert 0 == (await typed(command, "a text")).code
+
+
+async def test_an_opening_whose_answer_is_lost_is_not_repeated(typed: Typed) -> None:
+    """What may have happened is told, and what to do."""
+    async with odd_server([reply(200, LOOK), LOSE]) as server:
+        ended = await typed("open", f"{server.url}/secrets/{'A' * 43}")
+
+    assert (3, "") == (ended.code, ended.stdout)
+    assert ["GET", "POST"] == [line.split()[0] for line in server.lines]
+    assert "may or may not have been carried out" in ended.stderr
+    assert "ask its sender" in ended.stderr
+
+
+@pytest.mark.parametrize(("command", "words"), [("share", "share it again"), ("message", "send it again")])
+async def test_a_creation_whose_answer_is_lost_is_not_repeated(typed: Typed, command: str, words: str) -> None:
+    """It may be, by the one who typed it: nobody has the link."""
+    async with odd_server([LOSE]) as server:
+        ended = await typed(command, "a text", "--url", server.url)
+
+    assert (3, 1) == (ended.code, len(server.requests))
+    assert words in ended.stderr
+
+
+async def test_a_burning_whose_answer_is_lost_is_repeated(typed: Typed) -> None:
+    """That nothing waits then is no failure."""
+    gone = reply(404, '{"code": "key_not_found", "detail": "Key not found"}')
+    async with odd_server([LOSE, gone]) as server:
+        ended = await typed("burn", "A" * 60, "--url", server.url)
+
+    assert (0, 2) == (ended.code, len(server.requests))
+    assert "the answer to the first try was lost" in ended.stderr
+
+
+async def test_a_link_without_a_host_gets_that_of_the_server(typed: Typed) -> None:
+    """A server that does not know its own address answers a path."""
+    created = '{"url": "/secrets/x", "receipt_key": "y", "secret_key": "x", "expires_at": "2026-03-01T09:30:00Z"}'
+    async with odd_server([reply(201, created)]) as server:
+        ended = await typed("share", "a text", "--url", f"{server.url}/below/")
+
+    assert f"{server.url}/below/secrets/x\n" == ended.stdout
+    assert ["POST /below/generate"] == server.lines
+
+
+async def test_a_secret_is_not_opened_for_nobody(url: str, typed: Typed, dialogue: Dialogue) -> None:
+    """On a terminal, control characters are written out, and a pipe gets them as they are."""
+    text = "\x1b]0;title\x07 \x9b31m red"
+    link = (await typed("share", text, "--opens", "2")).stdout.strip()
+
+    async with dialogue("open", link) as terminal:
+        await terminal.expect("\\x1b]0;title\\x07 \\x9b31m red")
+        await terminal.expect("control characters")
+        await terminal.expect("1 more time")
+
+    assert text == (await typed("open", link)).stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.core.keys import new_key
-from src.settings import SECRETS, Settings, SettingsError, read_settings, secret_files
+from src.settings import OF_THE_CLIENT, SECRETS, Settings, SettingsError, read_settings, secret_files
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +116,11 @@ def test_settings_show_no_secret() -> None:
 
     assert key not in shown
     assert "s3cret" not in shown
+
+
+def test_variables_of_the_client_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell in which somebody uses the client can start a server."""
+    for name in OF_THE_CLIENT:
+        monkeypatch.setenv(name, "x")
+
+    assert Settings(_env_file=None) == read_settings()

@@ -97,11 +97,13 @@ def _is_loopback(host: str) -> bool:
 def _split(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
-        # Both are checked when they are first asked for.
+        # They are checked when they are asked for; an address in brackets is no name.
         usable = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
+        if ":" not in (parts.hostname or ""):
+            (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
-    if not usable or re.search(r"[\s\x00-\x1f\x7f\\]", text):
+    if not usable or re.search(r"[\s\x00-\x1f\x7f\\%]", text):
         raise WrongUsage("the server's URL must look like https://secrets.example.org or http://127.0.0.1:8080")
     if parts.username is not None or parts.password is not None:
         raise WrongUsage("the server's URL must not have a user name or a password in it")

@@ -33,16 +33,18 @@ class Api:
         A request whose token is refused is sent once more with a newer one: nothing was done before that.
         """
         token = await self.token() if auth is Auth.NEEDED else None
-        answer = await self.transport.send(method, path, body, query=query, token=token, resend=resend)
-        if answer.status != HTTPStatus.UNAUTHORIZED or auth is Auth.NONE:
-            return answer
-        if token is None:
+
+        async def send() -> Answer:
+            return await self.transport.send(method, path, body, query=query, token=token, resend=resend)
+
+        answer = await send()
+        if token is None and auth is Auth.WHERE_ASKED and answer.status == HTTPStatus.UNAUTHORIZED:
             token = await self.token()
-        elif answer.code == "invalid_token" and self._tokens is not None:
+            answer = await send()
+        if token is not None and self._tokens is not None and answer.code == "invalid_token":
             token = await self._tokens.renew(token)
-        else:
-            return answer
-        return await self.transport.send(method, path, body, query=query, token=token, resend=resend)
+            answer = await send()
+        return answer
 
     async def token(self) -> str:
         """Return the token of the one who is signed in. Raises `NotSignedIn`."""

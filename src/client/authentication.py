@@ -8,7 +8,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from .answers import Record
+from .answers import Answer, Record
 from .credentials import Credentials, CredentialStore, StoredSession
 from .environment import TOKEN
 from .errors import ClientError, NotSignedIn, OutcomeUnknown
@@ -81,32 +81,43 @@ class SessionTokens:
             "POST", "/login", {"username": username, "password": password}, resend=Resend.UNAVAILABLE
         )
         session = _session(username, answer.checked(), allow_http=self._transport.allow_http)
-        async with self._store.locked():
-            credentials = self._store.read()
-            self._store.write(replace(credentials.with_session(self._url, session), default_url=self._url))
-        old = credentials.sessions.get(self._url)
-        if old is not None:
-            await self._end(old)
+        try:
+            await self._end_on_server()
+            async with self._store.locked():
+                credentials = self._store.read()
+                self._store.write(replace(credentials.with_session(self._url, session), default_url=self._url))
+        except ClientError:
+            with suppress(ClientError):
+                await self._log_out(session.access_token)
+            raise
 
     async def end(self) -> bool:
         """Forget the session and end it; tell whether it has ended on the server, too. Raises `NotSignedIn`."""
         if self._store.read().sessions.get(self._url) is None:
             raise NotSignedIn(f"nobody is signed in to {self._url}")
-        # What is kept here goes even where the server cannot be told.
-        with suppress(ClientError):
-            await self.token()
+        ended = await self._end_on_server()
+        # What is kept here goes even where the server could not be told.
         async with self._store.locked():
-            credentials = self._store.read()
-            session = credentials.sessions.get(self._url)
-            self._store.write(credentials.without_session(self._url))
-        return session is None or await self._end(session)
+            self._store.write(self._store.read().without_session(self._url))
+        return ended
 
-    async def _end(self, session: StoredSession) -> bool:
+    async def _end_on_server(self) -> bool:
+        """Tell whether there is no session any more; one that had to be refreshed to end it is stored meanwhile."""
         try:
-            answer = await self._transport.send("POST", "/logout", token=session.access_token, resend=Resend.ALWAYS)
+            token = await self.token()
+            if token is None:
+                return True
+            answer = await self._log_out(token)
+            if answer.status == HTTPStatus.UNAUTHORIZED:
+                answer = await self._log_out(await self.renew(token))
+        except NotSignedIn:
+            return True
         except ClientError:
             return False
-        return answer.ok or answer.status == HTTPStatus.UNAUTHORIZED
+        return answer.ok
+
+    async def _log_out(self, token: str) -> Answer:
+        return await self._transport.send("POST", "/logout", token=token, resend=Resend.ALWAYS)
 
     async def _refresh(self, credentials: Credentials, session: StoredSession) -> str:
         try:

@@ -19,7 +19,7 @@ def explain_failure(error: Exception, *, url: str, timeout: float) -> Unreachabl
         case aiohttp.ClientConnectorDNSError():
             found = Unreachable(f"{url} cannot be reached: there is no host of this name, or no network")
         case aiohttp.ClientConnectorError():
-            reason = os.strerror(error.errno) if error.errno else "no connection"
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "no connection"
             found = Unreachable(f"{url} cannot be reached: {reason}", passing=True)
         case aiohttp.ConnectionTimeoutError():
             found = Unreachable(f"{url} cannot be reached: it does not accept a connection")

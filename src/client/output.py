@@ -14,6 +14,7 @@ from .errors import ClientError, PipeClosed, WrongUsage
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+ID_WIDTH = 32
 PANEL_FRAME = 4
 UNBOUNDED = 1000
 """Width for what is not a terminal: a program that reads a table wants no line broken."""
@@ -123,12 +124,13 @@ class Output:
             self._render(text, soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table."""
+        """Write a table, whose last column has ids, to be copied whole."""
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(*heads, box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for column in table.columns:
             column.overflow = "fold"
+        table.columns[-1].min_width = ID_WIDTH
         for row in rows:
             table.add_row(*map(make_harmless, row))
         self._render(table)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from http import HTTPStatus
 from types import TracebackType
@@ -31,6 +31,8 @@ LONGEST_WAIT = 30
 """Seconds of `Retry-After` that are waited for."""
 PAUSES = (0.3, 1.0)
 """Seconds between tries, where the server names none."""
+
+REDIRECTIONS = range(300, 400)
 
 # nginx has lost the worker, or did not wait for it.
 _LOST = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
@@ -59,7 +61,7 @@ class Transport:
         self._tls, self._timeout, self._notify = tls, timeout, notify
         self._keep_alive, self._connections = keep_alive, connections
         self._stack = AsyncExitStack()
-        self._session: aiohttp.ClientSession
+        self._shared: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Raise `WrongUsage` where everything would cross a network in the clear."""
@@ -68,17 +70,8 @@ class Transport:
                 f"{self.url} is plain http to another machine: what is sent there can be read on the way. Use https,"
                 " or --allow-http where you trust the network"
             )
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._tls or True, limit=self._connections, force_close=not self._keep_alive
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"sealpost/{__version__}", "Accept": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
-        )
-        # It would send GET, PUT and DELETE again by itself, also a password that is changed already.
-        session._retry_connection = False  # noqa: SLF001 (there is no other switch)
-        self._session = await self._stack.enter_async_context(session)
+        if self._keep_alive:
+            self._shared = await self._stack.enter_async_context(self._new_session())
         return self
 
     async def __aexit__(
@@ -134,17 +127,31 @@ class Transport:
             headers["Content-Type"] = "application/json"
             data = _encode(body)
         try:
-            async with self._session.request(
-                method, self.url + path, data=data, params=query, headers=headers, allow_redirects=False
-            ) as response:
+            async with (
+                nullcontext(self._shared) if self._shared else self._new_session() as session,
+                session.request(
+                    method, self.url + path, data=data, params=query, headers=headers, allow_redirects=False
+                ) as response,
+            ):
                 return await self._read(response)
         except UnicodeError:
             raise WrongUsage("what was given is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain_failure(error, url=self.url, timeout=self._timeout) from None
 
+    def _new_session(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=self._connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"sealpost/{__version__}", "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
+        )
+        # It would send GET, PUT and DELETE again by itself, also a password that is changed already.
+        session._retry_connection = False  # noqa: SLF001 (there is no other switch)
+        return session
+
     async def _read(self, response: aiohttp.ClientResponse) -> Answer:
-        if "Location" in response.headers:
+        if response.status in REDIRECTIONS and "Location" in response.headers:
             target = urlsplit(urljoin(self.url, response.headers["Location"]))
             # The path may be a key.
             raise Unreachable(f"{self.url} sends on to {target.scheme}://{target.netloc}; give that with --url")

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,12 +39,17 @@ def make_certificate(directory: Path, address: str) -> Path:
 
 
 @contextmanager
-def tls_server(certificate: Path, reply: bytes) -> Iterator[str]:
-    """Give the reply to every GET, from a thread; yields the URL."""
+def tls_server(certificate: Path, body: bytes) -> Iterator[str]:
+    """Give the body to every GET, from a thread; yields the URL."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
-            self.wfile.write(reply)
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

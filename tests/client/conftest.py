@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -104,6 +106,24 @@ def go_to(api: Api, monkeypatch: pytest.MonkeyPatch) -> str:
     address = str(api.client.make_url("")).rstrip("/")
     monkeypatch.setenv("SEALPOST_URL", address)
     return address
+
+
+def spoil_access_tokens(config: Path) -> None:
+    """Let the server refuse every access token that is kept, before its time."""
+    _change_sessions(config, access_token="x")
+
+
+def make_stale(config: Path) -> None:
+    """Let every access token that is kept be too old."""
+    _change_sessions(config, access_until=time.time() - 1)
+
+
+def _change_sessions(config: Path, **changes: object) -> None:
+    file = config / "credentials.json"
+    content = json.loads(file.read_text())
+    for session in content["sessions"].values():
+        session.update(changes)
+    file.write_text(json.dumps(content))
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class Terminal:
         async with asyncio.timeout(PATIENCE):
             while bool(termios.tcgetattr(self.inner)[3] & termios.ECHO) == hidden:
                 await asyncio.sleep(0.01)
-        os.write(self._outer, text.encode())
+        os.write(self._outer, text.encode(errors="surrogateescape"))
 
     def read_on(self) -> None:
         """Read what is there already."""
@@ -64,5 +64,5 @@ class Terminal:
             self._read()
 
     def _read(self) -> None:
-        self.raw += os.read(self._outer, 65536).decode()
+        self.raw += os.read(self._outer, 65536).decode(errors="replace")
         self._grown.set()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import PASSWORD, Api
-from .conftest import Typed
+from .conftest import Typed, make_stale, spoil_access_tokens
 from .servers import LOSE, odd_server, reply
 
 NEW = "three other words"
@@ -41,6 +41,15 @@ async def test_a_wrong_password_is_told(api: Api, url: str, typed: Typed, config
     assert not config.exists()
 
 
+async def test_what_is_no_text_is_not_sent(ann: str, typed: Typed) -> None:
+    """A shell with another encoding."""
+    commands = (["login", "J\udcfcrgen"], ["post", "a", "--title", "\udcfc"])
+
+    ended = [await typed(*command, SEALPOST_PASSWORD=PASSWORD) for command in commands]
+
+    assert [(2, True)] * 2 == [(one.code, "is not UTF-8" in one.stderr) for one in ended]
+
+
 async def test_a_new_sign_in_ends_the_one_before(ann: str, api: Api, typed: Typed) -> None:
     """No session stays behind that nobody has any more."""
     again = await typed("login", "ann", "--json", SEALPOST_PASSWORD=PASSWORD)
@@ -64,16 +73,40 @@ async def test_signing_out_ends_the_session(ann: str, api: Api, url: str, typed:
 
 
 async def test_signing_out_forgets_what_the_server_cannot_be_told(typed: Typed, config: Path) -> None:
-    """And says that the session lives on; one that has ended already is as good as ended."""
-    ended_before = reply(401, '{"code": "invalid_token", "detail": "x"}')
-    async with odd_server([reply(200, TOKENS), LOSE, LOSE, LOSE, reply(200, TOKENS), ended_before]) as server:
-        codes = []
-        for _ in range(2):
-            await typed("login", "ann", "--url", server.url, SEALPOST_PASSWORD=PASSWORD)
-            codes.append((await typed("logout", "--url", server.url)).code)
+    """And says that the session lives on."""
+    async with odd_server([reply(200, TOKENS), LOSE]) as server:
+        await typed("login", "ann", "--url", server.url, SEALPOST_PASSWORD=PASSWORD)
+        ended = await typed("logout", "--url", server.url)
 
-    assert [3, 0] == codes
+    assert (3, True) == (ended.code, "the session lives on there" in ended.stderr)
     assert {} == json.loads((config / "credentials.json").read_text())["sessions"]
+
+
+async def test_a_session_ends_whose_access_token_is_no_good(ann: str, api: Api, typed: Typed, config: Path) -> None:
+    """It is refreshed for it: an access token that has expired does not say that the session has ended."""
+    sessions = api.mongo.collection("sessions")
+    make_stale(config)
+    first = await typed("logout")
+    left = [await sessions.count_documents({"ended_at": None})]
+    await typed("login", "ann", SEALPOST_PASSWORD=PASSWORD)
+    spoil_access_tokens(config)
+    await typed("login", "ann", SEALPOST_PASSWORD=PASSWORD)
+    left.append(await sessions.count_documents({"ended_at": None}))
+    spoil_access_tokens(config)
+    second = await typed("logout")
+    left.append(await sessions.count_documents({"ended_at": None}))
+
+    assert ([0, 0], [0, 1, 0]) == ([first.code, second.code], left)
+
+
+async def test_a_session_that_has_ended_already_is_as_good_as_ended(
+    ann: str, api: Api, typed: Typed, config: Path
+) -> None:
+    """Somebody has ended it from elsewhere."""
+    await api.mongo.collection("sessions").delete_many({})
+    make_stale(config)
+
+    assert 0 == (await typed("logout")).code
 
 
 async def test_the_password_is_changed(ann: str, api: Api, typed: Typed) -> None:

@@ -30,6 +30,7 @@ def test_a_server_has_one_address(text: str, url: str) -> None:
     [
         *("", "example.org", "ftp://example.org", "http://", "http://x:99999", "http://x:0", "http://a:b@x"),
         *("http://x/?a=b", "http://x/#a", "http://x y", "http://x\n/", "http://x\\y", "http://[::1", "http://a@x"),
+        *("http://a..b", "http://.", f"http://{'a' * 64}.org", "http://%zz"),
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:

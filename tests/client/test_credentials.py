@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import stat
 import sys
@@ -21,7 +22,7 @@ from src.client.transport import Transport
 
 from ..conftest import PASSWORD, Api
 from ..processes import PATIENCE, ROOT
-from .conftest import Typed
+from .conftest import Typed, make_stale, spoil_access_tokens
 from .servers import LOSE, STALL, odd_server, reply
 
 PAIR = '{"access_token": "new", "refresh_token": "sr_new", "token_type": "Bearer", "expires_in": 600}'
@@ -40,14 +41,6 @@ async def keep(config: Path, url: str, **changes: Any) -> StoredSession:
     async with store.locked():
         store.write(replace(store.read().with_session(url, session), default_url=url))
     return session
-
-
-def make_stale(config: Path) -> None:
-    """Let every access token that is kept be too old."""
-    content = kept(config)
-    for session in content["sessions"].values():
-        session["access_until"] = time.time() - 1
-    (config / "credentials.json").write_text(json.dumps(content))
 
 
 async def test_what_is_kept_is_for_its_user_alone(ann: str, config: Path) -> None:
@@ -125,10 +118,7 @@ async def test_an_access_token_that_is_refused_before_its_time_is_refreshed(
     ann: str, api: Api, config: Path, typed: Typed
 ) -> None:
     """As when this machine's clock is wrong; also for what is created, as nothing was done."""
-    content = kept(config)
-    for session in content["sessions"].values():
-        session["access_token"] = "x"
-    (config / "credentials.json").write_text(json.dumps(content))
+    spoil_access_tokens(config)
 
     assert 0 == (await typed("post", "a text")).code
     assert 1 == await api.mongo.collection("posts").count_documents({})
@@ -194,6 +184,41 @@ async def test_nothing_is_refreshed_that_cannot_be_kept(config: Path, monkeypatc
                 await SessionTokens(CredentialStore(config), transport).token()
 
     assert [] == server.requests
+
+
+async def test_a_session_that_cannot_be_kept_is_not_left_behind(
+    api: Api, url: str, config: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk at the sign-in: it ends on the server too, and half a file is left nowhere."""
+    await api.register("ann")
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    ended = await typed("login", "ann", SEALPOST_PASSWORD=PASSWORD)
+
+    assert (1, True) == (ended.code, "No space left on device" in ended.stderr)
+    assert ["credentials.lock"] == [path.name for path in config.iterdir()]
+    assert 0 == await api.mongo.collection("sessions").count_documents({"ended_at": None})
+
+
+async def test_what_belongs_to_another_user_is_not_used(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a home directory that somebody else has made."""
+    await keep(config, "http://127.0.0.1")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    with pytest.raises(ClientError, match="belongs to somebody else"):
+        CredentialStore(config).read()
+
+
+async def test_a_directory_that_cannot_be_made_is_told(config: Path) -> None:
+    """A file stands in its way."""
+    config.parent.mkdir()
+    config.write_text("")
+
+    with pytest.raises(ClientError, match="cannot be used"):
+        await keep(config, "http://127.0.0.1")
 
 
 async def test_a_refresh_is_finished_before_a_command_is_cancelled(config: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import PASSWORD, Api
-from .conftest import Dialogue, Typed, go_to
+from .conftest import Dialogue, Typed, go_to, spoil_access_tokens
 from .servers import LOSE, odd_server, reply
 
 Serve = Callable[..., Awaitable[Api]]
@@ -151,7 +151,7 @@ async def test_a_link_goes_to_its_own_server_and_takes_no_credentials_along(url:
 
 
 async def test_creating_signs_in_only_where_it_has_to(
-    serve: Serve, typed: Typed, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, typed: Typed, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that asks who one is gets the token; without one, the words say what to do."""
     server = await serve(anonymous_create=False)
@@ -163,6 +163,8 @@ async def test_creating_signs_in_only_where_it_has_to(
     assert (4, True) == (refused.code, "sealpost login" in refused.stderr)
     for command in ("share", "message"):
         assert 0 == (await typed(command, "a text")).code
+    spoil_access_tokens(config)
+    assert 0 == (await typed("share", "a text")).code
 
 
 async def test_an_opening_whose_answer_is_lost_is_not_repeated(typed: Typed) -> None:

@@ -1,7 +1,6 @@
 """The client with somebody at a terminal: prompts, panels, colours, and ways out."""
 
 import asyncio
-import fcntl
 import os
 import signal
 import sys
@@ -10,10 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from src.client.__main__ import main
+from src.client.errors import WrongUsage
+from src.client.output import Output
+
 from ..conftest import PASSWORD, Api
 from ..processes import PATIENCE, ROOT
 from .conftest import Dialogue, Typed
 from .terminal import Terminal
+
+AT_ITS_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from src.client.__main__ import main
+sys.exit(main())
+"""
 
 
 async def test_a_secret_with_a_phrase_is_shared_and_opened(
@@ -126,22 +136,36 @@ async def test_ctrl_d_ends_a_prompt(api: Api, url: str, dialogue: Dialogue, comm
     assert 0 == await api.items.count_documents({})
 
 
+async def test_what_is_typed_must_be_text(url: str, dialogue: Dialogue) -> None:
+    """A terminal with another encoding."""
+    async with dialogue("login", code=2) as terminal:
+        await terminal.expect("Username: ")
+        await terminal.type("Gr\udcfc\udcdfe\n")
+        await terminal.expect("what was typed is not UTF-8")
+
+
+def test_there_may_be_no_streams_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that was started without them has nothing to read, to write, or to say."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+
+    assert 2 == main(["share", "--url", "http://127.0.0.1:9"])
+    for act in (Output().check, lambda: Output().line("a text")):
+        with pytest.raises(WrongUsage, match="no stdout"):
+            act()
+
+
 @pytest.mark.parametrize("command", [["share"], ["login", "ann"]])
 async def test_ctrl_c_ends_a_prompt(url: str, command: list[str]) -> None:
     """Quietly; the terminal shows again what is typed."""
-
-    def take_terminal() -> None:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
     async with Terminal() as terminal:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "src.client", *command),
+            *(sys.executable, "-c", AT_ITS_TERMINAL, *command),
             cwd=ROOT,
             stdin=terminal.inner,
             stdout=terminal.inner,
             stderr=terminal.inner,
             start_new_session=True,
-            preexec_fn=take_terminal,
         )
         await terminal.expect(":")
         await terminal.type("half a tex\x03", hidden=True)

@@ -1,11 +1,15 @@
 """Requests of the client: what is sent again, what is not, and what is said."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
+from src.client.failures import explain_failure
 from src.client.policy import Resend
 from src.client.transport import LARGEST_ANSWER, Transport
 
@@ -76,6 +80,28 @@ async def test_what_is_no_answer_is_not_believed(bad: bytes, words: str) -> None
     assert 1 == len(server.requests)
 
 
+@pytest.mark.parametrize(("keep_alive", "connections"), [(True, 1), (False, 3)])
+async def test_connections_are_used_again_where_that_is_wanted(keep_alive: bool, connections: int) -> None:
+    """By a program that sends many requests; a command has a fresh one each time, which nobody has closed meanwhile."""
+    opened = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with (
+        server,
+        transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", keep_alive=keep_alive) as sending,
+    ):
+        assert all([(await sending.send("GET", "/x")).ok for _ in range(3)])
+    assert connections == opened
+
+
 async def test_no_redirect_is_followed() -> None:
     """The address that it leads to is named, but not its path, which may have a key in it."""
     moved = reply(302, Location="https://example.org/secrets/key")
@@ -124,13 +150,13 @@ async def test_a_certificate_has_to_be_trusted(tmp_path: Path, typed: Typed) -> 
     """That of a server of one's own is named; a certificate of another host is refused all the same."""
     ours, others = make_certificate(tmp_path, "127.0.0.1"), make_certificate(tmp_path, "127.0.0.2")
     command = ("receipt", "A" * 60, "--url")
-    with tls_server(ours, reply(200, RECEIPT)) as server:
+    with tls_server(ours, RECEIPT.encode()) as server:
         refused = await typed(*command, server)
         named = await typed(*command, server, "--ca-file", str(ours))
         by_environment = await typed(*command, server, SEALPOST_CA_FILE=str(ours))
         insecure = await typed(*command, server, "--insecure")
         plain = await typed(*command, server.replace("https", "http"))
-    with tls_server(others, reply(200, RECEIPT)) as server:
+    with tls_server(others, RECEIPT.encode()) as server:
         misplaced = await typed(*command, server, "--ca-file", str(others))
 
     assert [3, 0, 0, 0, 3, 3] == [one.code for one in (refused, named, by_environment, insecure, plain, misplaced)]
@@ -155,12 +181,35 @@ async def test_tls_where_there_is_none_is_told(url: str, typed: Typed) -> None:
     assert (3, True) == (ended.code, "is it plain http there?" in ended.stderr)
 
 
-async def test_a_host_that_is_not_there_is_told(typed: Typed) -> None:
+@pytest.mark.parametrize(
+    ("host", "words"), [("sealpost.invalid", "no host of this name"), ("1.2.3.4.5", "is no usable URL")]
+)
+async def test_a_host_that_is_not_there_is_told(typed: Typed, host: str, words: str) -> None:
     """And not tried again."""
-    ended = await typed("receipt", "A" * 60, "--url", "https://sealpost.invalid")
+    ended = await typed("receipt", "A" * 60, "--url", f"https://{host}")
 
     assert (3, 1) == (ended.code, len(ended.stderr.splitlines()))
-    assert "no host of this name" in ended.stderr
+    assert words in ended.stderr
+
+
+def test_a_host_that_takes_no_connection_is_told() -> None:
+    """Behind a firewall, for example; nothing was sent."""
+    failure = explain_failure(aiohttp.ConnectionTimeoutError(), url="https://example.org", timeout=30)
+
+    assert "does not accept a connection" in str(failure)
+    assert not isinstance(failure, OutcomeUnknown)
+
+
+@pytest.mark.parametrize(
+    "tokens", ['[{"name": 1}]', "[3]", '{"a": 1}', '[{"name": "x", "scopes": [1]}]', '[{"name": "x", "scopes": "y"}]']
+)
+async def test_lists_are_looked_through(typed: Typed, tokens: str) -> None:
+    """What is in them may be anything, too."""
+    async with odd_server([reply(200, f'{{"tokens": {tokens}}}')]) as server:
+        ended = await typed("tokens", "list", "--url", server.url, SEALPOST_TOKEN="sp_x")
+
+    assert (3, "") == (ended.code, ended.stdout)
+    assert "the answer is not one of Sealpost" in ended.stderr
 
 
 @pytest.mark.parametrize(

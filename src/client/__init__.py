@@ -28,7 +28,8 @@ To add a command:
    returns refusals as answers too, and `Api` with a `TokenSource` adds tokens. Import ``transport`` and what stands on
    it inside the function: aiohttp takes a third of a second, which ``--help`` and completion need not wait for.
 4. Say with ``resend`` after what a request may be sent again. Leave it `Resend.NEVER` where in doubt; `OutcomeUnknown`
-   then tells that it may have been carried out, and the command says how to find out.
+   then tells that it may have been carried out. `Connection.once` is for what must not be done twice, and takes the
+   words that say how to find out.
 5. Read answers by the methods of `Record`: what answers may be anything. Show results with `Output`, as JSON under
    ``--json``; say everything else with `say`, which goes to stderr. Raise a `ClientError` to end with words.
 6. Describe command and options in ``docs/client.md``; ``tests/client/test_docs.py`` compares.

@@ -31,12 +31,12 @@ class Record(dict[str, Any]):
         return bool(self._member(name, bool))
 
     def moment(self, name: str) -> datetime:
-        """Return a time, with its zone."""
+        """Return a time, in the zone of this machine."""
         try:
             moment = datetime.fromisoformat(self.text(name))
-        except ValueError:
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone()
+        except (ValueError, OverflowError):
             raise NotSealpost(f"the answer is not one of Sealpost: {name} is no time") from None
-        return moment.replace(tzinfo=moment.tzinfo or UTC)
 
     def has(self, name: str) -> bool:
         """Tell whether a member is there and not null."""
@@ -102,12 +102,12 @@ class Answer:
         """Return what the answer means for the one who asked; ``words`` say it for a code better than the server."""
         if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             said = self._said() or _phrase(self.status)
-            return Unreachable(f"{self.url} cannot answer now ({self.status}): {said}{self._wait()}")
+            return Unreachable(self._with_wait(f"{self.url} cannot answer now ({self.status}): {said}"))
         if not self.code:
             return NotSealpost(f"what answers at {self.url} is not Sealpost, or not all of it (status {self.status})")
         if self.status == HTTPStatus.UNAUTHORIZED and self.code in NO_GOOD_TOKEN:
             return NotSignedIn(self._said())
-        return Refused((words.get(self.code) or self._said()) + self._wait(), status=self.status, code=self.code)
+        return Refused(self._with_wait(words.get(self.code) or self._said()), status=self.status, code=self.code)
 
     def _said(self) -> str:
         """Return the problem's sentence, with each field at fault."""
@@ -118,8 +118,8 @@ class Answer:
         fields = [f"{error.get('field')}: {error.get('reason')}" for error in found]
         return "; ".join(fields) or said
 
-    def _wait(self) -> str:
-        return f" Try again in {in_words(self.retry_after)}." if self.retry_after else ""
+    def _with_wait(self, said: str) -> str:
+        return f"{said.rstrip('.')}. Try again in {in_words(self.retry_after)}" if self.retry_after else said
 
 
 def _phrase(status: int) -> str:

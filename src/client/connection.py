@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .addresses import DEFAULT_URL, parse_server_url
 from .answers import NO_WORDS, Answer, Record, Words
 from .environment import TOKEN, config_directory, read_variable
+from .errors import OutcomeUnknown
 from .options import Shared
 from .output import say
 from .policy import Auth, Resend
@@ -62,6 +63,20 @@ class Connection:
         """Return the body of a successful PUT that may be repeated."""
         return self.call("PUT", path, auth=auth, resend=Resend.ALWAYS).checked(words)
 
+    def once(self, method: str, path: str, body: Mapping[str, Any], *, unsure: str, auth: Auth = Auth.NEEDED) -> Record:
+        """Return the body of a success, for what must not be done twice.
+
+        ``unsure`` is told where it may have been done; it says how to find out.
+        """
+        try:
+            answer = self.call(method, path, body, auth=auth, resend=Resend.LIMITED)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"{error}; {unsure}") from None
+        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            said = str(answer.error()).rstrip(".")
+            raise OutcomeUnknown(f"{said}. The request may or may not have been carried out; {unsure}")
+        return answer.checked()
+
     def delete(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> Record:
         """Delete something, and return the body. What an earlier try has deleted counts as deleted."""
         answer = self.call("DELETE", path, auth=auth, resend=Resend.ALWAYS)
@@ -73,7 +88,7 @@ class Connection:
 
 def server_url(shared: Shared) -> str:
     """Return the server to talk to: the given one, the one that was signed in to last, or the one on this machine."""
-    if shared.url:
+    if shared.url is not None:
         return parse_server_url(shared.url)
     return _store().read().default_url or DEFAULT_URL
 

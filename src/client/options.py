@@ -42,7 +42,8 @@ def shared_of(context: typer.Context) -> Shared:
     ca_file = read_variable(CA_FILE)
     return replace(
         given,
-        url=given.url or read_variable(URL),
+        # An empty one is refused: what was meant for another server must not go to this one.
+        url=read_variable(URL) if given.url is None else given.url,
         ca_file=given.ca_file or (Path(ca_file) if ca_file else None),
     )
 

@@ -38,7 +38,7 @@ def say_on_terminal(text: str) -> None:
 
 def make_harmless(text: str) -> str:
     """Return a text with its control characters written out, but for line breaks and tabs."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r\n", "\n"))
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,15 @@ class Output:
 
         Raises `PipeClosed`, and `ClientError` where it cannot be written.
         """
-        harmless = make_harmless(text) if self.is_terminal else text
-        _write(harmless)
-        if harmless != text:
-            say("the text has control characters, shown as \\x..; send stdout to a file to have them as they are")
-        elif text[-1:] not in ("", "\n") and self.is_terminal and sys.stderr.isatty():
-            # What the shell writes next begins on a line of its own, and stdout has nothing but the text.
+        if not self.is_terminal:
+            _write(text)
+            return
+        _write(make_harmless(text))
+        if sys.stderr is not None and sys.stderr.isatty() and text[-1:] not in ("", "\n"):
+            # What is written next begins on a line of its own, and stdout has nothing but the text.
             sys.stderr.write("\n")
+        if _CONTROL.search(text.replace("\r\n", "\n")):
+            say("the text has control characters, shown as \\x..; send stdout to a file to have them as they are")
 
     def done(self, record: Mapping[str, object], words: str) -> None:
         """Tell that something is done: a program by a record, a person in words on stderr."""

@@ -32,6 +32,7 @@ LONGEST_WAIT = 30
 PAUSES = (0.3, 1.0)
 """Seconds between tries, where the server names none."""
 
+LONGEST_NUMBER = 9
 REDIRECTIONS = range(300, 400)
 
 # nginx has lost the worker, or did not wait for it.
@@ -161,7 +162,7 @@ class Transport:
             if len(raw) > LARGEST_ANSWER:
                 raise NotSealpost(f"the answer of {self.url} is too long to be one of Sealpost")
         body = parse_body(bytes(raw))
-        seconds = response.headers.get("Retry-After", "")
+        seconds = response.headers.get("Retry-After", "")[:LONGEST_NUMBER]
         return Answer(
             self.url,
             response.status,

@@ -125,7 +125,8 @@ async def test_the_password_is_changed(ann: str, api: Api, typed: Typed) -> None
     ("replies", "command", "words"),
     [
         ([LOSE], ["register", "ann"], "sealpost login ann"),
-        ([reply(503, '{"code": "unavailable", "detail": "Later."}')], ["register", "ann"], "The account may be there"),
+        ([reply(503, '{"code": "unavailable", "detail": "Later."}')], ["register", "ann"], "sealpost login ann"),
+        ([reply(200, TOKENS), reply(503, '{"code": "unavailable"}')], ["post", "x"], "before you publish it again"),
         ([reply(200, TOKENS), LOSE], ["tokens", "create", "x", "--scope", "echo"], "tokens list"),
         ([reply(200, TOKENS), LOSE], ["post", "x"], "before you publish it again"),
         ([reply(200, TOKENS), reply(200), LOSE], ["passwd"], "sign in with the new password"),

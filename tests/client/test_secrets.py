@@ -110,6 +110,9 @@ async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -
         (["share", "a\udcff"], b"", "the text is not UTF-8"),
         (["share"], b"a" * (2**20 + 1), "over 1 MiB"),
         (["share", "a", "--ttl", "12"], b"", "with units"),
+        (["share", "a", "--ttl", ""], b"", "with units"),
+        (["message", "a", "--ttl", ""], b"", "with units"),
+        (["share", "a", "--url", ""], b"", "must look like"),
         (["share", "a", "--opens", "101"], b"", "--opens"),
         (["share", "a", "--phrase"], b"", "no terminal to ask on"),
         (["share", "a", "--phrase-file", "/nowhere"], b"", "No such file"),
@@ -208,13 +211,13 @@ async def test_a_link_without_a_host_gets_that_of_the_server(typed: Typed) -> No
     assert ["POST /below/generate"] == server.lines
 
 
-async def test_a_secret_is_not_opened_for_nobody(url: str, typed: Typed, dialogue: Dialogue) -> None:
+async def test_a_text_does_not_command_the_terminal(url: str, typed: Typed, dialogue: Dialogue) -> None:
     """On a terminal, control characters are written out, and a pipe gets them as they are."""
-    text = "\x1b]0;title\x07 \x9b31m red"
+    text = "\x1b]0;title\x07 \x9b31m red\r\nblue"
     link = (await typed("share", text, "--opens", "2")).stdout.strip()
 
     async with dialogue("open", link) as terminal:
-        await terminal.expect("\\x1b]0;title\\x07 \\x9b31m red")
+        await terminal.expect("\\x1b]0;title\\x07 \\x9b31m red\nblue\n")
         await terminal.expect("control characters")
         await terminal.expect("1 more time")
 

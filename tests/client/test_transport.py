@@ -220,6 +220,8 @@ async def test_lists_are_looked_through(typed: Typed, tokens: str) -> None:
         (reply(404, "<html>"), 3, "is not Sealpost"),
         (reply(200, '{"state": 1}'), 3, "state is missing or of another type"),
         (reply(200, '{"state": "burned", "created_at": "today"}'), 3, "created_at is no time"),
+        (reply(200, '{"state": "burned", "created_at": "0001-01-01T00:00:00+09:00"}'), 3, "created_at is no time"),
+        (reply(429, '{"code": "too_many"}', Retry_After="9" * 5000), 1, "too_many. Try again in 11574 days"),
         (reply(500, "<html>"), 3, "cannot answer now (500): Internal Server Error"),
         (reply(599, "<html>"), 3, "cannot answer now (599): no reason given"),
         (reply(503, '{"code": "unavailable", "detail": "Later."}', Retry_After="120"), 3, "Try again in 2 minutes"),

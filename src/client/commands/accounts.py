@@ -1,6 +1,5 @@
 """Signing in and out, and one's account."""
 
-from http import HTTPStatus
 from typing import Annotated
 
 import typer
@@ -8,10 +7,10 @@ import typer
 from ..connection import Connection, connect
 from ..durations import write_moment
 from ..environment import NEW_PASSWORD, PASSWORD, TOKEN, read_variable
-from ..errors import ExitCode, OutcomeUnknown
+from ..errors import ExitCode
 from ..options import shared_of
 from ..output import say
-from ..policy import Auth, Resend
+from ..policy import Auth
 from ..prompts import ask, ask_secret
 
 Username = Annotated[
@@ -30,14 +29,13 @@ def register(
     with connect(shared) as server:
         name = username or _ask_name()
         password = ask_secret(PASSWORD, "Password", new=True)
-        unsure = f"sign in, and you will know: sealpost login {name}"
-        try:
-            answer = server.call("POST", "/register", {"username": name, "password": password}, resend=Resend.LIMITED)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(f"{error}; {unsure}") from None
-        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise OutcomeUnknown(f"{answer.error()} The account may be there; {unsure}")
-        account = answer.checked()
+        account = server.once(
+            "POST",
+            "/register",
+            {"username": name, "password": password},
+            auth=Auth.NONE,
+            unsure=f"sign in, and you will know: sealpost login {name}",
+        )
         shared.output.done({**account, "url": server.url}, f"registered {account.text('username')} on {server.url}")
         if not no_login:
             _sign_in(server, name, password, silently=shared.json)
@@ -90,10 +88,7 @@ def passwd(context: typer.Context) -> None:
             "current": ask_secret(PASSWORD, "Present password"),
             "new": ask_secret(NEW_PASSWORD, "New password", new=True),
         }
-        try:
-            server.call("PUT", "/me/password", body, auth=Auth.NEEDED, resend=Resend.LIMITED).checked()
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(f"{error}; sign in with the new password, and you will know") from None
+        server.once("PUT", "/me/password", body, unsure="sign in with the new password, and you will know")
         shared.output.done({"changed": True}, "the password is changed, and every other session has ended")
 
 

@@ -34,7 +34,7 @@ def send(
 ) -> None:
     """Seal a message, and show its link."""
     shared = shared_of(context)
-    lifetime = {"ttl": parse_ttl(ttl)} if ttl else {}
+    lifetime = {} if ttl is None else {"ttl": parse_ttl(ttl)}
     with connect(shared) as server:
         body = {"message": read_text(text, "Message"), **lifetime}
         try:

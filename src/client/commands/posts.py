@@ -8,10 +8,10 @@ from ..addresses import parse_id
 from ..answers import Record
 from ..connection import connect
 from ..durations import parse_ttl, write_minute
-from ..errors import OutcomeUnknown, WrongUsage
+from ..errors import WrongUsage
 from ..options import Shared, shared_of
 from ..output import Output, say
-from ..policy import Auth, Resend
+from ..policy import Auth
 from ..texts import read_text
 
 LARGEST_PAGE = 100
@@ -35,18 +35,14 @@ def publish(
 ) -> None:
     """Publish a post for everybody who has an account, and write its id to stdout."""
     shared = shared_of(context)
-    options = {"title": title, "ttl": parse_ttl(ttl) if ttl else None}
+    given = {"title": title, "ttl": None if ttl is None else parse_ttl(ttl)}
+    options = {name: value for name, value in given.items() if value is not None}
     with connect(shared) as server:
         # Nobody shall write a long text in vain.
         server.run(server.api.token())
-        body = {"content": read_text(text, "Post"), **{name: value for name, value in options.items() if value}}
-        try:
-            answer = server.call("POST", "/posts", body, auth=Auth.NEEDED, resend=Resend.LIMITED)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(
-                f"{error}; look whether it is there before you publish it again: sealpost feed"
-            ) from None
-        post = answer.checked()
+        body = {"content": read_text(text, "Post"), **options}
+        unsure = "look whether it is there before you publish it again: sealpost feed"
+        post = server.once("POST", "/posts", body, unsure=unsure)
     if shared.json:
         shared.output.records([post])
     else:
@@ -69,7 +65,7 @@ def feed(
     if everything and limit is not None:
         raise WrongUsage("give either --limit or --all")
     shared, left = shared_of(context), None if everything else limit or SHOWN
-    query = {name: value for name, value in {"author": author, "cursor": cursor}.items() if value}
+    query = {name: value for name, value in {"author": author, "cursor": cursor}.items() if value is not None}
     with connect(shared) as server:
         while True:
             query["limit"] = str(LARGEST_PAGE if left is None else min(left, LARGEST_PAGE))

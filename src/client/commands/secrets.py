@@ -49,7 +49,11 @@ def share(
 ) -> None:
     """Share a text as a secret that opens once, and show its link."""
     shared = shared_of(context)
-    body: dict[str, Any] = {"max_opens": opens, "max_attempts": attempts, "ttl": parse_ttl(ttl) if ttl else None}
+    body: dict[str, Any] = {
+        "max_opens": opens,
+        "max_attempts": attempts,
+        "ttl": None if ttl is None else parse_ttl(ttl),
+    }
     body["phrase"] = given_phrase(phrase_file)
     with connect(shared) as server:
         body["secret"] = read_text(text, "Text to share", hidden=True)

@@ -7,10 +7,9 @@ import typer
 from ..addresses import parse_id
 from ..connection import connect
 from ..durations import write_minute
-from ..errors import OutcomeUnknown
 from ..options import Command, Group, shared_of
 from ..output import say
-from ..policy import Auth, Resend
+from ..policy import Auth
 
 NO_TOKEN = {"token_not_found": "you have no such token. See: sealpost tokens list"}
 SCOPES = ("secrets", "messages", "posts", "gather", "echo")
@@ -66,13 +65,8 @@ def create(
     if days is not None:
         body["expires_in_days"] = days
     with connect(shared) as server:
-        try:
-            answer = server.call("POST", "/tokens", body, auth=Auth.NEEDED, resend=Resend.LIMITED)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(
-                f"{error}; look through `sealpost tokens list`, and delete one that nobody has"
-            ) from None
-        created = answer.checked()
+        unsure = "look through `sealpost tokens list`, and delete one that nobody has"
+        created = server.once("POST", "/tokens", body, unsure=unsure)
     if shared.json:
         shared.output.records([created])
         return

@@ -209,11 +209,9 @@ def test_metrics_are_told_inside_and_not_outside(stack: Compose) -> None:
     )
 
     def told(port: int) -> str:
-        # By its address in the network, as Prometheus in another container would ask.
-        address = stack.execute("nginx", "hostname", "-i").split()[0]
-        url = f"http://{address}:{port}/metrics"
-        network = f"--network={stack.project}_front"
-        return docker("run", "--rm", network, stack.image, "python", "-c", ask, url)
+        # As Prometheus asks, from another container.
+        network = f"--network={stack.project}_monitoring"
+        return docker("run", "--rm", network, stack.image, "python", "-c", ask, f"http://nginx:{port}/metrics")
 
     assert {"1", "2", "3", "4"} == set(re.findall(r'sealpost_build_info{.*worker="worker-(\d)"} 1', told(9145)))
     assert "404\n" == told(8080)

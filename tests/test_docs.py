@@ -39,7 +39,8 @@ from src.core.records import Content, RecordSealer
 from src.core.sealing import Link, Sealer
 from src.errors import Problem
 from src.manage import __main__ as manage
-from src.manage.doctor import certificates, clock, database, disk, examination
+from src.manage.doctor import certificates as examined_certificates
+from src.manage.doctor import clock, database, disk, examination
 from src.manage.doctor import command as doctor
 from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
@@ -688,7 +689,8 @@ async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkey
     assert f"tested with MongoDB {database.TESTED}" in section(OPERATIONS, "## MongoDB")
     assert f"within {database.SLOW_SECONDS * 1000:.0f} ms" in table["round trip",]
     assert f"by {clock.WARNING_SECONDS:.0f} s at the most. Over {clock.FAILURE_SECONDS:.0f} s" in table["clock",]
-    assert f"for {certificates.SOON.days} more days" in table["certificate",]
+    for name in ("certificate files", "certificate"):
+        assert f"for {examined_certificates.SOON.days} more days" in table[name,]
     for row in (table["MongoDB space",], table["data directory", "log directory"]):
         assert room in row
         assert f"Under {disk.TOO_FEW_BYTES / disk.GIB} GiB" in row

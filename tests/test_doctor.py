@@ -81,7 +81,8 @@ async def test_a_healthy_service_is_ok(api: Api, mongo_url: str, tmp_path: Path,
 
     outcomes = parsed(lines.stdout)
     assert (0, 0) == (text.code, lines.code)
-    assert {"secret files", *(f"worker {number}" for number in range(1, 5)), "HTTPS", "certificate"} == marks(
+    workers = {f"worker {number}" for number in range(1, 5)}
+    assert {"secret files", *workers, "certificate files", "metrics", "HTTPS", "certificate"} == marks(
         outcomes, Mark.NOT_CHECKED
     )
     assert outcomes.keys() - marks(outcomes, Mark.NOT_CHECKED) == marks(outcomes, Mark.OK)

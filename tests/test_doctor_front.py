@@ -19,11 +19,14 @@ from yarl import URL
 
 from src.core.clock import utc_now
 from src.manage.doctor import front as front_checks
+from src.manage.doctor.certificates import examine_certificate_files
 from src.manage.doctor.examination import LIMIT
 from src.manage.doctor.findings import Mark, Outcome
 from src.manage.doctor.front import examine_front
+from src.settings import Settings
 from src.stack.running import free_port
 
+from .certificates import make_files
 from .examination import collect, marks, serving
 
 
@@ -217,3 +220,29 @@ async def test_plain_http_beside_https_is_looked_for(tmp_path: Path, monkeypatch
     assert [Mark.OK, Mark.FAILED, Mark.OK] == [outcome.mark for outcome in found]
     assert "plain HTTP is answered 200" == found[1].found
     assert "nothing answers plain HTTP" == found[2].found
+
+
+async def test_the_files_of_a_certificate_are_checked(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
+    """Good ones are ok; one that ends soon, has ended, has another key or is missing is told before the next start."""
+    good, soon = make_files(tmp_path), make_files(tmp_path, name="soon", ends=timedelta(days=3))
+    over = make_files(tmp_path, name="over", begins=timedelta(days=-9), ends=timedelta(days=-1))
+    cases: list[tuple[dict[str, object], Mark, str]] = [
+        ({"tls_cert": good.certificate, "tls_key": good.key}, Mark.OK, "29 more days"),
+        ({"tls_cert": soon.certificate, "tls_key": soon.key}, Mark.WARNING, "2 more days"),
+        ({"tls_cert": over.certificate, "tls_key": over.key}, Mark.FAILED, "it expired on"),
+        ({"tls_cert": good.certificate, "tls_key": soon.key}, Mark.FAILED, "soon.key.pem"),
+        ({"tls_cert": tmp_path / "none", "tls_key": good.key}, Mark.FAILED, "none"),
+        ({}, Mark.FAILED, "SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are needed"),
+        ({"tls": "self-signed", "data_dir": tmp_path}, Mark.NOT_CHECKED, "the stack makes it"),
+        ({"tls": "off"}, Mark.NOT_CHECKED, "TLS is off"),
+    ]
+
+    outcomes = [
+        await examine_certificate_files(make_settings(**{"tls": "files", **settings}), {}) for settings, _, _ in cases
+    ]
+    elsewhere = await examine_certificate_files(make_settings(tls="files"), {"RUN_DIR": "/run/sealpost"})
+
+    assert [mark for _, mark, _ in cases] == [outcome.mark for outcome in outcomes]
+    for (_, _, said), outcome in zip(cases, outcomes, strict=True):
+        assert said in outcome.found
+    assert Mark.NOT_CHECKED is elsewhere.mark

@@ -2,14 +2,17 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from yarl import URL
 
-from .examination import in_words
-from .findings import Outcome, failed, not_checked, ok, warning, worst
+from ...core.certificates import CertificateError, certificate_files, read_chain, read_pair
+from ...core.clock import utc_now
+from ...settings import Settings, SettingsError
+from .examination import in_thread, in_words
+from .findings import Mark, Outcome, failed, not_checked, ok, warning, worst
 
 SOON = timedelta(days=21)
 
@@ -29,6 +32,33 @@ async def examine_certificate(address: URL, now: Callable[[], datetime]) -> Outc
             "Look whether nginx, or what is to end TLS, runs there, and at its log.",
         )
     return worst([judge(certificate, now()), await _believe(address)])
+
+
+async def examine_certificate_files(
+    settings: Settings | None, environment: Mapping[str, str], now: Callable[[], datetime] = utc_now
+) -> Outcome:
+    """Tell whether the stack could start with the files of its certificate, and how long that is good."""
+    if settings is None:
+        return not_checked("the settings come first")
+    if settings.tls == "off":
+        return not_checked("TLS is off")
+    if environment.get("RUN_DIR"):
+        return not_checked("nginx has them, in a container of its own")
+    try:
+        return await in_thread(lambda: _judge_files(settings, now()))
+    except (CertificateError, SettingsError) as error:
+        return failed(str(error), "Put files there that can be served: docs/operations.md, TLS, has what they hold.")
+
+
+def _judge_files(settings: Settings, now: datetime) -> Outcome:
+    files = certificate_files(settings)
+    assert files is not None  # noqa: S101 (TLS is on)
+    if settings.tls == "self-signed" and not files[0].exists():
+        return not_checked(f"{files[0]} is not there: the stack makes it when it starts")
+    outcome = judge(read_chain(files[0])[0], now)
+    if outcome.mark is not Mark.FAILED:
+        read_pair(*files)
+    return outcome
 
 
 def judge(certificate: x509.Certificate, now: datetime) -> Outcome:

@@ -12,9 +12,11 @@ from yarl import URL
 
 from ...core.logs import configure_logs
 from ...settings import Settings
+from .certificates import examine_certificate_files
 from .configuration import Configuration
 from .database import examine_database
 from .disk import examine_disk
+from .examination import examine
 from .findings import Finding
 from .front import examine_front
 from .report import Report
@@ -70,6 +72,7 @@ async def examine_all(url: URL | None, environment: Mapping[str, str]) -> AsyncI
         yield finding
     async for finding in examine_workers(settings, environment):
         yield finding
+    yield await examine("certificate files", examine_certificate_files(settings, environment))
     async for finding in examine_front(_front(url, settings, environment)):
         yield finding
 

@@ -2,9 +2,11 @@
 
 import stat
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from ...core.certificates import certificate_files
 from ...core.keys import KEY_FILE, KeyRing, read_key_ring
 from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
 from .examination import examine, in_thread
@@ -63,6 +65,10 @@ class Configuration:
         files = await in_thread(secret_files)
         if self.settings is not None and not self.settings.keys:
             files.append(self.settings.data_dir / KEY_FILE)
+        if self.settings is not None:
+            # What is missing of a certificate has a check of its own.
+            with suppress(SettingsError):
+                files += (certificate_files(self.settings) or ())[1:]
         modes = [(path, await in_thread(partial(_mode, path))) for path in files]
         outcomes = [_judge(path, mode) for path, mode in modes if mode is not None]
         return worst(outcomes) if outcomes else not_checked("no secret is in a file")

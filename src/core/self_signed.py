@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..settings import Settings
 from .certificates import CertificateError, read_chain, read_pair, self_signed_files
-from .embedded.files import write_private
+from .private_files import write_private
 
 LIFE = timedelta(days=730)
 """Life of a self-signed certificate; some systems refuse more than 825 days, whoever signed it."""

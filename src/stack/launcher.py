@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from ..core.addresses import join_host_and_port
 from ..core.embedded import MongodError, embedded_mongod
 from ..core.keys import ensure_key_file
 from ..core.workers import WORKERS, locate_run_directory, worker_sockets
@@ -121,7 +122,7 @@ class Launcher:
         self._signals += 1
 
     def _at(self, port: int) -> str:
-        return _address(self.host, port)
+        return join_host_and_port(self.host, port)
 
     def _check_ports(self) -> None:
         _check_port(self.host, self.ports.http, "PORT=9090")
@@ -170,7 +171,9 @@ class Launcher:
             render(
                 self.settings,
                 listen=[self._at(self.ports.http)],
-                metrics_listen=[] if self.ports.metrics is None else [_address(_METRICS_HOST, self.ports.metrics)],
+                metrics_listen=(
+                    [] if self.ports.metrics is None else [join_host_and_port(_METRICS_HOST, self.ports.metrics)]
+                ),
                 socket_dir=run_dir,
                 log_dir=self.log_dir,
                 temp_dir=temp_dir,
@@ -241,10 +244,6 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _check_port(host: str, port: int, remedy: str) -> None:
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -253,7 +252,7 @@ def _check_port(host: str, port: int, remedy: str) -> None:
             probe.bind(address)
     except OSError as error:
         raise StackError(
-            f"Cannot listen on {_address(host, port)}: {error.strerror}. Choose another: {remedy}"
+            f"Cannot listen on {join_host_and_port(host, port)}: {error.strerror}. Choose another: {remedy}"
         ) from error
 
 

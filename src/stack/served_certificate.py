@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..core.certificates import CertificateError, certificate_files, read_pair
-from ..core.embedded.files import write_private
+from ..core.private_files import write_private
 from ..core.self_signed import ensure_self_signed, public_hosts
 from ..settings import Settings
 

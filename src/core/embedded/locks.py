@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ..private_files import open_private
 from .errors import MongodError
-from .files import open_private
 
 WAIT_SECONDS = 180
 _POLL_SECONDS = 0.02

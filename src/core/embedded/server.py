@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
+from ..private_files import open_private, read_number, read_secret, write_private
 from . import replica_set
 from .errors import MongodError
-from .files import open_private, read_number, read_secret, write_private
 from .locks import is_held, take
 
 START_SECONDS = 60

@@ -6,6 +6,7 @@ from functools import partial
 from pymongo.errors import ConfigurationError, NetworkTimeout, OperationFailure, PyMongoError
 from pymongo.server_description import ServerDescription
 
+from ...core.addresses import join_host_and_port
 from ...core.embedded import MongodError, find_running
 from ...core.mongo import Document, Mongo, check_url
 from ...settings import Settings, SettingsError
@@ -134,4 +135,4 @@ async def _state(server: ServerDescription) -> str:
 
 def _name(server: ServerDescription) -> str:
     host, port = server.address
-    return host if port is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host if port is None else join_host_and_port(host, port)

@@ -14,7 +14,7 @@ from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.sessions import SessionStore
 from src.core.clock import utc_now
 from src.core.keys import KeyRing
-from src.core.metrics import Nothing
+from src.core.metrics import NOTHING
 from src.core.mongo import Mongo
 from src.core.sealing import encode
 from src.errors import Unavailable
@@ -156,7 +156,7 @@ async def ended(api: Api, mongo_url: str) -> AsyncIterator[tuple[EndedSessions, 
     assert api.settings.keys is not None
     mongo = Mongo(api.settings, mongo_url)
     store = SessionStore(mongo, KeyRing.parse(api.settings.keys.get_secret_value()), life=timedelta(days=1))
-    yield EndedSessions(store, Nothing()), mongo
+    yield EndedSessions(store, NOTHING), mongo
     await mongo.close()
 
 

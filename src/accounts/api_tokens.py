@@ -21,7 +21,7 @@ from pymongo import IndexModel
 from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -95,11 +95,11 @@ class ApiToken:
 class ApiTokenStore:
     """Every query on API tokens; ``damaged`` counts those that cannot be read."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter | None = None) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
         self._finds = batching("find_api_tokens", self._find_each)
-        self._damaged = damaged or Nothing()
+        self._damaged = damaged
 
     async def add(self, content: ApiTokenContent) -> ApiToken:
         """Store a new token."""

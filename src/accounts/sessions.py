@@ -10,7 +10,7 @@ from pymongo import IndexModel
 
 from ..core.clock import MILLISECOND, utc_now
 from ..core.keys import KeyRing
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -62,11 +62,11 @@ class SessionStore:
     ``life`` is how long one lasts without a refresh, and ``damaged`` counts those that cannot be read.
     """
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter | None = None) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
         self._life = life
-        self._damaged = damaged or Nothing()
+        self._damaged = damaged
 
     async def start(self, user_id: bytes) -> tuple[Session, RefreshToken]:
         """Start a session and return it with its first refresh token."""

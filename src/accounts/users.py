@@ -13,7 +13,7 @@ from ..core.batching import Batching
 from ..core.blind_index import BlindIndex
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -80,12 +80,12 @@ RESEALABLE = Resealable(
 class UserStore:
     """Every query on users; ``damaged`` counts those that cannot be read."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter | None = None) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
         self._names = UserNames(ring)
         self._finds = batching("find_users", self._find_each)
-        self._damaged = damaged or Nothing()
+        self._damaged = damaged
 
     async def add(self, content: UserContent) -> User | None:
         """Store a new user; None where the name is taken."""

@@ -19,7 +19,7 @@ from ..errors import TooMany, Unavailable
 from .blind_index import BlindIndex
 from .clock import utc_now
 from .keys import KeyRing
-from .metrics import Counter, Nothing
+from .metrics import NOTHING, Counter
 from .mongo import Indexes, Mongo, answering
 
 COLLECTION = "limits"
@@ -36,14 +36,14 @@ class Limit:
     """So many in a span of time, counted for each of whatever it is asked about."""
 
     def __init__(
-        self, mongo: Mongo, ring: KeyRing, name: str, rate: str, *, enabled: bool, refusals: Counter | None = None
+        self, mongo: Mongo, ring: KeyRing, name: str, rate: str, *, enabled: bool, refusals: Counter = NOTHING
     ) -> None:
         self._storage = _Counters(mongo)
         self._limiter = FixedWindowRateLimiter(self._storage)
         self._rate = parse(rate)
         self._index = BlindIndex(ring, name)
         self._enabled = enabled
-        self._refusals = refusals or Nothing()
+        self._refusals = refusals
 
     async def spend(self, subject: str) -> None:
         """Count one. Raises `LimitReached`, and `Unavailable` where MongoDB does not answer."""

@@ -15,7 +15,7 @@ from pymongo import DeleteOne, IndexModel, ReplaceOne, UpdateOne
 
 from ..core.batching import Batching
 from ..core.clock import utc_now
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..errors import Damaged
 from . import store
@@ -66,9 +66,9 @@ class _Change(NamedTuple):
 class ReactionStore:
     """Every query on reactions; ``damaged`` counts posts whose counts cannot be."""
 
-    def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter | None = None) -> None:
+    def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._mongo = mongo
-        self._damaged = damaged or Nothing()
+        self._damaged = damaged
         self._posts = mongo.collection(store.COLLECTION)
         self._reactions = mongo.collection(COLLECTION)
         # What one user makes of one post twice at once is done one after the other.

@@ -10,7 +10,7 @@ from pymongo import DESCENDING, IndexModel
 from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_each
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
@@ -78,12 +78,12 @@ def older_than(before: bytes | None, author_id: bytes | None, now: datetime) -> 
 class PostStore:
     """Every query on posts but those that count reactions; ``damaged`` counts what cannot be read."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter | None = None) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._sealer = RecordSealer(ring, KIND)
         self._inserts = batching("insert_posts", self._insert)
         self._finds = batching("find_posts", self._find_each)
-        self._damaged = damaged or Nothing()
+        self._damaged = damaged
 
     async def add(self, post: Post) -> None:
         """Store a new post; when this returns, a majority has it in its journal."""

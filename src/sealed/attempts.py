@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from bson import ObjectId
 from pymongo import ReturnDocument, WriteConcern
 
 from ..core.clock import utc_now
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, answering
 from ..errors import Damaged
+from .damage import Damage
 from .items import COLLECTION, Item, State, erased_when, from_document, waiting
 
 LEASE = timedelta(seconds=60)
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Attempt:
 class AttemptStore:
     """The attempts on items in MongoDB; ``damaged`` counts items that cannot be read."""
 
-    def __init__(self, mongo: Mongo, damaged: Counter | None = None) -> None:
-        self._damaged = damaged or Nothing()
+    def __init__(self, mongo: Mongo, damaged: Counter = NOTHING) -> None:
+        self._damage = Damage(damaged)
         self._collection = mongo.collection(COLLECTION)
         # Spending need not wait for a majority: no outcome is told before one has acknowledged it, and the outcome is
         # refused where the check has not survived.
@@ -69,9 +67,7 @@ class AttemptStore:
         try:
             return Attempt(check_id, from_document(document))
         except Damaged:
-            self._damaged.inc()
-            log.error("an item does not open: it was changed in the database", item_id=item_id.hex())
-            raise
+            raise self._damage.changed(item_id) from None
 
     async def give_back(self, attempt: Attempt) -> None:
         """Return an attempt to the budget because its phrase was not tried; a right one returns with the claim."""

@@ -2,25 +2,22 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-import structlog
-
 from ..core.batching import Batching
 from ..core.clock import utc_now
-from ..core.metrics import Counter, Nothing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, answering, insert_each
 from ..core.purging import delete_each
 from ..errors import Damaged
+from .damage import Damage
 from .items import COLLECTION, KINDS, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
-
-log = structlog.get_logger(__name__)
 
 
 class ItemStore:
     """Every query on items that neither opens one nor tries a phrase; ``damaged`` counts those that cannot be read."""
 
-    def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter | None = None) -> None:
+    def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
-        self._damaged = damaged or Nothing()
+        self._damage = Damage(damaged)
         self._inserts = batching("insert_items", self._insert)
         self._finds = batching("find_items", self._find_each)
         self._glances = batching("look_at_items", self._glance_each)
@@ -91,7 +88,5 @@ class ItemStore:
     def _item_or_error(self, document: Document) -> Item | Damaged:
         try:
             return from_document(document)
-        except Damaged as error:
-            self._damaged.inc()
-            log.error("an item does not open: it was changed in the database", item_id=document["_id"].hex())
-            return error
+        except Damaged:
+            return self._damage.changed(document["_id"])

@@ -1,14 +1,10 @@
-"""Opening an item's envelope, and saying in the log why one does not open."""
-
-import structlog
+"""Opening an item's envelope."""
 
 from ..core.keys import KeyRing
 from ..core.metrics import Counter
 from ..core.sealing import Link, Sealer, Unsealable
-from ..errors import Damaged
+from .damage import Damage
 from .items import Item
-
-log = structlog.get_logger(__name__)
 
 
 class Unsealer:
@@ -16,14 +12,12 @@ class Unsealer:
 
     def __init__(self, ring: KeyRing, damaged: Counter) -> None:
         self._sealer = Sealer(ring)
-        self._damaged = damaged
+        self._damage = Damage(damaged)
 
     def require_key(self, link: Link, item: Item) -> None:
         """Raise `Damaged` for an item that was sealed with a key that is not in the ring."""
         if not self._sealer.holds(item.key_id):
-            self._damaged.inc()
-            log.error("the key that an item was sealed with is not in the ring", item_id=link.item_id.hex())
-            raise Damaged
+            raise self._damage.without_key(link.item_id)
 
     def open(self, link: Link, item: Item, phrase_key: bytes = b"") -> bytes:
         """Return the plaintext.
@@ -38,6 +32,4 @@ class Unsealer:
         except Unsealable:
             if phrase_key:
                 raise
-            self._damaged.inc()
-            log.error("an item does not open: it was changed in the database", item_id=link.item_id.hex())
-            raise Damaged from None
+            raise self._damage.changed(link.item_id) from None

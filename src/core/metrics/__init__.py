@@ -1,7 +1,7 @@
 """Metrics: what the processes of one host count, and the text in which Prometheus reads it."""
 
 from .catalogue import MEDIA_TYPE, Metrics, Work
-from .instruments import Counter, Gauge, Histogram, Nothing
+from .instruments import NOTHING, Counter, Gauge, Histogram
 from .mongo_monitoring import mongo_listeners
 from .process import ProcessFigures
 from .storage import StorageError
@@ -9,11 +9,11 @@ from .timing import Stopwatch
 
 __all__ = [
     "MEDIA_TYPE",
+    "NOTHING",
     "Counter",
     "Gauge",
     "Histogram",
     "Metrics",
-    "Nothing",
     "ProcessFigures",
     "Stopwatch",
     "StorageError",

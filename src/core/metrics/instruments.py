@@ -54,6 +54,9 @@ class Nothing:
         """Do nothing."""
 
 
+NOTHING = Nothing()
+
+
 class Definition(NamedTuple):
     """What is known of a metric before anything is counted."""
 
@@ -78,7 +81,7 @@ class Family(Generic[Instrument]):
         return self._made(labels) if child is None else child
 
     def _made(self, labels: tuple[str, ...]) -> Instrument:
-        child: Any = Nothing()
+        child: Any = NOTHING
         if self._storage is not None:
             values = labels + self._constant
             with self._storage.making():

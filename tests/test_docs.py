@@ -128,11 +128,12 @@ def problems() -> set[type[Problem]]:
 
 
 def logged_events() -> set[str]:
-    """Return the first argument of each call that logs: its function is `log.<level>` or `level`."""
+    """Return the first argument of each call that logs: its function is `[self._]log.<level>` or `level`."""
+    logging_call = re.compile(r"((self\._)?log\.(debug|info|warning|error|critical|log)$|level$|_?logger\.)")
     events = set()
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or not re.match(r"(log\.|level$|_?logger\.)", ast.unparse(node.func)):
+            if not isinstance(node, ast.Call) or not logging_call.match(ast.unparse(node.func)):
                 continue
             texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
             events |= {text for text in texts if isinstance(text, str)}

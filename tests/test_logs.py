@@ -82,7 +82,7 @@ def test_a_full_file_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "app.jsonl"
     log = LogFile(path, max_bytes=100, backups=2)
     for number in range(40):
-        log.write(f"line {number:04}\n")
+        log.write(b"line %04d\n" % number)
     log.close()
 
     names = sorted(file.name for file in tmp_path.iterdir())
@@ -98,7 +98,7 @@ def test_without_backups_a_full_file_starts_over(tmp_path: Path) -> None:
     path = tmp_path / "app.jsonl"
     log = LogFile(path, max_bytes=30, backups=0)
     for number in range(10):
-        log.write(f"line {number:04}\n")
+        log.write(b"line %04d\n" % number)
     log.flush()
     log.close()
 
@@ -111,7 +111,7 @@ def test_a_restart_appends(tmp_path: Path) -> None:
     path = tmp_path / "app.jsonl"
     for number in range(2):
         log = LogFile(path, max_bytes=25, backups=1)
-        log.write(f"line {number}, long enough\n")
+        log.write(b"line %d, long enough\n" % number)
         log.close()
 
     assert "line 0" in (tmp_path / "app.jsonl.1").read_text()

@@ -46,6 +46,8 @@ class Edge:
         self._origin = origin
         self._metrics = metrics
         self._request_timeout = request_timeout
+        # Bound once: for a module's logger, structlog looks up the configuration anew for every line.
+        self._log = log.bind()
         self.draining = False
 
     def middleware(self) -> Middleware:
@@ -63,7 +65,7 @@ class Edge:
                 response.force_close()
             method, route, seconds = _method(request), _route(request), time.perf_counter() - started
             self._metrics.request(method, route, response.status, seconds)
-            log.info(
+            self._log.info(
                 "request",
                 request_id=request_id,
                 method=method,

@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO, cast
+from typing import BinaryIO, TextIO, cast
 
 import structlog
 from pydantic_core import to_json
@@ -25,13 +26,13 @@ class LogFile:
         self._backups = backups
         self._open()
 
-    def write(self, text: str) -> int:
-        """Append the text, rotating first when it would make the file too large."""
-        data = text.encode("utf-8", "backslashreplace")
-        if self._size and self._size + len(data) > self._max_bytes:
+    def write(self, line: bytes) -> int:
+        """Append the line, rotating first when it would make the file too large."""
+        if self._size and self._size + len(line) > self._max_bytes:
             self._rotate()
-        self._size += os.write(self._descriptor, data)
-        return len(text)
+        written = os.write(self._descriptor, line)
+        self._size += written
+        return written
 
     def flush(self) -> None:
         """Do nothing: every line is written at once."""
@@ -69,31 +70,24 @@ class LibraryMessages(logging.Handler):
         log.log(record.levelno, "library message", logger=record.name, template=str(record.msg), error=error)
 
 
-def _in_order(_: object, __: str, event: EventDict) -> EventDict:
-    """Put first what a reader looks for first."""
-    return {"time": event.pop("time"), "level": event.pop("level"), "event": event.pop("event"), **event}
+def _render(_: object, level: str, event: EventDict) -> bytes:
+    """Return the line, first what a reader looks for first.
 
-
-def _to_json(event: EventDict, **_: object) -> str:
-    # Several times as fast as the standard library's, and there is a line for every request.
-    return to_json(event, fallback=str).decode()
+    One step, and a serializer several times as fast as the standard library's: there is a line for every request.
+    """
+    return to_json({"time": datetime.now(UTC), "level": level, "event": event.pop("event"), **event}, fallback=str)
 
 
 def configure_logs(settings: Settings, output: TextIO | None = None) -> None:
     """Send every log line, libraries' included, to ``output``, or without it to the configured file or to stdout."""
-    stream: TextIO | LogFile = output or sys.stdout
+    stream: BinaryIO | LogFile = (output or sys.stdout).buffer
     if settings.log_file and output is None:
         stream = LogFile(settings.log_file, max_bytes=settings.log_max_bytes, backups=settings.log_backups)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            _in_order,
-            structlog.processors.JSONRenderer(serializer=_to_json),
-        ],
+        processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),  # it writes and flushes, no more
+        logger_factory=structlog.BytesLoggerFactory(file=cast("BinaryIO", stream)),  # it writes and flushes, no more
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[LibraryMessages()], force=True)

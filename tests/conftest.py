@@ -1,16 +1,19 @@
-"""What the tests stand on: one real MongoDB for all of them, and for each a database and a server of its own."""
+"""What the tests stand on: each process has a real MongoDB, and each test a database and a server of its own."""
 
 import asyncio
 import io
 import json
 import os
 import secrets
+import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -26,6 +29,8 @@ from src.settings import Settings
 
 from .programs import end_fork_server
 
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
 PASSWORD = "correct horse battery staple"
 DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
@@ -118,17 +123,34 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def mongo_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory that every test process shares."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sealpost-data"
+def mongo_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of this test process: one mongod could not open the files of all tests' databases."""
+    # No test takes the power away, and making two dozen files for each is what takes longest on a disk.
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+        with tempfile.TemporaryDirectory(prefix="sealpost-tests-", dir=MEMORY) as directory:
+            yield Path(directory)
+    else:
+        yield tmp_path_factory.mktemp("sealpost-data")
 
 
 @pytest.fixture(scope="session")
 def mongo_url(mongo_directory: Path) -> Iterator[str]:
-    """A real MongoDB; the first test process starts it, the last one stops it."""
+    """A real MongoDB, for all tests of this process."""
     with embedded_mongod(mongo_directory) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def drop_database(mongo_url: str) -> Iterator[Callable[[str], None]]:
+    """Deletes all of a database: each has two dozen files, and mongod ends when it may open no more of them."""
+    with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+
+        def drop(name: str) -> None:
+            # The user of the service may drop collections, and no database.
+            for collection in client[name].list_collection_names():
+                client[name].drop_collection(collection)
+
+        yield drop
 
 
 @pytest.fixture
@@ -161,9 +183,12 @@ def make_settings() -> Callable[..., Settings]:
 
 
 @pytest.fixture
-async def serve(mongo_url: str, make_settings: Callable[..., Settings]) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
-    """Start servers with given settings; all of them end with the test."""
+async def serve(
+    mongo_url: str, make_settings: Callable[..., Settings], drop_database: Callable[[str], None]
+) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
+    """Start servers with given settings; all of them end with the test, and so do their databases."""
     clients: list[TestClient[web.Request, web.Application]] = []
+    databases: set[str] = set()
 
     async def start(
         url: str = mongo_url,
@@ -178,6 +203,7 @@ async def serve(mongo_url: str, make_settings: Callable[..., Settings]) -> Async
         client = TestClient(TestServer(app))
         await client.start_server()
         clients.append(client)
+        databases.add(settings.mongo_database)
         while not app[MONGO].is_set_up:
             await asyncio.sleep(0.01)
         return Api(client, app[MONGO], settings)
@@ -185,6 +211,8 @@ async def serve(mongo_url: str, make_settings: Callable[..., Settings]) -> Async
     yield start
     for client in clients:
         await client.close()
+    for database in databases:
+        drop_database(database)
 
 
 @pytest.fixture

@@ -182,6 +182,8 @@ class Server:
             # Nobody else on this machine may make the first user: the key file's own user sets everything up.
             "enableLocalhostAuthBypass": "false",
             "diagnosticDataCollectionEnabled": "false",
+            # Nobody reads as of an earlier time. Five minutes of history would keep what was deleted just as long.
+            "minSnapshotHistoryWindowInSeconds": 0,
         }
         return [
             str(binary),

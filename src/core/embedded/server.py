@@ -184,6 +184,8 @@ class Server:
             "diagnosticDataCollectionEnabled": "false",
             # Nobody reads as of an earlier time. Five minutes of history would keep what was deleted just as long.
             "minSnapshotHistoryWindowInSeconds": 0,
+            # The least that there is: the password is 256 random bits, and each client would stretch it to connect.
+            "scramSHA256IterationCount": 5000,
         }
         return [
             str(binary),

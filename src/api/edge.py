@@ -13,6 +13,7 @@ from ..core.metrics import Metrics
 from ..errors import Problem, Unavailable
 from .origin import Origin
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
+from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
 CONTENT_POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
@@ -42,10 +43,13 @@ class Edge:
     ``draining`` makes each answer the last one on its connection, so that nginx takes its next request elsewhere.
     """
 
-    def __init__(self, origin: Origin, metrics: Metrics, *, request_timeout: float) -> None:
+    def __init__(
+        self, origin: Origin, metrics: Metrics, *, request_timeout: float, stall_timeout: float = STALL_SECONDS
+    ) -> None:
         self._origin = origin
         self._metrics = metrics
         self._request_timeout = request_timeout
+        self._stall_timeout = stall_timeout
         # Bound once: for a module's logger, structlog looks up the configuration anew for every line.
         self._log = log.bind()
         self.draining = False
@@ -63,6 +67,8 @@ class Edge:
             response.headers["X-Request-ID"] = request_id
             if self.draining:
                 response.force_close()
+            if isinstance(response, StreamedResponse):
+                await self._stream(request, response, request_id)
             method, route, seconds = _method(request), _route(request), time.perf_counter() - started
             self._metrics.request(method, route, response.status, seconds)
             self._log.info(
@@ -90,16 +96,33 @@ class Edge:
         except UNREADABLE as error:
             return problem_response(from_unreadable(error), request_id)
         except Exception as error:  # noqa: BLE001 (the client must get an answer, whatever failed)
-            # Type and place only: the message and the variables of an exception may hold what a client sent.
-            places = [
-                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
-            ]
             self._metrics.unexpected_errors.inc()
-            log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=places)
+            log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=_places(error))
             return problem_response(Problem(), request_id)
+
+    async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:
+        """Write a streamed answer; what is over its first chunk has its limits of time for each chunk."""
+        try:
+            await response.send(request, making=self._request_timeout, taking=self._stall_timeout)
+        except BrokenOff as end:
+            if end.is_fault:
+                self._metrics.unexpected_errors.inc()
+            level = log.error if end.is_fault else log.info
+            level(
+                "a streamed answer broke off", request_id=request_id, reason=end.reason, places=_places(end.__cause__)
+            )
+        except asyncio.CancelledError:
+            log.info("a streamed answer broke off", request_id=request_id, reason="stopped", places=[])
+            raise
 
 
 EDGE = web.AppKey("EDGE", Edge)
+
+
+def _places(error: BaseException | None) -> list[str]:
+    # Type and place only: the message and the variables of an exception may hold what a client sent.
+    frames = traceback.extract_tb(error.__traceback__) if error else ()
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _method(request: web.Request) -> str:

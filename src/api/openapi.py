@@ -14,6 +14,7 @@ from ..errors import Malformed, Problem, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route
 from .schema import Answer, ProblemDetails, QueryParameters
+from .streaming import CONTENT_TYPE as LINES
 
 EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
 """Any route may answer these: nginx's limiter and a full queue are in front of all of them."""
@@ -70,7 +71,7 @@ class OpenApiRoutes:
 def openapi_document(routes: Sequence[Route[Any]]) -> Document:
     """Return the document for the routes."""
     requests = {schema for route in routes for schema in (route.body, route.form) if schema}
-    answers = {route.answer for route in routes if route.answer} | {ProblemDetails}
+    answers = {schema for route in routes for schema in (route.answer, route.lines) if schema} | {ProblemDetails}
     models: list[Any] = [(model, "validation") for model in _named(requests)]
     models += [(model, "serialization") for model in _named(answers)]
     _, schemas = models_json_schema(models, ref_template=REF_TEMPLATE)
@@ -146,6 +147,9 @@ def _answer(route: Route[Any]) -> dict[str, Any]:
         answer["content"] = {"application/json": {"schema": _ref(route.answer)}}
         if route.page:
             answer["content"]["text/html"] = {"schema": {"type": "string"}}
+    if route.lines:
+        answer["description"] += "; the schema is that of each line"
+        answer["content"] = {LINES: {"schema": _ref(route.lines)}}
     return answer
 
 

@@ -1,7 +1,7 @@
 """Routes: one declaration gives a request its validation, its documentation and its handler."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from ..errors import Problem
 from .pages import Page, page_response, prefers_page
 from .schema import Answer, QueryParameters, RequestBody, parse_body, parse_form, parse_query
+from .streaming import StreamedResponse
 
 ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
@@ -18,8 +19,11 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
-Handler = Callable[[web.Request, BodyT], Awaitable[Answer | str | None]]
-"""Takes the request and its validated body or query; returns the answer, a text, or None for no content."""
+Handler = Callable[[web.Request, BodyT], Awaitable[Answer | str | AsyncGenerator[bytes, None] | None]]
+"""Takes the request and its validated body or query.
+
+Returns the answer, or a text, or its chunks where the answer is streamed, or None for one without content.
+"""
 
 
 class Guard(Protocol):
@@ -38,8 +42,9 @@ class Route(Generic[BodyT]):
 
     ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
     credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
-    ``page`` makes of the answer what a browser gets. ``text`` is the media type of an answer that is a text instead.
-    ``problems`` are those that this route adds to the ones that every route may answer with.
+    ``page`` makes of the answer what a browser gets. ``text`` is the media type of an answer that is a text instead, and
+    ``lines`` is the type of each line of a streamed one. ``problems`` are those that this route adds to the ones that
+    every route may answer with.
     """
 
     method: str
@@ -56,6 +61,7 @@ class Route(Generic[BodyT]):
     answer: type[Answer] | None = None
     page: Callable[[Any], Page] | None = None
     text: str | None = None
+    lines: type[Answer] | None = None
     status: int = 200
     problems: tuple[type[Problem], ...] = ()
 
@@ -88,10 +94,10 @@ async def _expect(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     answers = TypeAdapter[Any](route.answer) if route.answer else None
 
-    async def endpoint(request: web.Request) -> web.Response:
+    async def endpoint(request: web.Request) -> web.StreamResponse:
         if route.guard:
             await route.guard.admit(request)
         body: Any = None
@@ -102,6 +108,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Respon
         answer = await route.handler(request, body)
         if route.text:
             return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
+        if isinstance(answer, AsyncGenerator):
+            return await StreamedResponse.begin(answer, status=route.status)
         if answers is None:
             return web.Response(status=route.status)
         if route.page is None:

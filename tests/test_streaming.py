@@ -1,0 +1,270 @@
+"""Streamed answers: whole or told from a whole one, no faster than the client reads, and in constant memory."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import ClientPayloadError, ClientResponse, ClientSession, web
+from structlog.testing import capture_logs
+
+from src.api.edge import SECURITY_HEADERS, Edge
+from src.api.origin import Origin
+from src.api.routing import Route, add_routes
+from src.api.schema import Answer, ProblemDetails
+from src.core.metrics import Metrics
+from src.errors import Unavailable
+from src.settings import Settings
+
+Chunks = Callable[[], AsyncGenerator[bytes, None]]
+Streaming = Callable[..., Awaitable["Running"]]
+
+BROKEN_OFF = "a streamed answer broke off"
+
+
+class Line(Answer):
+    """A line."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server as the process runs it, and a client of it."""
+
+    runner: web.AppRunner
+    port: int
+    client: ClientSession
+
+
+@pytest.fixture
+async def streaming(
+    make_settings: Callable[..., Settings], unused_tcp_port_factory: Callable[[], int]
+) -> AsyncIterator[Streaming]:
+    """Serve chunks at `/` through the edge; all servers end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(chunks: Chunks, *, request_timeout: float = 5, stall_timeout: float = 5) -> Running:
+            async def handler(_: web.Request, __: None) -> AsyncGenerator[bytes, None]:
+                return chunks()
+
+            origin = Origin(make_settings(), behind_nginx=False)
+            edge = Edge(origin, request_timeout=request_timeout, stall_timeout=stall_timeout)
+            app = web.Application(middlewares=[edge.middleware()])
+            route = Route[None](method="GET", path="/", tag="test", summary="Stream", handler=handler, lines=Line)
+            add_routes(app, [route])
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            port = unused_tcp_port_factory()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            client = await stack.enter_async_context(ClientSession(f"http://127.0.0.1:{port}"))
+            return Running(runner, port, client)
+
+        yield start
+
+
+@asynccontextmanager
+async def logged() -> AsyncIterator[list[MutableMapping[str, Any]]]:
+    """Collect what is logged, up to the line of the request."""
+    with capture_logs() as entries:
+        yield entries
+        async with asyncio.timeout(5):
+            while not any(entry["event"] == "request" for entry in entries):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_streamed_answer_is_an_answer_like_any_other(streaming: Streaming) -> None:
+    """It has every header and one line in the log, written at its end, and may take longer than a request may."""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for number in range(5):
+            yield b'{"number":%d}\n' % number
+            await asyncio.sleep(0.1)
+
+    client = (await streaming(chunks, request_timeout=0.3)).client
+
+    async with logged() as entries, client.get("/") as answer:
+        body = await answer.read()
+
+    assert b"".join(b'{"number":%d}\n' % number for number in range(5)) == body
+    assert (200, "application/x-ndjson") == (answer.status, answer.headers["Content-Type"])
+    assert SECURITY_HEADERS == {name: answer.headers.get(name) for name in SECURITY_HEADERS}
+    assert "default-src 'none'; frame-ancestors 'none'" == answer.headers["Content-Security-Policy"]
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
+    [entry] = entries
+    assert ("request", answer.headers["X-Request-ID"], 200) == (entry["event"], entry["request_id"], entry["status"])
+    assert isinstance(entry["duration_ms"], float)
+    assert entry["duration_ms"] >= 500
+
+
+async def test_nothing_is_an_answer_too(streaming: Streaming) -> None:
+    """No line at all is a body of no bytes that ends well."""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for _ in range(0):
+            yield b"{}\n"
+
+    client = (await streaming(chunks)).client
+
+    async with client.get("/") as answer:
+        assert (200, b"") == (answer.status, await answer.read())
+
+
+async def test_a_head_request_gets_the_headers_alone(streaming: Streaming) -> None:
+    """It makes one chunk to know that there would be an answer, and ends there."""
+    made: list[int] = []
+    closed = asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        try:
+            for number in range(1000):
+                made.append(number)
+                yield b"{}\n"
+        finally:
+            closed.set()
+
+    client = (await streaming(chunks)).client
+
+    async with client.head("/") as answer:
+        assert (200, b"") == (answer.status, await answer.read())
+    assert closed.is_set()
+    assert [0] == made
+
+
+async def test_what_fails_before_the_first_line_is_a_problem(streaming: Streaming) -> None:
+    """As long as nothing has been sent, the answer says what went wrong."""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for retry_after in (7,):
+            raise Unavailable(retry_after=retry_after)
+        yield b"{}\n"
+
+    client = (await streaming(chunks)).client
+
+    async with client.get("/") as answer:
+        problem = ProblemDetails.model_validate_json(await answer.read())
+    assert (503, "unavailable", "7") == (answer.status, problem.code, answer.headers["Retry-After"])
+
+
+async def read_in_vain(answer: ClientResponse) -> bytes:
+    """Return what came before an answer broke off, which the client must notice."""
+    body = bytearray()
+
+    async def read() -> None:
+        async for part in answer.content.iter_any():
+            body.extend(part)
+
+    with pytest.raises(ClientPayloadError):
+        await read()
+    return bytes(body)
+
+
+@pytest.mark.parametrize("error", [ValueError("s3cret"), Unavailable()])
+async def test_what_fails_in_the_middle_is_recognised(streaming: Streaming, error: Exception) -> None:
+    """The body does not end as a whole one does, and the log has the type and not the words."""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
+        raise error
+
+    client = (await streaming(chunks)).client
+
+    async with logged() as entries, client.get("/") as answer:
+        assert answer.status == 200
+        body = await read_in_vain(answer)
+
+    assert b"{}\n".startswith(body)
+    [entry] = [entry for entry in entries if entry["event"] == BROKEN_OFF]
+    assert (type(error).__name__, "error") == (entry["reason"], entry["log_level"])
+    assert "s3cret" not in str(entries)
+    assert "test_streaming.py" in str(entry["places"])
+
+
+async def test_a_chunk_that_takes_too_long_ends_the_answer(streaming: Streaming) -> None:
+    """The limit of a request holds for each chunk, and what makes them is cancelled."""
+    cancelled = asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+        yield b"{}\n"
+
+    client = (await streaming(chunks, request_timeout=0.2)).client
+
+    async with logged() as entries, client.get("/") as answer:
+        await read_in_vain(answer)
+
+    assert cancelled.is_set()
+    assert ["TimeoutError"] == [entry["reason"] for entry in entries if entry["event"] == BROKEN_OFF]
+
+
+class Endless:
+    """Chunks without end, counted, with a note of when nobody wants any more."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.closed = asyncio.Event()
+
+    async def __call__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                self.made += 1
+                yield b"x" * 65536
+        finally:
+            self.closed.set()
+
+
+async def test_no_more_is_made_than_the_client_reads(streaming: Streaming) -> None:
+    """A client that stops reading stops the making after some buffers, is cut off at last, and costs nobody else."""
+    endless = Endless()
+    port = (await streaming(endless, stall_timeout=0.5)).port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    async with logged() as entries:
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.wait_for(endless.closed.wait(), 5)
+
+    assert endless.made * 65536 < 32 * 1024 * 1024
+    assert ["the client did not read"] == [entry["reason"] for entry in entries if entry["event"] == BROKEN_OFF]
+    writer.close()
+    assert reader is not None
+
+
+async def test_a_server_that_stops_breaks_an_answer_off(streaming: Streaming) -> None:
+    """Its client is not left to think that this was all, and the log has a line."""
+    endless = Endless()
+    running = await streaming(endless)
+
+    with capture_logs() as entries:
+        async with running.client.get("/") as answer:
+            await answer.content.read(1)
+            stopping = asyncio.create_task(running.runner.cleanup())
+            await read_in_vain(answer)
+        await stopping
+
+    assert endless.closed.is_set()
+    assert ["stopped"] == [entry["reason"] for entry in entries if entry["event"] == BROKEN_OFF]
+
+
+async def test_a_client_that_leaves_ends_the_making(streaming: Streaming) -> None:
+    """Nothing is made for nobody, and the others were served meanwhile."""
+    endless = Endless()
+    client = (await streaming(endless)).client
+
+    async with logged() as entries:
+        async with client.get("/") as answer:
+            await answer.content.read(1)
+            async with client.get("/nothing") as other:
+                assert 404 == other.status
+            entries.clear()
+            answer.close()
+        await asyncio.wait_for(endless.closed.wait(), 5)
+
+    [entry] = [entry for entry in entries if entry["event"] == BROKEN_OFF]
+    assert ("the client left", "info") == (entry["reason"], entry["log_level"])

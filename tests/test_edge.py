@@ -3,16 +3,19 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from src.api.edge import EDGE, SECURITY_HEADERS, Edge
+from src.api.openapi import openapi_document
 from src.api.origin import Origin
-from src.api.schema import ProblemDetails
+from src.api.routing import Route, add_routes
+from src.api.schema import Answer, ProblemDetails
 from src.core.metrics import Metrics
-from src.errors import Unavailable
+from src.errors import Problem, Unavailable
 from src.settings import Settings
 
 from .conftest import Api
@@ -246,6 +249,61 @@ async def test_an_unforeseen_error_says_nothing(make_settings: Callable[..., Set
     assert "internal_error" == problem.code
     assert b"s3cret" not in body
     assert problem.request_id == answer.headers["X-Request-ID"]
+
+
+class Outcome(Answer):
+    """An answer that knows its status."""
+
+    outcome: int
+
+
+class ToldOutcome(ProblemDetails):
+    """A problem in the words of the same route."""
+
+    outcome: int
+
+    @classmethod
+    def of(cls, problem: Problem, request_id: str, **members: Any) -> Self:
+        """Add the member."""
+        return super().of(problem, request_id, outcome=problem.status, **members)
+
+
+async def test_a_route_may_have_several_statuses_and_members_of_its_own(make_settings: Callable[..., Settings]) -> None:
+    """Each answer has the status that it says, and problems of any kind have the route's further members."""
+
+    async def handler(request: web.Request, _: None) -> Outcome:
+        kind = request.query.get("kind", "")
+        if kind == "slow":
+            await asyncio.sleep(60)
+        if kind == "bug":
+            raise ValueError
+        if kind == "full":
+            raise Unavailable
+        return Outcome(outcome=int(kind))
+
+    route = Route[None](
+        method="POST",
+        path="/",
+        tag="test",
+        summary="Try",
+        handler=handler,
+        answer=Outcome,
+        status=201,
+        other_statuses=(202,),
+        status_of=lambda answer: answer.outcome,
+        details=ToldOutcome,
+    )
+    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=0.2)
+    app = web.Application(middlewares=[edge.middleware()])
+    add_routes(app, [route])
+    async with TestClient(TestServer(app)) as client:
+        for kind, status in {"201": 201, "202": 202, "slow": 503, "bug": 500, "full": 503}.items():
+            async with client.post("/", params={"kind": kind}) as answer:
+                assert (status, status) == (answer.status, (await answer.json(content_type=None))["outcome"])
+    responses = openapi_document([route]).paths["/"]["post"]["responses"]
+    assert {"201", "202", "429", "503"} == set(responses)
+    assert responses["201"]["content"] == responses["202"]["content"]
+    assert "ToldOutcome" in str(responses["503"])
 
 
 async def test_a_request_that_takes_too_long_is_answered(make_settings: Callable[..., Settings]) -> None:

@@ -52,7 +52,7 @@ async def streaming(
                 return chunks()
 
             origin = Origin(make_settings(), behind_nginx=False)
-            edge = Edge(origin, request_timeout=request_timeout, stall_timeout=stall_timeout)
+            edge = Edge(origin, Metrics.off(), request_timeout=request_timeout, stall_timeout=stall_timeout)
             app = web.Application(middlewares=[edge.middleware()])
             route = Route[None](method="GET", path="/", tag="test", summary="Stream", handler=handler, lines=Line)
             add_routes(app, [route])

@@ -13,6 +13,8 @@ from ..core.metrics import Metrics
 from ..errors import Problem, Unavailable
 from .origin import Origin
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
+from .routing import DETAILS
+from .schema import ProblemDetails
 from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
 CONTENT_POLICY = "Content-Security-Policy"
@@ -87,18 +89,19 @@ class Edge:
         try:
             async with asyncio.timeout(self._request_timeout):
                 return await handler(request)
-        except Problem as problem:
-            return problem_response(problem, request_id)
+        except Problem as error:
+            problem = error
         except web.HTTPException as error:
-            return problem_response(from_http(error), request_id)
+            problem = from_http(error)
         except TimeoutError:
-            return problem_response(Unavailable("This took too long. Try again."), request_id)
+            problem = Unavailable("This took too long. Try again.")
         except UNREADABLE as error:
-            return problem_response(from_unreadable(error), request_id)
+            problem = from_unreadable(error)
         except Exception as error:  # noqa: BLE001 (the client must get an answer, whatever failed)
             self._metrics.unexpected_errors.inc()
             log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=_places(error))
-            return problem_response(Problem(), request_id)
+            problem = Problem()
+        return problem_response(problem, request_id, request.get(DETAILS, ProblemDetails))
 
     async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:
         """Write a streamed answer; what is over its first chunk has its limits of time for each chunk."""

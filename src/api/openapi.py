@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import Malformed, Problem, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route
-from .schema import Answer, ProblemDetails, QueryParameters
+from .schema import Answer, QueryParameters
 from .streaming import CONTENT_TYPE as LINES
 
 EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
@@ -71,7 +71,7 @@ class OpenApiRoutes:
 def openapi_document(routes: Sequence[Route[Any]]) -> Document:
     """Return the document for the routes."""
     requests = {schema for route in routes for schema in (route.body, route.form) if schema}
-    answers = {schema for route in routes for schema in (route.answer, route.lines) if schema} | {ProblemDetails}
+    answers = {schema for route in routes for schema in (route.answer, route.lines, route.details) if schema}
     models: list[Any] = [(model, "validation") for model in _named(requests)]
     models += [(model, "serialization") for model in _named(answers)]
     _, schemas = models_json_schema(models, ref_template=REF_TEMPLATE)
@@ -104,7 +104,10 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         "summary": route.summary,
         "operationId": f"{route.method.lower()}_{re.sub(r'[^a-z0-9]+', '_', route.path).strip('_')}",
         "tags": [route.tag],
-        "responses": {str(route.status): _answer(route), **_problems(problems)},
+        "responses": {
+            **{str(status): _answer(route, status) for status in (route.status, *route.other_statuses)},
+            **_problems(problems, route.details),
+        },
     }
     if route.description:
         operation["description"] = route.description
@@ -139,8 +142,8 @@ def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str,
         yield {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": parameter}
 
 
-def _answer(route: Route[Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+def _answer(route: Route[Any], status: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if route.text:
         answer["content"] = {route.text.partition(";")[0]: {"schema": {"type": "string"}}}
     if route.answer:
@@ -153,7 +156,7 @@ def _answer(route: Route[Any]) -> dict[str, Any]:
     return answer
 
 
-def _problems(problems: Iterable[type[Problem]]) -> dict[str, Any]:
+def _problems(problems: Iterable[type[Problem]], details: type[Answer]) -> dict[str, Any]:
     by_status: dict[int, list[type[Problem]]] = {}
     for problem in problems:
         if problem not in by_status.setdefault(problem.status, []):
@@ -161,7 +164,7 @@ def _problems(problems: Iterable[type[Problem]]) -> dict[str, Any]:
     return {
         str(status): {
             "description": "; ".join(f"`{problem.code}`: {problem.default}" for problem in some),
-            "content": {CONTENT_TYPE: {"schema": _ref(ProblemDetails)}},
+            "content": {CONTENT_TYPE: {"schema": _ref(details)}},
         }
         for status, some in sorted(by_status.items())
     }

@@ -12,19 +12,9 @@ UNREADABLE = (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, 
 """What reading a request raises when its body is cut off or not what its headers say."""
 
 
-def problem_response(problem: Problem, request_id: str) -> web.Response:
-    """Return the response that tells of a problem."""
-    details = ProblemDetails(
-        type="about:blank",
-        title=problem.title,
-        status=problem.status,
-        detail=problem.detail,
-        code=problem.code,
-        request_id=request_id,
-        Error=problem.detail,
-        errors=[{"field": error.field, "reason": error.reason} for error in problem.errors] or None,
-        **problem.extra,
-    )
+def problem_response(problem: Problem, request_id: str, schema: type[ProblemDetails] = ProblemDetails) -> web.Response:
+    """Return the response that tells of a problem, in a route's own kind of details where it has one."""
+    details = schema.of(problem, request_id)
     response = json_response(
         details.model_dump_json(exclude_none=True).encode(), status=problem.status, content_type=CONTENT_TYPE
     )

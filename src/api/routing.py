@@ -10,12 +10,14 @@ from pydantic import TypeAdapter
 
 from ..errors import Problem
 from .pages import Page, page_response, prefers_page
-from .schema import Answer, QueryParameters, RequestBody, parse_body, parse_form, parse_query
+from .schema import Answer, ProblemDetails, QueryParameters, RequestBody, parse_body, parse_form, parse_query
 from .streaming import StreamedResponse
 
 ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
 FORM_TYPE = "application/x-www-form-urlencoded"
+DETAILS: web.RequestKey[type[ProblemDetails]] = web.RequestKey("DETAILS")
+"""The kind of problem details that a request's route answers with."""
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
@@ -42,9 +44,10 @@ class Route(Generic[BodyT]):
 
     ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
     credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
-    ``page`` makes of the answer what a browser gets. ``text`` is the media type of an answer that is a text instead, and
-    ``lines`` is the type of each line of a streamed one. ``problems`` are those that this route adds to the ones that
-    every route may answer with.
+    ``page`` makes of the answer what a browser gets. ``text`` is the media type of an answer that is a text instead,
+    and ``lines`` is the type of each line of a streamed one. ``status_of`` tells the status of an answer that may have
+    one of ``other_statuses``. ``problems`` are those that this route adds to the ones that every route may answer with;
+    ``details`` is what it tells of each.
     """
 
     method: str
@@ -63,7 +66,10 @@ class Route(Generic[BodyT]):
     text: str | None = None
     lines: type[Answer] | None = None
     status: int = 200
+    other_statuses: tuple[int, ...] = ()
+    status_of: Callable[[Any], int] | None = None
     problems: tuple[type[Problem], ...] = ()
+    details: type[ProblemDetails] = ProblemDetails
 
 
 def id_of(request: web.Request, parameter: str) -> bytes:
@@ -98,6 +104,7 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
     answers = TypeAdapter[Any](route.answer) if route.answer else None
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
+        request[DETAILS] = route.details
         if route.guard:
             await route.guard.admit(request)
         body: Any = None
@@ -113,7 +120,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
         if answers is None:
             return web.Response(status=route.status)
         if route.page is None:
-            return json_response(answers.dump_json(answer), status=route.status)
+            status = route.status_of(answer) if route.status_of else route.status
+            return json_response(answers.dump_json(answer), status=status)
         if prefers_page(request.headers.get(hdrs.ACCEPT, "")):
             return page_response(route.page(answer), status=route.status)
         response = json_response(answers.dump_json(answer), status=route.status)

@@ -1,12 +1,12 @@
 """The types that a request is validated by and an answer is written with; OpenAPI is generated from the same."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from ..errors import FieldError, Malformed
+from ..errors import FieldError, Malformed, Problem
 
 Body = TypeVar("Body", bound="RequestBody")
 Query = TypeVar("Query", bound="QueryParameters")
@@ -76,6 +76,21 @@ class ProblemDetails(Answer):
     request_id: str
     Error: str
     errors: list[dict[str, str]] | None = None
+
+    @classmethod
+    def of(cls, problem: Problem, request_id: str, **members: Any) -> Self:
+        """Return what a client is told of a problem; a route's own kind of details adds members."""
+        return cls(
+            type="about:blank",
+            title=problem.title,
+            status=problem.status,
+            detail=problem.detail,
+            code=problem.code,
+            request_id=request_id,
+            Error=problem.detail,
+            errors=[{"field": error.field, "reason": error.reason} for error in problem.errors] or None,
+            **{**problem.extra, **members},
+        )
 
 
 def parse_body(schema: type[Body], raw: bytes) -> Body:

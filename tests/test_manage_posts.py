@@ -3,7 +3,6 @@
 import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 from src.core.clock import utc_now
 from src.core.keys import new_key
@@ -77,13 +76,13 @@ async def test_what_has_expired_is_purged(api: Api, mongo_url: str) -> None:
     past, future = utc_now() - timedelta(seconds=1), utc_now() + timedelta(days=1)
     fields = expiry_fields(INDEXES)
     for name, field in fields.items():
-        documents: list[dict[str, Any]] = [{"_id": f"{moment}", field: moment} for moment in (past, future)]
-        await api.mongo.collection(name).insert_one(documents[0] | {"hash": b"1"})
-        await api.mongo.collection(name).insert_one(documents[1] | {"hash": b"2"})
+        for moment in (past, future):
+            unique = dict.fromkeys(("_id", "hash", "name_index"), f"{moment}")
+            await api.mongo.collection(name).insert_one({**unique, field: moment})
 
     ended = await Operator.of(api.settings, mongo_url).run("purge")
 
-    assert {"items", "sessions", "api_tokens", "limits", "posts", "reactions"} == set(fields)
+    assert {"items", "users", "sessions", "api_tokens", "limits", "posts", "reactions"} == set(fields)
     assert 0 == ended.code
     assert dict.fromkeys(fields, "1") == dict(line.split() for line in ended.stdout.splitlines()[1:])
     for name in fields:

@@ -120,7 +120,9 @@ class AccountAdministration:
             raise UnreadableUser(username) from None
         except UnicodeEncodeError:
             user = None
-        if user is None:
+        # A name that is kept for somebody to set its first password is nobody yet. Were it made an operator, say,
+        # whoever comes first would be one.
+        if user is None or user.is_reserved:
             raise UnknownUser(username)
         return user
 

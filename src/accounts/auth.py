@@ -18,10 +18,32 @@ from .activity import Activity
 from .api_tokens import PREFIX, ApiTokenStore, hash_api_token, is_api_token
 from .caller import Caller, Scope
 from .ended_sessions import EndedSessions
-from .problems import InsufficientScope, InvalidToken
+from .identities import Authenticated, Identities, Identity
+from .problems import (
+    AccountDisabled,
+    IncorrectCredentials,
+    InsufficientScope,
+    InvalidToken,
+    NotOperator,
+    UsernameTaken,
+)
 from .users import UserStore
 
-__all__ = ["CALLER", "Authenticator", "Caller", "InvalidToken", "Scope"]
+__all__ = [
+    "CALLER",
+    "AccountDisabled",
+    "Authenticated",
+    "Authenticator",
+    "Caller",
+    "Identities",
+    "Identity",
+    "IncorrectCredentials",
+    "InsufficientScope",
+    "InvalidToken",
+    "Scope",
+    "UsernameTaken",
+    "is_api_token",
+]
 
 TOKEN_LOOKUP_SECONDS = 1.0
 MOST_LOOKUPS_KEPT = 10_000
@@ -103,9 +125,21 @@ class Authenticator:
         if not await self._users.is_present(caller.user_id):
             raise InvalidToken
 
+    async def check_operator(self, caller: Caller) -> None:
+        """Raise `NotOperator` unless the caller is one now, `InvalidToken` where the account is gone, and `Damaged`."""
+        user = await self._users.find(caller.user_id)
+        if user is None:
+            raise InvalidToken
+        if not user.content.operator or user.content.disabled:
+            raise NotOperator
+
     def guard(self, scope: Scope | None) -> "BearerGuard":
         """Return what lets only requests with such a token through to a route."""
         return BearerGuard(self, scope)
+
+    def operator_guard(self) -> "OperatorGuard":
+        """Return what lets only the requests of signed-in operators through to a route."""
+        return OperatorGuard(self)
 
     async def _holder(self, token: str) -> Caller:
         if not is_api_token(token):
@@ -149,3 +183,17 @@ class BearerGuard:
         """Note the caller with the request. Raises `Unauthorized`, `InvalidToken`, `InsufficientScope`."""
         token = bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
         request[CALLER] = await self._authenticator.identify(token, self._scope)
+
+
+class OperatorGuard(BearerGuard):
+    """Lets the requests of signed-in operators through; no API token does, whoever made it."""
+
+    problems = (*BearerGuard.problems, NotOperator, Damaged)
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        super().__init__(authenticator, None)
+
+    async def admit(self, request: web.Request) -> None:
+        """Note the caller with the request. Raises what `BearerGuard` raises, `NotOperator` and `Damaged`."""
+        await super().admit(request)
+        await self._authenticator.check_operator(request[CALLER])

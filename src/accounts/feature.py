@@ -20,12 +20,13 @@ from . import api_tokens, sessions, users
 from .access_tokens import AccessTokens
 from .activity import Activity
 from .api_tokens import ApiTokenStore
-from .auth import Authenticator
+from .auth import Authenticator, Identities
+from .credentials import CredentialLimits, Credentials
 from .deletion import AccountDeletion
 from .ended_sessions import EndedSessions
 from .passwords import Passwords
 from .routes import AccountRoutes
-from .service import AccountService, CredentialLimits
+from .service import AccountService
 from .sessions import SessionStore
 from .token_routes import TokenRoutes
 from .token_service import TokenService
@@ -36,7 +37,10 @@ RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
 
 
 class AccountsFeature:
-    """Users, sessions and API tokens, wired. ``authenticator`` and ``deletion`` are for the other features."""
+    """Users, sessions and API tokens, wired.
+
+    ``authenticator``, ``identities`` and ``deletion`` are for the other features.
+    """
 
     def __init__(
         self,
@@ -65,15 +69,20 @@ class AccountsFeature:
             activity=self._activity,
             metrics=metrics,
         )
+        credentials = Credentials(
+            users=self._users,
+            passwords=Passwords(hashing, cost=settings.bcrypt_cost),
+            limits=credential_limits(settings, mongo, ring, metrics),
+            metrics=metrics,
+        )
+        self.identities = Identities(users=self._users, credentials=credentials, activity=self._activity)
         service = AccountService(
             users=self._users,
             sessions=sessions,
             ended_sessions=self._ended_sessions,
             access_tokens=access_tokens,
-            passwords=Passwords(hashing, cost=settings.bcrypt_cost),
-            limits=credential_limits(settings, mongo, ring, metrics),
+            credentials=credentials,
             deletion=self.deletion,
-            metrics=metrics,
         )
         self._routes = AccountRoutes(service, self.authenticator, origin)
         self._token_routes = TokenRoutes(TokenService(self._tokens, self._users), self.authenticator)

@@ -26,6 +26,13 @@ class InsufficientScope(Forbidden):
     default = "This API token is not good for this request: it takes another scope, or an access token."
 
 
+class NotOperator(Forbidden):
+    """The request is for operators alone."""
+
+    code = "not_operator"
+    default = "This is for operators alone. Whoever runs this service can make you one."
+
+
 class IncorrectCredentials(Unauthorized):
     """Unknown user or wrong password; which one is not told."""
 

@@ -1,37 +1,24 @@
 """The rules of accounts: registering, signing in and out, passwords, and going away."""
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from ..core.clock import utc_now
-from ..core.limits import Limit, failures_counted
-from ..core.metrics import Metrics, Stopwatch
+from ..core.metrics import Stopwatch
 from .access_tokens import LIFE, AccessClaims, AccessTokens
 from .caller import Caller
+from .credentials import Credentials
 from .deletion import AccountDeletion
 from .ended_sessions import EndedSessions
-from .passwords import Passwords
 from .problems import (
-    AccountDisabled,
     IncorrectCredentials,
     IncorrectPassword,
     InvalidRefreshToken,
     InvalidToken,
     SessionNotFound,
-    UsernameTaken,
 )
 from .refresh_tokens import RefreshToken
 from .sessions import Session, SessionStore
-from .users import User, UserContent, UserStore
-
-
-@dataclass(frozen=True, kw_only=True)
-class CredentialLimits:
-    """How often credentials may be tried; what counts are names in lower case and client networks."""
-
-    register: Limit
-    login_account: Limit
-    login_address: Limit
+from .users import User, UserStore
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,54 +40,30 @@ class AccountService:
         sessions: SessionStore,
         ended_sessions: EndedSessions,
         access_tokens: AccessTokens,
-        passwords: Passwords,
-        limits: CredentialLimits,
+        credentials: Credentials,
         deletion: AccountDeletion,
-        metrics: Metrics,
     ) -> None:
         self._users = users
         self._sessions = sessions
         self._ended_sessions = ended_sessions
         self._access_tokens = access_tokens
-        self._passwords = passwords
-        self._limits = limits
+        self._credentials = credentials
         self._deletion = deletion
-        self._login_times = metrics.authentication.child("password")
 
     async def register(self, username: str, password: str, network: str) -> User:
         """Make an account. Raises `UsernameTaken`, `LimitReached`, `Unavailable`."""
-        await self._limits.register.spend(network)
-        # Only to spare the hashing; what keeps a name unique is the index.
-        if await self._users.is_taken(username):
-            raise UsernameTaken
-        password_hash = await self._passwords.hash(password)
-        user = await self._users.add(UserContent(username=username, password_hash=password_hash))
-        if user is None:
-            raise UsernameTaken
-        return user
+        return await self._credentials.register(username, password, network)
 
     async def login(self, username: str, password: str, network: str) -> TokenPair:
         """Begin a session.
 
         Raises `IncorrectCredentials`, `AccountDisabled`, `LimitReached`, `Unavailable`.
         """
-        with Stopwatch(self._login_times) as stopwatch:
+        with self._credentials.timed() as stopwatch:
             return await self._login(username, password, network, stopwatch)
 
     async def _login(self, username: str, password: str, network: str, stopwatch: Stopwatch) -> TokenPair:
-        async with self._failures_counted(username, network):
-            user = await self._users.find_by_name(username)
-            password_hash = user.content.password_hash if user else None
-            with stopwatch.paused():
-                is_right = await self._passwords.check(password, password_hash)
-            if not is_right or user is None or password_hash is None:
-                raise IncorrectCredentials
-        if user.content.disabled:
-            raise AccountDisabled
-        if self._passwords.is_outdated(password_hash):
-            with stopwatch.paused():
-                password_hash = await self._passwords.hash(password)
-            await self._users.change(user, password_hash=password_hash)
+        user = await self._credentials.verify(username, password, network, stopwatch)
         session, refresh_token = await self._sessions.start(user.user_id)
         if not await self._may_still_sign_in(user, password, stopwatch):
             # The session is there first: whoever ended all of them since the password was checked has ended it too.
@@ -134,7 +97,7 @@ class AccountService:
         Raises `IncorrectPassword`, `InvalidToken`, `LimitReached`, `Unavailable`.
         """
         user = await self._with_password(caller, current, network)
-        password_hash = await self._passwords.hash(new)
+        password_hash = await self._credentials.hash(new)
         while await self._users.change(user, password_hash=password_hash) is None:
             # Sealed anew under another key, say. Only another password is a reason to refuse.
             now = await self.me(caller)
@@ -162,15 +125,10 @@ class AccountService:
             raise SessionNotFound
         self._ended_sessions.add(session_id)
 
-    def _failures_counted(self, username: str, network: str) -> AbstractAsyncContextManager[None]:
-        limits = self._limits
-        # The address first: one without tries left does not even for a moment take them from an account.
-        return failures_counted((limits.login_address, network), (limits.login_account, username.lower()))
-
     async def _with_password(self, caller: Caller, password: str, network: str) -> User:
         user = await self.me(caller)
-        async with self._failures_counted(user.name, network):
-            if not await self._passwords.check(password, user.content.password_hash):
+        async with self._credentials.failures_counted(user.name, network):
+            if not await self._credentials.fits(user, password):
                 raise IncorrectPassword
         return user
 
@@ -181,7 +139,7 @@ class AccountService:
         if now.content.password_hash == user.content.password_hash:
             return True
         with stopwatch.paused():
-            return await self._passwords.check(password, now.content.password_hash)
+            return await self._credentials.fits(now, password)
 
     def _pair(self, session: Session, refresh_token: RefreshToken) -> TokenPair:
         issued_at = utc_now()

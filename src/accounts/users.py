@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -26,9 +26,12 @@ INDEXES: Indexes = {
     COLLECTION: [
         IndexModel("name_index", name="name_index", unique=True),
         IndexModel("deleting_at", name="deleting_at", sparse=True),
+        IndexModel("reserved_until", name="reserved_until", expireAfterSeconds=0),
     ]
 }
 ID_BYTES = 16
+RESERVATION = timedelta(minutes=15)
+"""How long a name is kept for somebody to set its first password."""
 # A user who is being deleted is there for the job that does so, and for nobody else.
 PRESENT: Document = {"deleting_at": None}
 
@@ -46,7 +49,10 @@ class UserContent(Content):
 
 @dataclass(frozen=True)
 class User:
-    """A user; ``envelope`` tells this state of the sealed content from every other."""
+    """A user; ``envelope`` tells this state of the sealed content from every other.
+
+    One with a time in ``reserved_until`` is no account yet: a name without a password, which lapses then.
+    """
 
     user_id: bytes
     content: UserContent
@@ -54,11 +60,22 @@ class User:
     last_login_at: datetime | None
     last_request_at: datetime | None
     envelope: bytes
+    reserved_until: datetime | None = None
 
     @property
     def name(self) -> str:
         """The username as it was registered."""
         return self.content.username
+
+    @property
+    def is_reserved(self) -> bool:
+        """Tell whether this is no more than a name. What is sealed decides: a user with a password is an account."""
+        return self.reserved_until is not None and self.content.password_hash is None
+
+    @property
+    def is_lapsed(self) -> bool:
+        """Tell whether the name is free again, and MongoDB has not come by yet."""
+        return self.is_reserved and self.reserved_until is not None and self.reserved_until <= utc_now()
 
 
 class UserNames:
@@ -87,23 +104,66 @@ class UserStore:
         self._finds = batching("find_users", self._find_each)
         self._damaged = damaged
 
-    async def add(self, content: UserContent) -> User | None:
+    async def add(self, content: UserContent, *, reserved_until: datetime | None = None) -> User | None:
         """Store a new user; None where the name is taken."""
         user_id = secrets.token_bytes(ID_BYTES)
         document = {
             "_id": user_id,
             "name_index": self._names.index(content.username),
             "created_at": utc_now(),
+            **({"reserved_until": reserved_until} if reserved_until else {}),
             **self._sealer.seal(content, user_id),
         }
         return self._user(document) if await insert_unique(self._collection, document) else None
 
     async def is_taken(self, username: str) -> bool:
-        """Tell whether there is a user of this name, in whatever case."""
-        with answering():
-            return bool(
-                await self._collection.find_one({"name_index": {"$in": self._names.index(username)}}, {"_id": 1})
-            )
+        """Tell whether there is an account of this name, in whatever case; a reserved name is nobody's yet."""
+        document = await self._document(username)
+        return document is not None and self._reserved(document) is None
+
+    async def reserve(self, username: str) -> tuple[User, bool] | None:
+        """Return the user of a name; where there is none, keep the name for a while, and longer where it is kept.
+
+        The second value is True where the name was free until now. Returns None while the account is being deleted.
+        Raises `Damaged`.
+        """
+        while True:
+            now = utc_now()
+            until = now + RESERVATION
+            document = await self._document(username)
+            if document is None:
+                if user := await self.add(UserContent(username=username), reserved_until=until):
+                    return user, True
+                continue  # somebody else was first
+            if document.get("deleting_at"):
+                return None
+            user = self._user(document)
+            if not user.is_reserved:
+                return user, False
+            same = {"_id": user.user_id, "reserved_until": user.reserved_until}
+            with answering():
+                result = await self._collection.update_one(same, {"$max": {"reserved_until": until}})
+            if result.matched_count:
+                return user, user.is_lapsed
+            # Kept longer by somebody else, an account now, or lapsed.
+
+    async def claim(self, content: UserContent) -> User | None:
+        """Store a new user, in the place of a reservation where there is one; None where the name is taken."""
+        while True:
+            if user := await self.add(content):
+                return user
+            document = await self._document(content.username)
+            if document is None:
+                continue  # a reservation that has lapsed just now
+            reserved = self._reserved(document)
+            if reserved is None:
+                return None
+            if user := await self._begin(reserved, content):
+                return user
+
+    async def set_first_password(self, user: User, password_hash: str) -> User | None:
+        """Make an account of a reserved name; None where it is not any more as it was given."""
+        return await self._begin(user, user.content.model_copy(update={"password_hash": password_hash}))
 
     async def find(self, user_id: bytes) -> User | None:
         """Return a user by id; None where there is none (any more). Raises `Damaged`."""
@@ -123,9 +183,9 @@ class UserStore:
         return self._user(document) if document else None
 
     async def all(self) -> AsyncIterator[User | bytes]:
-        """Yield every user by age, and the id of each one that cannot be read."""
+        """Yield every account by age, and the id of each one that cannot be read."""
         with answering():
-            async for document in self._collection.find(PRESENT).sort("created_at"):
+            async for document in self._collection.find({**PRESENT, "reserved_until": None}).sort("created_at"):
                 try:
                     yield self._user(document)
                 except Damaged:
@@ -173,6 +233,33 @@ class UserStore:
         """Wait for the commands in flight."""
         await self._finds.close()
 
+    async def _document(self, username: str) -> Document | None:
+        with answering():
+            found: Document | None = await self._collection.find_one(
+                {"name_index": {"$in": self._names.index(username)}}
+            )
+        return found
+
+    def _reserved(self, document: Document) -> User | None:
+        """Return what a document keeps a name for; None for one that is an account, or may be."""
+        try:
+            user = self._user(document)
+        except Damaged:
+            return None
+        return user if user.is_reserved and not document.get("deleting_at") else None
+
+    async def _begin(self, user: User, content: UserContent) -> User | None:
+        same = {"_id": user.user_id, "envelope": user.envelope, "reserved_until": {"$ne": None}, **PRESENT}
+        changes = {"created_at": utc_now(), **self._sealer.seal(content, user.user_id)}
+        with answering():
+            document = await self._collection.find_one_and_update(
+                same,
+                # In one step: there is never a password that lapses with its user.
+                {"$set": changes, "$unset": {"reserved_until": ""}},
+                return_document=ReturnDocument.AFTER,
+            )
+        return self._user(document) if document else None
+
     async def _find_each(self, user_ids: Sequence[bytes]) -> Sequence[User | Exception | None]:
         found: dict[bytes, User | Exception] = {}
         with answering():
@@ -197,4 +284,5 @@ class UserStore:
             last_login_at=document.get("last_login_at"),
             last_request_at=document.get("last_request_at"),
             envelope=document["envelope"],
+            reserved_until=document.get("reserved_until"),
         )

@@ -1,0 +1,278 @@
+"""Names that programs identify themselves by: reserved without a password, and an account with the first one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from src.accounts.activity import Activity
+from src.accounts.administration import AccountAdministration, UnknownUser
+from src.accounts.api_tokens import ApiTokenStore
+from src.accounts.auth import AccountDisabled, Authenticated, Identities, IncorrectCredentials, UsernameTaken
+from src.accounts.credentials import Credentials
+from src.accounts.feature import credential_limits
+from src.accounts.passwords import Passwords
+from src.accounts.sessions import SessionStore
+from src.accounts.users import RESERVATION, UserStore
+from src.core.batching import group_commit
+from src.core.clock import utc_now
+from src.core.hashing import HashingPool
+from src.core.keys import KeyRing
+from src.core.limits import LimitReached
+from src.core.metrics import Metrics
+from src.errors import Damaged, Malformed
+
+from .conftest import PASSWORD, Api
+
+Serve = Callable[..., Awaitable[Api]]
+HERE = "192.0.2.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server, and the identities and users as another process has them."""
+
+    api: Api
+    identities: Identities
+    users: UserStore
+    administration: AccountAdministration
+
+    async def register(self, username: str, password: str) -> int:
+        """Register and return the status."""
+        return (await self.api.call("POST", "/register", {"username": username, "password": password}))[0]
+
+    async def login(self, username: str, password: str) -> int:
+        """Sign in and return the status."""
+        return (await self.api.call("POST", "/login", {"username": username, "password": password}))[0]
+
+    async def lapse(self) -> None:
+        """Let every reservation lapse, before MongoDB comes by."""
+        await self.api.mongo.collection("users").update_many(
+            {"reserved_until": {"$ne": None}}, {"$set": {"reserved_until": utc_now() - timedelta(seconds=1)}}
+        )
+
+
+@pytest.fixture
+async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Place]]]:
+    """Start a server with given settings."""
+    pools = []
+
+    async def make(**overrides: str) -> Place:
+        api = await serve(**overrides)
+        assert api.settings.keys is not None
+        ring = KeyRing.parse(api.settings.keys.get_secret_value())
+        batching = group_commit(max_batch=10, max_queue=100)
+        pools.append(pool := HashingPool(threads=4, queue=100, longest_wait=10))
+        users = UserStore(api.mongo, ring, batching)
+        limits = credential_limits(api.settings, api.mongo, ring)
+        credentials = Credentials(users=users, passwords=Passwords(pool, cost=4), limits=limits, metrics=Metrics.off())
+        identities = Identities(users=users, credentials=credentials, activity=Activity(api.mongo, batching))
+        administration = AccountAdministration(
+            users=users,
+            sessions=SessionStore(api.mongo, ring, life=timedelta(hours=1)),
+            tokens=ApiTokenStore(api.mongo, ring, batching),
+            login_failures=limits.login_account,
+            bcrypt_cost=4,
+        )
+        return Place(api, identities, users, administration)
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture
+async def place(make_place: Callable[..., Awaitable[Place]]) -> Place:
+    """A server with the default settings."""
+    return await make_place()
+
+
+async def test_a_reserved_name_is_no_account_and_keeps_nobody_from_making_one(place: Place) -> None:
+    """Nobody signs in to it, the operator does not see it, and whoever registers has it at once, in their spelling."""
+    reserved = await place.identities.identify("Web-1", HERE)
+    known = await place.identities.identify("web-1", "192.0.2.2")
+
+    assert (True, False) == (reserved.is_new, known.is_new)
+    assert reserved.user_id == known.user_id == await place.identities.find("WEB-1")
+    assert 401 == await place.login("web-1", PASSWORD)
+    assert [] == [user async for user in place.administration.list()]
+    with pytest.raises(UnknownUser):
+        await place.administration.set_operator("web-1", operator=True)
+    assert 201 == await place.register("WEB-1", PASSWORD)
+    assert 409 == await place.register("web-1", PASSWORD)
+    assert 200 == await place.login("web-1", PASSWORD)
+    assert "WEB-1" == (await place.administration.show("web-1")).user.name
+
+
+async def test_a_reservation_lapses_unless_somebody_sets_a_password(place: Place) -> None:
+    """MongoDB deletes what was only reserved; before it comes by, the name is new already; an account never lapses."""
+    users = place.api.mongo.collection("users")
+    await place.identities.identify("idle", HERE)
+    indexes = await users.index_information()
+    document = await users.find_one({})
+
+    assert 0 == indexes["reserved_until"]["expireAfterSeconds"]
+    assert RESERVATION - timedelta(minutes=1) < document["reserved_until"] - utc_now() <= RESERVATION
+    await place.lapse()
+    assert (await place.identities.identify("idle", HERE)).is_new
+    assert not (await place.identities.identify("idle", HERE)).is_new
+    assert (await place.identities.authenticate("idle", PASSWORD, HERE)).is_new
+    await place.identities.identify("other", HERE)
+    assert 201 == await place.register("other", PASSWORD)
+    assert 2 == await users.count_documents({})
+    assert 0 == await users.count_documents({"reserved_until": {"$exists": True}})
+
+
+async def test_a_lapsed_name_can_be_registered_and_used(place: Place) -> None:
+    """What MongoDB has not swept yet is in nobody's way."""
+    for name in ("one", "two"):
+        await place.identities.identify(name, HERE)
+    await place.lapse()
+
+    assert 201 == await place.register("one", PASSWORD)
+    assert (await place.identities.identify("two", HERE)).is_new
+
+
+async def authenticate(place: Place, username: str, password: str) -> Authenticated | None:
+    """Authenticate; None for a wrong password."""
+    try:
+        return await place.identities.authenticate(username, password, HERE)
+    except IncorrectCredentials:
+        return None
+
+
+async def test_of_two_first_passwords_one_wins(place: Place) -> None:
+    """However many come at once with different ones: one is the account's, and the others are wrong."""
+    await place.identities.identify("web-1", HERE)
+    passwords = [f"password {number}" for number in range(12)]
+
+    outcomes = await asyncio.gather(*(authenticate(place, "web-1", password) for password in passwords))
+
+    winners = [password for password, outcome in zip(passwords, outcomes, strict=True) if outcome]
+    assert 1 == len(winners)
+    assert [True] == [outcome.is_new for outcome in outcomes if outcome]
+    assert [password == winners[0] for password in passwords] == [
+        await place.login("web-1", password) == 200 for password in passwords
+    ]
+
+
+@pytest.mark.parametrize("attempt", range(4))
+async def test_registering_and_authenticating_at_once_make_one_account(place: Place, attempt: int) -> None:
+    """Whoever comes first has the name, and the other is told so."""
+    await place.identities.identify("web-1", HERE)
+
+    registered, authenticated = await asyncio.gather(
+        place.register("web-1", "the registered one"), authenticate(place, "web-1", "the authenticated one")
+    )
+
+    assert (registered == 201) != (authenticated is not None)
+    assert (200 if registered == 201 else 401) == await place.login("web-1", "the registered one")
+    assert (401 if registered == 201 else 200) == await place.login("web-1", "the authenticated one")
+    assert 1 == await place.api.mongo.collection("users").count_documents({})
+
+
+async def test_identifying_and_registering_at_once_make_one_account(place: Place) -> None:
+    """A name is one document, whoever asks for it at the same moment, and one of those who identify was first."""
+    identities, registered = await asyncio.gather(
+        asyncio.gather(*(place.identities.identify("Web-1", HERE) for _ in range(8))),
+        asyncio.gather(*(place.register("web-1", PASSWORD) for _ in range(4))),
+    )
+
+    assert [201, 409, 409, 409] == sorted(registered)
+    assert 1 == len({identity.user_id for identity in identities})
+    assert sum(identity.is_new for identity in identities) <= 1
+    assert 200 == await place.login("web-1", PASSWORD)
+
+
+async def test_the_same_identity_at_once_is_new_once(place: Place) -> None:
+    """Of many who identify by one free name, one is told that it was free."""
+    identities = await asyncio.gather(*(place.identities.identify("web-1", HERE) for _ in range(12)))
+
+    assert [False] * 11 + [True] == sorted(identity.is_new for identity in identities)
+
+
+async def test_a_first_password_follows_the_rule_of_registration(place: Place) -> None:
+    """A short one is refused and leaves the name as it was; of an account it is merely wrong."""
+    await place.identities.identify("web-1", HERE)
+
+    with pytest.raises(Malformed, match="password: must have at least 8 characters"):
+        await place.identities.authenticate("web-1", "short", HERE)
+    assert (await place.identities.authenticate("web-1", PASSWORD, HERE)).is_new
+    with pytest.raises(IncorrectCredentials):
+        await place.identities.authenticate("web-1", "short", HERE)
+
+
+async def test_free_names_count_as_registrations_and_known_ones_do_not(
+    make_place: Callable[..., Awaitable[Place]],
+) -> None:
+    """Nobody fills the database with names, and whoever has one may say so as often as they like."""
+    place = await make_place(rate_limits="on", limit_register="3 per 1 hour")
+    for name in ("one", "two", "three"):
+        await place.identities.identify(name, HERE)
+
+    with pytest.raises(LimitReached):
+        await place.identities.identify("four", HERE)
+    for _ in range(5):
+        await place.identities.identify("one", HERE)
+    await place.identities.identify("four", "192.0.2.2")
+
+
+async def test_wrong_passwords_share_the_count_of_the_login(make_place: Callable[..., Awaitable[Place]]) -> None:
+    """Guesses at the gatherer are guesses at the account."""
+    place = await make_place(rate_limits="on", limit_login_account="3 per 1 hour")
+    await place.register("ann", PASSWORD)
+    assert 401 == await place.login("ann", "wrong")
+    for _ in range(2):
+        assert await authenticate(place, "ANN", "wrong") is None
+
+    with pytest.raises(LimitReached):
+        await place.identities.authenticate("ann", PASSWORD, HERE)
+    assert 429 == await place.login("ann", PASSWORD)
+
+
+async def test_a_proof_holds_as_long_as_the_password(place: Place) -> None:
+    """It is void once the password is another one, the account is disabled, or gone."""
+    await place.register("ann", PASSWORD)
+    first = await place.identities.authenticate("ann", PASSWORD, HERE)
+
+    assert await place.identities.are_good(first.user_id, first.proof)
+    assert not await place.identities.are_good(first.user_id, bytes(16))
+    assert not await place.identities.are_good(bytes(16), first.proof)
+    await place.administration.disable("ann")
+    assert not await place.identities.are_good(first.user_id, first.proof)
+    with pytest.raises(AccountDisabled):
+        await place.identities.authenticate("ann", PASSWORD, HERE)
+    await place.administration.enable("ann")
+    assert await place.identities.are_good(first.user_id, first.proof)
+    await place.administration.reset_password("ann", "another password")
+    assert not await place.identities.are_good(first.user_id, first.proof)
+
+
+async def test_an_account_that_is_being_deleted_is_nobodys(place: Place) -> None:
+    """Its name is taken until it is gone, and no reservation brings it back."""
+    user_id = bytes.fromhex((await place.api.register("ann"))["user_id"])
+    await place.users.mark_deleting(user_id)
+
+    with pytest.raises(UsernameTaken):
+        await place.identities.identify("ann", HERE)
+    assert 409 == await place.register("ann", PASSWORD)
+    assert await place.identities.find("ann") is None
+
+
+async def test_a_damaged_user_is_neither_reserved_nor_taken_over(place: Place) -> None:
+    """Whoever can write to the database makes no account free to take by marking it as reserved."""
+    user_id = bytes.fromhex((await place.api.register("ann"))["user_id"])
+    users = place.api.mongo.collection("users")
+    await users.update_one({}, {"$set": {"reserved_until": utc_now() + timedelta(hours=1)}})
+
+    assert 409 == await place.register("ann", "another password")
+    assert not (await place.identities.identify("ann", HERE)).is_new
+    assert await authenticate(place, "ann", "another password") is None
+    assert 200 == await place.login("ann", PASSWORD)
+    await users.update_one({}, {"$set": {"envelope": b"nonsense"}})
+    with pytest.raises(Damaged):
+        await place.identities.identify("ann", HERE)
+    assert 409 == await place.register("ann", "another password")
+    assert not await place.identities.are_good(user_id, bytes(16))

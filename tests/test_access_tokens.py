@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.accounts.access_tokens import AUDIENCE, ISSUER, LEEWAY, LIFE, REQUIRED, AccessClaims, AccessTokens
+from src.accounts.access_tokens import AUDIENCE, LIFE, REQUIRED, AccessClaims, AccessTokens
 from src.core.clock import utc_now
 from src.core.keys import KeyRing, Purpose, new_key
 from src.core.sealing import encode
+from src.core.signed_tokens import ISSUER, LEEWAY
 
 from .conftest import Api
 

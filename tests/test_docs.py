@@ -32,7 +32,7 @@ from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.users import UserContent
 from src.api import edge
 from src.api.pages import Page, page_response
-from src.core import certificates, records, sealing, self_signed
+from src.core import certificates, records, sealing, self_signed, signed_tokens
 from src.core.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.metrics import Metrics
 from src.core.records import Content, RecordSealer
@@ -473,12 +473,12 @@ def test_the_pre_hash_and_the_cost_of_a_password_are_as_documented() -> None:
 def test_access_tokens_are_as_documented() -> None:
     """Algorithm, claims, life and leeway are those of the code, on each page that tells them."""
     text = section(SECURITY, "### Access tokens")
-    life, leeway = access_tokens.LIFE.total_seconds(), access_tokens.LEEWAY.total_seconds()
+    life, leeway = access_tokens.LIFE.total_seconds(), signed_tokens.LEEWAY.total_seconds()
     stolen = said(SECURITY, "### Stolen tokens")
 
     assert set(access_tokens.REQUIRED) == {claim for row in rows(text) for claim in words(row[0])}
-    assert f"Only {access_tokens.ALGORITHM} is accepted" in text
-    assert f"`{access_tokens.ISSUER}`" in text
+    assert f"Only {signed_tokens.ALGORITHM} is accepted" in text
+    assert f"`{signed_tokens.ISSUER}`" in text
     assert f"{life:.0f} seconds later" in text
     assert f"for {life / 60:.0f} minutes, with {leeway:.0f} seconds of leeway" in stolen
     assert f"| {life / 60:.0f} minutes, and no longer than its session |" in section(API, "## Signing in")

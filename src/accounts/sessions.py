@@ -15,7 +15,8 @@ from ..core.mongo import Document, Indexes, Mongo, answering
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
 from ..core.sealing import Unsealable
-from .access_tokens import LEEWAY, LIFE
+from ..core.signed_tokens import LEEWAY
+from .access_tokens import LIFE
 from .refresh_tokens import RefreshToken
 
 COLLECTION = "sessions"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from ...accounts.access_tokens import LEEWAY
 from ...core.mongo import Mongo
+from ...core.signed_tokens import LEEWAY
 from .findings import Outcome, failed, ok, warning
 
 _READINGS = 5

@@ -1,0 +1,66 @@
+"""Tokens that carry ids: JWTs (RFC 7519) under HS256, signed with a sub-key of the ring that their ``kid`` names.
+
+Each kind of token has a purpose and an audience of its own, so that none is taken for another.
+"""
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import jwt
+
+from .keys import KeyRing, Purpose
+
+ALGORITHM = "HS256"
+ISSUER = "sealpost"
+LEEWAY = timedelta(seconds=5)
+"""By how much the clocks of two hosts may differ."""
+REGISTERED = ["exp", "iat", "iss", "aud", "jti"]
+_ID_BYTES = 16
+
+
+class SignedTokens:
+    """Writes and reads one kind of token; ``ids`` has its own claims, with their lengths in bytes."""
+
+    def __init__(self, ring: KeyRing, purpose: Purpose, *, audience: str, ids: Mapping[str, int]) -> None:
+        self._ring = ring
+        self._purpose = purpose
+        self._audience = audience
+        self._ids = ids
+
+    def write(self, ids: Mapping[str, bytes], *, issued_at: datetime, expires_at: datetime) -> str:
+        """Return a token, signed with the newest key."""
+        key_id = self._ring.newest
+        payload = {
+            "iss": ISSUER,
+            "aud": self._audience,
+            **{claim: value.hex() for claim, value in ids.items()},
+            "jti": secrets.token_hex(_ID_BYTES),
+            "iat": int(issued_at.timestamp()),
+            "exp": int(expires_at.timestamp()),
+        }
+        return jwt.encode(payload, self._key(key_id), algorithm=ALGORITHM, headers={"kid": key_id})
+
+    def read(self, token: str) -> Mapping[str, bytes] | None:
+        """Return the ids in a token; None unless a key of the ring has signed all of it and it is valid now."""
+        try:
+            key = self._key(str(jwt.get_unverified_header(token).get("kid")))
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                audience=self._audience,
+                leeway=LEEWAY,
+                options={"require": [*REGISTERED, *self._ids], "strict_aud": True},
+            )
+            ids = {claim: bytes.fromhex(payload[claim]) for claim in self._ids}
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
+            return None
+        return ids if all(len(ids[claim]) == length for claim, length in self._ids.items()) else None
+
+    def _key(self, key_id: str) -> bytes:
+        key = self._ring.subkey(self._purpose, key_id)
+        if key is None:
+            raise KeyError(key_id)
+        return key

@@ -9,6 +9,7 @@ DRIVER ?= motor
 SECONDS_EACH ?= 8
 POSTS ?= 100000
 SLO_SECONDS ?= 60
+MESSAGES ?= 1000000
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack compose-check check-rules lint format stack bench bench-feed bench-observation slo lock clean
+.PHONY: help run test test-stack compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -69,6 +70,9 @@ bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
 
 bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
 	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)
+
+bench-gathered: $(STAMP) ## Measure gathering and the export of many messages (MESSAGES=; needs nginx)
+	$(BIN)/python -m bench.gathered --messages $(MESSAGES) --seconds $(SECONDS_EACH)
 
 bench-observation: $(STAMP) ## Measure what metrics and logs cost (needs nginx and wrk)
 	$(BIN)/python -m bench.observation --seconds $(SECONDS_EACH)

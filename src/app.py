@@ -33,6 +33,7 @@ from .core.logs import configure_logs
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
 from .echo import EchoRoutes
+from .gatherer.feature import GathererFeature
 from .health import HealthRoutes
 from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
@@ -104,9 +105,19 @@ async def build_app(
         ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator, metrics=metrics
     )
     accounts.deletion.add(posts.erase_author)
-    features = (accounts, sealed, posts)
+    gatherer = GathererFeature(
+        settings=settings,
+        ring=ring,
+        mongo=mongo,
+        batching=batching,
+        origin=origin,
+        authenticator=accounts.authenticator,
+        identities=accounts.identities,
+    )
+    accounts.deletion.add(gatherer.erase)
+    features = (accounts, sealed, posts, gatherer)
     routes = [
-        *HealthRoutes(mongo).routes(),
+        *HealthRoutes(mongo, dump_trouble=gatherer.trouble).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
         *EchoRoutes(accounts.authenticator).routes(),
         *(route for feature in features for route in feature.routes()),
@@ -115,7 +126,7 @@ async def build_app(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         setting_up = asyncio.create_task(mongo.set_up(INDEXES))
-        async with figures.running(), accounts.running(), sealed.running(), posts.running():
+        async with figures.running(), accounts.running(), sealed.running(), posts.running(), gatherer.running():
             yield
         setting_up.cancel()
         try:

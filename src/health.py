@@ -1,8 +1,11 @@
 """Whether this process is alive, and whether it can do its work now."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal, Protocol
 
 from aiohttp import web
+from pydantic import Field
 
 from .api.routing import Route
 from .api.schema import Answer
@@ -16,17 +19,38 @@ class Health(Answer):
     status: Literal["ok"] = "ok"
 
 
+class Trouble(Protocol):
+    """Why something is behind, and since when."""
+
+    @property
+    def since(self) -> datetime:
+        """When it began."""
+
+    @property
+    def reason(self) -> str:
+        """The operating system's word for it."""
+
+
+class Behind(Answer):
+    """Why something is behind, and since when."""
+
+    since: datetime
+    reason: str
+
+
 class Readiness(Answer):
-    """The process can do its work."""
+    """The process can do its work; ``dump`` is there while gathered messages cannot be written to their file."""
 
     status: Literal["ready"] = "ready"
+    dump: Behind | None = Field(None, exclude_if=lambda behind: behind is None)
 
 
 class HealthRoutes:
     """The handlers and their declarations."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, *, dump_trouble: Callable[[], Trouble | None]) -> None:
         self._mongo = mongo
+        self._dump_trouble = dump_trouble
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -57,4 +81,5 @@ class HealthRoutes:
         """Tell whether MongoDB can be used; without usable keys the process would not have started."""
         if not await self._mongo.is_ready():
             raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
-        return Readiness()
+        trouble = self._dump_trouble()
+        return Readiness(dump=Behind(since=trouble.since, reason=trouble.reason) if trouble else None)

@@ -85,6 +85,13 @@ class Settings(BaseSettings):
         None,
         description="Where the processes of one host keep their counts, to be read together. Empty: each its own.",
     )
+    gathered_file: Path | Literal["off"] = Field(
+        Path("logs/gathered.jsonl"),
+        description="File to which gathered messages are appended, mode 0600. off: they are in MongoDB alone.",
+    )
+    gathered_ttl: int = Field(
+        2_592_000, ge=60, le=315_360_000, description="Seconds that a gathered message is kept in MongoDB."
+    )
     ttl_default: int | None = Field(
         None, ge=1, description="Seconds that an item lives when its creator does not say. Empty: SEALPOST_TTL_MAX."
     )
@@ -151,6 +158,11 @@ class Settings(BaseSettings):
     def default_ttl(self) -> int:
         """Seconds that an item lives when its creator does not say."""
         return self.ttl_default or self.ttl_max
+
+    @property
+    def dump_path(self) -> Path | None:
+        """File to which gathered messages are appended; None where they are not."""
+        return None if str(self.gathered_file) == "off" else Path(self.gathered_file)
 
     @property
     def ttl_limit(self) -> timedelta:

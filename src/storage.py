@@ -3,10 +3,11 @@
 from .accounts import feature as accounts
 from .core.mongo import Indexes
 from .core.resealing import Expiring, Resealable
+from .gatherer import feature as gatherer
 from .posts import feature as posts
 from .sealed import feature as sealed
 from .sealed import items
 
-INDEXES: Indexes = {**accounts.INDEXES, **items.INDEXES, **posts.INDEXES}
-RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE)
+INDEXES: Indexes = {**accounts.INDEXES, **items.INDEXES, **posts.INDEXES, **gatherer.INDEXES}
+RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)
 EXPIRING: tuple[Expiring, ...] = sealed.EXPIRING

@@ -36,6 +36,9 @@ DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
     del os.environ[name]
 
+# No process that a test starts shares a file with another one.
+os.environ["SEALPOST_GATHERED_FILE"] = "off"
+
 hypothesis_settings.register_profile("sealpost", deadline=None, max_examples=60)
 hypothesis_settings.load_profile("sealpost")
 
@@ -176,6 +179,7 @@ def make_settings() -> Callable[..., Settings]:
             "mongo_driver": DRIVER,
             "bcrypt_cost": 4,
             "rate_limits": "off",
+            "gathered_file": "off",
         }
         return Settings(_env_file=None, **{**defaults, **overrides})
 

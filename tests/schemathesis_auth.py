@@ -1,5 +1,6 @@
 """What signs schemathesis in: it loads this module itself (see `test_openapi`)."""
 
+import asyncio
 import json
 import secrets
 import urllib.error
@@ -9,9 +10,17 @@ from typing import Any
 import schemathesis
 
 from src.accounts.passwords import LONGEST_PASSWORD
+from src.accounts.users import UserStore
+from src.core.batching import group_commit
+from src.core.embedded import embedded_mongod
+from src.core.keys import read_key_ring
+from src.core.mongo import Mongo
+from src.settings import read_settings
 
 _credentials: dict[str, str] = {}
 """Of the present user; nobody is called so before the first one."""
+_gather_token: dict[str, str] = {}
+"""An API token of theirs."""
 
 
 @schemathesis.auth()
@@ -29,7 +38,10 @@ class SignedIn:
         if tokens is None:
             _credentials.update(username=f"user-{secrets.token_hex(8)}", password=secrets.token_hex(8))
             assert _post(f"{url}/register", _credentials)
+            make_operator(_credentials["username"])
             tokens = _post(f"{url}/login", _credentials)
+            made = _post(f"{url}/tokens", {"name": "gather", "scopes": ["gather"]}, tokens["access_token"])
+            _gather_token["token"] = made["token"]
         return str(tokens["access_token"])
 
     def set(self, case: schemathesis.Case[Any], token: str, _: schemathesis.AuthContext) -> None:
@@ -39,8 +51,15 @@ class SignedIn:
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
-    """Put the right password in the place of every other generated one that could be one: nobody would guess it."""
-    if context.operation is None or context.operation.path not in {"/me", "/me/password"} or not isinstance(body, dict):
+    """Put the right password or token in the place of every other generated one that could be one, or is left out.
+
+    Nobody would guess it.
+    """
+    if context.operation is None or not isinstance(body, dict):
+        return body
+    if context.operation.path == "/message" and _is_even(body.get("token", str(body))):
+        return {**body, **_gather_token}
+    if context.operation.path not in {"/me", "/me/password"}:
         return body
     return {
         name: _credentials.get("password", value) if name != "new" and _is_even(value) else value
@@ -59,9 +78,27 @@ def _is_even(value: object) -> bool:
     return isinstance(value, str) and len(value) % 2 == 0 and len(value) <= LONGEST_PASSWORD
 
 
-def _post(url: str, body: dict[str, str]) -> Any:
+def make_operator(username: str) -> None:
+    """Let a user do what is for operators alone."""
+    settings = read_settings()
+    ring = read_key_ring(settings)
+
+    async def change(mongo_url: str) -> None:
+        mongo = Mongo(settings, mongo_url)
+        users = UserStore(mongo, ring, group_commit(max_batch=10, max_queue=10))
+        user = await users.find_by_name(username)
+        assert user
+        assert await users.change(user, operator=True)
+        await mongo.close()
+
+    with embedded_mongod(settings.data_dir, settings.mongod) as mongo_url:
+        asyncio.run(change(mongo_url))
+
+
+def _post(url: str, body: dict[str, Any], token: str = "") -> Any:
     """Return what is answered; None for a 401."""
-    request = urllib.request.Request(url, json.dumps(body).encode())  # noqa: S310 (the test's own server)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (the test's own server)
     try:
         with urllib.request.urlopen(request) as answer:  # noqa: S310
             return json.load(answer)

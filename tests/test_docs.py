@@ -32,12 +32,16 @@ from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.users import UserContent
 from src.api import edge
 from src.api.pages import Page, page_response
+from src.api.streaming import STALL_SECONDS
 from src.core import certificates, records, sealing, self_signed, signed_tokens
 from src.core.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.metrics import Metrics
 from src.core.records import Content, RecordSealer
 from src.core.sealing import Link, Sealer
 from src.errors import Problem
+from src.gatherer import bundles, states
+from src.gatherer import schemas as gatherer_schemas
+from src.gatherer import tokens as gatherer_tokens
 from src.manage import __main__ as manage
 from src.manage.doctor import certificates as examined_certificates
 from src.manage.doctor import clock, database, disk, examination
@@ -60,7 +64,7 @@ SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_field
 FILE_FORMS = {PREFIX + name.upper() + "_FILE" for name in SECRETS}
 METHODS = {"get", "post", "put", "patch", "delete"}
 EVERYWHERE = {"too_many", "unavailable"}
-COMMANDS = ("## Keys", "## Users", "## Posts")
+COMMANDS = ("## Keys", "## Users", "## Posts", "## Gathered messages")
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Api]]
@@ -594,6 +598,29 @@ def test_what_tls_gives_is_as_documented() -> None:
     assert f"valid for {self_signed.LIFE.days} days" in made
     assert f"within the last {self_signed.RENEWAL.days} of them" in made
     assert f"the last {self_signed.RENEWAL.days} days of its life" in said(COMPOSE, "## TLS in the containers")
+
+
+def test_the_gatherer_is_as_documented() -> None:
+    """Lives, sizes and claims are the constants, wherever a page has them."""
+    overview, sending = said(API, "## The gatherer"), section(API, "### POST /message")
+    claims = section(SECURITY, "### Tokens of senders")
+    minutes, seconds = states.LIFE.total_seconds() / 60, gatherer_tokens.LIFE.total_seconds()
+    reserved = users.RESERVATION.total_seconds() / 60
+
+    assert f"has {minutes:.0f} minutes for the next step" in overview
+    assert f"may send for {seconds:.0f} seconds" in overview
+    assert f"kept for {reserved:.0f} minutes" in overview
+    assert f"{reserved:.0f} minutes after somebody" in section(OPERATIONS, "## Collections")
+    assert f'"expires_in":{seconds:.0f}}}' in section(API, "### POST /authenticate")
+    assert f"| 1 to {gatherer_schemas.MOST_MESSAGES} strings |" in sending
+    assert f"| string, 1 to {gatherer_schemas.LONGEST_BATCH_ID} characters |" in sending
+    assert f"over {seconds:.0f} seconds old" in sending
+    assert set(gatherer_tokens.REQUIRED) == {claim for row in rows(claims) for claim in words(row[0])}
+    assert f"`{gatherer_tokens.AUDIENCE}`" in claims
+    assert f"{seconds:.0f} seconds later" in claims
+    assert f"in {bundles.POSITION_BYTES} bytes" in section(ARCHITECTURE, "## What is stored")
+    assert 60 == STALL_SECONDS
+    assert "takes nothing for a minute is cut off" in said(API, "### GET /gathered")
 
 
 def test_the_policy_of_a_page_is_as_documented() -> None:

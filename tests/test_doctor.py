@@ -182,7 +182,9 @@ async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: 
     assert "entry 1 of the key ring is not of the form" in rings[2].found
     assert "Put it back from your copy" in rings[3].advice
     assert not Path("data/keys").exists()
-    assert {"valid; set are SEALPOST_DATA_DIR"} == {outcomes["settings"].found for outcomes in found}
+    assert {"valid; set are SEALPOST_DATA_DIR, SEALPOST_GATHERED_FILE"} == {
+        outcomes["settings"].found for outcomes in found
+    }
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,34 @@ async def account_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, 
     named = {"user, as stored": user, "user, in capitals": user.upper(), "api token": created["token"]}
     for name, pair in (("first", first), ("second", second)):
         named |= {f"{name} {kind}": pair[kind] for kind in ("access_token", "refresh_token")}
+    await sender_traffic(call, marks)
     return named
+
+
+async def sender_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, str]) -> None:
+    """Send messages to the gatherer, in order and out of order; its tokens become marks."""
+    identity = {"username": marks["sender"][:32], "password": marks["password"]}
+    await call("POST", "/authenticate", {"message_type": "AUTHENTICATE", **identity})
+    await call("POST", "/identify", {"message_type": "IDENTIFY", "username": identity["username"]})
+    answer = await call("POST", "/authenticate", {"message_type": "AUTHENTICATE", **identity})
+    message = {"message_type": "MESSAGE", "token": answer["token"], "batch": marks["batch"]}
+    await call("POST", "/message", {**message, "messages": [marks["message"]]})
+    await call("POST", "/message", {**message, "messages": [marks["message"], marks["secret"]]})
+    await call("POST", "/message", {**message, "message": "logout"})
+    await call("POST", "/message", {**message, "message": marks["message"], marks["field"]: 1})
+    await call("POST", "/message", {**message, "message": marks["message"]})
+    await call("GET", f"/gathered?username={marks['sender']}&since={marks['query']}")
+    marks["sender's token"], marks["sender, as stored"] = answer["token"], identity["username"]
 
 
 async def traffic(url: str) -> dict[str, str]:
     """Send a bit of everything that a client can send, good and bad, and return what must be found nowhere."""
     marks = {
         name: f"{name}-{secrets.token_hex(12)}"
-        for name in ("secret", "phrase", "wrong", "field", "path", "query", "user", "nobody", "password", "label")
+        for name in (
+            *("secret", "phrase", "wrong", "field", "path", "query", "user", "nobody", "password", "label"),
+            *("sender", "message", "batch"),
+        )
     }
     async with aiohttp.ClientSession() as session:
 

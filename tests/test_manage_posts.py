@@ -77,12 +77,13 @@ async def test_what_has_expired_is_purged(api: Api, mongo_url: str) -> None:
     fields = expiry_fields(INDEXES)
     for name, field in fields.items():
         for moment in (past, future):
-            unique = dict.fromkeys(("_id", "hash", "name_index"), f"{moment}")
+            unique = dict.fromkeys(("_id", "hash", "name_index", "pair_index"), f"{moment}")
             await api.mongo.collection(name).insert_one({**unique, field: moment})
 
     ended = await Operator.of(api.settings, mongo_url).run("purge")
 
-    assert {"items", "users", "sessions", "api_tokens", "limits", "posts", "reactions"} == set(fields)
+    accounts, gatherer = {"users", "sessions", "api_tokens", "limits"}, {"gathered", "gathered_states"}
+    assert {"items", "posts", "reactions", *accounts, *gatherer} == set(fields)
     assert 0 == ended.code
     assert dict.fromkeys(fields, "1") == dict(line.split() for line in ended.stdout.splitlines()[1:])
     for name in fields:

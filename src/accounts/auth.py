@@ -5,7 +5,6 @@ a second by each worker, so one that was deleted stops working within that secon
 every worker within two seconds (see `ended_sessions`).
 """
 
-import asyncio
 import time
 from collections.abc import Iterable
 
@@ -22,11 +21,13 @@ from .identities import Authenticated, Identities, Identity
 from .problems import (
     AccountDisabled,
     IncorrectCredentials,
+    IncorrectPassword,
     InsufficientScope,
     InvalidToken,
     NotOperator,
     UsernameTaken,
 )
+from .schemas import GivenPassword, GivenUsername, Username
 from .users import UserStore
 
 __all__ = [
@@ -35,13 +36,18 @@ __all__ = [
     "Authenticated",
     "Authenticator",
     "Caller",
+    "GivenPassword",
+    "GivenUsername",
     "Identities",
     "Identity",
     "IncorrectCredentials",
+    "IncorrectPassword",
     "InsufficientScope",
     "InvalidToken",
     "Scope",
+    "Username",
     "UsernameTaken",
+    "bearer_token",
     "is_api_token",
 ]
 
@@ -97,16 +103,7 @@ class Authenticator:
 
     async def names(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
         """Return the names of users by id, those left out that are not there (any more) or cannot be read."""
-        found: dict[bytes, str] = {}
-        wanted = list(set(user_ids))
-        users = await asyncio.gather(*(self._users.find(user_id) for user_id in wanted), return_exceptions=True)
-        for user_id, user in zip(wanted, users, strict=True):
-            if isinstance(user, BaseException):
-                if not isinstance(user, Damaged):
-                    raise user
-            elif user is not None:
-                found[user_id] = user.name
-        return found
+        return await self._users.names(user_ids)
 
     async def user_id_of(self, username: str) -> bytes | None:
         """Return the id of a user by name, in whatever case; None where there is none, or none that can be read."""

@@ -1,7 +1,8 @@
 """Users in MongoDB: the name and the password hash sealed, found by a blind index of the name."""
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -168,6 +169,19 @@ class UserStore:
     async def find(self, user_id: bytes) -> User | None:
         """Return a user by id; None where there is none (any more). Raises `Damaged`."""
         return await self._finds.submit(user_id)
+
+    async def names(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
+        """Return the names of users by id, those left out that are not there (any more) or cannot be read."""
+        found: dict[bytes, str] = {}
+        wanted = list(set(user_ids))
+        users = await asyncio.gather(*(self.find(user_id) for user_id in wanted), return_exceptions=True)
+        for user_id, user in zip(wanted, users, strict=True):
+            if isinstance(user, BaseException):
+                if not isinstance(user, Damaged):
+                    raise user
+            elif user is not None:
+                found[user_id] = user.name
+        return found
 
     async def is_present(self, user_id: bytes) -> bool:
         """Tell whether a user is there, be it one who cannot be read."""

@@ -87,7 +87,8 @@ class Mongo:
             try:
                 await self._check_kind()
                 for collection, models in indexes.items():
-                    await self.database[collection].create_indexes(list(models))
+                    if models:
+                        await self.database[collection].create_indexes(list(models))
                 self.is_set_up = True
             except PyMongoError as error:
                 log.warning("waiting for MongoDB", reason=type(error).__name__, retry_in_seconds=round(pause, 1))

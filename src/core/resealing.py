@@ -37,12 +37,14 @@ class Resealable:
     """A collection of records (`core.records`) that have to be sealed anew; each feature lists its own.
 
     ``reindex`` returns the fields beside the envelope that depend on the ring, such as blind indexes, for a content.
+    Where whatever seals also indexes (``is_indexed_as_sealed``), what is under the newest key is found by it already.
     """
 
     collection: str
     kind: str
     schema: type[Content]
     reindex: Callable[[KeyRing, Any], Document] | None = None
+    is_indexed_as_sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,12 @@ class _Records:
         self._ring = ring
         self._schema = resealable.schema
         self._reindex = resealable.reindex
+        self._may_lag = resealable.reindex is not None and not resealable.is_indexed_as_sealed
         self._sealer = RecordSealer(ring, resealable.kind)
 
     async def reseal(self, report: Report) -> Resealed:
         # What is indexed has to be opened in any case: a password change seals anew, and does not index anew.
-        query: Document = {} if self._reindex else {"key_id": {"$ne": self._ring.newest}}
+        query: Document = {} if self._may_lag else {"key_id": {"$ne": self._ring.newest}}
         with pymongo.timeout(SCAN_SECONDS), answering():
             total = await self._documents.count_documents(query)
         resealed, done = Resealed(self.collection), 0
@@ -190,7 +193,7 @@ class _Records:
         return resealed
 
     async def unindexed(self) -> int:
-        if self._reindex is None:
+        if not self._may_lag:
             return 0
         count = 0
         async for page in self._pages({"key_id": self._ring.newest}):
@@ -253,7 +256,8 @@ class _Records:
         last = b""
         while True:
             with pymongo.timeout(SCAN_SECONDS), answering():
-                found = self._documents.find({**query, "_id": {"$gt": last}}).sort("_id", 1).limit(BATCH)
+                # Below zero, the limit is for one reply, which MongoDB ends at 16 MiB however large the documents are.
+                found = self._documents.find({**query, "_id": {"$gt": last}}).sort("_id", 1).limit(-BATCH)
                 page = await found.to_list(None)
             if not page:
                 return

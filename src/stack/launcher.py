@@ -147,6 +147,8 @@ class Launcher:
         if "hashing_threads" not in self.settings.model_fields_set:
             # The workers share the cores: more threads than cores only take more memory and spoil each other's cache.
             environment["SEALPOST_HASHING_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
+        if "gathered_file" not in self.settings.model_fields_set:
+            environment["SEALPOST_GATHERED_FILE"] = str(self.log_dir / "gathered.jsonl")
         if self.settings.keys is None:
             environment["SEALPOST_KEYS_FILE"] = str(ensure_key_file(self.settings.data_dir.resolve() / "keys"))
         if self.settings.mongo_url is None:

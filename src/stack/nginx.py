@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import ceil
 from pathlib import Path
 from textwrap import indent
@@ -48,7 +49,7 @@ _PROBLEM = """\
 default_type application/problem+json;
 add_header Retry-After $retry_after always;
 return 500 '{"type":"about:blank","title":"$problem_title","status":$status,"detail":"$problem_detail",\
-"code":"$problem_code","request_id":"$request_id","Error":"$problem_detail"}';"""
+"code":"$problem_code","request_id":"$request_id","Error":"$problem_detail"$problem_outcome}';"""
 _REDIRECT_CHECKS = """\
 if ($redirect_host = "") {
     return 400;
@@ -109,7 +110,12 @@ def render(
         "rate_all": settings.rate_all,
         "rate_create": settings.rate_create,
         "rate_open": settings.rate_open,
-        "problem_maps": "\n".join(_problem_map(index, name) for index, name in enumerate(("code", "title", "detail"))),
+        "problem_maps": "\n".join(
+            [
+                *(_problem_map(name, index) for index, name in enumerate(("code", "title", "detail"))),
+                _map("phrase", {status: HTTPStatus(status).phrase for status in _PROBLEMS}),
+            ]
+        ),
         "problem": _HEADERS + _PROBLEM,
         "strict_transport": STRICT_TRANSPORT,
     }
@@ -148,6 +154,10 @@ def _checked(path: Path) -> str:
     return str(path)
 
 
-def _problem_map(index: int, name: str) -> str:
-    lines = [f"    {status} {json.dumps(problem[index])};" for status, problem in _PROBLEMS.items()]
+def _problem_map(name: str, index: int) -> str:
+    return _map(name, {status: problem[index] for status, problem in _PROBLEMS.items()})
+
+
+def _map(name: str, words: Mapping[int, str]) -> str:
+    lines = [f"    {status} {json.dumps(text)};" for status, text in words.items()]
     return "\n".join([f"map $status $problem_{name} {{", *lines, "}"])

@@ -40,7 +40,7 @@ async def stranger(limited: RunningStack) -> AsyncIterator[ClientSession]:
 @pytest.mark.parametrize(
     ("method", "paths"),
     [
-        ("POST", ["/generate", "/", "/%67enerate", "/generate?x=1"]),
+        ("POST", ["/generate", "/", "/%67enerate", "/generate?x=1", "/identify", "/authenticate"]),
         ("POST", ["/secrets/LIMITKEY1", "/secrets/LIMITKEY2", "/message/LIMITKEY3", "/receipts/LIMITKEY4"]),
     ],
     ids=["create", "open"],

@@ -1,0 +1,94 @@
+"""Gathered messages of a year, for the bench to export: made by the service's own code, without HTTP."""
+
+import asyncio
+from datetime import timedelta
+
+from src.accounts.administration import AccountAdministration
+from src.accounts.api_tokens import ApiTokenStore
+from src.accounts.feature import credential_limits
+from src.accounts.passwords import hash_password
+from src.accounts.sessions import SessionStore
+from src.accounts.users import User, UserContent, UserStore
+from src.core.batching import group_commit
+from src.core.clock import MILLISECOND, utc_now
+from src.core.keys import KeyRing
+from src.core.mongo import Document, Mongo
+from src.core.records import RecordSealer
+from src.gatherer import bundles
+from src.gatherer.bundles import KIND, POSITION_BYTES, BundleContent, Delivery
+from src.gatherer.counters import Counters
+from src.settings import Settings
+
+SENDERS = 20
+SPAN = timedelta(days=365)
+INSERTED_AT_ONCE = 5000
+STEPS = 10
+TEXT = "GET /index.html HTTP/1.1 from a client that wants to know, answered 200 after some milliseconds"
+
+
+async def fill_gathered(mongo_url: str, database: str, ring: KeyRing, *, messages: int, each: int) -> None:
+    """Make senders and what they have sent within a year, ``each`` messages at once, in the database of a stack."""
+    mongo = Mongo(Settings(_env_file=None, mongo_database=database), mongo_url)
+    users = UserStore(mongo, ring, group_commit(max_batch=1000, max_queue=1000))
+    senders = [await _user(users, f"bench-sender-{number}") for number in range(SENDERS)]
+    counters = Counters(mongo)
+    await counters.read()
+    sealer, ended = RecordSealer(ring, KIND), utc_now()
+    collection = mongo.collection(bundles.COLLECTION)
+    sequences = dict.fromkeys((sender.user_id for sender in senders), 1)
+    documents: list[Document] = []
+    total = messages // each
+    for position in range(1, total + 1):
+        sender = senders[position % SENDERS].user_id
+        received_at = ended - (SPAN - SPAN * position / total) // MILLISECOND * MILLISECOND
+        delivery = Delivery(
+            user_id=sender,
+            sequence=sequences[sender],
+            batch=None,
+            messages=tuple(f"{TEXT} {number}" for number in range(each)),
+        )
+        sequences[sender] += each
+        document_id = position.to_bytes(POSITION_BYTES, "big")
+        documents.append(
+            {
+                "_id": document_id,
+                "senders": [{"user_id": sender, "count": each, "last": sequences[sender] - 1}],
+                "received_at": received_at,
+                "expires_at": received_at + 2 * SPAN,
+                "count": each,
+                **sealer.seal(BundleContent(received_at=received_at, deliveries=(delivery,)), document_id),
+            }
+        )
+        if len(documents) == INSERTED_AT_ONCE or position == total:
+            await collection.insert_many(documents, ordered=False)
+            documents.clear()
+        if position % max(1, total // STEPS) == 0:
+            print(f"{position * each:>12,} of {messages:,} messages", flush=True)
+    await counters.note(total, ended, {})
+    await mongo.close()
+
+
+async def make_operator(mongo_url: str, database: str, ring: KeyRing, username: str, password: str) -> None:
+    """Make an account of an operator."""
+    settings = Settings(_env_file=None, mongo_database=database)
+    mongo = Mongo(settings, mongo_url)
+    batching = group_commit(max_batch=10, max_queue=10)
+    users = UserStore(mongo, ring, batching)
+    password_hash = await asyncio.to_thread(hash_password, password, 4)
+    await users.add(UserContent(username=username, password_hash=password_hash))
+    administration = AccountAdministration(
+        users=users,
+        sessions=SessionStore(mongo, ring, life=SPAN),
+        tokens=ApiTokenStore(mongo, ring, batching),
+        login_failures=credential_limits(settings, mongo, ring).login_account,
+        bcrypt_cost=settings.bcrypt_cost,
+    )
+    await administration.set_operator(username, operator=True)
+    await mongo.close()
+
+
+async def _user(users: UserStore, username: str) -> User:
+    user = await users.add(UserContent(username=username))
+    if user is None:
+        raise RuntimeError("the database is not empty")
+    return user

@@ -1,0 +1,1 @@
+"""Gathering messages from programs: identify, authenticate, send."""

@@ -1,0 +1,161 @@
+"""Reading what was gathered: in the order of positions, a page at a time, by time and sender.
+
+Times of arrival never decrease from one position to the next. So a span of time is a span of positions, and a page
+begins where the one before has ended, whatever is deleted meanwhile.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate, takewhile
+from typing import Any
+
+import pymongo
+from pymongo import ASCENDING, DESCENDING
+from pymongo.read_concern import ReadConcern
+
+from ..core.clock import EPOCH, utc_now
+from ..core.keys import KeyRing
+from ..core.mongo import Document, Mongo, answering
+from ..core.records import RecordSealer
+from .bundles import COLLECTION, KIND, POSITION_BYTES, BundleContent, opened
+
+PAGE = 500
+"""Bundles that are read at once."""
+PAGE_BYTES = 1024 * 1024
+"""What those of a page have together at the most, but for a single one that has more."""
+HIGHEST = 2 ** (8 * POSITION_BYTES) - 1
+SCAN_SECONDS = 60.0
+"""How long a command may take that looks at all of a collection."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which messages: of a user, and from one time on (included) to another one (not included)."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    user_id: bytes | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Sealed:
+    """A bundle at its position, not opened yet: a page of them may be large enough as it is."""
+
+    position: int
+    received_at: datetime
+    senders: frozenset[bytes]
+    document: Document
+
+
+class Archive:
+    """Every query that reads bundles."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing) -> None:
+        collection = mongo.collection(COLLECTION)
+        # What only one member has may be taken back, and its position given to something else.
+        self._collection = collection.with_options(read_concern=ReadConcern("majority"))
+        self._sealer = RecordSealer(ring, KIND)
+
+    async def ends(self, span: Span) -> tuple[int, int]:
+        """Return the position before the first bundle of a span of time, and that of the last one there is now."""
+        with answering():
+            last = await self._edge({"received_at": {"$lt": span.until}} if span.until else {}, DESCENDING)
+            if span.since is None:
+                return 0, last
+            first = await self._edge({"received_at": {"$gte": span.since}}, ASCENDING)
+        return (first - 1 if first else last), last
+
+    async def last(self) -> int:
+        """Return the position of the last bundle; 0 where there is none."""
+        with answering():
+            return await self._edge({}, DESCENDING)
+
+    async def first_after(self, moment: datetime) -> int | None:
+        """Return the position of the first bundle that arrived after a moment; None where there is none."""
+        with answering():
+            return await self._edge({"received_at": {"$gt": moment}}, ASCENDING) or None
+
+    async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[Sealed]:
+        """Return the next bundles behind a position, up to another one; none are left where there is none."""
+        first, end = _id(after), _id(HIGHEST if last is None else last)
+        documents: Sequence[Document] = ()
+        while not documents:
+            # How large they are first: a bundle may have a hundred bytes or a million.
+            sizes = await self._find(first, end, span, {"size": {"$bsonSize": "$$ROOT"}})
+            if not sizes:
+                break
+            totals = accumulate(one["size"] for one in sizes)
+            fitting = sum(1 for _ in takewhile(lambda total: total <= PAGE_BYTES, totals))
+            page_end = sizes[max(fitting, 1) - 1]["_id"]
+            documents = await self._find(first, page_end, span)
+            first = page_end  # should all of them have gone in between
+        return [
+            Sealed(_position(document), _received_at(document), _senders(document), document) for document in documents
+        ]
+
+    def open(self, sealed: Sealed) -> BundleContent | None:
+        """Return what a bundle holds; None, and a line in the log, for one that does not open."""
+        return opened(self._sealer, sealed.document)
+
+    async def count(self, span: Span) -> int:
+        """Return how many messages there are."""
+        pipeline: list[Document] = [{"$match": _matching(span)}]
+        total, index = "$count", "received_at"  # which holds all that is asked for: no document is read
+        if span.user_id is not None:
+            pipeline += [{"$unwind": "$senders"}, {"$match": {"senders.user_id": span.user_id}}]
+            total, index = "$senders.count", "senders"
+        pipeline.append({"$group": {"_id": None, "count": {"$sum": total}}})
+        with pymongo.timeout(SCAN_SECONDS), answering():
+            counted = self._collection.aggregate(pipeline, hint=index)
+            cursor = await counted if hasattr(counted, "__await__") else counted
+            groups: Sequence[Document] = await cursor.to_list(None)
+        return int(groups[0]["count"]) if groups else 0
+
+    async def _find(self, after: bytes, last: bytes, span: Span, fields: Document | None = None) -> Sequence[Document]:
+        query = {"_id": {"$gt": after, "$lte": last}, **_matching(span)}
+        index = "_id_" if span.user_id is None else "senders"
+        with answering():
+            found = self._collection.find(query, fields).hint(index).sort("_id", ASCENDING).limit(PAGE)
+            documents: Sequence[Document] = await found.to_list(None)
+        return documents
+
+    async def _edge(self, query: Document, direction: int) -> int:
+        order = [("_id", direction)] if not query else [("received_at", direction), ("_id", direction)]
+        # What has an id of another length is not ours.
+        positions = {"_id": {"$gte": _id(0), "$lte": _id(HIGHEST)}}
+        document = await self._collection.find_one({**query, **positions}, {"_id": 1}, sort=order)
+        return _position(document) if document else 0
+
+
+def _matching(span: Span) -> Document:
+    times: dict[str, Any] = {}
+    if span.since:
+        times["$gte"] = span.since
+    if span.until:
+        times["$lt"] = span.until
+    return {
+        **({"senders.user_id": span.user_id} if span.user_id is not None else {}),
+        **({"received_at": times} if times else {}),
+        "expires_at": {"$gt": utc_now()},
+    }
+
+
+def _senders(document: Mapping[str, Any]) -> frozenset[bytes]:
+    senders = document.get("senders")
+    found = (one.get("user_id") for one in senders if isinstance(one, dict)) if isinstance(senders, list) else ()
+    # Anything else was put there by somebody else, and is nobody's.
+    return frozenset(one for one in found if isinstance(one, bytes))
+
+
+def _received_at(document: Mapping[str, Any]) -> datetime:
+    received_at = document.get("received_at")
+    return received_at if isinstance(received_at, datetime) else EPOCH
+
+
+def _id(position: int) -> bytes:
+    return position.to_bytes(POSITION_BYTES, "big")
+
+
+def _position(document: Mapping[str, Any]) -> int:
+    return int.from_bytes(document["_id"], "big")

@@ -1,0 +1,354 @@
+"""Gathered messages in MongoDB: bundles, each of which has all that one worker was told at once, at the next position.
+
+A bundle is one document, and its position is its id. A worker reads up to the last bundle that a majority has, numbers
+the messages of each sender on from there, and inserts its own bundle at the next position. Of several workers that do
+so at once, one finds the position free, and the others read on and try again. So positions and numbers have no gaps,
+and a bundle appears after all those before it: whoever reads on from the last position that it has seen misses nothing.
+
+There is no transaction in this: one that its worker does not end, because it was killed or stands still, would keep all
+others waiting for a minute.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import structlog
+from pydantic import BaseModel
+from pymongo import DeleteOne, IndexModel, UpdateOne
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+
+from ..core.batching import Batching
+from ..core.blind_index import BlindIndex
+from ..core.keys import KeyRing
+from ..core.mongo import Document, Indexes, Mongo, answering
+from ..core.records import Content, RecordSealer
+from ..core.resealing import Resealable
+from ..core.sealing import Unsealable
+from ..errors import Damaged, Unavailable
+from .counters import Counters
+from .problems import BatchReused
+
+COLLECTION = "gathered"
+KIND = "bundle"
+INDEXES: Indexes = {
+    COLLECTION: [
+        IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
+        IndexModel([("senders.user_id", 1), ("_id", 1)], name="senders"),
+        IndexModel([("received_at", 1), ("_id", 1), ("expires_at", 1), ("count", 1)], name="received_at"),
+        IndexModel("batch_index", name="batch_index", unique=True, sparse=True),
+    ]
+}
+POSITION_BYTES = 8
+MOST_CHARACTERS = 1_000_000
+"""Characters of the messages in a bundle, but for one delivery that has more: a document has 16 MiB at the most."""
+LONGEST_PAUSE = 0.01
+"""Most seconds before a worker that came second looks again: about as long as a majority takes to have a bundle."""
+ERASED_AT_ONCE = 200
+
+log = structlog.get_logger(__name__)
+
+
+class Delivery(BaseModel):
+    """What one request delivered; ``sequence`` is the sender's number of the first message."""
+
+    model_config = Content.model_config
+
+    user_id: bytes
+    sequence: int
+    batch: str | None
+    messages: tuple[str, ...]
+
+    __repr__ = __str__ = Content.__repr__
+
+
+class BundleContent(Content):
+    """What is sealed of a bundle."""
+
+    received_at: datetime
+    deliveries: tuple[Delivery, ...]
+
+
+class BatchNames:
+    """How ids of batches are indexed: each sender's own ones."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._index = BlindIndex(ring, "batch")
+
+    def index(self, user_id: bytes, batch: str | None) -> list[bytes]:
+        """Return the blind index of a sender's batch under each key of the ring; nothing for none."""
+        return [] if batch is None else list(self._index.of(f"{user_id.hex()} {batch}"))
+
+    def fields(self, deliveries: Iterable[Delivery]) -> Document:
+        """Return the field of a bundle by which its batches are found."""
+        found = [index for one in deliveries for index in self.index(one.user_id, one.batch)]
+        return {"batch_index": found} if found else {}
+
+
+# What is sealed is indexed in the same step, so what is under the newest key is found by it.
+RESEALABLE = Resealable(
+    COLLECTION,
+    KIND,
+    BundleContent,
+    lambda ring, content: BatchNames(ring).fields(content.deliveries),
+    is_indexed_as_sealed=True,
+)
+
+
+class Sequences(NamedTuple):
+    """The sender's numbers of the first and the last message of a delivery."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _New:
+    user_id: bytes
+    messages: tuple[str, ...]
+    batch: str | None
+    batch_index: list[bytes]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.messages))
+
+
+@dataclass
+class _Head:
+    """The end of the bundles: the last position, the time for the next one, and the last numbers of senders."""
+
+    position: int
+    received_at: datetime
+    lasts: dict[bytes, int]
+
+
+_Outcome = Sequences | BatchReused | Damaged
+
+
+class BundleStore:
+    """Stores messages and deletes a user's; ``life`` is how long they are kept, ``patience`` is in seconds."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, *, life: timedelta, patience: float) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        # What only one member has may be taken back, and its position be given to something else.
+        self._durable = self._collection.with_options(read_concern=ReadConcern("majority"))
+        self._counters = Counters(mongo)
+        self._sealer = RecordSealer(ring, KIND)
+        self._names = BatchNames(ring)
+        self._life = life
+        self._patience = patience
+        self._counting: set[asyncio.Task[None]] = set()
+        # The same batch twice at once is stored by the first and found by the second.
+        self._inserts = batching(
+            "store_gathered", self._store_each, key=lambda new: new.batch_index[0] if new.batch_index else id(new)
+        )
+
+    async def add(self, user_id: bytes, messages: Sequence[str], batch: str | None) -> Sequences:
+        """Store messages of one sender, all or none of them, and return their numbers.
+
+        A batch that was stored before is not stored again. Raises `BatchReused` where that one had other messages,
+        `Damaged` where it does not open any more, and `Unavailable`.
+        """
+        new = _New(user_id, tuple(messages), batch, self._names.index(user_id, batch))
+        return await self._inserts.submit(new)
+
+    async def erase(self, user_id: bytes) -> None:
+        """Delete all messages of a user and forget how many there were; may be done again.
+
+        A bundle that does not open stays as it is, and nobody is shown what is in it of a user who is gone.
+        """
+        counted, last = _id((await self._counters.read()).position), b""
+        while documents := await self._of_sender(user_id, last):
+            changes = [change for one in documents if (change := self._without(user_id, one, counted))]
+            done = 0
+            if changes:
+                with answering():
+                    result = await self._collection.bulk_write(changes, ordered=False)
+                done = result.matched_count + result.deleted_count
+            if done == len(changes):
+                last = documents[-1]["_id"]
+            # Otherwise one was sealed anew meanwhile, and is looked at again.
+        await self._counters.forget(user_id)
+
+    async def close(self) -> None:
+        """Wait for the commands in flight."""
+        await self._inserts.close()
+        if self._counting:
+            await asyncio.wait(self._counting)
+
+    async def _store_each(self, new: Sequence[_New]) -> Sequence[Sequences | Exception]:
+        outcomes: list[Sequences | Exception] = []
+        for some in _in_portions(new):
+            try:
+                async with asyncio.timeout(self._patience):
+                    outcomes += await self._store_all(some)
+            except TimeoutError:
+                log.warning("a bundle found no free position in time")
+                outcomes += [Unavailable()] * len(some)
+            except Exception as error:  # noqa: BLE001 (the other portions have outcomes of their own)
+                outcomes += [error] * len(some)
+        return outcomes
+
+    async def _store_all(self, new: Sequence[_New]) -> Sequence[_Outcome]:
+        while True:
+            outcomes, head = await asyncio.gather(self._known(new), self._head({one.user_id for one in new}))
+            fresh = [one for one in new if one not in outcomes]
+            if fresh:
+                document = self._bundle(fresh, head, outcomes)
+                try:
+                    with answering():
+                        await self._insert(document)
+                except _Taken:
+                    # By another worker: the position, or with it one of the batches.
+                    await asyncio.sleep(random.random() * LONGEST_PAUSE)  # noqa: S311 (no secret)
+                    continue
+                self._count(head)
+            return [outcomes[one] for one in new]
+
+    async def _insert(self, document: Document) -> None:
+        try:
+            await self._collection.insert_one(document)
+        except DuplicateKeyError:
+            raise _Taken from None
+
+    def _bundle(self, new: Sequence[_New], head: _Head, outcomes: dict[_New, _Outcome]) -> Document:
+        """Return the document of the next bundle, and note the outcomes, and the new head."""
+        deliveries = []
+        for one in new:
+            first = head.lasts[one.user_id] + 1
+            head.lasts[one.user_id] += len(one.messages)
+            outcomes[one] = Sequences(first, head.lasts[one.user_id])
+            deliveries.append(Delivery(user_id=one.user_id, sequence=first, batch=one.batch, messages=one.messages))
+        head.position += 1
+        document_id = _id(head.position)
+        return {
+            "_id": document_id,
+            "received_at": head.received_at,
+            "expires_at": head.received_at + self._life,
+            **self._fields(deliveries),
+            **self._sealer.seal(BundleContent(received_at=head.received_at, deliveries=tuple(deliveries)), document_id),
+        }
+
+    def _fields(self, deliveries: Sequence[Delivery]) -> Document:
+        """Return what stands beside the envelope: for each sender the number of messages, and the last one's."""
+        senders: dict[bytes, Document] = {}
+        for one in deliveries:
+            sender = senders.setdefault(one.user_id, {"user_id": one.user_id, "count": 0})
+            sender["count"] += len(one.messages)
+            sender["last"] = one.sequence + len(one.messages) - 1
+        count = sum(len(one.messages) for one in deliveries)
+        return {"senders": list(senders.values()), "count": count, **self._names.fields(deliveries)}
+
+    async def _head(self, user_ids: set[bytes]) -> _Head:
+        """Return the end of the bundles that a majority has."""
+        counts = await self._counters.read(user_ids)
+        behind = {"_id": {"$gt": _id(counts.position), "$lte": b"\xff" * POSITION_BYTES}}
+        with answering():
+            found = self._durable.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
+            uncounted = await found.to_list(None)
+        head = _Head(counts.position, counts.now, dict(counts.lasts))
+        for bundle in uncounted:
+            head.position = int.from_bytes(bundle["_id"], "big")
+            head.received_at = max(head.received_at, bundle["received_at"])
+            for sender in bundle["senders"]:
+                head.lasts[sender["user_id"]] = max(head.lasts.get(sender["user_id"], 0), sender["last"])
+        return head
+
+    def _count(self, head: _Head) -> None:
+        """Have it counted, in the background: no request waits for that."""
+        task = asyncio.create_task(self._counted(head))
+        self._counting.add(task)
+        task.add_done_callback(self._counting.discard)
+
+    async def _counted(self, head: _Head) -> None:
+        with suppress(Unavailable):  # logged where it happened; whoever stores the next bundle counts this one too
+            await self._counters.note(head.position, head.received_at, head.lasts)
+
+    async def _known(self, new: Sequence[_New]) -> dict[_New, _Outcome]:
+        """Return what became of the batches that are there already."""
+        wanted = [index for one in new for index in one.batch_index]
+        if not wanted:
+            return {}
+        with answering():
+            documents = await self._durable.find({"batch_index": {"$in": wanted}}).to_list(None)
+        by_index = {index: document for document in documents for index in document["batch_index"]}
+        contents: dict[bytes, BundleContent | None] = {}
+        found: dict[_New, _Outcome] = {}
+        for one in new:
+            document = next((by_index[index] for index in one.batch_index if index in by_index), None)
+            if document is not None:
+                if document["_id"] not in contents:
+                    contents[document["_id"]] = opened(self._sealer, document)
+                found[one] = _outcome(one, contents[document["_id"]])
+        return found
+
+    async def _of_sender(self, user_id: bytes, after: bytes) -> Sequence[Document]:
+        query = {"senders.user_id": user_id, "_id": {"$gt": after}}
+        with answering():
+            found = self._collection.find(query).sort("_id", 1).limit(-ERASED_AT_ONCE)
+            documents: Sequence[Document] = await found.to_list(None)
+        return documents
+
+    def _without(self, user_id: bytes, document: Document, counted: bytes) -> UpdateOne | DeleteOne | None:
+        """Return what takes a user's messages out of a bundle."""
+        content = opened(self._sealer, document)
+        if content is None:
+            return None
+        same = {"_id": document["_id"], "envelope": document["envelope"]}
+        deliveries = tuple(one for one in content.deliveries if one.user_id != user_id)
+        if not deliveries and document["_id"] <= counted:
+            return DeleteOne(same)  # one that is not counted yet still stands for its position
+        changes = self._fields(deliveries) | self._sealer.seal(
+            BundleContent(received_at=content.received_at, deliveries=deliveries), document["_id"]
+        )
+        gone = {} if "batch_index" in changes else {"$unset": {"batch_index": ""}}
+        return UpdateOne(same, {"$set": changes, **gone})
+
+
+def _id(position: int) -> bytes:
+    return position.to_bytes(POSITION_BYTES, "big")
+
+
+class _Taken(Exception):
+    """A position or a batch is there already."""
+
+
+def opened(sealer: RecordSealer, document: Document) -> BundleContent | None:
+    """Return what a bundle holds; None, and a line in the log, for one that does not open."""
+    try:
+        return sealer.open(BundleContent, document)
+    except Unsealable:
+        identifier: Any = document["_id"]
+        log.error(
+            "gathered messages do not open: changed in the database, or their key is not in the ring",
+            id=identifier.hex() if isinstance(identifier, bytes) else None,
+        )
+        return None
+
+
+def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
+    if content is None:
+        return Damaged("This batch was stored before, and cannot be read any more. Ask the operator of this service.")
+    found = next((some for some in content.deliveries if (some.user_id, some.batch) == (one.user_id, one.batch)), None)
+    if found is None or found.messages != one.messages:
+        return BatchReused()
+    return Sequences(found.sequence, found.sequence + len(found.messages) - 1)
+
+
+def _in_portions(new: Sequence[_New]) -> Sequence[Sequence[_New]]:
+    """Return what fits into a bundle each."""
+    portions: list[list[_New]] = []
+    size = 0
+    for one in new:
+        size += one.size
+        if not portions or size > MOST_CHARACTERS:
+            portions.append([])
+            size = one.size
+        portions[-1].append(one)
+    return portions

@@ -1,0 +1,174 @@
+"""Keeping the dump up with the database: one process of a host reads on from the last position and appends."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from ..core.clock import EPOCH, MILLISECOND, milliseconds, utc_now
+from ..errors import Unavailable
+from .archive import Archive, Span
+from .counters import Counters
+from .dump_file import DumpFile
+from .dump_lock import DumpLock, Trouble
+from .dump_record import Mark
+from .lines import Lines
+
+POLL_SECONDS = 0.2
+"""How often the writer looks for what other processes have stored."""
+LOCK_POLL_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+MOST_BYTES = 1024 * 1024
+"""Bytes of one write, but for the lines of one delivery that has more."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Dump:
+    """The part of one process in the dump at a path."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        archive: Archive,
+        lines: Lines,
+        counters: Counters,
+        is_ready: Callable[[], bool],
+    ) -> None:
+        self._file = DumpFile(path, max_bytes=max_bytes)
+        self._lock = DumpLock(path.with_name(f"{path.name}.lock"))
+        self._archive = archive
+        self._lines = lines
+        self._counters = counters
+        self._is_ready = is_ready
+        # The steps of writing never overlap, also when one of them is not waited for any longer.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dump")
+        self._news = asyncio.Event()
+        self._stopping = False
+        self._running: asyncio.Task[None] | None = None
+        self._trouble: Trouble | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._running = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Look at once: something was stored."""
+        self._news.set()
+
+    async def close(self) -> None:
+        """Write what is there and end."""
+        self._stopping = True
+        self._news.set()
+        if self._running is not None:
+            await self._running
+        self._thread.shutdown()
+
+    def trouble(self) -> Trouble | None:
+        """Return why the dump is behind, as far as that is known here."""
+        return self._trouble or self._lock.noted()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            pause = RETRY_SECONDS
+            try:
+                if not self._is_ready():
+                    pause = LOCK_POLL_SECONDS
+                elif await self._on_thread(self._lock.take):
+                    await self._write()
+                else:
+                    self._end_trouble()
+                    pause = LOCK_POLL_SECONDS
+            except Unavailable:
+                pass  # logged where it happened
+            except OSError as error:
+                self._begin_trouble(error)
+            except Exception as error:  # noqa: BLE001 (the next try may do better, and somebody must read of this one)
+                log.error("background work failed", work="Dump", error=type(error).__name__)
+            await self._wait(pause)
+        await self._on_thread(self._file.close)
+        await self._on_thread(self._lock.release)
+
+    async def _write(self) -> None:
+        """Keep up with the database until this process stops or has lost the lock."""
+        known = await self._counters.read()
+        mark = await self._on_thread(self._file.open, known.epoch)
+        position = await self._start(mark, known.position)
+        while await self._on_thread(self._lock.take):
+            is_last_look = self._stopping
+            self._news.clear()
+            lines, reached = await self._read(position)
+            if reached:
+                await self._on_thread(self._file.append, lines, reached)
+                position = reached.position
+                self._end_trouble()
+                continue
+            self._end_trouble()
+            if not self._file.is_settled:
+                await self._on_thread(self._file.settle)
+            if is_last_look:
+                return
+            await self._wait(POLL_SECONDS)
+
+    async def _start(self, mark: Mark, counted: int) -> int:
+        """Return the position to go on from: that of the mark, unless the database has gone back behind it.
+
+        After an older backup was restored, positions are given out again. What arrived after the mark is then where
+        something else had been, and is told by its time.
+        """
+        last = max(counted, await self._archive.last())
+        first = await self._archive.first_after(EPOCH + mark.arrived_at * MILLISECOND)
+        position = min(mark.position, last if first is None else first - 1)
+        if position < mark.position:
+            log.warning("the database has gone back behind the dump: what is new is appended to what was there")
+        return position
+
+    async def _read(self, after: int) -> tuple[bytes, Mark | None]:
+        """Return the next lines, and the mark that they reach; None where there is nothing."""
+        lines, reached = bytearray(), None
+        for place, some in await self._lines.page(Span(), after):
+            lines += some
+            reached = Mark(position=place.position, arrived_at=milliseconds(place.received_at))
+            if len(lines) >= MOST_BYTES:
+                break
+        return bytes(lines), reached
+
+    async def _wait(self, seconds: float) -> None:
+        if self._stopping:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _on_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+    def _begin_trouble(self, error: OSError) -> None:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        if self._trouble is None or self._trouble.reason != reason:
+            log.error(
+                "the dump of gathered messages cannot be written: it will catch up",
+                reason=reason,
+                error=errno.errorcode.get(error.errno or 0),
+            )
+            since = self._trouble.since if self._trouble else utc_now()
+            self._trouble = Trouble(since=since, reason=reason)
+        self._lock.note(self._trouble)
+
+    def _end_trouble(self) -> None:
+        if self._trouble is not None:
+            log.info("the dump of gathered messages is written again")
+            self._trouble = None
+            self._lock.note(None)

@@ -1,0 +1,189 @@
+"""The dump: a file of lines to which one process at a time appends, whole and once, whatever crashes.
+
+Each write is announced in the record beside the file, and counts when the file has all of it. Who comes after a crash
+looks: an announced write that is whole has taken place; of one that is torn, the torn part is cut off.
+
+The file may be renamed or removed by others at any time. It is known by its inode, and looked for under whatever name
+it has in its directory, and another one is begun under its own name.
+"""
+
+import errno
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from .dump_record import (
+    BEGINNING,
+    Intended,
+    Mark,
+    Record,
+    digest,
+    opened,
+    read_record,
+    sync_directory,
+    write_all,
+    write_record,
+)
+
+LINE_BREAK = b"\n"
+MODE = 0o600
+_PIECE = 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class DumpFile:
+    """The file at a path; every method blocks, is for the one who holds the lock, and raises `OSError`.
+
+    After an error, `open` has to be called again.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self._path = path
+        self._record_path = path.with_name(f"{path.name}.state")
+        self._max_bytes = max_bytes
+        self._descriptor: int | None = None
+        self._record = Record(epoch="", inode=0, offset=0, mark=BEGINNING)
+        self.is_settled = True
+
+    def open(self, epoch: bytes) -> Mark:
+        """Find where the last writer has stopped, and return the mark up to which everything is in the file."""
+        self.close()
+        record = read_record(self._record_path)
+        if record is None or record.epoch != epoch.hex():
+            self._begin_anew(known=record is not None)
+            mark = BEGINNING
+        else:
+            mark = self._recover(record)
+        self._record = Record(epoch=epoch.hex(), inode=0, offset=0, mark=mark)
+        self._open_current()
+        self._write_record()
+        return mark
+
+    def append(self, lines: bytes, mark: Mark) -> None:
+        """Append the lines of the deliveries up to a mark; they may be none."""
+        if not lines:
+            self._record = self._record.model_copy(update={"mark": mark})
+            self.is_settled = False
+            return
+        self._follow()
+        offset = self._record.offset
+        if offset and offset + len(lines) > self._max_bytes:
+            self._rotate()
+            offset = self._record.offset
+        if offset and os.pread(self._file, 1, offset - 1) != LINE_BREAK:
+            # Whoever wrote this has not ended their line.
+            lines = LINE_BREAK + lines
+        end = offset + len(lines)
+        self._write_record(Intended(end=end, mark=mark, digest=digest(lines)))
+        write_all(self._file, lines)
+        os.fsync(self._file)
+        self._record = self._record.model_copy(update={"offset": end, "mark": mark})
+        self.is_settled = False
+
+    def settle(self) -> None:
+        """Have the record say that nothing is being written."""
+        if not self.is_settled:
+            self._write_record()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @property
+    def _file(self) -> int:
+        assert self._descriptor is not None  # noqa: S101 (it was opened)
+        return self._descriptor
+
+    def _write_record(self, intended: Intended | None = None) -> None:
+        write_record(self._record_path, self._record.model_copy(update={"intended": intended}))
+        self.is_settled = intended is None
+
+    def _recover(self, record: Record) -> Mark:
+        """Return the mark up to which a record and its file have everything, with no torn line behind it."""
+        intended = record.intended
+        if intended is None:
+            return record.mark
+        path = self._find(record.inode)
+        if path is None:
+            log.warning("the file of the dump is gone: what was being written to it is written again")
+            return record.mark
+        with opened(path, os.O_RDWR) as descriptor:
+            size = os.fstat(descriptor).st_size
+            if size >= intended.end and _digest_of(descriptor, record.offset, intended.end) == intended.digest:
+                return intended.mark
+            if record.offset < size <= intended.end:
+                os.ftruncate(descriptor, record.offset)
+                os.fsync(descriptor)
+            elif size > intended.end:
+                log.error("the dump was changed by somebody else: a write that had begun is done again at its end")
+        return record.mark
+
+    def _find(self, inode: int) -> Path | None:
+        """Return the path of a file in the directory by its inode, under whatever name: it may have been rotated."""
+        with os.scandir(self._path.parent) as entries:
+            return next((Path(entry.path) for entry in entries if entry.inode() == inode), None)
+
+    def _begin_anew(self, *, known: bool) -> None:
+        """Keep what is there under another name: it cannot be told how much of it is known."""
+        if _size(self._path):
+            target = self._set_aside()
+            reason = "of another database" if known else "without a record"
+            log.warning("the dump begins anew: the file that was there is kept", reason=reason, kept=target.name)
+
+    def _follow(self) -> None:
+        """Go on in the file that has the name now, behind whatever others have written to it."""
+        if _inode(self._path) != self._record.inode:
+            self.close()
+            self._open_current()
+            return
+        size = os.fstat(self._file).st_size
+        if size != self._record.offset:
+            self._record = self._record.model_copy(update={"offset": size})
+
+    def _open_current(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, MODE)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(self._path))
+        if stat.S_IMODE(status.st_mode) != MODE:
+            os.fchmod(self._descriptor, MODE)
+        self._record = self._record.model_copy(update={"inode": status.st_ino, "offset": status.st_size})
+
+    def _rotate(self) -> None:
+        self.settle()
+        self._set_aside()
+        self.close()
+        self._open_current()
+
+    def _set_aside(self) -> Path:
+        """Rename the file to a name with the time, and return that."""
+        target = self._path.with_name(f"{self._path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z")
+        os.rename(self._path, target)  # noqa: PTH104 (every step of this is one of the operating system's)
+        sync_directory(self._path.parent)
+        return target
+
+
+def _digest_of(descriptor: int, start: int, end: int) -> str:
+    return digest(b"".join(os.pread(descriptor, min(_PIECE, end - at), at) for at in range(start, end, _PIECE)))
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

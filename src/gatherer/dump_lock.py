@@ -1,0 +1,79 @@
+"""The lock of the dump: one process of a host writes, and the kernel lets the next one in however that one ends.
+
+The file of the lock also tells the others of the host what the writer's trouble is. It has its full size from the
+beginning, so that this takes no room on a disk that is full.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SIZE = 512
+
+
+class Trouble(BaseModel):
+    """Why the dump is behind, and since when."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    since: datetime
+    reason: str
+
+
+class DumpLock:
+    """The lock file at a path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Tell whether this process has the lock, which it takes where nobody has it. Raises `OSError`."""
+        if self._descriptor is not None and self._is_the_file():
+            return True
+        self.release()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        if not self._is_the_file():
+            # Removed while this process opened it; somebody else may have made and locked another one.
+            self.release()
+            return False
+        self.note(None)
+        return True
+
+    def release(self) -> None:
+        """Let others have the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def note(self, trouble: Trouble | None) -> None:
+        """Tell the others of a trouble, or that there is none, as far as that can be written."""
+        text = trouble.model_dump_json() if trouble else ""
+        with suppress(OSError):
+            if self._descriptor is not None:
+                os.pwrite(self._descriptor, text.encode().ljust(SIZE), 0)
+
+    def noted(self) -> Trouble | None:
+        """Return the trouble that whoever has the lock has told of."""
+        with suppress(OSError, ValidationError):
+            return Trouble.model_validate_json(self._path.read_bytes().rstrip())
+        return None
+
+    def _is_the_file(self) -> bool:
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False

@@ -1,0 +1,96 @@
+"""The feature as the composition root sees it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from ..accounts.auth import Authenticator, Identities
+from ..api.origin import Origin
+from ..api.routing import Route
+from ..core.batching import Batching
+from ..core.keys import KeyRing
+from ..core.mongo import Indexes, Mongo
+from ..settings import Settings
+from . import bundles, counters, states
+from .archive import Archive
+from .bundles import BundleStore
+from .counters import Counters
+from .dump import Dump
+from .dump_lock import Trouble
+from .lines import Lines
+from .routes import GathererRoutes
+from .service import GathererService
+from .states import StateStore
+from .tokens import SenderTokens
+
+INDEXES: Indexes = {**bundles.INDEXES, **counters.INDEXES, **states.INDEXES}
+RESEALABLE = (bundles.RESEALABLE,)
+
+
+class GathererFeature:
+    """The gatherer, wired; ``erase`` deletes what a user leaves behind."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ring: KeyRing,
+        mongo: Mongo,
+        batching: Batching,
+        origin: Origin,
+        authenticator: Authenticator,
+        identities: Identities,
+    ) -> None:
+        self._states = StateStore(mongo, ring, batching)
+        self._bundles = BundleStore(
+            mongo,
+            ring,
+            batching,
+            life=timedelta(seconds=settings.gathered_ttl),
+            patience=settings.mongo_timeout,
+        )
+        archive = Archive(mongo, ring)
+        lines = Lines(archive, authenticator.names)
+        self._dump: Dump | None = None
+        if settings.dump_path is not None:
+            self._dump = Dump(
+                settings.dump_path,
+                max_bytes=settings.log_max_bytes,
+                archive=archive,
+                lines=lines,
+                counters=Counters(mongo),
+                is_ready=lambda: mongo.is_set_up,
+            )
+        service = GathererService(
+            states=self._states,
+            bundles=self._bundles,
+            tokens=SenderTokens(ring),
+            authenticator=authenticator,
+            identities=identities,
+            stored=self._dump.wake if self._dump else lambda: None,
+        )
+        self.erase = service.erase
+        self._routes = GathererRoutes(service, lines, authenticator, origin)
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations of its routes."""
+        return self._routes.routes()
+
+    def trouble(self) -> Trouble | None:
+        """Return why the dump is behind, if it is."""
+        return self._dump.trouble() if self._dump else None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the dump up with the database, until the feature is closed."""
+        if self._dump:
+            self._dump.start()
+        yield
+
+    async def close(self) -> None:
+        """Wait for what is in flight, and for the dump to have it."""
+        await self._states.close()
+        await self._bundles.close()
+        if self._dump:
+            await self._dump.close()

@@ -1,0 +1,83 @@
+"""Gathered messages as lines of JSON: what the dump, the export and the HTTP answer have in common.
+
+A line holds no line break of any kind: JSON escapes the usual ones, and here those beyond ASCII are escaped as well.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+
+from pydantic_core import to_json
+
+from .archive import Archive, Sealed, Span
+from .bundles import BundleContent
+
+Names = Callable[[Iterable[bytes]], Awaitable[Mapping[bytes, str]]]
+"""Returns the names of users by id, those left out that are not there any more or cannot be read."""
+
+CHUNK_BYTES = 65_536
+_BREAKS = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "\u0085\u2028\u2029"}
+
+
+class Lines:
+    """Reads bundles as lines."""
+
+    def __init__(self, archive: Archive, names: Names) -> None:
+        self._archive = archive
+        self._names = names
+
+    async def page(self, span: Span, after: int, last: int | None = None) -> Iterator[tuple[Sealed, bytes]]:
+        """Return the next bundles with their lines, which are made one bundle after the other.
+
+        There are no lines of what does not open, or whose sender is gone.
+        """
+        bundles = await self._archive.page(span, after, last)
+        names = await self._names({sender for bundle in bundles for sender in bundle.senders})
+
+        def open_each() -> Iterator[tuple[Sealed, bytes]]:
+            for bundle in bundles:
+                # Nothing is opened in vain: a bundle is for nobody once all of its senders are gone.
+                content = self._archive.open(bundle) if any(one in names for one in bundle.senders) else None
+                yield bundle, _lines(content, names, span.user_id) if content else b""
+
+        return open_each()
+
+    async def chunks(self, span: Span) -> AsyncGenerator[bytes, None]:
+        """Yield all lines of a span, as they are now, in chunks of whole lines, none of them empty."""
+        after, last = await self._archive.ends(span)
+        while True:
+            before, chunk = after, b""
+            for bundle, lines in await self.page(span, before, last):
+                after, chunk = bundle.position, chunk + lines
+                if len(chunk) >= CHUNK_BYTES:
+                    yield chunk
+                    chunk = b""
+            if chunk:
+                yield chunk
+            if after == before:
+                return
+
+
+def _lines(content: BundleContent, names: Mapping[bytes, str], user_id: bytes | None = None) -> bytes:
+    received_at = in_milliseconds(content.received_at)
+    lines = b"".join(
+        to_json(
+            {
+                "received_at": received_at,
+                "username": names[delivery.user_id],
+                "sequence": sequence,
+                "message": message,
+            }
+        )
+        + b"\n"
+        for delivery in content.deliveries
+        if delivery.user_id in names and user_id in {None, delivery.user_id}
+        for sequence, message in enumerate(delivery.messages, start=delivery.sequence)
+    )
+    for line_break, escaped in _BREAKS.items():
+        lines = lines.replace(line_break, escaped)
+    return lines
+
+
+def in_milliseconds(moment: datetime) -> str:
+    """Write a moment of UTC, always at the same length: what sorts by text then sorts by time."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"

@@ -1,0 +1,153 @@
+"""Gathering over HTTP."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from ..accounts.auth import (
+    AccountDisabled,
+    Authenticator,
+    IncorrectPassword,
+    Scope,
+    UsernameTaken,
+    bearer_token,
+)
+from ..api.origin import Origin
+from ..api.routing import Route
+from ..core.limits import LimitReached
+from ..errors import Damaged, FieldError, Malformed
+from .archive import Span
+from .lines import Lines
+from .moments import parse_moment
+from .problems import BatchReused, OtherAddress, OutOfOrder
+from .schemas import (
+    Authenticate,
+    Authenticated,
+    Gathered,
+    GatheredMessage,
+    GatheredQuery,
+    Identify,
+    Message,
+    SenderAnswer,
+    SenderProblem,
+    outcome,
+)
+from .service import GathererService, InvalidSenderToken
+from .tokens import LIFE
+
+GATHERER = "gatherer"
+CREATED, ACCEPTED = 201, 202
+# What each of the three requests of a sender has in common.
+_SENDING: dict[str, Any] = {
+    "method": "POST",
+    "tag": GATHERER,
+    "status": CREATED,
+    "other_statuses": (ACCEPTED,),
+    "status_of": lambda answer: answer.status_code,
+    "details": SenderProblem,
+}
+
+
+class GathererRoutes:
+    """The handlers and their declarations."""
+
+    def __init__(self, service: GathererService, lines: Lines, authenticator: Authenticator, origin: Origin) -> None:
+        self._service = service
+        self._lines = lines
+        self._authenticator = authenticator
+        self._origin = origin
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                path="/identify",
+                summary="Say who is going to send",
+                description="201: the name was free and is kept for a while. 202: somebody has it already.",
+                handler=self.identify,
+                body=Identify,
+                answer=SenderAnswer,
+                problems=(UsernameTaken, LimitReached, Damaged),
+                **_SENDING,
+            ),
+            Route(
+                path="/authenticate",
+                summary="Prove it",
+                description="201: this is the password from now on. 202: the password is right.",
+                handler=self.authenticate,
+                body=Authenticate,
+                answer=Authenticated,
+                problems=(OutOfOrder, IncorrectPassword, AccountDisabled, LimitReached, Damaged),
+                **_SENDING,
+            ),
+            Route(
+                path="/message",
+                summary="Send messages, or say that this was all",
+                description="201: stored, all of it. 202: the sender begins anew before it sends again.",
+                handler=self.message,
+                body=Message,
+                answer=Gathered,
+                optional_guard=self._authenticator.guard(Scope.GATHER),
+                problems=(InvalidSenderToken, OutOfOrder, OtherAddress, BatchReused, Damaged),
+                **_SENDING,
+            ),
+            Route(
+                method="GET",
+                path="/gathered",
+                tag=GATHERER,
+                summary="Give out what was gathered",
+                description="One JSON object a line, the oldest first. A body that ends before its last chunk is not"
+                " all of it.",
+                guard=self._authenticator.operator_guard(),
+                handler=self.gathered,
+                query=GatheredQuery,
+                lines=GatheredMessage,
+            ),
+        ]
+
+    async def identify(self, request: web.Request, body: Identify) -> SenderAnswer:
+        """Say who is going to send."""
+        if await self._service.identify(body.username, self._origin.network(request)):
+            return SenderAnswer(**outcome(CREATED, "The name was free. Authenticate with a password for it."))
+        return SenderAnswer(**outcome(ACCEPTED, "The name is known. Authenticate with its password."))
+
+    async def authenticate(self, request: web.Request, body: Authenticate) -> Authenticated:
+        """Prove it."""
+        admitted = await self._service.authenticate(body.username, body.password, self._origin.network(request))
+        status, words = (CREATED, "The password is set.") if admitted.is_new else (ACCEPTED, "The password is right.")
+        return Authenticated(
+            **outcome(status, f"{words} Send messages with the token."),
+            token=admitted.token,
+            expires_in=int(LIFE.total_seconds()),
+        )
+
+    async def message(self, request: web.Request, body: Message) -> Gathered:
+        """Send messages, or say that this was all."""
+        network = self._origin.network(request)
+        token = body.token if body.token is not None else bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if body.is_logout:
+            await self._service.end(token, network)
+            words = outcome(ACCEPTED, "You are logged out. Identify to send again.")
+            return Gathered(**words, first_sequence=None, last_sequence=None)
+        first, last = await self._service.send(token, body.all_messages, body.batch, network)
+        words = outcome(CREATED, "Stored.")
+        return Gathered(**words, first_sequence=first, last_sequence=last)
+
+    async def gathered(self, _: web.Request, query: GatheredQuery) -> AsyncGenerator[bytes, None]:
+        """Give out what was gathered."""
+        since, until = (parse_moment(text) if text else None for text in (query.since, query.until))
+        if since and until and until < since:
+            raise Malformed(errors=(FieldError("until", "must not be before since"),))
+        user_id = None
+        if query.username is not None:
+            user_id = await self._authenticator.user_id_of(query.username)
+            if user_id is None:
+                return nothing()
+        return self._lines.chunks(Span(since, until, user_id))
+
+
+async def nothing() -> AsyncGenerator[bytes, None]:
+    """Yield no chunk."""
+    for chunk in tuple[bytes, ...]():
+        yield chunk

@@ -1,0 +1,136 @@
+"""How far a sender has come, in MongoDB: identified or authenticated; without a document it is grounded.
+
+A state belongs to a user at an address, which is kept under a blind index of both: nobody reads from the database who
+has sent from where. All workers share the states, and MongoDB deletes those whose time is over.
+"""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pymongo import IndexModel
+
+from ..core.batching import Batching
+from ..core.blind_index import BlindIndex
+from ..core.clock import utc_now
+from ..core.keys import KeyRing
+from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
+from ..core.signed_tokens import LEEWAY
+from .tokens import LIFE as TOKEN_LIFE
+
+COLLECTION = "gathered_states"
+INDEXES: Indexes = {
+    COLLECTION: [
+        IndexModel("pair_index", name="pair_index", unique=True),
+        IndexModel("user_id", name="user_id"),
+        IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
+    ]
+}
+ID_BYTES = 16
+LIFE = timedelta(minutes=10)
+"""How long a sender may take from one step to the next."""
+AUTHENTICATED_LIFE = TOKEN_LIFE + LEEWAY
+
+
+@dataclass(frozen=True)
+class State:
+    """A sender who is not grounded."""
+
+    state_id: bytes
+    user_id: bytes
+    is_authenticated: bool
+
+
+class StateStore:
+    """Every query on states."""
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        self._pairs = BlindIndex(ring, "sender and address")
+        self._finds = batching("find_sender_states", self._find_each)
+
+    def index(self, user_id: bytes, network: str) -> bytes:
+        """Return what stands for a user at an address: 32 bytes."""
+        return self._index(user_id, network)[0]
+
+    def is_index(self, index: bytes, user_id: bytes, network: str) -> bool:
+        """Tell whether an index stands for a user at an address, under whichever key of the ring."""
+        return any(hmac.compare_digest(index, one) for one in self._index(user_id, network))
+
+    async def identify(self, user_id: bytes, network: str) -> None:
+        """Let a sender be identified for a while; one that is authenticated stays so for its time."""
+        pair_index = self._index(user_id, network)
+        while True:
+            now = utc_now()
+            same = {"pair_index": {"$in": pair_index}}
+            with answering():
+                result = await self._collection.update_one(
+                    {**same, "expires_at": {"$gt": now}}, {"$max": {"expires_at": now + LIFE}}
+                )
+                if result.matched_count:
+                    return
+                # One that is over must not come to life again: tokens of it would.
+                await self._collection.delete_one({**same, "expires_at": {"$lte": now}})
+            document = {
+                "_id": secrets.token_bytes(ID_BYTES),
+                "pair_index": pair_index,
+                "user_id": user_id,
+                "expires_at": now + LIFE,
+            }
+            if await insert_unique(self._collection, document):
+                return
+
+    async def authenticate(self, state_id: bytes) -> bool:
+        """Let an identified sender be authenticated for a while; False where it is grounded by now."""
+        now = utc_now()
+        until = now + AUTHENTICATED_LIFE
+        with answering():
+            result = await self._collection.update_one(
+                {"_id": state_id, "expires_at": {"$gt": now}},
+                {"$max": {"authenticated_until": until, "expires_at": until}},
+            )
+        return bool(result.matched_count)
+
+    async def find(self, user_id: bytes, network: str) -> State | None:
+        """Return the state of a sender; None for one that is grounded."""
+        now = utc_now()
+        query = {"pair_index": {"$in": self._index(user_id, network)}, "expires_at": {"$gt": now}}
+        with answering():
+            document = await self._collection.find_one(query)
+        return _state(document, now) if document else None
+
+    async def find_by_id(self, state_id: bytes) -> State | None:
+        """Return a state; None for one that is over."""
+        return await self._finds.submit(state_id)
+
+    async def ground(self, user_id: bytes, network: str) -> None:
+        """Let a sender begin anew."""
+        with answering():
+            await self._collection.delete_one({"pair_index": {"$in": self._index(user_id, network)}})
+
+    async def erase(self, user_id: bytes) -> None:
+        """Delete every state of a user."""
+        with answering():
+            await self._collection.delete_many({"user_id": user_id})
+
+    async def close(self) -> None:
+        """Wait for the commands in flight."""
+        await self._finds.close()
+
+    def _index(self, user_id: bytes, network: str) -> list[bytes]:
+        return list(self._pairs.of(f"{user_id.hex()} {network}"))
+
+    async def _find_each(self, state_ids: Sequence[bytes]) -> Sequence[State | None]:
+        now = utc_now()
+        query = {"_id": {"$in": list(set(state_ids))}, "expires_at": {"$gt": now}}
+        with answering():
+            documents = await self._collection.find(query).to_list(None)
+        found = {document["_id"]: _state(document, now) for document in documents}
+        return [found.get(state_id) for state_id in state_ids]
+
+
+def _state(document: Document, now: datetime) -> State:
+    until = document.get("authenticated_until")
+    return State(document["_id"], document["user_id"], isinstance(until, datetime) and until > now)

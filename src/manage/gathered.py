@@ -1,0 +1,126 @@
+"""``gathered``: what programs have sent."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO, TypeVar
+
+import typer
+
+from ..accounts.users import UserStore
+from ..core.batching import group_commit
+from ..gatherer.archive import Archive, Span
+from ..gatherer.lines import Lines
+from ..gatherer.moments import parse_moment
+from .connection import Service, run
+from .output import CommandError, progress, say, show_line
+
+MESSAGES = "messages"
+
+T = TypeVar("T")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Since = Annotated[
+    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that arrived then or later.")
+]
+Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that arrived before.")]
+Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this sender.")]
+
+app = typer.Typer(
+    help="Count and give out gathered messages. A TIME is a day, as 2026-03-01, or a time with its zone, as"
+    " 2026-03-01T09:30:00Z.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def count(*, since: Since = None, until: Until = None, username: Username = None) -> None:
+    """Write how many messages there are, without those that have expired."""
+
+    async def command(archive: Archive, _: Lines, span: Span) -> int:
+        return await archive.count(span)
+
+    show_line(str(_on_gathered(since, until, username, command)))
+
+
+@app.command()
+def export(
+    *,
+    since: Since = None,
+    until: Until = None,
+    username: Username = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file to write to instead of standard output: whole, or not at all."),
+    ] = None,
+) -> None:
+    """Write messages as JSON, one a line, the oldest first."""
+
+    async def command(archive: Archive, lines: Lines, span: Span) -> int:
+        total, done = await archive.count(span), 0
+        with _destination(output) as file, progress() as report:
+            async for chunk in lines.chunks(span):
+                file.write(chunk)
+                done += chunk.count(b"\n")
+                report(MESSAGES, done, max(done, total))
+        return done
+
+    try:
+        written = _on_gathered(since, until, username, command)
+    except BrokenPipeError:
+        # Nobody reads any more, and Python would complain of that once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CommandError("not all was written: whoever read it has stopped") from None
+    say(f"wrote {written} {'message' if written == 1 else MESSAGES}")
+
+
+def _on_gathered(
+    since: datetime | None,
+    until: datetime | None,
+    username: str | None,
+    command: Callable[[Archive, Lines, Span], Awaitable[T]],
+) -> T:
+    async def connected(service: Service) -> T:
+        settings, ring, mongo = service.settings, service.ring, service.mongo
+        users = UserStore(mongo, ring, group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue))
+        user_id = None
+        if username is not None:
+            user = await users.find_by_name(username)
+            if user is None:
+                raise CommandError(f"there is no user {username}")
+            user_id = user.user_id
+        archive = Archive(mongo, ring)
+        return await command(archive, Lines(archive, users.names), Span(since, until, user_id))
+
+    if since and until and until < since:
+        raise typer.BadParameter("--until must not be before --since")
+    return run(connected)
+
+
+@contextmanager
+def _destination(path: Path | None) -> Iterator[BinaryIO]:
+    """Yield where to write to. A file is of mode 0600 and appears under its name once it is whole."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""A process that keeps a dump up with a database and serves nobody, for tests that kill it: see `test_dump`."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from src.accounts.users import UserStore
+from src.core.batching import group_commit
+from src.core.keys import read_key_ring
+from src.core.logs import configure_logs
+from src.core.mongo import Mongo
+from src.gatherer.archive import Archive
+from src.gatherer.counters import Counters
+from src.gatherer.dump import Dump
+from src.gatherer.feature import INDEXES
+from src.gatherer.lines import Lines
+from src.settings import read_settings
+
+
+async def main(path: Path) -> None:
+    """Dump until SIGTERM; the log goes to stdout."""
+    settings = read_settings()
+    configure_logs(settings)
+    assert settings.mongo_url
+    ring = read_key_ring(settings)
+    mongo = Mongo(settings, settings.mongo_url.get_secret_value())
+    users = UserStore(mongo, ring, group_commit(max_batch=100, max_queue=1000))
+    archive = Archive(mongo, ring)
+    dump = Dump(
+        path,
+        max_bytes=settings.log_max_bytes,
+        archive=archive,
+        lines=Lines(archive, users.names),
+        counters=Counters(mongo),
+        is_ready=lambda: mongo.is_set_up,
+    )
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    await mongo.set_up(INDEXES)
+    dump.start()
+    await stopping.wait()
+    await dump.close()
+    await mongo.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

@@ -1,0 +1,476 @@
+"""The dump beside the database: whole, once, in order, a second behind at most, whoever dies and whatever is full."""
+
+import asyncio
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from src.accounts.users import UserContent, UserStore
+from src.core.batching import group_commit
+from src.core.clock import utc_now
+from src.core.keys import KeyRing
+from src.errors import Unavailable
+from src.gatherer.bundles import BundleStore
+from src.gatherer.lines import Lines
+
+from .conftest import PASSWORD, Api
+from .processes import PATIENCE, ROOT
+from .senders import Sender, gathered, operator_token
+
+Serve = Callable[..., Awaitable[Api]]
+BEHIND = 1.0
+"""Seconds that the dump may be behind. A machine that does five things at once is given more."""
+GENEROUS = 15.0
+CANNOT, AGAIN = "the dump of gathered messages cannot be written: it will catch up", (
+    "the dump of gathered messages is written again"
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the dump is."""
+    return tmp_path / "logs" / "gathered.jsonl"
+
+
+@pytest.fixture
+async def api(serve: Serve, path: Path) -> Api:
+    """A server that dumps."""
+    return await serve(behind_nginx=True, gathered_file=path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a dump, those of the files that were set aside first."""
+    parts = sorted(path.parent.glob(f"{path.name}.2*"))
+    texts = [part.read_text() for part in [*parts, path] if part.exists()]
+    return [json.loads(line) for text in texts for line in text.split("\n") if line]
+
+
+def messages(path: Path) -> list[str]:
+    """Return the texts in a dump."""
+    return [line["message"] for line in read(path)]
+
+
+async def until(condition: Callable[[], bool], seconds: float = GENEROUS) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_what_is_stored_is_in_the_file_at_once(api: Api, path: Path) -> None:
+    """As one JSON object a line with its members in their order, what an operator gets by HTTP, for the owner alone."""
+    sender = Sender(api, username="Web-1")
+    token = await sender.token()
+    await sender.send(token, "one", "two\u2028\n", batch="b")
+    await until(lambda: len(read(path)) == 2)
+    began = time.monotonic()
+    await sender.send(token, "three")
+    await until(lambda: len(read(path)) == 3)
+
+    assert time.monotonic() - began < BEHIND
+    lines = path.read_text()
+    assert lines.splitlines(keepends=True) == [
+        f'{{"received_at":"{line["received_at"]}","username":"Web-1","sequence":{number},"message":{json.dumps(text)}}}\n'
+        for number, (line, text) in enumerate(zip(read(path), ["one", "two\u2028\n", "three"], strict=True), start=1)
+    ]
+    assert await gathered(api, await operator_token(api)) == read(path)
+    assert {0o600} == {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+
+
+async def test_servers_take_turns(serve: Serve, api: Api, path: Path) -> None:
+    """While one writes the others wait, what any of them stores is in the file, and one that ends leaves it whole."""
+    shared = {"mongo_database": api.settings.mongo_database, "keys": api.settings.keys, "gathered_file": path}
+    others = [await serve(behind_nginx=True, **shared) for _ in range(2)]
+    everyone = [api, *others]
+    token = await Sender(api).token()
+    for number in range(12):
+        await Sender(everyone[number % 3]).send(token, str(number))
+    await until(lambda: len(read(path)) == 12)
+
+    await Sender(api).send(token, "at the last moment")
+    await api.client.close()
+    await Sender(others[0]).send(token, "after that")
+
+    await until(lambda: len(read(path)) == 14)
+    assert [*map(str, range(12)), "at the last moment", "after that"] == messages(path)
+    assert list(range(1, 15)) == [line["sequence"] for line in read(path)]
+
+
+async def test_a_server_without_others_ends_with_everything_in_the_file(api: Api, path: Path) -> None:
+    """Stopping waits for what was stored to be dumped."""
+    sender = Sender(api)
+    token = await sender.token()
+    await asyncio.gather(*(sender.send(token, str(number)) for number in range(50)))
+
+    await api.client.close()
+
+    assert list(range(1, 51)) == [line["sequence"] for line in read(path)]
+
+
+async def test_it_goes_on_where_it_was(serve: Serve, api: Api, path: Path) -> None:
+    """What was stored while nobody dumped follows, and neither what expired nor what does not open stops it."""
+    sender = Sender(api)
+    token = await sender.token()
+    await sender.send(token, "dumped")
+    await api.client.close()
+    same = {"mongo_database": api.settings.mongo_database, "keys": api.settings.keys}
+    silent = Sender(await serve(behind_nginx=True, **same))
+    leaver = Sender(silent.api, username="leaver")
+    for number in range(6):
+        await silent.send(token, f"in between {number}")
+    await leaver.send(await leaver.token(), "of a deleted account")
+    collection = silent.api.mongo.collection("gathered")
+    third, fourth, fifth = [one["_id"] for one in await collection.find().sort("_id", 1).skip(2).limit(3).to_list(None)]
+    await collection.update_one({"_id": third}, {"$set": {"envelope": b"nonsense"}})
+    await collection.delete_one({"_id": fourth})
+    await collection.update_one({"_id": fifth}, {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}})
+    await collection.insert_one({**(await collection.find_one()), "_id": b"\xff" * 16, "batch_index": [b"x"]})
+    session = (await silent.api.login("leaver"))["access_token"]
+    assert 204 == (await silent.api.call("DELETE", "/me", {"password": PASSWORD}, token=session))[0]
+
+    with capture_logs() as entries:
+        await serve(**same, gathered_file=path)
+        await until(lambda: len(read(path)) == 4)
+
+    assert ["dumped", "in between 0", "in between 4", "in between 5"] == messages(path)
+    assert [third.hex()] == [entry["id"] for entry in entries if "do not open" in entry["event"]]
+
+
+async def test_a_delivery_under_a_key_that_is_gone_is_left_out(serve: Serve, api: Api, path: Path) -> None:
+    """It is named in the log and the others follow."""
+    first, second = Sender(api), Sender(api, username="web-2")
+    await first.send(await first.token(), "one")
+    await until(lambda: len(read(path)) == 1)
+    await api.mongo.collection("gathered").update_one({}, {"$set": {"key_id": "gone"}})
+    await api.client.close()
+    path.with_name(f"{path.name}.state").unlink()
+
+    with capture_logs() as entries:
+        again = await serve(
+            behind_nginx=True,
+            mongo_database=api.settings.mongo_database,
+            keys=api.settings.keys,
+            gathered_file=path,
+        )
+        second = Sender(again, username="web-2")
+        await second.send(await second.token(), "two")
+        await until(lambda: path.exists() and "two" in path.read_text())
+
+    assert 1 == len(path.read_text().splitlines())
+    assert ["one", "two"] == messages(path)
+    assert [(1).to_bytes(8, "big").hex()] == [entry["id"] for entry in entries if "do not open" in entry["event"]]
+
+
+async def test_others_may_rotate_it_at_any_time(api: Api, path: Path) -> None:
+    """A renamed file is followed by a new one, and so is a removed one; no line is lost to a rename."""
+    sender = Sender(api)
+    token = await sender.token()
+    for number in range(8):
+        await sender.send(token, str(number))
+        if number % 3 == 2:
+            await until(path.exists)
+            path.rename(path.with_name(f"{path.name}.2026-{number}"))
+
+    await until(lambda: len(read(path)) == 8)
+    assert list(map(str, range(8))) == messages(path)
+
+
+async def test_a_database_that_went_back_is_followed(serve: Serve, api: Api, path: Path) -> None:
+    """After an older backup was restored, what comes is appended to what was there."""
+    sender = Sender(api)
+    token = await sender.token()
+    for number in range(5):
+        await sender.send(token, str(number))
+    await until(lambda: len(read(path)) == 5)
+    await api.client.close()
+    silent = await serve(behind_nginx=True, mongo_database=api.settings.mongo_database, keys=api.settings.keys)
+    await silent.mongo.collection("gathered").delete_many({"_id": {"$gt": (2).to_bytes(8, "big")}})
+    await silent.mongo.collection("gathered_counters").update_one({"_id": b"total"}, {"$set": {"position": 2}})
+
+    with capture_logs() as entries:
+        again = await serve(
+            behind_nginx=True, mongo_database=api.settings.mongo_database, keys=api.settings.keys, gathered_file=path
+        )
+        await Sender(again).send(token, "after the restoration")
+        await until(lambda: len(read(path)) == 6)
+
+    assert [*map(str, range(5)), "after the restoration"] == messages(path)
+    assert any("has gone back" in entry["event"] for entry in entries)
+
+
+async def test_a_database_that_does_not_answer_is_waited_for(
+    api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it answers again, the dump goes on; a fault is logged, and does not end it either."""
+    page, errors = Lines.page, [Unavailable(), ValueError("s3cret")]
+
+    async def failing(self: Lines, *arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await page(self, *arguments)
+
+    monkeypatch.setattr(Lines, "page", failing)
+    sender = Sender(api)
+    with capture_logs() as entries:
+        await sender.send(await sender.token(), "one")
+        await until(lambda: path.exists() and len(read(path)) == 1)
+
+    assert [] == errors
+    assert "s3cret" not in str(entries)
+    assert ("ValueError", "Dump") in [(entry.get("error"), entry.get("work")) for entry in entries]
+
+
+async def test_off_is_off(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written, and messages are gathered as ever."""
+    monkeypatch.chdir(tmp_path)
+    api = await serve(behind_nginx=True, gathered_file="off")
+    sender = Sender(api)
+
+    await sender.send(await sender.token(), "one")
+
+    assert (200, {"status": "ready"}) == await api.call("GET", "/readyz")
+    await api.client.close()
+    assert [] == list(tmp_path.iterdir())
+
+
+class Disk:
+    """A place that has room for little; `fill` leaves none, and `free` gives it back."""
+
+    def __init__(self, directory: Path, *, mounted: bool) -> None:
+        self.directory = directory
+        self._mounted = mounted
+
+    @property
+    def error(self) -> str:
+        """What the operating system says of it."""
+        return "ENOSPC" if self._mounted else "EFBIG"
+
+    def fill(self) -> None:
+        """Leave no room."""
+        if not self._mounted:
+            size = max((one.stat().st_size for one in self.directory.rglob("*")), default=0)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
+            return
+        with (self.directory / "filler").open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(1024)):
+                    pass
+            except OSError:
+                return
+
+    def free(self) -> None:
+        """Make room again."""
+        if self._mounted:
+            (self.directory / "filler").unlink()
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """A small file system of its own; where none may be mounted, a limit on the size of files."""
+    with tempfile.TemporaryDirectory() as name:
+        mounting = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", name]
+        mounted = subprocess.run(mounting, capture_output=True, check=False).returncode == 0
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            yield Disk(Path(name), mounted=mounted)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            if mounted:
+                subprocess.run(["umount", "-l", name], check=True)
+
+
+async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
+    """It is in the log once, in `/readyz` of every worker, requests are served, and afterwards all is in the file."""
+    path = disk.directory / "gathered.jsonl"
+    api = await serve(behind_nginx=True, gathered_file=path)
+    other = await serve(
+        behind_nginx=True, mongo_database=api.settings.mongo_database, keys=api.settings.keys, gathered_file=path
+    )
+    sender = Sender(api)
+    token = await sender.token()
+    expected = ["while there is room"]
+    await sender.send(token, *expected)
+    await until(lambda: path.exists() and len(read(path)) == 1)
+
+    async def troubles() -> list[Any]:
+        answers = [await one.call("GET", "/readyz") for one in (api, other)]
+
+        assert {200} == {status for status, _ in answers}
+        return [answer.get("dump") for _, answer in answers]
+
+    with capture_logs() as entries:
+        disk.fill()
+        began = utc_now()
+        for number in range(20):
+            expected.append(f"{number}: " + "x" * 2000)
+            await sender.send(token, expected[-1])
+        while not all(seen := await troubles()):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(2.5)  # time for some tries that must not be logged
+        still = await troubles()
+        disk.free()
+        await until(lambda: len(read(path)) == len(expected))
+        while any(await troubles()):
+            await asyncio.sleep(0.05)
+
+    assert expected == messages(path)
+    assert seen == still
+    assert {os.strerror(getattr(errno, disk.error))} == {one["reason"] for one in seen}
+    assert all(began - timedelta(seconds=1) <= datetime.fromisoformat(one["since"]) for one in seen)
+    told = [(entry["event"], entry.get("error")) for entry in entries if entry["event"] in {CANNOT, AGAIN}]
+    assert [(CANNOT, disk.error), (AGAIN, None)] == told
+
+
+async def test_a_place_that_cannot_be_written_is_told(serve: Serve, tmp_path: Path) -> None:
+    """Where even the lock cannot be made, each worker knows by itself, and the dump begins when it can."""
+    blocked = tmp_path / "logs"
+    blocked.write_text("a file where a directory should be")
+    with capture_logs() as entries:
+        api = await serve(behind_nginx=True, gathered_file=blocked / "gathered.jsonl")
+        sender = Sender(api)
+        await sender.send(await sender.token(), "one")
+        while "dump" not in (await api.call("GET", "/readyz"))[1]:
+            await asyncio.sleep(0.02)
+        blocked.unlink()
+        await until(lambda: (blocked / "gathered.jsonl").exists() and len(read(blocked / "gathered.jsonl")) == 1)
+        while "dump" in (await api.call("GET", "/readyz"))[1]:
+            await asyncio.sleep(0.02)
+
+    assert [CANNOT, AGAIN] == [entry["event"] for entry in entries if entry["event"] in {CANNOT, AGAIN}]
+
+
+class Writers:
+    """Processes that dump one database to one file, and deliveries for them."""
+
+    def __init__(self, api: Api, url: str, path: Path) -> None:
+        assert api.settings.keys is not None
+        keys = api.settings.keys.get_secret_value()
+        ring, batching = KeyRing.parse(keys), group_commit(max_batch=50, max_queue=1000)
+        self.path = path
+        self._users = UserStore(api.mongo, ring, batching)
+        self._bundles = BundleStore(api.mongo, ring, batching, life=timedelta(hours=1), patience=20)
+        self._environment = {
+            "SEALPOST_MONGO_URL": url,
+            "SEALPOST_KEYS": keys,
+            "SEALPOST_MONGO_DATABASE": api.settings.mongo_database,
+            "SEALPOST_LOG_MAX_BYTES": "40000",
+        }
+        self.stored: dict[str, list[str]] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run a process; it is gone afterwards."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.dumper", str(self.path)),
+            cwd=ROOT,
+            env={**os.environ, **self._environment},
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def holder(self, processes: Sequence[asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
+        """Return the process that has the lock."""
+        inode = self.path.with_name(f"{self.path.name}.lock").stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return next((one for one in processes if one.pid == int(fields[4])), processes[0])
+        return processes[0]
+
+    async def store(self, sender: str, stopping: asyncio.Event) -> None:
+        """Deliver messages until told to stop."""
+        user = await self._users.add(UserContent(username=sender))
+        assert user
+        self.stored[sender] = []
+        while not stopping.is_set():
+            count = len(self.stored[sender])
+            texts = [f"{sender} {count + number} " + "y" * (count * 7 % 200) for number in range(5)]
+            await self._bundles.add(user.user_id, texts, None)
+            self.stored[sender] += texts
+            await asyncio.sleep(0.01)
+
+
+async def test_writers_that_are_killed_at_any_moment_lose_and_double_nothing(
+    api: Api, mongo_url: str, tmp_path: Path
+) -> None:
+    """Three processes at one file, killed or paused and killed while messages come: each line once, in order."""
+    choose = random.Random()  # noqa: S311 (which moments is no secret)
+    writers = Writers(api, mongo_url, tmp_path / "other" / "gathered.jsonl")
+    stopping = asyncio.Event()
+    storing = [asyncio.create_task(writers.store(f"web-{number}", stopping)) for number in range(3)]
+    async with AsyncExitStack() as stack:
+        processes = [await stack.enter_async_context(writers.running()) for _ in range(3)]
+        await until(writers.path.exists, PATIENCE)
+        for number in range(6):
+            await asyncio.sleep(choose.random() * 0.4)
+            victim = await writers.holder(processes)
+            if choose.random() < 0.5:
+                victim.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(choose.random() * 0.2)
+            victim.kill()
+            await victim.wait()
+            processes.remove(victim)
+            processes.append(await stack.enter_async_context(writers.running()))
+            if number == 3:
+                path = writers.path
+                path.rename(path.with_name(f"{path.name}.2000-01-01"))
+            await grown(writers.path)
+        stopping.set()
+        await asyncio.gather(*storing)
+        total = sum(map(len, writers.stored.values()))
+        await until(lambda: len(list(writers.path.parent.glob("gathered.jsonl*"))) > 2, PATIENCE)
+        await until(lambda: sum(one.read_bytes().count(b"\n") for one in files(writers.path)) >= total, PATIENCE)
+
+    lines = [json.loads(line) for one in files(writers.path) for line in one.read_text().splitlines()]
+    assert total == len(lines)
+    for sender, texts in writers.stored.items():
+        mine = [(line["sequence"], line["message"]) for line in lines if line["username"] == sender]
+        assert sorted(mine) == list(enumerate(texts, start=1))
+    in_order = [json.loads(line) for one in by_time(writers.path) for line in one.read_text().splitlines()]
+    for sender in writers.stored:
+        numbers = [line["sequence"] for line in in_order if line["username"] == sender]
+        assert sorted(numbers) == numbers
+
+
+async def grown(path: Path) -> None:
+    """Wait until somebody has written."""
+
+    def size() -> int:
+        return sum(one.stat().st_size for one in files(path))
+
+    before = size()
+    await until(lambda: size() > before, PATIENCE)
+
+
+def files(path: Path) -> list[Path]:
+    """Return the files of a dump."""
+    return [one for one in path.parent.iterdir() if one == path or one.name.startswith(f"{path.name}.2")]
+
+
+def by_time(path: Path) -> list[Path]:
+    """Return the files of a dump, the one with the earliest first line first."""
+    with_lines = [one for one in files(path) if one.stat().st_size]
+    return sorted(with_lines, key=lambda one: json.loads(one.read_text().partition("\n")[0])["received_at"])

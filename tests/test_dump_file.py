@@ -1,0 +1,427 @@
+"""The dump file: whole, once and in order, at whatever system call its writer dies, and whatever others do to it."""
+
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from src.core.clock import utc_now
+from src.gatherer import dump_file, dump_record
+from src.gatherer.dump_file import DumpFile
+from src.gatherer.dump_lock import DumpLock, Trouble
+
+EPOCH = b"\x01" * 16
+LARGE = 10_000_000
+
+
+def lines_of(position: int) -> bytes:
+    """Return the lines of the delivery at a position: sometimes none, sometimes several."""
+    return b"".join(
+        b'{"delivery": %d, "line": %d, "text": "%s"}\n' % (position, line, b"x" * (position * 7 % 50))
+        for line in range(position % 4)
+    )
+
+
+def at(position: int) -> dump_record.Mark:
+    """Return the mark of the delivery at a position."""
+    return dump_record.Mark(position=position, arrived_at=position)
+
+
+def lines_up_to(last: int) -> bytes:
+    """Return the lines of all deliveries up to a position."""
+    return b"".join(map(lines_of, range(1, last + 1)))
+
+
+def content(path: Path) -> bytes:
+    """Return what the dump is in all: the files that were set aside, in their order, and the present one."""
+    parts = [part for part in sorted(path.parent.iterdir()) if part.name.startswith(f"{path.name}.2")]
+    return b"".join(part.read_bytes() for part in [*parts, path] if part.exists())
+
+
+class Crashed(BaseException):
+    """The process has died here."""
+
+
+class Machine:
+    """The system calls of the dump; at one of them the process dies, a write having written half.
+
+    After a power cut, what was not synced is lost besides: bytes are zeros, and what was replaced is as it was.
+    """
+
+    CALLS = ("open", "write", "fsync", "replace", "rename", "ftruncate", "close", "fchmod")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self.dies_at = 0
+        self._synced: dict[int, int] = {}
+        self._replaced: tuple[Path, bytes | None] | None = None
+        for name in self.CALLS:
+            monkeypatch.setattr(f"src.gatherer.dump_record.os.{name}", self._watched(name, getattr(os, name)))
+
+    def cut_power(self, directory: Path) -> None:
+        """Lose what has not been synced."""
+        for path in directory.iterdir():
+            status = path.stat()
+            synced = min(self._synced.get(status.st_ino, 0), status.st_size)
+            with path.open("r+b") as file:
+                file.seek(synced)
+                file.write(bytes(status.st_size - synced))
+        if self._replaced:
+            path, before = self._replaced
+            path.write_bytes(before) if before is not None else path.unlink()
+
+    def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*arguments: Any, **named: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.dies_at:
+                if name == "write":
+                    descriptor, data = arguments
+                    call(descriptor, bytes(data)[: len(data) // 2])
+                raise Crashed
+            if name == "replace":
+                target = arguments[1]
+                self._replaced = (target, target.read_bytes() if target.exists() else None)
+            outcome = call(*arguments, **named)
+            if name == "fsync":
+                status = os.fstat(arguments[0])
+                if stat.S_ISDIR(status.st_mode):
+                    self._replaced = None
+                self._synced[status.st_ino] = status.st_size
+            return outcome
+
+        return watched
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The system calls."""
+    return Machine(monkeypatch)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory, where there is one: each of these tests syncs a thousand times."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def path(place: Path) -> Path:
+    """Where the dump is."""
+    return place / "logs" / "gathered.jsonl"
+
+
+def write_on(path: Path, last: int, *, max_bytes: int = LARGE, each: int = 3, epoch: bytes = EPOCH) -> None:
+    """Go on where the last writer has stopped, as the dump does, in portions; then settle."""
+    file = DumpFile(path, max_bytes=max_bytes)
+    try:
+        position = file.open(epoch).position
+        while position < last:
+            reached = min(position + each, last)
+            file.append(b"".join(map(lines_of, range(position + 1, reached + 1))), at(reached))
+            position = reached
+        file.settle()
+    finally:
+        if file._descriptor is not None:
+            file.close()
+
+
+def test_everything_is_in_the_file_once_and_in_order(path: Path) -> None:
+    """Over several runs, with deliveries that have no lines among them; for its owner's eyes alone."""
+    for last in (5, 5, 17, 40):
+        write_on(path, last)
+
+        assert lines_up_to(last) == path.read_bytes()
+    assert {0o600} == {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+    assert {"gathered.jsonl", "gathered.jsonl.state"} == {one.name for one in path.parent.iterdir()}
+
+
+@pytest.mark.parametrize("power_cut", [False, True])
+@pytest.mark.parametrize("max_bytes", [LARGE, 400])
+def test_a_crash_at_any_system_call_loses_and_doubles_nothing(
+    place: Path, machine: Machine, max_bytes: int, power_cut: bool
+) -> None:
+    """The writer dies at its first call, at its second, and so on, and the next one goes on as if nothing had been."""
+    crashes = 0
+    while True:
+        path = place / str(crashes) / "gathered.jsonl"
+        write_on(path, 7, max_bytes=max_bytes)
+        machine.calls, machine.dies_at = 0, crashes + 1
+        try:
+            write_on(path, 21, max_bytes=max_bytes)
+        except Crashed:
+            crashes += 1
+            machine.dies_at = 0
+            if power_cut:
+                machine.cut_power(path.parent)
+        else:
+            break
+        finally:
+            machine.dies_at = 0
+        write_on(path, 30, max_bytes=max_bytes)
+
+        assert lines_up_to(30) == content(path), crashes
+    assert crashes > 50
+
+
+@pytest.mark.parametrize("distance", [1, 2, 5, 9, 14])
+def test_a_second_crash_while_the_first_is_mended_changes_nothing(place: Path, machine: Machine, distance: int) -> None:
+    """Whoever goes on may die as well, at any call."""
+    for first in range(1, 60, 3):
+        path = place / str(first) / "gathered.jsonl"
+        for dies_at, last in ((first, 12), (distance, 21)):
+            machine.calls, machine.dies_at = 0, dies_at
+            with pytest.raises(Crashed):
+                write_on(path, last, max_bytes=500)
+        machine.dies_at = 0
+        write_on(path, 30, max_bytes=500)
+
+        assert lines_up_to(30) == content(path), first
+
+
+def rename(path: Path) -> None:
+    """Rotate as logrotate does."""
+    path.rename(path.with_name(f"{path.name}.2026-01-01"))
+
+
+def rename_and_create(path: Path) -> None:
+    """Rotate as logrotate does when it is told to create."""
+    rename(path)
+    path.touch(0o644)
+
+
+@pytest.mark.parametrize("rotate", [rename, rename_and_create])
+def test_a_rotation_by_others_loses_and_doubles_nothing(path: Path, rotate: Callable[[Path], None]) -> None:
+    """The writer goes on in a new file of the old name, from one append to the next."""
+    file = DumpFile(path, max_bytes=LARGE)
+    file.open(EPOCH)
+    file.append(lines_up_to(10), at(10))
+    rotate(path)
+    file.append(b"".join(map(lines_of, range(11, 21))), at(20))
+    file.append(lines_of(21), at(21))
+    file.close()
+
+    assert lines_up_to(10) == path.with_name(f"{path.name}.2026-01-01").read_bytes()
+    assert lines_up_to(21) == content(path)
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("rotate", [rename, rename_and_create])
+def test_a_crash_and_a_rotation_lose_and_double_nothing(
+    place: Path, machine: Machine, rotate: Callable[[Path], None]
+) -> None:
+    """The torn line is looked for and mended where it is now, under whatever name."""
+    crashes = 0
+    while True:
+        path = place / str(crashes) / "gathered.jsonl"
+        write_on(path, 7)
+        machine.calls, machine.dies_at = 0, crashes + 1
+        try:
+            write_on(path, 21)
+        except Crashed:
+            crashes += 1
+        else:
+            break
+        finally:
+            machine.dies_at = 0
+        rotate(path)
+        write_on(path, 30)
+
+        assert lines_up_to(30) == content(path), crashes
+    assert crashes > 20
+
+
+def test_a_file_that_is_removed_is_begun_anew(path: Path) -> None:
+    """What was in it is gone by somebody's own doing; what comes is in the new one."""
+    file = DumpFile(path, max_bytes=LARGE)
+    file.open(EPOCH)
+    file.append(lines_up_to(10), at(10))
+    path.unlink()
+    file.append(lines_of(11), at(11))
+    file.close()
+    assert lines_of(11) == path.read_bytes()
+
+    path.unlink()
+    with capture_logs() as entries:
+        write_on(path, 14)
+    assert ["the file of the dump is gone: what was being written to it is written again"] == [
+        entry["event"] for entry in entries
+    ]
+    assert lines_up_to(14).endswith(path.read_bytes())
+    assert path.read_bytes().startswith(lines_of(11))
+
+
+def test_a_file_that_is_cut_or_added_to_by_others_goes_on(path: Path) -> None:
+    """No hole where it was cut, and a line of its own behind what somebody has added."""
+    file = DumpFile(path, max_bytes=LARGE)
+    file.open(EPOCH)
+    file.append(lines_up_to(10), at(10))
+    os.truncate(path, 0)
+    file.append(lines_of(11), at(11))
+    with path.open("ab") as other:
+        other.write(b"a note")
+    file.append(lines_of(13), at(13))
+    file.settle()
+    file.close()
+    write_on(path, 14)
+
+    assert lines_of(11) + b"a note\n" + lines_of(13) + lines_of(14) == path.read_bytes()
+
+
+def test_what_others_have_written_over_a_torn_line_is_left(path: Path, machine: Machine) -> None:
+    """It is not the dump's to cut off; the write is done again behind it."""
+    write_on(path, 7)
+    file = DumpFile(path, max_bytes=LARGE)
+    file.open(EPOCH)
+    lines = lines_of(9) + lines_of(10) + lines_of(11)
+    intended = dump_record.Intended(end=path.stat().st_size + len(lines), mark=at(11), digest="00")
+    file._write_record(intended)
+    file.close()
+    with path.open("ab") as other:
+        other.write(b"z" * (len(lines) + 5))
+
+    with capture_logs() as entries:
+        write_on(path, 11)
+
+    assert "the dump was changed by somebody else: a write that had begun is done again at its end" in [
+        entry["event"] for entry in entries
+    ]
+    assert (
+        lines_up_to(7) + b"z" * (len(lines) + 5) + b"\n" + lines_up_to(11)[len(lines_up_to(7)) :] == path.read_bytes()
+    )
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", b'{"epoch": "01"}', None])
+def test_a_dump_without_its_record_begins_anew_beside_the_old_one(path: Path, damage: bytes | None) -> None:
+    """Nothing is in one file twice, and nothing is thrown away."""
+    write_on(path, 7)
+    record = path.with_name(f"{path.name}.state")
+    record.write_bytes(damage) if damage is not None else record.unlink()
+
+    with capture_logs() as entries:
+        write_on(path, 9)
+
+    assert lines_up_to(9) == path.read_bytes()
+    [entry] = entries
+    assert lines_up_to(7) == path.with_name(entry["kept"]).read_bytes()
+
+
+def test_the_dump_of_another_database_begins_anew(path: Path) -> None:
+    """Positions of one say nothing of the other's."""
+    write_on(path, 7)
+
+    with capture_logs() as entries:
+        write_on(path, 3, epoch=b"\x02" * 16)
+
+    assert lines_up_to(3) == path.read_bytes()
+    assert "of another database" == entries[0]["reason"]
+
+
+def test_its_own_rotation_keeps_every_file(path: Path) -> None:
+    """At the size that is set, a file is renamed to a name with the time, and none is ever removed."""
+    write_on(path, 200, max_bytes=1000)
+
+    files = [one for one in path.parent.iterdir() if one.name.startswith("gathered.jsonl.2")]
+    assert len(files) > 10
+    assert max(one.stat().st_size for one in files) <= 1000
+    assert lines_up_to(200) == content(path)
+    assert {0o600} == {stat.S_IMODE(one.stat().st_mode) for one in files}
+
+
+def test_a_crash_in_its_own_rotation_leaves_what_was_set_aside_to_others(
+    path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file may be taken away at once: all of it counts, so nothing of it is written again."""
+    rename = os.rename
+
+    def rename_and_die(*arguments: Any) -> None:
+        rename(*arguments)
+        raise Crashed
+
+    file = DumpFile(path, max_bytes=300)
+    file.open(EPOCH)
+    file.append(lines_up_to(6), at(6))
+    monkeypatch.setattr("src.gatherer.dump_file.os.rename", rename_and_die)
+    with pytest.raises(Crashed):
+        file.append(lines_of(7), at(7))
+    monkeypatch.undo()
+    [aside] = path.parent.glob("gathered.jsonl.2*")
+    aside.rename(place / "elsewhere")
+    write_on(path, 9)
+
+    assert lines_up_to(9) == (place / "elsewhere").read_bytes() + path.read_bytes()
+
+
+def test_what_is_no_file_is_refused(path: Path) -> None:
+    """A pipe or a device keeps nothing."""
+    path.parent.mkdir()
+    os.mkfifo(path)
+
+    with pytest.raises(OSError, match="not a regular file") as caught:
+        write_on(path, 3)
+    assert errno.EINVAL == caught.value.errno
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[DumpLock]:
+    """A lock, and those who want it."""
+    lock = DumpLock(tmp_path / "lock")
+    yield lock
+    lock.release()
+
+
+def test_one_has_the_lock_and_the_next_one_gets_it(lock: DumpLock, tmp_path: Path) -> None:
+    """As long as it is held, nobody else has it; also not when its file is removed and made anew."""
+    other = DumpLock(tmp_path / "lock")
+
+    assert lock.take()
+    assert lock.take()
+    assert not other.take()
+    (tmp_path / "lock").unlink()
+    assert other.take()
+    assert not lock.take()
+    other.release()
+    assert lock.take()
+    assert 0o600 == stat.S_IMODE((tmp_path / "lock").stat().st_mode)
+
+
+def test_the_holder_tells_of_its_trouble(lock: DumpLock, tmp_path: Path) -> None:
+    """In the room that the file has had from the beginning; the next holder has none."""
+    other = DumpLock(tmp_path / "lock")
+    assert other.noted() is None
+    lock.take()
+    size = (tmp_path / "lock").stat().st_size
+    trouble = Trouble(since=utc_now(), reason="No space left on device")
+
+    lock.note(trouble)
+
+    assert trouble == other.noted()
+    assert size == (tmp_path / "lock").stat().st_size
+    lock.release()
+    assert other.take()
+    assert lock.noted() is None
+    (tmp_path / "lock").write_bytes(b"nonsense")
+    assert lock.noted() is None
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """And one that cannot be written leaves the old one and nothing else."""
+    path = tmp_path / "state"
+    record = dump_record.Record(epoch="00", inode=1, offset=2, mark=at(3))
+    dump_record.write_record(path, record)
+    assert record == dump_record.read_record(path)
+
+    (tmp_path / "state.new").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        dump_record.write_record(path, record)
+    assert record == dump_record.read_record(path)
+    assert hashlib.sha256(b"x").hexdigest() == dump_record.digest(b"x")
+    assert dump_file.MODE == 0o600

@@ -1,0 +1,530 @@
+"""The gatherer: identify, authenticate, send; from one address, in this order, and each message once."""
+
+import asyncio
+import json
+import secrets
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.accounts.access_tokens import AccessClaims, AccessTokens
+from src.core.clock import utc_now
+from src.core.keys import KeyRing, new_key
+from src.gatherer.bundles import BundleContent, BundleStore, Delivery
+from src.gatherer.lines import _lines
+from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
+from src.gatherer.tokens import LIFE, SenderClaims, SenderTokens
+
+from .conftest import PASSWORD, Api
+from .senders import HERE, THERE, Sender, code, operator_token, sent
+
+Serve = Callable[..., Awaitable[Api]]
+
+
+@pytest.fixture
+async def api(serve: Serve) -> Api:
+    """A server that believes the address that nginx tells."""
+    return await serve(behind_nginx=True)
+
+
+@pytest.fixture
+def sender(api: Api) -> Sender:
+    """A program."""
+    return Sender(api)
+
+
+def ring_of(api: Api) -> KeyRing:
+    """Return the ring of a server."""
+    assert api.settings.keys is not None
+    return KeyRing.parse(api.settings.keys.get_secret_value())
+
+
+async def test_the_three_requests_in_their_order(sender: Sender) -> None:
+    """A new name is 201 and a known one 202, so is a first password and a right one, and messages are numbered."""
+    assert 201 == (await sender.identify())[0]
+    assert 202 == (await sender.identify())[0]
+    status, answer = await sender.authenticate()
+    assert (201, 600) == (status, answer["expires_in"])
+    token = answer["token"]
+    assert 202 == (await sender.authenticate())[0]
+
+    first = await sender.message(token, message="hello")
+    second = await sender.message(token, messages=["", "logout", "ünïcödé ☕\u2028\n\0"])
+
+    assert (201, 1, 1) == (first[0], first[1]["first_sequence"], first[1]["last_sequence"])
+    assert (201, 2, 4) == (second[0], second[1]["first_sequence"], second[1]["last_sequence"])
+    lines = [("web-1", number, text) for number, text in enumerate(["hello", "", "logout", "ünïcödé ☕\u2028\n\0"], 1)]
+    assert lines == await sent(sender.api, await operator_token(sender.api))
+
+
+async def test_a_plain_client_of_the_requests_library_works(serve: Serve) -> None:
+    """It posts the three messages as they stand in the contract, and reads status_message, status_code and token."""
+    api = await serve()
+    url = str(api.client.make_url("")).rstrip("/")
+    talked: list[Any] = []
+
+    def talk() -> None:
+        def post(path: str, body: dict[str, str]) -> Any:
+            response = requests.post(url + path, json=body, timeout=10)
+            answer = response.json()
+            talked.append((response.status_code, answer["status_code"], answer["status_message"]))
+            return answer
+
+        post("/identify", {"message_type": "IDENTIFY", "username": "old-client"})
+        authenticate = {"message_type": "AUTHENTICATE", "username": "old-client", "password": PASSWORD}
+        token = post("/authenticate", authenticate)["token"]
+        post("/message", {"message_type": "MESSAGE", "token": token, "message": "Hello, server!"})
+        post("/message", {"message_type": "MESSAGE", "token": token, "message": "logout"})
+        post("/message", {"message_type": "MESSAGE", "token": token, "message": "Are you there?"})
+        post("/message", {"message_type": "MESSAGE", "token": "nonsense", "message": "Are you there?"})
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    while thread.is_alive():
+        await asyncio.sleep(0.01)
+
+    assert [
+        (201, 201, "Created"),
+        (201, 201, "Created"),
+        (201, 201, "Created"),
+        (202, 202, "Accepted"),
+        (403, 403, "Forbidden"),
+        (401, 401, "Unauthorized"),
+    ] == talked
+
+
+async def test_what_comes_out_of_order_is_refused_and_begins_anew(sender: Sender) -> None:
+    """Each step needs the one before it, and one step too early takes back those that had been made."""
+    assert (403, "out_of_order") == code(await sender.authenticate())
+    token = await sender.token()
+    await sender.message(token, message="logout")
+    assert (403, "out_of_order") == code(await sender.message(token, message="after the logout"))
+
+    await sender.identify()
+    assert (403, "out_of_order") == code(await sender.message(token, message="not authenticated again"))
+    assert (403, "out_of_order") == code(await sender.authenticate())
+
+    token = await sender.token()
+    assert (1, 1) == await sender.send(token, "in order")
+
+
+@pytest.mark.parametrize("goodbye", ["", "logout"])
+async def test_an_empty_message_and_logout_end_the_sending(sender: Sender, goodbye: str) -> None:
+    """202, nothing is stored, and the token is no good any more, also after authenticating anew."""
+    token = await sender.token()
+
+    status, answer = await sender.message(token, message=goodbye, batch="b")
+
+    assert (202, None, None) == (status, answer["first_sequence"], answer["last_sequence"])
+    fresh = await sender.token()
+    assert (403, "out_of_order") == code(await sender.message(token, message="with the old token"))
+    assert (403, "out_of_order") == code(await sender.message(fresh, message="grounded by the old token"))
+    assert (1, 1) == await sender.send(await sender.token(), "first")
+
+
+async def test_two_programs_of_one_user_at_one_address_share_their_state(sender: Sender) -> None:
+    """The second one's steps spoil nothing of the first one's, and both tokens are good."""
+    one = await sender.token()
+    other = await sender.token()
+
+    assert (1, 1) == await sender.send(one, "one")
+    assert (2, 2) == await sender.send(other, "other")
+    await sender.identify()
+    assert (3, 3) == await sender.send(one, "one")
+
+
+async def test_a_token_is_good_at_its_address_alone(sender: Sender) -> None:
+    """From elsewhere it is refused, and whoever shows it there is grounded there, and nobody at the first place."""
+    elsewhere = replace(sender, address=THERE)
+    stranger = replace(elsewhere, username="stranger")
+    token, strangers = await sender.token(), await stranger.token()
+
+    assert (403, "other_address") == code(await elsewhere.message(token, message="stolen"))
+    assert (403, "other_address") == code(await elsewhere.message(token, message="logout"))
+
+    assert (1, 1) == await sender.send(token, "still here")
+    assert (1, 1) == await stranger.send(strangers, "and so am I")
+    there = await elsewhere.token()
+    assert (2, 2) == await elsewhere.send(there, "from there")
+    assert (403, "other_address") == code(await elsewhere.message(token, message="the token of the other place"))
+    assert (403, "out_of_order") == code(await elsewhere.message(there, message="grounded there"))
+    assert (3, 3) == await sender.send(token, "and not here")
+
+
+async def test_an_ipv6_network_is_one_address(sender: Sender) -> None:
+    """A host that changes its address within its /64 stays the same sender."""
+    home = replace(sender, address="2001:db8::1")
+    token = await home.token()
+
+    assert (1, 1) == await replace(home, address="2001:db8::2").send(token, "another address of mine")
+    assert 403 == (await replace(home, address="2001:db8:0:1::1").message(token, message="x"))[0]
+
+
+def claims_of(api: Api, token: str) -> SenderClaims:
+    """Return what a token says."""
+    claims = SenderTokens(ring_of(api)).read(token)
+    assert claims
+    return claims
+
+
+async def test_a_token_that_is_expired_malformed_or_foreign_is_401(sender: Sender) -> None:
+    """It grounds nobody, and the good one goes on."""
+    api = sender.api
+    token = await sender.token()
+    claims = claims_of(api, token)
+    access_token = await api.sign_up("ann")
+    head, payload, signature = token.split(".")
+    foreign = SenderTokens(KeyRing.parse(new_key())).write(claims, issued_at=utc_now())
+    expired = SenderTokens(ring_of(api)).write(claims, issued_at=utc_now() - LIFE - timedelta(seconds=6))
+    access = AccessClaims(claims.user_id, claims.state_id)
+    mixed = AccessTokens(ring_of(api)).write(access, issued_at=utc_now(), expires_at=utc_now() + LIFE)
+
+    for bad in (
+        *(
+            "",
+            "x",
+            "a.b.c",
+            f"{head}.{payload}.",
+            f"{head}.{payload}.{signature[:-4]}AAAA",
+            token + "x",
+            "sp_" + "0" * 72,
+        ),
+        *(foreign, expired, access_token, mixed),
+    ):
+        assert (401, "invalid_token") == code(await sender.message(bad, message="x")), bad
+    assert (1, 1) == await sender.send(token, "the good one")
+
+
+async def test_a_senders_token_opens_nothing_else(sender: Sender) -> None:
+    """It is no access token, though it is signed by the same master key."""
+    token = await sender.token()
+
+    for method, path in (("GET", "/me"), ("GET", "/posts"), ("GET", "/gathered"), ("POST", "/logout")):
+        status, answer = await sender.api.call(method, path, token=token)
+        assert (401, "invalid_token") == (status, answer["code"])
+
+
+async def test_a_token_is_as_good_as_the_password(sender: Sender) -> None:
+    """Once the password is another one, or the account is disabled or gone, the token is refused and its state gone."""
+    api = sender.api
+    token = await sender.token()
+    session = (await api.login(sender.username))["access_token"]
+    change = {"current": PASSWORD, "new": "another password"}
+    assert 204 == (await api.call("PUT", "/me/password", change, token=session))[0]
+
+    assert (401, "invalid_token") == code(await sender.message(token, message="x"))
+    renewed = replace(sender, password="another password")
+    assert (403, "out_of_order") == code(await renewed.authenticate())
+    assert (1, 1) == await renewed.send(await renewed.token(), "with the new password")
+    assert 204 == (await api.call("DELETE", "/me", {"password": "another password"}, token=session))[0]
+    assert [] == await sent(api, await operator_token(api))
+    assert 0 == await api.mongo.collection("gathered").count_documents({"count": {"$gt": 0}})
+    assert 0 == await api.mongo.collection("gathered_states").count_documents({})
+    assert 1 == await api.mongo.collection("gathered_counters").count_documents({})
+
+
+async def test_a_wrong_password_is_refused_and_may_be_corrected(sender: Sender) -> None:
+    """403 in the same words as ever; the sender stays identified and tries again."""
+    await sender.token()
+    await sender.identify()
+
+    assert (403, "incorrect_password") == code(await replace(sender, password="wrong password").authenticate())
+    assert 202 == (await sender.authenticate())[0]
+
+
+async def test_an_unknown_name_is_told_from_no_other(sender: Sender) -> None:
+    """Who has not identified gets one answer, whether or not there is such an account."""
+    await sender.api.register("ann")
+
+    known = await replace(sender, username="ann").authenticate()
+    unknown = await replace(sender, username="nobody").authenticate()
+
+    assert [(403, "out_of_order")] * 2 == [code(known), code(unknown)]
+    assert known[1]["detail"] == unknown[1]["detail"]
+
+
+async def test_wrong_passwords_and_new_names_are_limited(serve: Serve) -> None:
+    """By the limits of signing in and registering, in the protocol's words and with Retry-After."""
+    rates = {"limit_login_account": "2 per 1 hour", "limit_register": "2 per 1 hour"}
+    sender = Sender(await serve(behind_nginx=True, rate_limits="on", **rates))
+    token = await sender.token()
+    wrong = replace(sender, password="wrong password")
+
+    assert [403, 403, 429] == [(await wrong.authenticate())[0] for _ in range(3)]
+    assert (429, "limit_reached") == code(await sender.authenticate())
+    assert (1, 1) == await sender.send(token, "the token is still good")
+    names = [replace(sender, username=f"web-{number}") for number in range(2, 4)]
+    assert [201, 429] == [(await name.identify())[0] for name in names]
+    assert 202 == (await sender.identify())[0]
+
+
+async def test_states_lapse(sender: Sender) -> None:
+    """An identified sender has ten minutes, and an authenticated one as long as its token; MongoDB deletes both."""
+    states = sender.api.mongo.collection("gathered_states")
+    await sender.identify()
+    past = {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}}
+    await states.update_many({}, past)
+    assert (403, "out_of_order") == code(await sender.authenticate())
+
+    token = await sender.token()
+    document = await states.find_one({})
+    assert timedelta(minutes=9) < document["expires_at"] - utc_now() <= timedelta(minutes=10, seconds=5)
+    await states.update_many({}, past)
+    assert (403, "out_of_order") == code(await sender.message(token, message="x"))
+    token = await sender.token()
+    await states.update_many({}, {"$set": {"authenticated_until": utc_now()}})
+    assert (403, "out_of_order") == code(await sender.message(token, message="x"))
+    indexes = await states.index_information()
+    assert 0 == indexes["expires_at"]["expireAfterSeconds"]
+
+
+async def test_states_are_shared_by_all_servers(serve: Serve, sender: Sender) -> None:
+    """Each step may come to another worker, and a logout on one counts on all."""
+    other = await serve(
+        behind_nginx=True, mongo_database=sender.api.settings.mongo_database, keys=sender.api.settings.keys
+    )
+    there = replace(sender, api=other)
+    await sender.identify()
+    token = (await there.authenticate())[1]["token"]
+
+    assert (1, 1) == await sender.send(token, "one")
+    assert (2, 2) == await there.send(token, "two")
+    await there.message(token, message="logout")
+    assert (403, "out_of_order") == code(await sender.message(token, message="three"))
+
+
+async def test_an_api_token_needs_no_steps(sender: Sender) -> None:
+    """With the scope it sends from anywhere, and a logout grounds nobody; without, or deleted, it is refused."""
+    api = sender.api
+    session = await api.sign_up(sender.username)
+    made = {}
+    for scope in ("gather", "echo"):
+        _, made[scope] = await api.call("POST", "/tokens", {"name": scope, "scopes": [scope]}, token=session)
+    token = made["gather"]["token"]
+
+    assert (1, 1) == await sender.send(token, "one", batch="b")
+    assert (1, 1) == await replace(sender, address=THERE).send(token, "one", batch="b")
+    body = {"message_type": "MESSAGE", "messages": ["one"], "batch": "b"}
+    assert 201 == (await api.call("POST", "/message", body, token=token))[0]
+    assert (401, "unauthorized") == code(await sender.post("/message", body))
+    assert 202 == (await sender.message(token, message="logout"))[0]
+    assert (2, 2) == await sender.send(token, "two")
+    assert (403, "insufficient_scope") == code(await sender.message(made["echo"]["token"], message="x"))
+    await api.call("DELETE", f"/tokens/{made['gather']['id']}", token=session)
+    async with asyncio.timeout(5):
+        while (await sender.message(token, message="still?"))[0] == 201:
+            await asyncio.sleep(0.05)
+    assert (401, "invalid_token") == code(await sender.message(token, message="x"))
+
+
+async def test_a_batch_is_stored_once(serve: Serve, sender: Sender) -> None:
+    """Sent again, at once, or on another worker, it gets the same answer; another sender's batch is another one."""
+    other = replace(
+        sender,
+        api=await serve(
+            behind_nginx=True, mongo_database=sender.api.settings.mongo_database, keys=sender.api.settings.keys
+        ),
+    )
+    token = await sender.token()
+    lines = ["one", "two", "three"]
+
+    answers = await asyncio.gather(*((sender, other)[n % 2].send(token, *lines, batch="b-1") for n in range(12)))
+    again = await other.send(token, *lines, batch="b-1")
+    await sender.send(token, "between")
+    much_later = await sender.send(token, *lines, batch="b-1")
+
+    assert {(1, 3)} == {*answers, again, much_later}
+    second = replace(sender, username="web-2")
+    assert (1, 1) == await second.send(await second.token(), "one", batch="b-1")
+    expected = [("web-1", 1, "one"), ("web-1", 2, "two"), ("web-1", 3, "three"), ("web-1", 4, "between")]
+    assert [*expected, ("web-2", 1, "one")] == await sent(sender.api, await operator_token(sender.api))
+
+
+async def test_a_batch_id_for_other_messages_is_refused(sender: Sender) -> None:
+    """Nothing is stored rather than something lost without a word."""
+    token = await sender.token()
+    await sender.send(token, "one", batch="b")
+
+    for messages in (["two"], ["one", "two"], ["one "]):
+        assert (409, "batch_reused") == code(await sender.message(token, messages=messages, batch="b"))
+    assert (2, 2) == await sender.send(token, "two", batch="c")
+
+
+async def test_many_senders_at_once_are_numbered_without_gaps(serve: Serve, sender: Sender) -> None:
+    """Over two workers, with requests of all sizes at once: each sender's messages count from 1, and positions too."""
+    apis = [
+        sender.api,
+        await serve(
+            behind_nginx=True, mongo_database=sender.api.settings.mongo_database, keys=sender.api.settings.keys
+        ),
+    ]
+    senders = [replace(sender, username=f"web-{number}", api=apis[number % 2]) for number in range(8)]
+    tokens = await asyncio.gather(*(one.token() for one in senders))
+
+    async def send_all(one: Sender, token: str) -> list[tuple[int, int]]:
+        async def send(number: int) -> tuple[int, int]:
+            there = replace(one, api=apis[number % 2])
+            return await there.send(token, *(f"{one.username} {number}" for _ in range(number % 3 + 1)))
+
+        # A sender may have several requests under way.
+        return await asyncio.gather(*(send(number) for number in range(12)))
+
+    spans = await asyncio.gather(*(send_all(one, token) for one, token in zip(senders, tokens, strict=True)))
+
+    for some in spans:
+        assert list(range(1, 25)) == sorted(number for first, last in some for number in range(first, last + 1))
+    documents = await sender.api.mongo.collection("gathered").find({}).sort("_id", 1).to_list(None)
+    positions = [int.from_bytes(document["_id"], "big") for document in documents]
+    assert list(range(1, len(documents) + 1)) == positions
+    assert len(documents) < 96
+    times = [document["received_at"] for document in documents]
+    assert sorted(times) == times
+    lines = await sent(sender.api, await operator_token(sender.api))
+    for one in senders:
+        assert list(range(1, 25)) == [number for username, number, _ in lines if username == one.username]
+
+
+async def test_large_batches_at_once_are_all_stored(sender: Sender) -> None:
+    """What is too much for one transaction goes into several, each request whole."""
+    token = await sender.token()
+    text = "x" * 900_000
+
+    spans = await asyncio.gather(*(sender.send(token, text, str(number)) for number in range(12)))
+
+    assert list(range(1, 25)) == sorted(number for span in spans for number in span)
+
+
+BAD = {
+    "no type": ("/identify", {"username": "web-1"}, "message_type"),
+    "another type": ("/identify", {"message_type": "identify", "username": "web-1"}, "message_type"),
+    "a short name": ("/identify", {"message_type": "IDENTIFY", "username": "a"}, "username"),
+    "a bad name": ("/identify", {"message_type": "IDENTIFY", "username": "a b c"}, "username"),
+    "an unknown field": ("/identify", {"message_type": "IDENTIFY", "username": "web-1", "colour": 1}, "colour"),
+    "no password": ("/authenticate", {"message_type": "AUTHENTICATE", "username": "web-1"}, "password"),
+    "no message": ("/message", {"message_type": "MESSAGE", "token": "x"}, "body"),
+    "both": ("/message", {"message_type": "MESSAGE", "token": "x", "message": "x", "messages": ["x"]}, "body"),
+    "null": ("/message", {"message_type": "MESSAGE", "token": "x", "message": None}, "message"),
+    "an empty list": ("/message", {"message_type": "MESSAGE", "token": "x", "messages": []}, "messages"),
+    "not a text": ("/message", {"message_type": "MESSAGE", "token": "x", "messages": ["x", 5]}, "messages.1"),
+    "too many": (
+        "/message",
+        {"message_type": "MESSAGE", "token": "x", "messages": ["x"] * (MOST_MESSAGES + 1)},
+        "messages",
+    ),
+    "an empty batch id": ("/message", {"message_type": "MESSAGE", "token": "x", "message": "x", "batch": ""}, "batch"),
+    "a long batch id": (
+        "/message",
+        {"message_type": "MESSAGE", "token": "x", "message": "x", "batch": "b" * (LONGEST_BATCH_ID + 1)},
+        "batch",
+    ),
+    "a short first password": (
+        "/authenticate",
+        {"message_type": "AUTHENTICATE", "username": "new-one", "password": "short"},
+        "password",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_input_is_told_what_to_change(sender: Sender, name: str) -> None:
+    """A 400 that names the field, in the protocol's words; it is no step, so it grounds nobody."""
+    path, body, field = BAD[name]
+    token = await sender.token()
+    await replace(sender, username="new-one").identify()
+
+    status, answer = await sender.post(path, body)
+
+    assert (400, "malformed") == (status, answer["code"])
+    assert field in [error["field"] for error in answer["errors"]]
+    assert (1, 1) == await sender.send(token, "still authenticated")
+
+
+async def test_a_body_that_is_none_or_too_large_is_told_in_the_same_words(sender: Sender) -> None:
+    """Whatever goes wrong with one of the three requests, the members of the protocol are there."""
+    for path in ("/identify", "/authenticate", "/message"):
+        assert 400 == (await sender.post(path, b""))[0]
+        assert 400 == (await sender.post(path, b"{"))[0]
+        assert 413 == (await sender.post(path, b"x" * 1_100_000))[0]
+
+
+async def test_as_many_messages_as_may_be(sender: Sender) -> None:
+    """The largest batch is taken whole."""
+    token = await sender.token()
+
+    assert (1, MOST_MESSAGES) == await sender.send(token, *map(str, range(MOST_MESSAGES)), batch="b" * LONGEST_BATCH_ID)
+
+
+async def test_an_account_that_is_deleted_meanwhile_leaves_nothing(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is stored after the eraser has come by is taken back."""
+    api = sender.api
+    token = await sender.token()
+    users = api.mongo.collection("users")
+
+    async def stored_too_late(self: object, *arguments: object) -> Any:
+        outcome = await store(self, *arguments)
+        await users.delete_many({})
+        return outcome
+
+    store: Any = BundleStore.add
+    monkeypatch.setattr(BundleStore, "add", stored_too_late)
+
+    assert (401, "invalid_token") == code(await sender.message(token, message="x"))
+    assert 0 == await api.mongo.collection("gathered").count_documents({"count": {"$gt": 0}})
+    assert 0 == await api.mongo.collection("gathered_states").count_documents({})
+
+
+async def test_nothing_of_a_sender_is_in_the_clear(sender: Sender) -> None:
+    """Neither names, addresses, batch ids nor texts stand in the database."""
+    marks = [f"mark-{secrets.token_hex(8)}" for _ in range(3)]
+    one = replace(sender, username=marks[0])
+    await one.send(await one.token(), marks[1], batch=marks[2])
+
+    names = await sender.api.mongo.database.list_collection_names()
+    stored = [str(await sender.api.mongo.collection(name).find({}).to_list(None)) for name in names]
+
+    assert 4 <= len(stored)
+    for mark in (*marks, HERE):
+        assert mark not in "".join(stored)
+
+
+async def test_senders_go_on_while_a_new_key_is_brought_in(serve: Serve, sender: Sender) -> None:
+    """Between workers of which one has the new key in front: states, tokens and batches are known to both."""
+    api = sender.api
+    assert api.settings.keys is not None
+    old = api.settings.keys.get_secret_value()
+    new = new_key()
+    both = [
+        await serve(behind_nginx=True, mongo_database=api.settings.mongo_database, keys=keys)
+        for keys in (f"{old},{new}", f"{new},{old}")
+    ]
+    behind, front = (replace(sender, api=one) for one in both)
+    await behind.identify()
+    token = (await front.authenticate())[1]["token"]
+
+    assert (1, 1) == await behind.send(token, "one", batch="b")
+    assert (1, 1) == await front.send(token, "one", batch="b")
+    assert (2, 2) == await front.send(token, "two", batch="c")
+    assert (2, 2) == await behind.send(token, "two", batch="c")
+    await front.message(token, message="logout")
+    assert (403, "out_of_order") == code(await behind.message(token, message="x"))
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=5))
+def test_a_line_is_one_line_whatever_it_says(messages: list[str]) -> None:
+    """No text breaks its line, in whatever way a reader looks for the end of one, and all of it is there."""
+    delivery = Delivery(user_id=b"u", sequence=7, batch=None, messages=tuple(messages))
+    lines = _lines(BundleContent(received_at=utc_now(), deliveries=(delivery,)), {b"u": "web-1"}).decode()
+
+    assert len(messages) == len(lines.splitlines()) == lines.count("\n")
+    for number, (line, message) in enumerate(zip(lines.splitlines(), messages, strict=True), 7):
+        assert ["received_at", "username", "sequence", "message"] == list(json.loads(line))
+        assert {"username": "web-1", "sequence": number, "message": message}.items() <= json.loads(line).items()

@@ -14,8 +14,7 @@ from src.core.clock import MILLISECOND, utc_now
 from src.core.keys import KeyRing
 from src.core.mongo import Document, Mongo
 from src.core.records import RecordSealer
-from src.gatherer import bundles
-from src.gatherer.bundles import KIND, POSITION_BYTES, BundleContent, Delivery
+from src.gatherer.bundle_content import COLLECTION, KIND, POSITION_BYTES, BundleContent, Delivery
 from src.gatherer.counters import Counters
 from src.settings import Settings
 
@@ -34,7 +33,7 @@ async def fill_gathered(mongo_url: str, database: str, ring: KeyRing, *, message
     counters = Counters(mongo)
     await counters.read()
     sealer, ended = RecordSealer(ring, KIND), utc_now()
-    collection = mongo.collection(bundles.COLLECTION)
+    collection = mongo.collection(COLLECTION)
     sequences = dict.fromkeys((sender.user_id for sender in senders), 1)
     documents: list[Document] = []
     total = messages // each

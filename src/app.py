@@ -113,6 +113,7 @@ async def build_app(
         origin=origin,
         authenticator=accounts.authenticator,
         identities=accounts.identities,
+        metrics=metrics,
     )
     accounts.deletion.add(gatherer.erase)
     features = (accounts, sealed, posts, gatherer)

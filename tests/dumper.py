@@ -9,6 +9,7 @@ from src.accounts.users import UserStore
 from src.core.batching import group_commit
 from src.core.keys import read_key_ring
 from src.core.logs import configure_logs
+from src.core.metrics import Metrics
 from src.core.mongo import Mongo
 from src.gatherer.archive import Archive
 from src.gatherer.counters import Counters
@@ -34,6 +35,7 @@ async def main(path: Path) -> None:
         lines=Lines(archive, users.names),
         counters=Counters(mongo),
         is_ready=lambda: mongo.is_set_up,
+        metrics=Metrics.off(),
     )
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)

@@ -25,6 +25,7 @@ from src.accounts.users import UserContent, UserStore
 from src.core.batching import group_commit
 from src.core.clock import utc_now
 from src.core.keys import KeyRing
+from src.core.metrics import Metrics
 from src.errors import Unavailable
 from src.gatherer.bundles import BundleStore
 from src.gatherer.lines import Lines
@@ -366,7 +367,7 @@ class Writers:
         ring, batching = KeyRing.parse(keys), group_commit(max_batch=50, max_queue=1000)
         self.path = path
         self._users = UserStore(api.mongo, ring, batching)
-        self._bundles = BundleStore(api.mongo, ring, batching, life=timedelta(hours=1), patience=20)
+        self._bundles = BundleStore(api.mongo, ring, batching, Metrics.off(), life=timedelta(hours=1), patience=20)
         self._environment = {
             "SEALPOST_MONGO_URL": url,
             "SEALPOST_KEYS": keys,

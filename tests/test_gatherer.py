@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.core.clock import utc_now
 from src.core.keys import KeyRing, new_key
-from src.gatherer.bundles import BundleContent, BundleStore, Delivery
+from src.gatherer.bundle_content import BundleContent, Delivery
+from src.gatherer.bundles import BundleStore
 from src.gatherer.lines import _lines
 from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
 from src.gatherer.tokens import LIFE, SenderClaims, SenderTokens

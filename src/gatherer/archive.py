@@ -16,9 +16,9 @@ from pymongo.read_concern import ReadConcern
 
 from ..core.clock import EPOCH, utc_now
 from ..core.keys import KeyRing
+from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, answering
-from ..core.records import RecordSealer
-from .bundles import COLLECTION, KIND, POSITION_BYTES, BundleContent, opened
+from .bundle_content import COLLECTION, POSITION_BYTES, BundleContent, BundleSealer, document_id
 
 PAGE = 500
 """Bundles that are read at once."""
@@ -49,13 +49,13 @@ class Sealed:
 
 
 class Archive:
-    """Every query that reads bundles."""
+    """Every query that reads bundles; ``damaged`` counts those that do not open."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing) -> None:
+    def __init__(self, mongo: Mongo, ring: KeyRing, damaged: Counter = NOTHING) -> None:
         collection = mongo.collection(COLLECTION)
         # What only one member has may be taken back, and its position given to something else.
         self._collection = collection.with_options(read_concern=ReadConcern("majority"))
-        self._sealer = RecordSealer(ring, KIND)
+        self._sealer = BundleSealer(ring, damaged)
 
     async def ends(self, span: Span) -> tuple[int, int]:
         """Return the position before the first bundle of a span of time, and that of the last one there is now."""
@@ -78,7 +78,7 @@ class Archive:
 
     async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[Sealed]:
         """Return the next bundles behind a position, up to another one; none are left where there is none."""
-        first, end = _id(after), _id(HIGHEST if last is None else last)
+        first, end = document_id(after), document_id(HIGHEST if last is None else last)
         documents: Sequence[Document] = ()
         while not documents:
             # How large they are first: a bundle may have a hundred bytes or a million.
@@ -96,7 +96,7 @@ class Archive:
 
     def open(self, sealed: Sealed) -> BundleContent | None:
         """Return what a bundle holds; None, and a line in the log, for one that does not open."""
-        return opened(self._sealer, sealed.document)
+        return self._sealer.open(sealed.document)
 
     async def count(self, span: Span) -> int:
         """Return how many messages there are."""
@@ -123,7 +123,7 @@ class Archive:
     async def _edge(self, query: Document, direction: int) -> int:
         order = [("_id", direction)] if not query else [("received_at", direction), ("_id", direction)]
         # What has an id of another length is not ours.
-        positions = {"_id": {"$gte": _id(0), "$lte": _id(HIGHEST)}}
+        positions = {"_id": {"$gte": document_id(0), "$lte": document_id(HIGHEST)}}
         document = await self._collection.find_one({**query, **positions}, {"_id": 1}, sort=order)
         return _position(document) if document else 0
 
@@ -151,10 +151,6 @@ def _senders(document: Mapping[str, Any]) -> frozenset[bytes]:
 def _received_at(document: Mapping[str, Any]) -> datetime:
     received_at = document.get("received_at")
     return received_at if isinstance(received_at, datetime) else EPOCH
-
-
-def _id(position: int) -> bytes:
-    return position.to_bytes(POSITION_BYTES, "big")
 
 
 def _position(document: Mapping[str, Any]) -> int:

@@ -11,31 +11,26 @@ others waiting for a minute.
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
-from pydantic import BaseModel
 from pymongo import DeleteOne, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from ..core.batching import Batching
-from ..core.blind_index import BlindIndex
 from ..core.keys import KeyRing
+from ..core.metrics import Metrics
 from ..core.mongo import Document, Indexes, Mongo, answering
-from ..core.records import Content, RecordSealer
-from ..core.resealing import Resealable
-from ..core.sealing import Unsealable
 from ..errors import Damaged, Unavailable
+from .bundle_content import COLLECTION, POSITION_BYTES, BatchNames, BundleContent, BundleSealer, Delivery, document_id
 from .counters import Counters
 from .problems import BatchReused
 
-COLLECTION = "gathered"
-KIND = "bundle"
 INDEXES: Indexes = {
     COLLECTION: [
         IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
@@ -44,7 +39,6 @@ INDEXES: Indexes = {
         IndexModel("batch_index", name="batch_index", unique=True, sparse=True),
     ]
 }
-POSITION_BYTES = 8
 MOST_CHARACTERS = 1_000_000
 """Characters of the messages in a bundle, but for one delivery that has more: a document has 16 MiB at the most."""
 LONGEST_PAUSE = 0.01
@@ -52,52 +46,6 @@ LONGEST_PAUSE = 0.01
 ERASED_AT_ONCE = 200
 
 log = structlog.get_logger(__name__)
-
-
-class Delivery(BaseModel):
-    """What one request delivered; ``sequence`` is the sender's number of the first message."""
-
-    model_config = Content.model_config
-
-    user_id: bytes
-    sequence: int
-    batch: str | None
-    messages: tuple[str, ...]
-
-    __repr__ = __str__ = Content.__repr__
-
-
-class BundleContent(Content):
-    """What is sealed of a bundle."""
-
-    received_at: datetime
-    deliveries: tuple[Delivery, ...]
-
-
-class BatchNames:
-    """How ids of batches are indexed: each sender's own ones."""
-
-    def __init__(self, ring: KeyRing) -> None:
-        self._index = BlindIndex(ring, "batch")
-
-    def index(self, user_id: bytes, batch: str | None) -> list[bytes]:
-        """Return the blind index of a sender's batch under each key of the ring; nothing for none."""
-        return [] if batch is None else list(self._index.of(f"{user_id.hex()} {batch}"))
-
-    def fields(self, deliveries: Iterable[Delivery]) -> Document:
-        """Return the field of a bundle by which its batches are found."""
-        found = [index for one in deliveries for index in self.index(one.user_id, one.batch)]
-        return {"batch_index": found} if found else {}
-
-
-# What is sealed is indexed in the same step, so what is under the newest key is found by it.
-RESEALABLE = Resealable(
-    COLLECTION,
-    KIND,
-    BundleContent,
-    lambda ring, content: BatchNames(ring).fields(content.deliveries),
-    is_indexed_as_sealed=True,
-)
 
 
 class Sequences(NamedTuple):
@@ -134,13 +82,16 @@ _Outcome = Sequences | BatchReused | Damaged
 class BundleStore:
     """Stores messages and deletes a user's; ``life`` is how long they are kept, ``patience`` is in seconds."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, *, life: timedelta, patience: float) -> None:
+    def __init__(
+        self, mongo: Mongo, ring: KeyRing, batching: Batching, metrics: Metrics, *, life: timedelta, patience: float
+    ) -> None:
         self._collection = mongo.collection(COLLECTION)
         # What only one member has may be taken back, and its position be given to something else.
         self._durable = self._collection.with_options(read_concern=ReadConcern("majority"))
         self._counters = Counters(mongo)
-        self._sealer = RecordSealer(ring, KIND)
+        self._sealer = BundleSealer(ring, metrics.damaged)
         self._names = BatchNames(ring)
+        self._stored = metrics.gathered_messages
         self._life = life
         self._patience = patience
         self._counting: set[asyncio.Task[None]] = set()
@@ -163,7 +114,7 @@ class BundleStore:
 
         A bundle that does not open stays as it is, and nobody is shown what is in it of a user who is gone.
         """
-        counted, last = _id((await self._counters.read()).position), b""
+        counted, last = document_id((await self._counters.read()).position), b""
         while documents := await self._of_sender(user_id, last):
             changes = [change for one in documents if (change := self._without(user_id, one, counted))]
             done = 0
@@ -208,6 +159,7 @@ class BundleStore:
                     # By another worker: the position, or with it one of the batches.
                     await asyncio.sleep(random.random() * LONGEST_PAUSE)  # noqa: S311 (no secret)
                     continue
+                self._stored.inc(sum(len(one.messages) for one in fresh))
                 self._count(head)
             return [outcomes[one] for one in new]
 
@@ -226,13 +178,13 @@ class BundleStore:
             outcomes[one] = Sequences(first, head.lasts[one.user_id])
             deliveries.append(Delivery(user_id=one.user_id, sequence=first, batch=one.batch, messages=one.messages))
         head.position += 1
-        document_id = _id(head.position)
+        bundle_id = document_id(head.position)
         return {
-            "_id": document_id,
+            "_id": bundle_id,
             "received_at": head.received_at,
             "expires_at": head.received_at + self._life,
             **self._fields(deliveries),
-            **self._sealer.seal(BundleContent(received_at=head.received_at, deliveries=tuple(deliveries)), document_id),
+            **self._sealer.seal(BundleContent(received_at=head.received_at, deliveries=tuple(deliveries)), bundle_id),
         }
 
     def _fields(self, deliveries: Sequence[Delivery]) -> Document:
@@ -248,7 +200,7 @@ class BundleStore:
     async def _head(self, user_ids: set[bytes]) -> _Head:
         """Return the end of the bundles that a majority has."""
         counts = await self._counters.read(user_ids)
-        behind = {"_id": {"$gt": _id(counts.position), "$lte": b"\xff" * POSITION_BYTES}}
+        behind = {"_id": {"$gt": document_id(counts.position), "$lte": b"\xff" * POSITION_BYTES}}
         with answering():
             found = self._durable.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
             uncounted = await found.to_list(None)
@@ -284,7 +236,7 @@ class BundleStore:
             document = next((by_index[index] for index in one.batch_index if index in by_index), None)
             if document is not None:
                 if document["_id"] not in contents:
-                    contents[document["_id"]] = opened(self._sealer, document)
+                    contents[document["_id"]] = self._sealer.open(document)
                 found[one] = _outcome(one, contents[document["_id"]])
         return found
 
@@ -297,7 +249,7 @@ class BundleStore:
 
     def _without(self, user_id: bytes, document: Document, counted: bytes) -> UpdateOne | DeleteOne | None:
         """Return what takes a user's messages out of a bundle."""
-        content = opened(self._sealer, document)
+        content = self._sealer.open(document)
         if content is None:
             return None
         same = {"_id": document["_id"], "envelope": document["envelope"]}
@@ -311,25 +263,8 @@ class BundleStore:
         return UpdateOne(same, {"$set": changes, **gone})
 
 
-def _id(position: int) -> bytes:
-    return position.to_bytes(POSITION_BYTES, "big")
-
-
 class _Taken(Exception):
     """A position or a batch is there already."""
-
-
-def opened(sealer: RecordSealer, document: Document) -> BundleContent | None:
-    """Return what a bundle holds; None, and a line in the log, for one that does not open."""
-    try:
-        return sealer.open(BundleContent, document)
-    except Unsealable:
-        identifier: Any = document["_id"]
-        log.error(
-            "gathered messages do not open: changed in the database, or their key is not in the ring",
-            id=identifier.hex() if isinstance(identifier, bytes) else None,
-        )
-        return None
 
 
 def _outcome(one: _New, content: BundleContent | None) -> _Outcome:

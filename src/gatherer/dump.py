@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from ..core.clock import EPOCH, MILLISECOND, milliseconds, utc_now
+from ..core.metrics import Metrics
 from ..errors import Unavailable
 from .archive import Archive, Span
 from .counters import Counters
@@ -44,6 +45,7 @@ class Dump:
         lines: Lines,
         counters: Counters,
         is_ready: Callable[[], bool],
+        metrics: Metrics,
     ) -> None:
         self._file = DumpFile(path, max_bytes=max_bytes)
         self._lock = DumpLock(path.with_name(f"{path.name}.lock"))
@@ -51,6 +53,7 @@ class Dump:
         self._lines = lines
         self._counters = counters
         self._is_ready = is_ready
+        self._is_stuck = metrics.dump_is_stuck
         # The steps of writing never overlap, also when one of them is not waited for any longer.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dump")
         self._news = asyncio.Event()
@@ -165,10 +168,12 @@ class Dump:
             )
             since = self._trouble.since if self._trouble else utc_now()
             self._trouble = Trouble(since=since, reason=reason)
+        self._is_stuck.set(1)
         self._lock.note(self._trouble)
 
     def _end_trouble(self) -> None:
         if self._trouble is not None:
             log.info("the dump of gathered messages is written again")
             self._trouble = None
+            self._is_stuck.set(0)
             self._lock.note(None)

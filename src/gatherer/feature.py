@@ -10,9 +10,10 @@ from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.batching import Batching
 from ..core.keys import KeyRing
+from ..core.metrics import Metrics
 from ..core.mongo import Indexes, Mongo
 from ..settings import Settings
-from . import bundles, counters, states
+from . import bundle_content, bundles, counters, states
 from .archive import Archive
 from .bundles import BundleStore
 from .counters import Counters
@@ -25,7 +26,7 @@ from .states import StateStore
 from .tokens import SenderTokens
 
 INDEXES: Indexes = {**bundles.INDEXES, **counters.INDEXES, **states.INDEXES}
-RESEALABLE = (bundles.RESEALABLE,)
+RESEALABLE = (bundle_content.RESEALABLE,)
 
 
 class GathererFeature:
@@ -41,16 +42,18 @@ class GathererFeature:
         origin: Origin,
         authenticator: Authenticator,
         identities: Identities,
+        metrics: Metrics,
     ) -> None:
         self._states = StateStore(mongo, ring, batching)
         self._bundles = BundleStore(
             mongo,
             ring,
             batching,
+            metrics,
             life=timedelta(seconds=settings.gathered_ttl),
             patience=settings.mongo_timeout,
         )
-        archive = Archive(mongo, ring)
+        archive = Archive(mongo, ring, metrics.damaged)
         lines = Lines(archive, authenticator.names)
         self._dump: Dump | None = None
         if settings.dump_path is not None:
@@ -61,6 +64,7 @@ class GathererFeature:
                 lines=lines,
                 counters=Counters(mongo),
                 is_ready=lambda: mongo.is_set_up,
+                metrics=metrics,
             )
         service = GathererService(
             states=self._states,

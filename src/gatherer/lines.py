@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic_core import to_json
 
 from .archive import Archive, Sealed, Span
-from .bundles import BundleContent
+from .bundle_content import BundleContent
 
 Names = Callable[[Iterable[bytes]], Awaitable[Mapping[bytes, str]]]
 """Returns the names of users by id, those left out that are not there any more or cannot be read."""

@@ -51,7 +51,8 @@ async def a_bit_of_everything(client: ClientSession) -> None:
     post = await do(client, "POST", "/posts", {"content": "a post"}, token=user.token)
     await do(client, "PUT", f"/posts/{post['id']}/like", token=user.token)
     await do(client, "GET", "/posts", token=user.token)
-    program = await do(client, "POST", "/tokens", {"name": "echo", "scopes": ["echo"]}, token=user.token)
+    program = await do(client, "POST", "/tokens", {"name": "a program", "scopes": ["echo", "gather"]}, token=user.token)
+    await do(client, "POST", "/message", {"message_type": "MESSAGE", "message": "a line"}, token=program["token"])
     for token in (user.token, program["token"]):
         assert {"str": "✓"} == await do(client, "POST", "/echo", {"str": "✓"}, token=token)
     await do(client, "POST", "/refresh", {"refresh_token": (await log_in(client, user.name))["refresh_token"]})

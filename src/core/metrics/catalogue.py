@@ -62,6 +62,12 @@ class Metrics:
             "Secrets and messages. Of expired ones those that a worker removed, and not MongoDB: most of them.",
             *("kind", "event"),
         )
+        self.gathered_messages = make.counter(
+            "sealpost_gathered_messages_total", "Messages of senders that were stored."
+        ).child()
+        self.dump_is_stuck = make.gauge(
+            "sealpost_dump_stuck", "1 while this worker cannot write gathered messages to their file."
+        ).child()
         self.ended_sessions_known = make.gauge(
             "sealpost_ended_sessions_known_timestamp_seconds",
             "When this worker last learned which sessions have ended.",

@@ -33,6 +33,7 @@ from src.gatherer.lines import Lines
 from .conftest import PASSWORD, Api
 from .processes import PATIENCE, ROOT
 from .senders import Sender, gathered, operator_token
+from .test_metrics import scrape
 
 Serve = Callable[..., Awaitable[Api]]
 BEHIND = 1.0
@@ -317,6 +318,9 @@ async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
         assert {200} == {status for status, _ in answers}
         return [answer.get("dump") for _, answer in answers]
 
+    async def stuck_writers() -> float:
+        return sum([(await scrape(one)).total("sealpost_dump_stuck") for one in (api, other)])
+
     with capture_logs() as entries:
         disk.fill()
         began = utc_now()
@@ -326,7 +330,7 @@ async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
         while not all(seen := await troubles()):
             await asyncio.sleep(0.05)
         await asyncio.sleep(2.5)  # time for some tries that must not be logged
-        still = await troubles()
+        still, stuck = await troubles(), await stuck_writers()
         disk.free()
         await until(lambda: len(read(path)) == len(expected))
         while any(await troubles()):
@@ -334,6 +338,7 @@ async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
 
     assert expected == messages(path)
     assert seen == still
+    assert [1, 0] == [stuck, await stuck_writers()]
     assert {os.strerror(getattr(errno, disk.error))} == {one["reason"] for one in seen}
     assert all(began - timedelta(seconds=1) <= datetime.fromisoformat(one["since"]) for one in seen)
     told = [(entry["event"], entry.get("error")) for entry in entries if entry["event"] in {CANNOT, AGAIN}]

@@ -26,6 +26,7 @@ from src.settings import Settings
 
 from .conftest import PASSWORD, Api
 from .counts import Counts
+from .senders import Sender, gathered, operator_token
 from .test_metrics import scrape
 from .test_posts import publish
 
@@ -119,6 +120,23 @@ async def test_what_expires_is_counted_once_by_all_workers_together(
     assert {404} == {(await first.call("GET", f"/receipts/{key}"))[0] for key in (receipts[0], messages[0])}
 
 
+async def test_gathered_messages_are_counted_when_they_are_stored(serve: Serve) -> None:
+    """Each once, however often its batch is sent; what is changed in the database afterwards is counted as damaged."""
+    api = await serve(behind_nginx=True, gathered_file="off")
+    sender, operator = Sender(api), await operator_token(api)
+    token = await sender.token()
+    for _ in range(3):
+        await sender.send(token, "one", "two", batch="the same")
+    await sender.message(token, messages=["three"], batch="the same")
+    await sender.send(token, "three")
+    stored = await scrape(api)
+    await api.mongo.collection("gathered").update_many({}, {"$set": {"envelope": bytes(100)}})
+    left = await gathered(api, operator)
+
+    assert 3 == stored.total("sealpost_gathered_messages_total")
+    assert ([], 2) == (left, (await scrape(api)).total("sealpost_damaged_total"))
+
+
 async def test_a_request_at_once_with_others_shares_their_command(api: Api) -> None:
     """Batches hold each request once, and in the end nobody waits."""
     await asyncio.gather(*(api.create() for _ in range(60)))
@@ -129,7 +147,7 @@ async def test_a_request_at_once_with_others_shares_their_command(api: Api) -> N
     assert 0 == counts.total("sealpost_batch_queue_depth")
     assert {
         *("insert_items", "find_items", "look_at_items", "claim_items", "find_users", "find_api_tokens"),
-        *("note_activity", "insert_posts", "find_posts", "change_reactions"),
+        *("note_activity", "insert_posts", "find_posts", "change_reactions", "store_gathered", "find_sender_states"),
     } == counts.values("sealpost_batch_queue_depth", "command")
 
 

@@ -28,6 +28,8 @@ from src.core.keys import KeyRing
 from src.core.metrics import Metrics
 from src.errors import Unavailable
 from src.gatherer.bundles import BundleStore
+from src.gatherer.dump import LOCK_POLL_SECONDS
+from src.gatherer.dump_lock import DumpLock
 from src.gatherer.lines import Lines
 
 from .conftest import PASSWORD, Api
@@ -112,6 +114,35 @@ async def test_servers_take_turns(serve: Serve, api: Api, path: Path) -> None:
     await until(lambda: len(read(path)) == 14)
     assert [*map(str, range(12)), "at the last moment", "after that"] == messages(path)
     assert list(range(1, 15)) == [line["sequence"] for line in read(path)]
+
+
+async def test_a_server_that_waits_for_its_turn_costs_next_to_nothing(
+    serve: Serve, api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks for the lock a few times a second, also when it has stored something that it does not write itself."""
+    waiting = await serve(
+        behind_nginx=True, mongo_database=api.settings.mongo_database, keys=api.settings.keys, gathered_file=path
+    )
+    token = await Sender(api).token()
+    await Sender(api).send(token, "one")
+    await until(lambda: len(read(path)) == 1)
+    looks = 0
+    take = DumpLock.take
+
+    def counted(lock: DumpLock) -> bool:
+        nonlocal looks
+        taken = take(lock)
+        looks += not taken
+        return taken
+
+    await Sender(waiting).send(token, "two")
+    monkeypatch.setattr(DumpLock, "take", counted)
+    began = time.monotonic()
+    while looks < 5:
+        await asyncio.sleep(0.01)
+
+    assert time.monotonic() - began > 3 * LOCK_POLL_SECONDS
+    await until(lambda: len(read(path)) == 2)
 
 
 async def test_a_server_without_others_ends_with_everything_in_the_file(api: Api, path: Path) -> None:

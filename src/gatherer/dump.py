@@ -57,7 +57,7 @@ class Dump:
         # The steps of writing never overlap, also when one of them is not waited for any longer.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dump")
         self._news = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._trouble: Trouble | None = None
 
@@ -71,7 +71,7 @@ class Dump:
 
     async def close(self) -> None:
         """Write what is there and end."""
-        self._stopping = True
+        self._stopping.set()
         self._news.set()
         if self._running is not None:
             await self._running
@@ -82,7 +82,7 @@ class Dump:
         return self._trouble or self._lock.noted()
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             pause = RETRY_SECONDS
             try:
                 if not self._is_ready():
@@ -98,7 +98,8 @@ class Dump:
                 self._begin_trouble(error)
             except Exception as error:  # noqa: BLE001 (the next try may do better, and somebody must read of this one)
                 log.error("background work failed", work="Dump", error=type(error).__name__)
-            await self._wait(pause)
+            # Not for news: what this process stores is for the writer to see.
+            await _wait_for(self._stopping, pause)
         await self._on_thread(self._file.close)
         await self._on_thread(self._lock.release)
 
@@ -108,7 +109,7 @@ class Dump:
         mark = await self._on_thread(self._file.open, known.epoch)
         position = await self._start(mark, known.position)
         while await self._on_thread(self._lock.take):
-            is_last_look = self._stopping
+            is_last_look = self._stopping.is_set()
             self._news.clear()
             lines, reached = await self._read(position)
             if reached:
@@ -121,7 +122,7 @@ class Dump:
                 await self._on_thread(self._file.settle)
             if is_last_look:
                 return
-            await self._wait(POLL_SECONDS)
+            await _wait_for(self._news, POLL_SECONDS)
 
     async def _start(self, mark: Mark, counted: int) -> int:
         """Return the position to go on from: that of the mark, unless the database has gone back behind it.
@@ -146,15 +147,6 @@ class Dump:
                 break
         return bytes(lines), reached
 
-    async def _wait(self, seconds: float) -> None:
-        if self._stopping:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            pass
-
     async def _on_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
 
@@ -177,3 +169,11 @@ class Dump:
             self._trouble = None
             self._is_stuck.set(0)
             self._lock.note(None)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

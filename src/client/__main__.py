@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from .. import __version__
-from .commands import accounts, created, echo, messages, posts, secrets, sessions, tokens
+from .commands import accounts, bot, created, echo, messages, posts, secrets, sessions, tokens
 from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
@@ -66,6 +66,7 @@ add("dislike", posts.dislike, POSTS)
 add("unreact", posts.unreact, POSTS)
 add("delete-post", posts.delete_post, POSTS)
 add("echo", echo.echo, TRYING)
+add("bot", bot.bot, TRYING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -125,14 +125,18 @@ class Output:
             # A link that is broken into two lines cannot be copied.
             self._render(text, soft_wrap=True)
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table, whose last column has ids, to be copied whole."""
+    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> None:
+        """Write a table, whose last columns have so many ``numbers``, or else the last one ids, to be copied whole."""
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(*heads, box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for column in table.columns:
             column.overflow = "fold"
-        table.columns[-1].min_width = ID_WIDTH
+        if numbers:
+            for column in table.columns[-numbers:]:
+                column.justify = "right"
+        else:
+            table.columns[-1].min_width = ID_WIDTH
         for row in rows:
             table.add_row(*map(make_harmless, row))
         self._render(table)

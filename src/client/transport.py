@@ -99,10 +99,10 @@ class Transport:
         outcome: Answer | Unreachable
         for pause in (*PAUSES, None):
             try:
-                outcome = await self._try(method, path, body, query, token)
+                outcome = await self.send_once(method, path, body, query=query, token=token)
             except Unreachable as error:
                 outcome = error
-            wait = _wait(outcome, resend, pause)
+            wait = wait_to_resend(outcome, resend, pause)
             if wait is None:
                 break
             after_loss = after_loss or _is_lost(outcome)
@@ -114,14 +114,16 @@ class Transport:
             raise outcome
         return replace(outcome, after_loss=after_loss)
 
-    async def _try(
+    async def send_once(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None,
-        query: Mapping[str, str] | None,
-        token: str | None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        token: str | None = None,
     ) -> Answer:
+        """Return the answer to one try, also that of a proxy that has lost the server; raises as `send`."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         data = None
         if body is not None:
@@ -172,8 +174,11 @@ class Transport:
         )
 
 
-def _wait(outcome: Answer | Unreachable, resend: Resend, pause: float | None) -> float | None:
-    """Return the seconds until a request is sent again; None where it must not be, or there is no sense in it."""
+def wait_to_resend(outcome: Answer | Unreachable, resend: Resend, pause: float | None) -> float | None:
+    """Return the seconds until a request is sent again; None where it must not be, or there is no sense in it.
+
+    ``pause`` counts where the server names no time; None after the last try.
+    """
     if pause is None:
         return None
     if isinstance(outcome, Unreachable):

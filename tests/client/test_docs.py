@@ -10,6 +10,10 @@ from typer.main import get_command
 from src.client import __doc__ as guide
 from src.client.__main__ import app
 from src.client.addresses import DEFAULT_URL
+from src.client.bot import __doc__ as guide_of_the_bot
+from src.client.bot import plan
+from src.client.bot.findings import Check
+from src.client.commands.bot import AT_ONCE, MOST_AT_ONCE
 from src.client.commands.posts import SHOWN
 from src.client.commands.tokens import SCOPES
 from src.client.environment import VARIABLES
@@ -22,7 +26,7 @@ from ..processes import ROOT
 from ..test_docs import read, rows, said, section, words
 
 CLIENT = ROOT / "docs" / "client.md"
-SUBJECTS = ("## Secrets and messages", "## Account", "## Posts", "## Echo")
+SUBJECTS = ("## Secrets and messages", "## Account", "## Posts", "## Echo", "## Bot")
 SHARED = "## Options for every command"
 
 
@@ -71,7 +75,7 @@ def test_every_command_and_option_is_described() -> None:
     described = {word for subject in SUBJECTS for row in rows(section(CLIENT, subject)) for word in words(row[0])}
     served = dict(commands(get_command(app)))
 
-    assert set(served) - {"echo"} <= described
+    assert set(served) - {"echo", "bot"} <= described
     assert {
         one for command in served.values() for one in options(command.params) if one.startswith("--")
     } - shared() == {word for word in described if word.startswith("--")}
@@ -112,6 +116,16 @@ def test_the_numbers_are_as_documented() -> None:
     assert {2: "twice at most"}[len(PAUSES)] in trouble
     assert {str(LONGEST_WAIT)} == set(re.findall(r"at most (\d+) seconds", trouble))
     assert ", ".join(f"`{scope}`" for scope in SCOPES) in section(CLIENT, "## Account")
+    bot = {words(row[0])[0]: row[1] for row in rows(section(CLIENT, "## Bot")) if row[0].startswith("`--")}
+    for option, default, most in (
+        ("--users", plan.USERS, plan.MOST_USERS),
+        ("--posts", plan.POSTS, plan.MOST_POSTS),
+        ("--likes", plan.LIKES, plan.MOST_LIKES),
+        ("--secrets", plan.SECRETS, plan.MOST_SECRETS),
+        ("--concurrency", AT_ONCE, MOST_AT_ONCE),
+    ):
+        assert f": {default} without it, and at most {most}." in bot[option]
+    assert {check.value for check in Check} <= {row[0] for row in rows(section(CLIENT, "## Bot"))}
     assert f"`{DEFAULT_URL}`" in section(CLIENT, "## Which server, and how it is reached")
 
 
@@ -120,4 +134,6 @@ def test_the_guide_names_what_is_there() -> None:
     modules = {path.stem for path in (ROOT / "src" / "client").glob("*.py")} - {"__init__"}
 
     assert modules <= set(re.findall(r"``(\w+)``", str(guide)))
+    modules = {path.stem for path in (ROOT / "src" / "client" / "bot").glob("*.py")} - {"__init__"}
+    assert modules == set(re.findall(r"``(\w+)``", str(guide_of_the_bot)))
     assert "docs/client.md" in read(ROOT / "README.md")

@@ -1,0 +1,78 @@
+"""The feed and the lists of single authors: whether they show every post, as it was written and in order."""
+
+from itertools import pairwise
+
+from ..answers import Record
+from ..errors import NotSealpost
+from .calls import Caller, Failed
+from .findings import Check, Findings
+from .people import People
+from .tally import Action
+from .wall import Wall
+
+PAGE = 100
+
+
+class Feed:
+    """Goes through the posts as the server lists them."""
+
+    def __init__(self, caller: Caller, people: People, findings: Findings, wall: Wall) -> None:
+        self._caller, self._people, self._findings, self._wall = caller, people, findings, wall
+
+    async def check_all(self, reader: int) -> None:
+        """Go through everybody's posts down to the oldest one of the bot, and look for each of them."""
+        expected = {post.id: post for post in self._wall.posts.values()}
+        if not expected:
+            return
+        try:
+            shown = await self._walk(reader, Check.FEED, oldest=min(expected))
+        except Failed:
+            for _ in expected:
+                self._findings.skip(Check.FEED)
+            return
+        found = {record.text("id"): record for record in shown}
+        for post in expected.values():
+            if post.id not in found:
+                self._findings.judge(Check.FEED, f"{post} is missing in the feed")
+            elif not post.is_shown_by(found[post.id]):
+                self._findings.judge(Check.FEED, f"{post} is not shown in the feed as it was written")
+            else:
+                self._findings.judge(Check.FEED)
+
+    async def check_author(self, author: int) -> None:
+        """Look through the list of one author's posts: it has all of them, and no other."""
+        name = self._people.users[author].name
+        try:
+            shown = await self._walk(author, Check.LISTS, author=name)
+        except Failed:
+            self._findings.skip(Check.LISTS)
+            return
+        expected = {post.id for post in self._wall.posts.values() if post.planned.author == author}
+        found = {record.text("id") for record in shown}
+        faults = []
+        if expected - found:
+            faults.append(f"the list of {name} lacks {len(expected - found)} of {len(expected)} posts")
+        if found - expected and author not in self._wall.uncertain:
+            faults.append(f"the list of {name} has {len(found - expected)} posts too many")
+        self._findings.judge(Check.LISTS, *faults)
+
+    async def _walk(self, reader: int, check: Check, *, author: str = "", oldest: str = "") -> list[Record]:
+        """Return the posts of all pages, down to an id. Raises `Failed`."""
+        query = {"limit": str(PAGE), **({"author": author} if author else {})}
+        shown: list[Record] = []
+        while True:
+            token = await self._people.token(reader)
+            page = (await self._caller.call(Action.LIST, "GET", "/posts", query=query, token=token)).body
+            try:
+                records = page.records("posts")
+                ids = [record.text("id") for record in (*shown[-1:], *records)]
+                cursor = page.text("next_cursor") if page.has("next_cursor") else ""
+            except NotSealpost:
+                raise self._caller.malformed(Action.LIST) from None
+            shown += records
+            if any(later >= earlier for earlier, later in pairwise(ids)):
+                self._findings.judge(check, "a list of posts has one twice, or is not in order")
+                return shown
+            if not cursor or cursor == query.get("cursor") or (ids and ids[-1] <= oldest):
+                return shown
+            query["cursor"] = cursor

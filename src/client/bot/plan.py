@@ -1,0 +1,143 @@
+"""Who does what, in which order: the same for the same numbers and the same seed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from ..errors import WrongUsage
+from .words import make_name, make_text, make_title
+
+USERS, POSTS, LIKES, SECRETS = 10, 20, 100, 10
+"""By default. As many users as a server with its default limits lets one address register in an hour."""
+MOST_USERS, MOST_POSTS, MOST_LIKES, MOST_SECRETS = 10_000, 100_000, 1_000_000, 100_000
+MOST_SEED = 10**12
+FEWEST_READERS, MOST_READERS = 2, 4
+"""Of one secret, at once: fewer than the wrong phrases that would destroy it."""
+
+
+class Move(StrEnum):
+    """Something that a user does to a post."""
+
+    LIKE = "like"
+    DISLIKE = "dislike"
+    WITHDRAW = "withdraw"
+
+    @property
+    def opinion(self) -> str | None:
+        """What the user makes of the post afterwards."""
+        return None if self is Move.WITHDRAW else self.value
+
+
+# Most people react once. Some do it twice, change their minds, or take it back.
+_MOVES = (
+    *((Move.LIKE,), (Move.LIKE,), (Move.LIKE,), (Move.LIKE,), (Move.DISLIKE,), (Move.LIKE, Move.LIKE)),
+    *((Move.LIKE, Move.DISLIKE), (Move.DISLIKE, Move.LIKE), (Move.LIKE, Move.WITHDRAW)),
+    *((Move.DISLIKE, Move.WITHDRAW), (Move.LIKE, Move.WITHDRAW, Move.DISLIKE)),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many there are to be of each."""
+
+    users: int = USERS
+    posts: int = POSTS
+    likes: int = LIKES
+    secrets: int = SECRETS
+
+
+@dataclass(frozen=True)
+class PlannedPost:
+    """A post; ``author`` is the number of a user, from 0."""
+
+    author: int
+    title: str | None
+    content: str
+
+
+@dataclass(frozen=True)
+class PlannedReaction:
+    """What one user does to one post, one move after the other."""
+
+    user: int
+    post: int
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True)
+class PlannedSecret:
+    """A secret, which so many readers try to open at once."""
+
+    number: int
+    sender: int
+    text: str
+    readers: int
+    has_phrase: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of it; ``acts`` are reactions and secrets in the order in which they are begun."""
+
+    users: tuple[str, ...]
+    posts: tuple[PlannedPost, ...]
+    acts: tuple[PlannedReaction | PlannedSecret, ...]
+
+
+def choose_likes(likes: int | None, *, users: int, posts: int) -> int:
+    """Return how many reactions there are to be; by default as many as there can be, up to `LIKES`.
+
+    Raises `WrongUsage` for more than there can be.
+    """
+    possible = users * posts
+    if likes is None:
+        return min(LIKES, possible)
+    if likes > possible:
+        raise WrongUsage(
+            f"--likes {likes} is more than there can be: a user has one reaction to a post, so {users} users and"
+            f" {posts} posts make {possible} at most"
+        )
+    return likes
+
+
+def make_plan(size: Size, seed: int) -> Plan:
+    """Make the plan of a seed. Each part of it is drawn by itself, so that more likes do not change the posts."""
+    drawing = _random(seed, "users")
+    users = tuple(make_name(drawing, number + 1) for number in range(size.users))
+    drawing = _random(seed, "posts")
+    posts = tuple(
+        PlannedPost(
+            author=drawing.randrange(size.users),
+            title=make_title(drawing) if drawing.random() < 1 / 2 else None,
+            content=make_text(drawing, f"Post {number + 1}"),
+        )
+        for number in range(size.posts)
+    )
+    acts: list[PlannedReaction | PlannedSecret] = [
+        *_reactions(size, _random(seed, "reactions")),
+        *_secrets(size, _random(seed, "secrets")),
+    ]
+    _random(seed, "order").shuffle(acts)
+    return Plan(users, posts, tuple(acts))
+
+
+def _reactions(size: Size, drawing: Random) -> list[PlannedReaction]:
+    pairs = drawing.sample(range(size.users * size.posts), size.likes)
+    return [PlannedReaction(*divmod(pair, size.posts), drawing.choice(_MOVES)) for pair in pairs]
+
+
+def _secrets(size: Size, drawing: Random) -> list[PlannedSecret]:
+    return [
+        PlannedSecret(
+            number=number + 1,
+            sender=drawing.randrange(size.users),
+            text=make_text(drawing, f"Secret {number + 1}"),
+            readers=drawing.randint(FEWEST_READERS, MOST_READERS),
+            has_phrase=drawing.random() < 1 / 4,
+        )
+        for number in range(size.secrets)
+    ]
+
+
+def _random(seed: int, part: str) -> Random:
+    return Random(f"{seed} {part}")  # noqa: S311 (what it draws is to be repeated, and is no secret)

@@ -1,0 +1,124 @@
+"""What came of a run, for people and for programs."""
+
+from dataclasses import asdict, dataclass
+
+from ..errors import ClientError, ExitCode, Interrupted, Unreachable
+from ..output import Output
+from .findings import Check, Findings
+from .tally import Row, Tally
+
+MOST_NAMED = 20
+DIGITS = 1
+
+
+class ServerWrong(ClientError):
+    """The server did not keep what it promises."""
+
+    exit_code = ExitCode.REFUSED
+
+
+@dataclass
+class Ending:
+    """How a run ended. ``prefix`` begins the names of its accounts."""
+
+    prefix: str
+    seconds: float = 0.0
+    gave_up: str = ""
+    interrupted: bool = False
+    accounts_left: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is told of a run; ``given`` is what it was asked for."""
+
+    given: dict[str, object]
+    tally: Tally
+    findings: Findings
+    ending: Ending
+
+    def show(self, output: Output) -> None:
+        """Write it to stdout."""
+        if output.as_json:
+            output.records([self.record()])
+            return
+        heads = ("action", "requests", "errors", "p50 ms", "p95 ms", "p99 ms")
+        output.table(heads, map(_cells, self.tally.rows()), numbers=len(heads) - 1)
+        if self.tally.errors:
+            output.line("")
+            rows = [(kind, action, str(count)) for (action, kind), count in sorted(self.tally.errors.items())]
+            output.table(("error", "at", "times"), rows, numbers=1)
+        output.line("")
+        output.table(("check", "right", "wrong", "not checked"), self._checks(), numbers=3)
+        for _, fault in self.findings.wrong[:MOST_NAMED]:
+            output.line(f"wrong: {fault}")
+        if len(self.findings.wrong) > MOST_NAMED:
+            output.line(f"wrong: and {len(self.findings.wrong) - MOST_NAMED} more")
+
+    def record(self) -> dict[str, object]:
+        """Return it for programs."""
+        rows = [asdict(row) for row in self.tally.rows()]
+        error = self.error()
+        return {
+            **self.given,
+            "names_begin_with": self.ending.prefix,
+            "seconds": round(self.ending.seconds, DIGITS),
+            "requests": {row.pop("action"): row for row in rows},
+            "errors": [
+                {"action": action, "error": kind, "times": count}
+                for (action, kind), count in sorted(self.tally.errors.items())
+            ],
+            "checks": {
+                check.value: {
+                    "right": self.findings.right[check],
+                    "wrong": self.findings.wrong_of(check),
+                    "not_checked": self.findings.unchecked[check],
+                }
+                for check in Check
+            },
+            "wrong": [fault for _, fault in self.findings.wrong],
+            "failed": self.tally.failed,
+            "refused": self.tally.refused,
+            "gave_up": self.ending.gave_up or None,
+            "interrupted": self.ending.interrupted,
+            "accounts_left": self.ending.accounts_left,
+            "exit_code": int(error.exit_code if error else ExitCode.OK),
+        }
+
+    def words(self) -> str:
+        """Return a sentence for a run in which all was right."""
+        requests, checks = self.tally.rows()[-1].requests, self.findings.right.total()
+        return f"all {checks} checks are right, after {requests} requests in {self.ending.seconds:.1f} s"
+
+    def error(self) -> ClientError | None:
+        """Return what to end with; None where all was done and right."""
+        findings, ending = self.findings, self.ending
+        if findings.wrong:
+            also = f". It also gave up: {ending.gave_up}" if ending.gave_up else ""
+            return ServerWrong(f"the server was wrong, {_times(len(findings.wrong))}{also}")
+        if self.tally.refused:
+            return ServerWrong(
+                f"the server refused what it should carry out, {_times(self.tally.refused)}; see the errors above"
+            )
+        so_far = "what could be checked is right" if findings.right else "nothing could be checked"
+        if ending.interrupted:
+            return Interrupted(f"interrupted; {so_far}")
+        if ending.gave_up:
+            return Unreachable(f"gave up: {ending.gave_up.rstrip('.')}")
+        if self.tally.failed or findings.unchecked:
+            return Unreachable(f"not all was done: {self.tally.failed} requests failed; {so_far}")
+        return None
+
+    def _checks(self) -> list[tuple[str, ...]]:
+        found = self.findings
+        counts = {check: (found.right[check], found.wrong_of(check), found.unchecked[check]) for check in Check}
+        return [(check, *map(str, numbers)) for check, numbers in counts.items()]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    times = ("-" if time is None else f"{time:.1f}" for time in (row.p50, row.p95, row.p99))
+    return (row.action, str(row.requests), str(row.errors), *times)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

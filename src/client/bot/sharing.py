@@ -1,0 +1,120 @@
+"""Secrets that several readers race for: exactly one of them may win."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+
+from ..addresses import is_key
+from ..answers import Answer
+from ..errors import NotSealpost
+from .calls import Caller, Failed
+from .findings import Check, Findings
+from .people import People
+from .plan import PlannedSecret
+from .tally import Action
+
+PHRASE_BYTES = 12
+LIFE = {"minutes": 10}
+"""Of a secret: what a run leaves behind that was killed is gone soon."""
+GONE = "key_not_found"
+
+
+@dataclass
+class Race:
+    """What the readers of one secret got; ``lost`` are those whose answer is not known."""
+
+    opened: list[Answer] = field(default_factory=list)
+    refused: int = 0
+    lost: int = 0
+
+
+class Sharing:
+    """Shares secrets, lets readers race for each, and checks who got what."""
+
+    def __init__(self, caller: Caller, people: People, findings: Findings) -> None:
+        self._caller, self._people, self._findings = caller, people, findings
+        self.waiting: set[str] = set()
+        """The receipt keys of those that nobody has opened."""
+
+    async def share_and_open(self, planned: PlannedSecret) -> None:
+        """Share a secret, have several readers open it at once, and one more who is late."""
+        try:
+            key, receipt_key, phrase = await self._share(planned)
+        except Failed:
+            self._findings.skip(Check.OPENINGS)
+            raise
+        self.waiting.add(receipt_key)
+        race = Race()
+        readers = (self._open(race, key, phrase) for _ in range(planned.readers))
+        for outcome in await asyncio.gather(*readers, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        await self._open(race, key, phrase)
+        if race.opened:
+            self.waiting.discard(receipt_key)
+        faults = judge(race, planned)
+        if race.opened or faults:
+            self._findings.judge(Check.OPENINGS, *faults)
+        else:
+            self._findings.skip(Check.OPENINGS)
+        if race.opened:
+            await self._ask_receipt(planned, receipt_key)
+
+    async def burn(self, receipt_key: str) -> None:
+        """Burn a secret that nobody has opened."""
+        await self._caller.call(Action.BURN, "DELETE", f"/receipts/{receipt_key}", accepted={GONE})
+        self.waiting.discard(receipt_key)
+
+    async def _share(self, planned: PlannedSecret) -> tuple[str, str, str | None]:
+        phrase = secrets.token_urlsafe(PHRASE_BYTES) if planned.has_phrase else None
+        body = {"secret": planned.text, "ttl": LIFE, **({"phrase": phrase} if phrase else {})}
+        # The server may be one on which only users share; where it is not, it does not look at the token.
+        token = await self._people.token(planned.sender)
+        created = (await self._caller.call(Action.SHARE, "POST", "/generate", body, token=token)).body
+        try:
+            keys = created.text("secret_key"), created.text("receipt_key")
+        except NotSealpost:
+            raise self._caller.malformed(Action.SHARE) from None
+        if not all(map(is_key, keys)):
+            raise self._caller.malformed(Action.SHARE)
+        return *keys, phrase
+
+    async def _open(self, race: Race, key: str, phrase: str | None) -> None:
+        body = {"phrase": phrase} if phrase else None
+        try:
+            answer = await self._caller.call(Action.OPEN, "POST", f"/secrets/{key}", body, accepted={GONE})
+        except Failed:
+            race.lost += 1
+            return
+        if answer.ok:
+            race.opened.append(answer)
+        else:
+            race.refused += 1
+
+    async def _ask_receipt(self, planned: PlannedSecret, receipt_key: str) -> None:
+        try:
+            receipt = (await self._caller.call(Action.RECEIPT, "GET", f"/receipts/{receipt_key}")).body
+        except Failed:
+            self._findings.skip(Check.RECEIPTS)
+            raise
+        told = receipt.get("state") == "opened" and receipt.get("opens_left") == 0
+        self._findings.judge(
+            Check.RECEIPTS,
+            *(() if told else (f"the receipt of secret {planned.number} does not say that it is opened",)),
+        )
+
+
+def judge(race: Race, planned: PlannedSecret) -> list[str]:
+    """Return what is wrong with a race; nothing where that cannot be known, either."""
+    name = f"secret {planned.number}"
+    if not race.opened:
+        lost = f"{name} was opened by nobody, and nothing waits there: {race.refused} readers were refused"
+        return [] if race.lost else [lost]
+    faults = []
+    if len(race.opened) > 1:
+        faults.append(f"{name} was opened {len(race.opened)} times")
+    if any(answer.body.get("secret") != planned.text for answer in race.opened):
+        faults.append(f"{name} was opened and had another text than the one that was shared")
+    if any(answer.body.get("opens_left") != 0 for answer in race.opened):
+        faults.append(f"{name} was opened and is said to have openings left")
+    return faults

@@ -1,0 +1,145 @@
+"""Posts, what is made of them, and whether the server shows both as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..addresses import parse_id
+from ..answers import Answer, Record
+from ..errors import NotSealpost, WrongUsage
+from .calls import Caller, Failed, NotDone
+from .findings import Check, Findings
+from .people import People
+from .plan import Move, PlannedPost, PlannedReaction
+from .tally import Action
+
+LIFE = {"days": 1}
+"""Of a post that is not to be kept: what a run leaves behind that was killed is gone soon."""
+
+Opinions = frozenset[str | None]
+NONE: Opinions = frozenset({None})
+
+
+@dataclass
+class Post:
+    """A post that was published; ``opinions`` are what each user may make of it, several where an answer was lost."""
+
+    id: str
+    number: int
+    author: str
+    planned: PlannedPost
+    opinions: dict[int, Opinions] = field(default_factory=dict)
+
+    def bounds(self, opinion: str) -> range:
+        """Return how many users can have an opinion, as a range that includes both ends."""
+        certain = sum(one == {opinion} for one in self.opinions.values())
+        return range(certain, sum(opinion in one for one in self.opinions.values()) + 1)
+
+    def is_shown_by(self, record: Mapping[str, object]) -> bool:
+        """Tell whether a server's record has author, title and content as they were sent."""
+        shown = tuple(record.get(name) for name in ("id", "author", "title", "content"))
+        return shown == (self.id, self.author, self.planned.title, self.planned.content)
+
+    def __str__(self) -> str:
+        return f"post {self.number} ({self.id})"
+
+
+class Wall:
+    """All posts of a run."""
+
+    def __init__(self, caller: Caller, people: People, findings: Findings, *, keep: bool) -> None:
+        self._caller, self._people, self._findings, self._keep = caller, people, findings, keep
+        self.posts: dict[int, Post] = {}
+        self.uncertain: set[int] = set()
+        """Authors who may have one more post, whose answer was lost."""
+
+    async def publish(self, number: int, planned: PlannedPost) -> None:
+        """Publish a post."""
+        title = {"title": planned.title} if planned.title else {}
+        life = {} if self._keep else {"ttl": LIFE}
+        body = {"content": planned.content, **title, **life}
+        token = await self._people.token(planned.author)
+        try:
+            answer = await self._caller.call(Action.PUBLISH, "POST", "/posts", body, token=token)
+            post_id = _id_of(answer.body, self._caller)
+        except NotDone as error:
+            if not error.refused:
+                self.uncertain.add(planned.author)
+            raise
+        author = self._people.users[planned.author].name
+        self.posts[number] = Post(post_id, number + 1, author, planned)
+
+    async def react(self, planned: PlannedReaction) -> None:
+        """Make a user's moves on a post, if it is there, and check each answer."""
+        post = self.posts.get(planned.post)
+        if post is None:
+            return
+        before = None
+        for move in planned.moves:
+            token = await self._people.token(planned.user)
+            try:
+                answer = await self._send(post, move, token)
+            except NotDone as error:
+                if not error.refused:
+                    post.opinions[planned.user] = frozenset({before, move.opinion})
+                raise
+            post.opinions[planned.user] = frozenset({move.opinion})
+            self._findings.judge(Check.REACTIONS, *_faults_of_answer(post, move, answer))
+            before = move.opinion
+
+    async def check_post(self, number: int) -> None:
+        """Have somebody read a post, and check all of it."""
+        try:
+            post = self.posts[number]
+            reader = next(iter(post.opinions), post.planned.author)
+            token = await self._people.token(reader)
+            record = (await self._caller.call(Action.READ, "GET", f"/posts/{post.id}", token=token)).body
+        except (KeyError, Failed):
+            self._findings.skip(Check.POSTS)
+            self._findings.skip(Check.COUNTS)
+            return
+        as_written = () if post.is_shown_by(record) else (f"{post} is not shown as it was written",)
+        self._findings.judge(Check.POSTS, *as_written)
+        self._findings.judge(Check.COUNTS, *_faults_of_counts(post, record, post.opinions.get(reader, NONE)))
+
+    def authors(self) -> list[int]:
+        """Return the users who have posts."""
+        return sorted({post.planned.author for post in self.posts.values()})
+
+    async def _send(self, post: Post, move: Move, token: str) -> Answer:
+        if move is Move.WITHDRAW:
+            return await self._caller.call(Action.REACT, "DELETE", f"/posts/{post.id}/reaction", token=token)
+        return await self._caller.call(Action.REACT, "PUT", f"/posts/{post.id}/{move}", token=token)
+
+
+def _id_of(published: Record, caller: Caller) -> str:
+    try:
+        return parse_id(published.text("id"))
+    except (NotSealpost, WrongUsage):
+        raise caller.malformed(Action.PUBLISH) from None
+
+
+def _faults_of_answer(post: Post, move: Move, answer: Answer) -> list[str]:
+    faults = []
+    if answer.body.get("mine", "") != move.opinion:
+        faults.append(f"{post}: the answer to a {move} tells another reaction than that")
+    if move.opinion and not _number(answer.body, f"{move.opinion}s"):
+        faults.append(f"{post}: the answer to a {move} does not count it")
+    return faults
+
+
+def _faults_of_counts(post: Post, record: Record, mine: Opinions) -> list[str]:
+    faults = []
+    for opinion in (Move.LIKE, Move.DISLIKE):
+        possible, count = post.bounds(opinion), _number(record, f"{opinion}s")
+        if count not in possible:
+            least, most = possible[0], possible[-1]
+            made = str(least) if least == most else f"{least} to {most}"
+            faults.append(f"{post} has {made} {opinion}s, and {'none' if count is None else count} are counted")
+    if record.get("mine", "") not in mine:
+        faults.append(f"{post}: a reader's own reaction is shown as another one")
+    return faults
+
+
+def _number(record: Record, name: str) -> int | None:
+    value = record.get(name)
+    return value if type(value) is int else None

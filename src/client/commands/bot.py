@@ -1,0 +1,104 @@
+"""The activity bot."""
+
+import secrets as randomness
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..bot.plan import (
+    LIKES,
+    MOST_LIKES,
+    MOST_POSTS,
+    MOST_SECRETS,
+    MOST_SEED,
+    MOST_USERS,
+    POSTS,
+    SECRETS,
+    USERS,
+    Size,
+    choose_likes,
+    make_plan,
+)
+from ..connection import make_transport, server_url
+from ..options import Shared, shared_of
+from ..output import say
+
+if TYPE_CHECKING:
+    from ..bot.report import Report
+
+AT_ONCE, MOST_AT_ONCE = 16, 100
+"""Requests; a server with its default limits lets one address have 100 under way."""
+MOST_DRAWN_SEED = 10**6
+
+
+def bot(
+    context: typer.Context,
+    *,
+    users: Annotated[
+        int, typer.Option("--users", metavar="N", min=1, max=MOST_USERS, help="Users to sign up.")
+    ] = USERS,
+    posts: Annotated[int, typer.Option("--posts", metavar="N", min=0, max=MOST_POSTS, help="Posts in all.")] = POSTS,
+    likes: Annotated[
+        int | None,
+        typer.Option("--likes", metavar="N", min=0, max=MOST_LIKES, help=f"Likes and dislikes in all: {LIKES}."),
+    ] = None,
+    secrets: Annotated[
+        int, typer.Option("--secrets", metavar="N", min=0, max=MOST_SECRETS, help="Secrets to share and open.")
+    ] = SECRETS,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, max=MOST_SEED, help="Repeats the activity of an earlier run."),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", metavar="N", min=1, max=MOST_AT_ONCE, help="Requests at once.")
+    ] = AT_ONCE,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave accounts and posts on the server.")] = False,
+) -> None:
+    """Try out a server: have made-up users write, react and share, and check what it makes of that."""
+    shared = shared_of(context)
+    size = Size(users, posts, choose_likes(likes, users=users, posts=posts), secrets)
+    chosen = randomness.randbelow(MOST_DRAWN_SEED) if seed is None else seed
+    report = _run(shared, size, chosen, concurrency, keep=keep)
+    report.show(shared.output)
+    if report.ending.accounts_left:
+        say(
+            f"{report.ending.accounts_left} accounts are left on the server, with all that they wrote: their names"
+            f" begin with {report.ending.prefix}"
+        )
+    if error := report.error():
+        raise error
+    say(report.words())
+
+
+def _run(shared: Shared, size: Size, seed: int, at_once: int, *, keep: bool) -> "Report":
+    import asyncio  # noqa: PLC0415
+
+    from ..bot.progress import bars  # noqa: PLC0415
+    from ..bot.report import Report  # noqa: PLC0415
+    from ..bot.run import Bot  # noqa: PLC0415
+
+    url = server_url(shared)
+
+    async def run() -> Bot:
+        async with make_transport(shared, url, keep_alive=True) as transport:
+            (await transport.send("GET", "/readyz")).checked().text("status")
+            bot = Bot(transport, make_plan(size, seed), at_once=at_once, keep=keep, bars=shown, notify=say)
+            say(
+                f"{size.users} users, {size.posts} posts, {size.likes} reactions and {size.secrets} secrets on {url}:"
+                f" --seed {seed}. The names begin with {bot.ending.prefix}"
+            )
+            await bot.run()
+            return bot
+
+    with bars(shown=not shared.json, no_color=shared.no_color) as shown, asyncio.Runner() as runner:
+        done = runner.run(run())
+    given: dict[str, object] = {
+        "url": url,
+        "seed": seed,
+        "users": size.users,
+        "posts": size.posts,
+        "likes": size.likes,
+        "secrets": size.secrets,
+        "concurrency": at_once,
+    }
+    return Report(given, done.tally, done.findings, done.ending)

@@ -1,0 +1,347 @@
+"""The activity bot on a real server, and on servers that are wrong."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from src.client.bot import crew
+
+from .. import programs
+from ..conftest import Api
+from ..processes import PATIENCE
+from .conftest import Dialogue, Typed
+from .liar import LOST, Forward, Lie, Told, liar, problem
+from .servers import STALL, odd_server, reply
+
+SMALL = ("bot", "--users", "3", "--posts", "4", "--likes", "10", "--secrets", "2", "--seed", "7")
+NOTHING = Told(404, {"code": "key_not_found", "detail": "Key not found"})
+
+
+async def counts(api: Api) -> list[int]:
+    """Return how many users, posts and reactions the server has."""
+    return [await api.mongo.collection(name).count_documents({}) for name in ("users", "posts", "reactions")]
+
+
+async def test_a_server_that_is_right_passes(api: Api, url: str, typed: Typed) -> None:
+    """The report says so, the accounts are gone with all that they wrote, and a second run repeats the first."""
+    ended, again = await typed(*SMALL), await typed(*SMALL, "--concurrency", "1")
+
+    assert (0, 0) == (ended.code, again.code), ended.stderr
+    assert [0, 0, 0] == await counts(api)
+    assert "3 users, 4 posts, 10 reactions and 2 secrets on http://127.0.0.1" in ended.stderr
+    assert "checks are right, after" in ended.stderr
+    lines = {line.partition("  ")[0]: line.split()[-3:] for line in ended.stdout.splitlines() if line}
+    assert ["2", "0", "0"] == lines["secrets opened exactly once"]
+    assert ["4", "0", "0"] == lines["likes and dislikes counted right"]
+    assert {"register", "sign in", "publish", "react", "share", "open", "delete account", "all"} <= set(lines)
+    assert "wrong:" not in ended.stdout
+
+
+async def test_what_is_kept_is_as_planned(api: Api, url: str, typed: Typed) -> None:
+    """The report is one JSON object, and says under which names the accounts are."""
+    ended = await typed(*SMALL, "--keep", "--json")
+    report = json.loads(ended.stdout)
+    token = await api.sign_up()
+    _, feed = await api.call("GET", "/posts", token=token)
+    prefix, moves = report["names_begin_with"], report["requests"]["react"]["requests"]
+
+    assert (0, 0, []) == (ended.code, report["exit_code"], report["wrong"]), ended.stderr
+    assert [4, 4] == [len(feed["posts"]), report["checks"]["posts in the feed"]["right"]]
+    assert {prefix} == {post["author"][:11] for post in feed["posts"]}
+    assert {None} == {post["expires_at"] for post in feed["posts"]}
+    assert 0 < sum(post["likes"] + post["dislikes"] for post in feed["posts"]) <= 10 <= moves
+    assert (7, 3, 3) == (report["seed"], report["users"], report["accounts_left"])
+    assert (
+        f"3 accounts are left on the server, with all that they wrote: their names begin with {prefix}" in ended.stderr
+    )
+    assert {"requests", "errors", "p50", "p95", "p99"} == set(report["requests"]["all"])
+
+
+async def test_bars_show_how_far_it_is(url: str, dialogue: Dialogue) -> None:
+    """On stderr, and the report below them."""
+    async with dialogue(*SMALL) as terminal:
+        for text in ("accounts", "posts", "reactions and secrets", "checks", "clean-up", "p99 ms", "checks are right"):
+            await terminal.expect(text)
+
+
+def route(call: str) -> str:
+    """Return the method and the first part of the path."""
+    return "/".join(call.split("/")[:2])
+
+
+def telling(prefix: str, change: Callable[[Told], Told]) -> Lie:
+    """Return a lie about the answers to what begins with a method and a path."""
+
+    async def lie(call: str, forward: Forward) -> Told:
+        told = await forward()
+        return change(told) if call.startswith(prefix) and told.status == 200 else told
+
+    return lie
+
+
+def with_members(**members: Any) -> Callable[[Told], Told]:
+    """Return what puts other members into an answer; a function gets the true value."""
+
+    def change(told: Told) -> Told:
+        body = dict(told.body)
+        for name, value in members.items():
+            body[name] = value(body[name]) if callable(value) else value
+        return Told(told.status, body)
+
+    return change
+
+
+def opens_twice() -> Lie:
+    """Return the lie of a server that shows a secret to the second reader as well."""
+    opened: dict[str, Told] = {}
+
+    async def lie(call: str, forward: Forward) -> Told:
+        told = await forward()
+        if call.startswith("POST /secrets/"):
+            return opened.setdefault(call, told) if told.status == 200 else opened.pop(call, told)
+        return told
+
+    return lie
+
+
+async def forget_likes(call: str, forward: Forward) -> Told:
+    """Tell that a like is counted, and forget it."""
+    if call.endswith("/like"):
+        return Told(200, {"likes": 1, "dislikes": 0, "mine": "like"})
+    return await forward()
+
+
+async def refuse_reactions(call: str, forward: Forward) -> Told:
+    """Know no post when it is reacted to."""
+    return problem(404, "post_not_found") if call.startswith("PUT /posts/") else await forward()
+
+
+def posts(change: Callable[[list[Any]], list[Any]]) -> Lie:
+    """Return a lie about the lists of posts."""
+
+    async def lie(call: str, forward: Forward) -> Told:
+        told = await forward()
+        return Told(200, {**told.body, "posts": change(told.body["posts"])}) if call == "GET /posts" else told
+
+    return lie
+
+
+WRONG: dict[str, tuple[Lie, str]] = {
+    "opens twice": (opens_twice(), "was opened 2 times"),
+    "opens for nobody": (telling("POST /secrets/", lambda _: NOTHING), "was opened by nobody, and nothing waits there"),
+    "gives another text": (telling("POST /secrets/", with_members(secret="x")), "had another text than the one"),
+    "leaves openings": (telling("POST /secrets/", with_members(opens_left=1)), "is said to have openings left"),
+    "has a receipt that lies": (telling("GET /receipts/", with_members(state="waiting")), "does not say that it is"),
+    "miscounts likes": (telling("GET /posts/", with_members(likes=lambda likes: likes + 1)), "likes, and"),
+    "hides counts": (telling("GET /posts/", with_members(dislikes=None)), "dislikes, and none are counted"),
+    "forgets likes": (forget_likes, "likes, and 0 are counted"),
+    "mixes up who likes": (telling("GET /posts/", with_members(mine="hate")), "own reaction is shown as another one"),
+    "answers another reaction": (telling("PUT /posts/", with_members(mine="x")), "tells another reaction than that"),
+    "does not count a reaction": (telling("PUT /posts/", with_members(likes=0, dislikes=0)), "does not count it"),
+    "changes a text": (telling("GET /posts/", with_members(content="x")), "is not shown as it was written"),
+    "changes an author": (posts(lambda shown: [{**post, "author": "x"} for post in shown]), "in the feed as it was"),
+    "leaves out a post": (posts(lambda shown: shown[:-1]), "is missing in the feed"),
+    "leaves out one of a list": (posts(lambda shown: shown[:-1]), "lacks 1 of "),
+    "lists a post twice": (posts(lambda shown: [*shown[:1], *shown]), "has one twice, or is not in order"),
+    "refuses reactions": (refuse_reactions, "refused what it should carry out"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_server_that_is_wrong_is_found_out(api: Api, url: str, typed: Typed, wrong: str) -> None:
+    """The exit code is 1, and words say what is wrong; the accounts are gone all the same."""
+    lie, words = WRONG[wrong]
+    async with liar(url, lie) as address:
+        ended = await typed(*SMALL, "--url", address)
+
+    assert 1 == ended.code, ended.stdout
+    assert words in ended.stdout + ended.stderr
+    assert "sealpost: the server " in ended.stderr
+    assert [0, 0, 0] == await counts(api)
+
+
+async def test_what_passes_is_waited_out(api: Api, url: str, typed: Typed) -> None:
+    """Refusals for a while, and connections that break where a request may be sent again, cost time alone."""
+    told = {"POST /register": 1, "POST /generate": 2, "PUT /posts": 1}
+
+    async def lie(call: str, forward: Forward) -> Told:
+        kind = route(call)
+        if told.get(kind, 0) < 1:
+            return await forward()
+        told[kind] -= 1
+        if kind == "POST /generate":
+            return problem(429, "too_many", Retry_After="0")
+        await forward()
+        return problem(503, "unavailable", Retry_After="0") if kind == "POST /register" else LOST
+
+    async with liar(url, lie) as address:
+        ended = await typed(*SMALL, "--json", "--url", address)
+    report = json.loads(ended.stdout)
+    errors = {(one["action"], one["error"]): one["times"] for one in report["errors"]}
+
+    assert 0 == ended.code, ended.stderr
+    assert {
+        ("register", "503 unavailable"): 1,
+        ("share", "429 too_many"): 2,
+        ("react", "connection lost"): 1,
+    } == errors
+    assert 1 == ended.stderr.count("limits how much one address may ask (429)")
+    assert "SEALPOST_RATE_LIMITS=off" in ended.stderr
+    assert [0, 0, 0] == await counts(api)
+
+
+async def test_what_cannot_be_known_is_not_called_wrong(api: Api, url: str, typed: Typed) -> None:
+    """A lost opening, a lost post: not all was done, and the rest is right."""
+    lost = {"POST /posts", "POST /secrets"}
+
+    async def lie(call: str, forward: Forward) -> Told:
+        told, kind = await forward(), route(call)
+        if kind not in lost or told.status >= 400:
+            return told
+        lost.discard(kind)
+        return LOST
+
+    async with liar(url, lie) as address:
+        ended = await typed(*SMALL, "--json", "--url", address)
+    report = json.loads(ended.stdout)
+
+    assert (3, [], 2) == (ended.code, report["wrong"], report["failed"]), ended.stderr
+    assert [1, 1] == [
+        report["checks"][name]["not_checked"] for name in ("secrets opened exactly once", "posts as they were written")
+    ]
+    assert "not all was done: 2 requests failed; what could be checked is right" in ended.stderr
+    assert [0, 0, 0] == await counts(api)
+
+
+async def test_an_answer_without_its_members_is_an_error(api: Api, url: str, typed: Typed) -> None:
+    """And no traceback."""
+    async with liar(url, telling("POST /login", lambda _: Told(200, {}))) as address:
+        ended = await typed(*SMALL, "--url", address)
+
+    assert 3 == ended.code
+    assert "not an answer of Sealpost" in ended.stdout
+    assert "3 accounts are left" in ended.stderr
+
+
+async def test_a_limit_on_registrations_is_told_once(serve: Callable[..., Awaitable[Api]], typed: Typed) -> None:
+    """It stops the run, and the words say what to do; what was made is deleted."""
+    api = await serve(rate_limits="on", limit_register="2 per 1 hour")
+    address = str(api.client.make_url("")).rstrip("/")
+    ended = await typed("bot", "--users", "40", "--url", address, "--json")
+    report = json.loads(ended.stdout)
+
+    assert 3 == ended.code
+    assert 1 == ended.stderr.count("lets one address register only so many accounts")
+    assert all(
+        word in ended.stderr for word in ("--users", "SEALPOST_LIMIT_REGISTER", "SEALPOST_RATE_LIMITS=off", "hour")
+    )
+    assert [("register", "429 limit_reached")] == [(one["action"], one["error"]) for one in report["errors"]]
+    assert 0 == report["accounts_left"]
+    assert [0, 0, 0] == await counts(api)
+
+
+async def test_a_server_that_goes_away_ends_the_run(url: str, typed: Typed) -> None:
+    """Not every request of the plan has to find out by itself."""
+    left = 12
+
+    async def lie(call: str, forward: Forward) -> Told:
+        nonlocal left
+        left -= 1
+        return LOST if left < 0 else await forward()
+
+    async with liar(url, lie) as address:
+        ended = await typed(*SMALL, "--posts", "500", "--concurrency", "2", "--url", address)
+
+    assert 3 == ended.code
+    assert "gave up: 4 requests in a row were not answered" in ended.stderr
+    assert "accounts are left on the server" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--users", "0"], 2, "--users"),
+        (["--posts", "-1"], 2, "--posts"),
+        (["--users", "1000000000000"], 2, "--users"),
+        (["--concurrency", "0"], 2, "--concurrency"),
+        (["--seed", "x"], 2, "--seed"),
+        (["--users", "2", "--posts", "3", "--likes", "7"], 2, "2 users and 3 posts make 6 at most"),
+        (["--url", "http://127.0.0.1:1"], 3, "cannot be reached"),
+        (["--url", "http://secrets.example.org"], 2, "plain http"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_at_once(typed: Typed, options: list[str], code: int, words: str) -> None:
+    """Before anything is sent."""
+    ended = await typed("bot", *options, COLUMNS="200")
+
+    assert (code, "", True) == (ended.code, ended.stdout, words in ended.stderr), ended.stderr
+
+
+async def test_what_is_no_sealpost_is_left_alone(typed: Typed) -> None:
+    """Nobody registers with a stranger."""
+    async with odd_server([reply(200, "<html>")]) as server:
+        ended = await typed(*SMALL, "--url", server.url)
+
+    assert (3, ["GET /readyz"]) == (ended.code, server.lines)
+
+
+async def test_ctrl_c_ends_in_good_order(api: Api, url: str) -> None:
+    """With the report of what was done, and without the accounts."""
+    arguments = ("bot", "--users", "4", "--posts", "50000", "--likes", "9", "--seed", "7", "--json", "--url", url)
+    async with programs.running("-m", "src.client", *arguments, environment={}) as process:
+        async with asyncio.timeout(PATIENCE):
+            while not await api.mongo.collection("posts").count_documents({}):
+                await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    report = json.loads(out)
+
+    assert (130, True, 0) == (process.returncode, report["interrupted"], report["accounts_left"]), err
+    assert b"stopping" in err
+    assert b"Traceback" not in err
+    assert 0 < report["requests"]["publish"]["requests"] < 50000
+    assert [0, 0, 0] == await counts(api)
+
+
+async def test_ctrl_c_twice_ends_at_once(url: str) -> None:
+    """Also where nothing is answered."""
+    async with (
+        odd_server([reply(200, '{"status": "ready"}'), STALL]) as server,
+        programs.running("-m", "src.client", *SMALL, "--url", server.url, environment={}) as process,
+        asyncio.timeout(PATIENCE),
+    ):
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        await process.stderr.readuntil(b"stopping")
+        process.send_signal(signal.SIGINT)
+        rest = await process.stderr.read()
+        code = await process.wait()
+
+    assert 130 == code
+    assert b"Traceback" not in rest
+
+
+async def test_what_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job under way gets a moment when the run has to end, and no more."""
+    monkeypatch.setattr(crew, "GRACE", 0.01)
+    ended: list[str] = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("hanging")
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await crew.carry_out([hang, fail, hang], at_once=2, stopping=lambda: None)
+
+    assert ["hanging"] == ended

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from src.client.bot import crew
+from src.client.bot import crew, feed
+from src.client.bot.plan import Size, make_plan
+from src.client.bot.run import DELETING, STOPPING, Bot
+from src.client.transport import Transport
 
 from .. import programs
 from ..conftest import Api
@@ -26,8 +29,9 @@ async def counts(api: Api) -> list[int]:
     return [await api.mongo.collection(name).count_documents({}) for name in ("users", "posts", "reactions")]
 
 
-async def test_a_server_that_is_right_passes(api: Api, url: str, typed: Typed) -> None:
+async def test_a_server_that_is_right_passes(api: Api, url: str, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report says so, the accounts are gone with all that they wrote, and a second run repeats the first."""
+    monkeypatch.setattr(feed, "PAGE", 3)
     ended, again = await typed(*SMALL), await typed(*SMALL, "--concurrency", "1")
 
     assert (0, 0) == (ended.code, again.code), ended.stderr
@@ -46,14 +50,15 @@ async def test_what_is_kept_is_as_planned(api: Api, url: str, typed: Typed) -> N
     ended = await typed(*SMALL, "--keep", "--json")
     report = json.loads(ended.stdout)
     token = await api.sign_up()
-    _, feed = await api.call("GET", "/posts", token=token)
+    _, page = await api.call("GET", "/posts", token=token)
+    kept = page["posts"]
     prefix, moves = report["names_begin_with"], report["requests"]["react"]["requests"]
 
     assert (0, 0, []) == (ended.code, report["exit_code"], report["wrong"]), ended.stderr
-    assert [4, 4] == [len(feed["posts"]), report["checks"]["posts in the feed"]["right"]]
-    assert {prefix} == {post["author"][:11] for post in feed["posts"]}
-    assert {None} == {post["expires_at"] for post in feed["posts"]}
-    assert 0 < sum(post["likes"] + post["dislikes"] for post in feed["posts"]) <= 10 <= moves
+    assert [4, 4] == [len(kept), report["checks"]["posts in the feed"]["right"]]
+    assert {prefix} == {post["author"][:11] for post in kept}
+    assert {None} == {post["expires_at"] for post in kept}
+    assert 0 < sum(post["likes"] + post["dislikes"] for post in kept) <= 10 <= moves
     assert (7, 3, 3) == (report["seed"], report["users"], report["accounts_left"])
     assert (
         f"3 accounts are left on the server, with all that they wrote: their names begin with {prefix}" in ended.stderr
@@ -147,6 +152,7 @@ WRONG: dict[str, tuple[Lie, str]] = {
     "leaves out a post": (posts(lambda shown: shown[:-1]), "is missing in the feed"),
     "leaves out one of a list": (posts(lambda shown: shown[:-1]), "lacks 1 of "),
     "lists a post twice": (posts(lambda shown: [*shown[:1], *shown]), "has one twice, or is not in order"),
+    "lists what nobody wrote": (posts(lambda shown: [*shown, {"id": "0" * 32}]), "has 1 posts too many"),
     "refuses reactions": (refuse_reactions, "refused what it should carry out"),
 }
 
@@ -217,14 +223,47 @@ async def test_what_cannot_be_known_is_not_called_wrong(api: Api, url: str, type
     assert [0, 0, 0] == await counts(api)
 
 
-async def test_an_answer_without_its_members_is_an_error(api: Api, url: str, typed: Typed) -> None:
-    """And no traceback."""
-    async with liar(url, telling("POST /login", lambda _: Told(200, {}))) as address:
-        ended = await typed(*SMALL, "--url", address)
+def instead(call: str, told: Told, *, forwarded: bool = False) -> Lie:
+    """Return a lie in place of each answer to a method and the first part of a path."""
 
-    assert 3 == ended.code
-    assert "not an answer of Sealpost" in ended.stdout
-    assert "3 accounts are left" in ended.stderr
+    async def lie(given: str, forward: Forward) -> Told:
+        if route(given) != call:
+            return await forward()
+        if forwarded:
+            await forward()
+        return told
+
+    return lie
+
+
+DAMAGED = problem(410, "damaged")
+KEYS = {"secret_key": "../me", "receipt_key": "x"}
+BROKEN: dict[str, tuple[Lie, int, str, int]] = {
+    "no token": (instead("POST /login", Told(200, {})), 3, "not an answer of Sealpost at sign in", 3),
+    "no post": (instead("POST /posts", Told(201, {"id": "x"})), 3, "not an answer of Sealpost at publish", 0),
+    "no list": (posts(lambda _: [1]), 3, "not an answer of Sealpost at list posts", 0),
+    "no key": (instead("POST /generate", Told(201, {})), 3, "not an answer of Sealpost at share", 0),
+    "another key": (instead("POST /generate", Told(201, KEYS)), 3, "not an answer of Sealpost at share", 0),
+    "damaged posts": (instead("GET /posts", DAMAGED), 1, "410 damaged at list posts", 0),
+    "damaged receipts": (instead("GET /receipts", DAMAGED), 1, "410 damaged at receipt", 0),
+    "no sharing": (instead("POST /generate", problem(403, "<b>")), 1, "403 at share", 0),
+    "no registrations": (instead("POST /register", DAMAGED), 1, "410 damaged at register", 0),
+    "lost registrations": (instead("POST /register", LOST), 3, "connection lost at register", 0),
+    "lost accounts": (instead("POST /register", LOST, forwarded=True), 3, "connection lost at register", 0),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_what_a_broken_server_answers_is_counted(api: Api, url: str, typed: Typed, broken: str) -> None:
+    """By its kind, and without a traceback; accounts are deleted where somebody can sign in."""
+    lie, code, words, left = BROKEN[broken]
+    async with liar(url, lie) as address:
+        ended = await typed(*SMALL, "--concurrency", "4", "--url", address)
+
+    assert (code, "") == (ended.code, "".join(line for line in ended.stdout.splitlines() if "wrong:" in line))
+    assert words.replace(" at ", " ") in " ".join(ended.stdout.split())
+    assert left == (await counts(api))[0]
+    assert (f"{left} accounts are left" in ended.stderr) == bool(left)
 
 
 async def test_a_limit_on_registrations_is_told_once(serve: Callable[..., Awaitable[Api]], typed: Typed) -> None:
@@ -345,3 +384,49 @@ async def test_what_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
         await crew.carry_out([hang, fail, hang], at_once=2, stopping=lambda: None)
 
     assert ["hanging"] == ended
+
+
+async def run_bot(url: str, disturb: Callable[[str], object], said: list[str]) -> Bot:
+    """Run the bot in this task, and disturb it when a phase begins."""
+
+    def bars(name: str, _: int) -> Callable[[], None]:
+        disturb(name)
+        return lambda: None
+
+    async with Transport(url, tls=None, timeout=PATIENCE, keep_alive=True) as transport:
+        plan = make_plan(Size(3, 4, 10, 2), 7)
+        bot = Bot(transport, plan, at_once=1, keep=False, bars=bars, notify=said.append)
+        await bot.run()
+    return bot
+
+
+async def test_an_interrupted_run_is_cleaned_up(api: Api, url: str) -> None:
+    """Unless that is interrupted as well; then it says how much is left."""
+    task = asyncio.current_task()
+    assert task is not None
+    said: list[str] = []
+    bot = await run_bot(url, lambda phase: phase == "posts" and task.cancel(), said)
+
+    assert (True, 0, [DELETING]) == (bot.ending.interrupted, bot.ending.accounts_left, said)
+    assert [0, 0, 0] == await counts(api)
+
+    bot = await run_bot(url, lambda phase: phase == "clean-up" and task.cancel(), said)
+    assert (True, 2, STOPPING) == (bot.ending.interrupted, bot.ending.accounts_left, said[-1])
+    assert 2 == (await counts(api))[0]
+
+    with pytest.raises(asyncio.CancelledError):
+        await run_bot(url, lambda phase: phase == "posts" and [task.cancel(), task.cancel()], said)
+    task.uncancel()
+    assert 5 == (await counts(api))[0]
+
+
+async def test_a_fault_of_its_own_leaves_no_accounts(api: Api, url: str) -> None:
+    """Whatever it is."""
+
+    def fail(phase: str) -> None:
+        assert phase != "posts"
+
+    with pytest.raises(AssertionError):
+        await run_bot(url, fail, [])
+
+    assert [0, 0, 0] == await counts(api)

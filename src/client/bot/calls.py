@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,8 @@ PASSING = frozenset(
     }
 )
 """What a server that is right may answer to what the bot asks, when it has too much to do or is restarted."""
+PASSWORDS_AT_ONCE = 4
+"""A password takes a server a quarter of a second of a core: of more at once, most would wait or be sent away."""
 PATIENCE = 60.0
 """Seconds that one request waits in all, where the server says that it shall come again."""
 WITHOUT_LIMITS = (
@@ -39,6 +42,7 @@ _RESEND = {
     Action.OPEN: Resend.UNAVAILABLE,
 }
 """After what each kind is sent again; those that are not here may always be."""
+_WITH_PASSWORD = frozenset({Action.REGISTER, Action.SIGN_IN, Action.DELETE})
 
 
 class NotDone(Exception):
@@ -65,7 +69,7 @@ class Caller:
 
     def __init__(self, transport: Transport, tally: Tally, *, at_once: int, notify: Callable[[str], None]) -> None:
         self._transport, self._tally, self._notify = transport, tally, notify
-        self._slots = asyncio.Semaphore(at_once)
+        self._slots, self._password_slots = asyncio.Semaphore(at_once), asyncio.Semaphore(PASSWORDS_AT_ONCE)
         self._most_unanswered = 2 * at_once
         self._unanswered = 0
         self._told: set[int] = set()
@@ -95,7 +99,8 @@ class Caller:
         resend = _RESEND.get(action, Resend.ALWAYS)
         tries, waited = 0, 0.0
         while True:
-            begun, outcome = await self._try(method, path, body, query, token)
+            async with self._password_slots if action in _WITH_PASSWORD else nullcontext(), self._slots:
+                begun, outcome = await self._try(method, path, body, query, token)
             taken = {*accepted, *(accepted_again if tries else ())}
             if isinstance(outcome, Answer) and (outcome.ok or outcome.code in taken):
                 self._tally.answered(action, time.perf_counter() - begun)
@@ -130,14 +135,13 @@ class Caller:
         query: Mapping[str, str] | None,
         token: str | None,
     ) -> tuple[float, Answer | Unreachable]:
-        async with self._slots:
-            begun = time.perf_counter()
-            try:
-                outcome: Answer | Unreachable = await self._transport.send_once(
-                    method, path, body, query=query, token=token
-                )
-            except Unreachable as error:
-                outcome = error
+        begun = time.perf_counter()
+        try:
+            outcome: Answer | Unreachable = await self._transport.send_once(
+                method, path, body, query=query, token=token
+            )
+        except Unreachable as error:
+            outcome = error
         self._unanswered = 0 if isinstance(outcome, Answer) else self._unanswered + 1
         return begun, outcome
 

@@ -247,6 +247,12 @@ BROKEN: dict[str, tuple[Lie, int, str, int]] = {
     "damaged posts": (instead("GET /posts", DAMAGED), 1, "410 damaged at list posts", 0),
     "damaged receipts": (instead("GET /receipts", DAMAGED), 1, "410 damaged at receipt", 0),
     "no sharing": (instead("POST /generate", problem(403, "<b>")), 1, "403 at share", 0),
+    "no more sharing": (
+        instead("POST /generate", problem(429, "too_many", Retry_After="900")),
+        3,
+        "429 too_many at share",
+        0,
+    ),
     "no registrations": (instead("POST /register", DAMAGED), 1, "410 damaged at register", 0),
     "lost registrations": (instead("POST /register", LOST), 3, "connection lost at register", 0),
     "lost accounts": (instead("POST /register", LOST, forwarded=True), 3, "connection lost at register", 0),
@@ -330,7 +336,7 @@ async def test_what_is_no_sealpost_is_left_alone(typed: Typed) -> None:
 
 async def test_ctrl_c_ends_in_good_order(api: Api, url: str) -> None:
     """With the report of what was done, and without the accounts."""
-    arguments = ("bot", "--users", "4", "--posts", "50000", "--likes", "9", "--seed", "7", "--json", "--url", url)
+    arguments = ("bot", "--users", "4", "--posts", "5000", "--likes", "9", "--seed", "7", "--json", "--url", url)
     async with programs.running("-m", "src.client", *arguments, environment={}) as process:
         async with asyncio.timeout(PATIENCE):
             while not await api.mongo.collection("posts").count_documents({}):
@@ -342,7 +348,7 @@ async def test_ctrl_c_ends_in_good_order(api: Api, url: str) -> None:
     assert (130, True, 0) == (process.returncode, report["interrupted"], report["accounts_left"]), err
     assert b"stopping" in err
     assert b"Traceback" not in err
-    assert 0 < report["requests"]["publish"]["requests"] < 50000
+    assert 0 < report["requests"]["publish"]["requests"] < 5000
     assert [0, 0, 0] == await counts(api)
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.client.answers import Answer, Record
+from src.client.bot.calls import kind_of
 from src.client.bot.plan import (
     MOST_READERS,
     MOST_USERS,
@@ -19,6 +21,7 @@ from src.client.bot.plan import (
 from src.client.bot.tally import percentile
 from src.client.bot.wall import Post
 from src.client.bot.words import make_name
+from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable
 
 PREFIX = "bot-3fa9c1-"
 POST = PlannedPost(0, None, "a text")
@@ -85,6 +88,27 @@ def test_what_is_not_known_widens_what_is_right() -> None:
 
     assert [1, 2, 3] == list(post.bounds("like"))
     assert [0, 1] == list(post.bounds("dislike"))
+
+
+def test_errors_are_counted_by_kind() -> None:
+    """By what a person can tell apart, and never in the words of a stranger."""
+    outcomes = (
+        OutcomeUnknown("x"),
+        OutcomeUnknown("x", passing=True),
+        Unreachable("x", passing=True),
+        NotSealpost("x"),
+        Answer("x", 429, Record(code="too_many")),
+        Answer("x", 502, Record(code="<b>")),
+    )
+
+    assert [
+        "no answer in time",
+        "connection lost",
+        "no connection",
+        "not an answer of Sealpost",
+        "429 too_many",
+        "502",
+    ] == [kind_of(outcome) for outcome in outcomes]
 
 
 def test_percentiles_are_times_that_were_measured() -> None:

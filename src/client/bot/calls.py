@@ -34,14 +34,9 @@ WITHOUT_LIMITS = (
     " them"
 )
 
-_RESEND = {
-    Action.REGISTER: Resend.UNAVAILABLE,
-    Action.SIGN_IN: Resend.UNAVAILABLE,
-    Action.PUBLISH: Resend.LIMITED,
-    Action.SHARE: Resend.UNAVAILABLE,
-    Action.OPEN: Resend.UNAVAILABLE,
-}
-"""After what each kind is sent again; those that are not here may always be."""
+_RESEND = {Action.PUBLISH: Resend.LIMITED, Action.OPEN: Resend.UNAVAILABLE}
+"""After what each kind is sent again. The others may always be: names are the run's own, and nobody has the key of a
+secret whose answer was lost."""
 _WITH_PASSWORD = frozenset({Action.REGISTER, Action.SIGN_IN, Action.DELETE})
 
 

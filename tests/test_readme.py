@@ -105,7 +105,12 @@ def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path)
     session = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "SEALPOST": server, "XDG_CONFIG_HOME": str(tmp_path / "config")},
+        env={
+            **os.environ,
+            "SEALPOST": server,
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+        },
         capture_output=True,
         text=True,
         timeout=SESSION_SECONDS,

@@ -9,13 +9,14 @@ import typer
 from typer.main import get_command
 
 from .. import __version__
-from .commands import accounts, bot, created, echo, messages, posts, secrets, sessions, tokens
+from .commands import accounts, bot, created, echo, gather, messages, posts, secrets, sessions, tokens
 from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
 
 PROGRAM = "sealpost"
-SECRETS, ACCOUNT, POSTS, TRYING = "Secrets and messages", "Account", "Posts", "Trying it out"
+SECRETS, ACCOUNT, POSTS = "Secrets and messages", "Account", "Posts"
+GATHERING, TRYING = "Messages of programs", "Trying it out"
 
 app = typer.Typer(
     cls=Group,
@@ -65,6 +66,7 @@ add("like", posts.like, POSTS)
 add("dislike", posts.dislike, POSTS)
 add("unreact", posts.unreact, POSTS)
 add("delete-post", posts.delete_post, POSTS)
+add("gather", gather.gather, GATHERING)
 add("echo", echo.echo, TRYING)
 add("bot", bot.bot, TRYING)
 

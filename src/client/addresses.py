@@ -13,6 +13,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _LINK_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 _RECEIPT_KEY = re.compile(r"[A-Za-z0-9_-]{60}")
+_USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
 _LINK = re.compile(r"(?P<base>.*)/(?P<kind>secrets|message)/(?P<key>[^/]+)/?")
 
 
@@ -76,6 +77,13 @@ def parse_id(text: str) -> str:
     text = text.strip().lower().replace("-", "")
     if not re.fullmatch(r"[0-9a-f]{32}", text):
         raise WrongUsage("an id has 32 hexadecimal digits")
+    return text
+
+
+def parse_username(text: str) -> str:
+    """Return a user's name. Raises `WrongUsage` for what cannot be one."""
+    if not _USERNAME.fullmatch(text):
+        raise WrongUsage("a username has 3 to 32 characters: letters, digits, dots, dashes and underscores")
     return text
 
 

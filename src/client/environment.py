@@ -28,7 +28,16 @@ def read_variable(name: str) -> str | None:
 
 def config_directory() -> Path:
     """Return the directory for what the client keeps, whether or not it is there."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return _directory("XDG_CONFIG_HOME", ".config")
+
+
+def state_directory() -> Path:
+    """Return the directory for what is under way, whether or not it is there."""
+    return _directory("XDG_STATE_HOME", ".local/state")
+
+
+def _directory(variable: str, usual: str) -> Path:
+    base = os.environ.get(variable, "")
     # A relative path there is to be ignored, says the XDG specification.
-    root = Path(base) if base.startswith("/") else Path.home() / ".config"
+    root = Path(base) if base.startswith("/") else Path.home() / usual
     return root / "sealpost"

@@ -5,6 +5,9 @@ No message holds what was sent: no text, phrase, password, token, or key.
 
 from enum import IntEnum
 
+UNSURE = ". The request may or may not have been carried out"
+"""What is added where an answer was lost and a request is not sent again."""
+
 
 class ExitCode(IntEnum):
     """How the program ends."""
@@ -38,6 +41,10 @@ class WrongUsage(ClientError):
     exit_code = ExitCode.WRONG_USAGE
 
 
+class NotText(WrongUsage):
+    """What was typed is not UTF-8."""
+
+
 class Unreachable(ClientError):
     """The server cannot be reached or cannot work now; ``passing`` where that may be over in a moment."""
 
@@ -66,6 +73,10 @@ class Interrupted(ClientError):
     """Somebody ended the program at a prompt, with Ctrl-C or Ctrl-D; without a message, as they know."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class InputEnded(Interrupted):
+    """It was Ctrl-D: there is nothing more to type."""
 
 
 class PipeClosed(ClientError):

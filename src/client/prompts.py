@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .environment import read_variable
-from .errors import Interrupted, WrongUsage
+from .errors import InputEnded, Interrupted, NotText, WrongUsage
 
 TERMINAL = "/dev/tty"
 LONGEST_LINE = 4096
@@ -67,12 +67,12 @@ def _asking() -> Iterator[None]:
     try:
         yield
     except EOFError:
-        raise Interrupted from None
+        raise InputEnded from None
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         raise Interrupted from None
     except UnicodeError:
-        raise WrongUsage("what was typed is not UTF-8") from None
+        raise NotText("what was typed is not UTF-8") from None
 
 
 @contextmanager

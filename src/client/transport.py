@@ -20,7 +20,7 @@ import aiohttp
 from .. import __version__
 from .addresses import is_plain
 from .answers import Answer, Record, parse_body
-from .errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
+from .errors import UNSURE, NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
 from .failures import explain_failure
 from .policy import Resend
 
@@ -109,7 +109,7 @@ class Transport:
             self._notify(f"{_words(outcome)}. Trying again in {wait:g} s")
             await asyncio.sleep(wait)
         if _is_lost(outcome) and resend < Resend.ALWAYS:
-            raise OutcomeUnknown(f"{_words(outcome)}. The request may or may not have been carried out")
+            raise OutcomeUnknown(f"{_words(outcome)}{UNSURE}")
         if isinstance(outcome, Unreachable):
             raise outcome
         return replace(outcome, after_loss=after_loss)

@@ -26,7 +26,7 @@ from ..processes import ROOT
 from ..test_docs import read, rows, said, section, words
 
 CLIENT = ROOT / "docs" / "client.md"
-SUBJECTS = ("## Secrets and messages", "## Account", "## Posts", "## Echo", "## Bot")
+SUBJECTS = ("## Secrets and messages", "## Account", "## Posts", "## Messages of programs", "## Echo", "## Bot")
 SHARED = "## Options for every command"
 
 

@@ -1,0 +1,48 @@
+"""Messages for the gatherer: by hand, or the lines of another program as they come."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..addresses import parse_username
+from ..errors import WrongUsage
+from ..options import shared_of
+
+MIB = 1024 * 1024
+SPOOL_MIB = 256
+
+
+def gather(
+    context: typer.Context,
+    *,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="USERNAME", help="Whose messages these are.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Send the lines of stdin as they come.")] = False,
+    spool: Annotated[
+        Path | None,
+        typer.Option("--spool", metavar="DIR", help="Where lines wait for the server.", show_default=False),
+    ] = None,
+    spool_limit: Annotated[
+        int | None,
+        typer.Option("--spool-limit", metavar="MIB", min=1, help=f"How much may wait: {SPOOL_MIB} MiB by default."),
+    ] = None,
+) -> None:
+    """Send messages to the gatherer: at a menu, or with --follow each line of stdin."""
+    shared = shared_of(context)
+    username = None if user is None else parse_username(user)
+    if follow:
+        if username is None:
+            raise WrongUsage("whose lines are these? Add --user USERNAME")
+        from ..gathering.following import follow_stdin  # noqa: PLC0415 (what stands on aiohttp is slow to import)
+
+        raise typer.Exit(follow_stdin(shared, username, spool, limit=(spool_limit or SPOOL_MIB) * MIB))
+    if spool is not None or spool_limit is not None or shared.json:
+        raise WrongUsage("--spool, --spool-limit and --json go with --follow")
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise WrongUsage("stdin is no terminal: add --follow to send its lines")
+    from ..gathering.menu import run_menu  # noqa: PLC0415
+
+    run_menu(shared, username)

@@ -1,0 +1,89 @@
+"""From options to a follower of stdin, and what is said at its end."""
+
+import asyncio
+import os
+import sys
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..connection import make_transport, server_url
+from ..environment import PASSWORD, TOKEN, read_variable, state_directory
+from ..errors import ExitCode, WrongUsage
+from ..options import Shared
+from ..output import say
+from ..prompts import ask_secret
+from ..transport import Transport
+from .courier import Courier
+from .follower import Follower, Summary
+from .session import SenderSession
+from .spool import Spool, source_of
+from .standard_input import StandardInput
+
+TAG_DIGITS = 12
+
+
+def follow_stdin(shared: Shared, username: str, directory: Path | None, *, limit: int) -> ExitCode:
+    """Deliver the lines of stdin and return how that has ended; ``limit`` is that of the spool, in bytes.
+
+    Raises `ClientError` for what waiting does not mend.
+    """
+    if sys.stdin is None:
+        raise WrongUsage("there is no stdin to read lines from")
+    url, descriptor = server_url(shared), sys.stdin.fileno()
+    place = (directory or state_directory() / "spool") / spool_name(username, url)
+    spool = Spool(place, source=source_of(descriptor), limit=limit)
+    with closing(spool):
+        spool.open()
+        _tell_what_was_found(spool)
+        token = read_variable(TOKEN)
+        password = "" if token else ask_secret(PASSWORD, f"Password of {username}")
+        if os.isatty(descriptor):
+            say("type lines, and end with Ctrl-D")
+        transport, summary = make_transport(shared, url, keep_alive=True), Summary()
+        courier = Courier(
+            SenderSession(transport, api_token=token),
+            username=username,
+            password=password,
+            words={"incorrect_password": f"wrong password for {username} at {url}"},
+            say=say,
+        )
+        follower = Follower(StandardInput(descriptor), spool, courier, summary, say=say)
+        try:
+            asyncio.run(_deliver(transport, follower))
+        finally:
+            _tell_end(shared, summary, spool)
+    if summary.waiting:
+        return ExitCode.INTERRUPTED
+    return ExitCode.REFUSED if summary.refused else ExitCode.OK
+
+
+def spool_name(username: str, url: str) -> str:
+    """Return the name of the directory for what a user sends to a server; case does not matter in a username."""
+    parts = urlsplit(url)
+    tag = sha256(f"{username.lower()} {url}".encode()).hexdigest()[:TAG_DIGITS]
+    host = "".join(character if character.isalnum() or character in ".-" else "_" for character in parts.netloc)
+    return f"{username.lower()}@{host}-{tag}"
+
+
+async def _deliver(transport: Transport, follower: Follower) -> None:
+    async with transport:
+        await follower.run()
+
+
+def _tell_what_was_found(spool: Spool) -> None:
+    if spool.torn:
+        say(
+            f"the machine had stopped in the middle of writing: the last {spool.torn} bytes of the spool were not whole"
+        )
+    for path in spool.damaged:
+        say(f"a file of the spool is damaged and is not sent: {path}")
+    if spool.lines:
+        say(f"{spool.lines} lines from before wait in the spool, and are sent first")
+
+
+def _tell_end(shared: Shared, summary: Summary, spool: Spool) -> None:
+    if summary.waiting:
+        say(f"{summary.waiting} lines wait in {spool.directory}: the next `gather --follow` like this one sends them")
+    shared.output.done(summary.as_record(), f"{summary.delivered} lines delivered, in {summary.batches} batches")

@@ -1,0 +1,244 @@
+"""Somebody at a terminal who identifies, authenticates and sends, one after the other."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+
+from ..addresses import parse_server_url, parse_username
+from ..answers import Answer
+from ..connection import Connection, connect, server_url
+from ..durations import in_words
+from ..environment import PASSWORD, TOKEN, read_variable
+from ..errors import ClientError, InputEnded, Interrupted, NotText
+from ..options import Shared
+from ..output import Output, say
+from ..policy import Resend
+from ..prompts import ask, ask_twice
+from .batches import Part
+from .courier import NEVER_TAKEN
+from .session import SenderSession, Step
+from .spool import MOST_LINES
+
+COMMANDS = ("identify", "authenticate", "send", "user", "server", "logout", "quit")
+CHOICE = "1 identify  2 authenticate  3 send  4 switch user  5 switch server  6 log out  7 quit"
+INSTEAD = "send lines with --user and --follow"
+NEXT = {Step.GROUNDED: "identify", Step.IDENTIFIED: "authenticate"}
+WORDS = {
+    "incorrect_password": "wrong password",
+    "out_of_order": "out of order: the server does not know you as authenticated. Identify again",
+    "other_address": "the token was given to another address of yours. Identify again",
+    "invalid_token": "the token is no longer good. Identify again",
+}
+
+
+def run_menu(shared: Shared, username: str | None) -> None:
+    """Do what is asked for until it is to quit. Raises `Interrupted` for Ctrl-C at the menu itself."""
+    url: str | None = server_url(shared)
+    while url is not None:
+        at_server = replace(shared, url=url)
+        with connect(at_server) as server:
+            menu = Menu(at_server, server, username)
+            url = menu.run()
+            username = menu.username
+
+
+class Menu:
+    """The menu of one server; ``username`` is who sends, once that is known."""
+
+    def __init__(self, shared: Shared, server: Connection, username: str | None) -> None:
+        self._shared, self._server = shared, server
+        self._output: Output = shared.output
+        self._session = SenderSession(
+            server.api.transport, api_token=read_variable(TOKEN), resend=Resend.ALWAYS  # each of its requests may be
+        )
+        self.username = username
+        self._is_new = self._is_wrong = False
+        self._unsent: Part | None = None
+        self._following: str | None = None
+        self._commands: dict[str, Callable[[str], None]] = {
+            "identify": self._identify,
+            "authenticate": self._authenticate,
+            "send": self._send,
+            "user": self._switch_user,
+            "server": self._switch_server,
+            "logout": self._log_out,
+        }
+
+    def run(self) -> str | None:
+        """Do what is asked for; return the server to go to, or None to quit."""
+        while self._following is None:
+            self._show()
+            try:
+                command, rest = _choose(ask("What next", instead=INSTEAD))
+                if command == "quit":
+                    return None
+                if command is None:
+                    say("there is no such choice: type a number, or a word")
+                else:
+                    self._do(command, rest)
+            except InputEnded:
+                return None
+            except NotText as error:
+                say(str(error))
+        return self._following
+
+    def _do(self, command: str, rest: str) -> None:
+        """Do what was chosen, and tell whatever goes wrong."""
+        try:
+            self._commands[command](rest)
+        except Interrupted:
+            say("nothing was done")
+        except KeyboardInterrupt:
+            say("interrupted before there was an answer")
+            self._tell_unsent(command)
+        except ClientError as error:
+            say(str(error))
+            self._tell_unsent(command)
+
+    def _show(self) -> None:
+        session = self._session
+        if session.step is Step.AUTHENTICATED and not session.may_send:
+            session.ground()
+            say("the token is no longer good, so you are grounded: tokens live for ten minutes")
+        who = f"{self.username or 'nobody'} at {self._server.url}: "
+        if session.api_token is not None:
+            who = f"at {self._server.url}: "
+            state = f"with the API token in {TOKEN}, which needs no steps"
+        elif session.step is Step.AUTHENTICATED:
+            state = f"{_since(session)}, token good for {in_words(session.seconds_left)}"
+        elif session.step is Step.IDENTIFIED:
+            state = _since(session)
+        else:
+            state = session.step.value
+        self._output.line("")
+        self._output.heading(who + state)
+        self._output.line(CHOICE)
+
+    def _identify(self, rest: str) -> None:
+        if self._needs_no_steps():
+            return
+        self._become(parse_username(rest.strip() or self.username or ask("Username", instead=INSTEAD)))
+        answer = self._server.run(self._session.identify(str(self.username)))
+        self._check(answer)
+        self._is_new = answer.status == HTTPStatus.CREATED
+        self._output.line(
+            f"{self.username} is free: authenticate with the password that it is to have"
+            if self._is_new
+            else f"{self.username} is known: authenticate with its password"
+        )
+
+    def _authenticate(self, _: str) -> None:
+        if self._needs_no_steps() or self._is_out_of_order(Step.IDENTIFIED, Step.AUTHENTICATED):
+            return
+        password = None if self._is_wrong else read_variable(PASSWORD)
+        if password is None:
+            prompt = f"Password of {self.username}"
+            password = (
+                ask_twice(prompt, instead=f"set {PASSWORD}")
+                if self._is_new
+                else ask(prompt, hidden=True, instead=f"set {PASSWORD}")
+            )
+        answer = self._server.run(self._session.authenticate(password))
+        # One from the environment is not tried again.
+        self._is_wrong = answer.code == "incorrect_password"
+        self._check(answer)
+        self._is_new = False
+        self._output.line("the password is set" if answer.status == HTTPStatus.CREATED else "the password is right")
+
+    def _send(self, rest: str) -> None:
+        if self._session.api_token is None and self._is_out_of_order(Step.AUTHENTICATED):
+            return
+        if self._unsent is not None:
+            self._output.line(f"first, {_count(self._unsent)} from before")
+            self._send_part(self._unsent)
+        lines = [rest] if rest else _ask_lines()
+        if lines:
+            self._send_part(Part(uuid.uuid4().hex, tuple(lines)))
+        else:
+            say("there is nothing to send")
+
+    def _send_part(self, part: Part) -> None:
+        self._unsent = part
+        answer = self._server.run(self._session.send(part))
+        if answer.ok or answer.code in NEVER_TAKEN:
+            self._unsent = None
+        self._check(answer)
+        first, last = answer.body.number("first_sequence"), answer.body.number("last_sequence")
+        self._output.line(f"stored as number {first}" if first == last else f"stored as numbers {first} to {last}")
+
+    def _switch_user(self, rest: str) -> None:
+        if not self._needs_no_steps():
+            self._become(parse_username(rest.strip() or ask("Username", instead=INSTEAD)))
+            self._session.ground()
+
+    def _switch_server(self, rest: str) -> None:
+        url = parse_server_url(rest.strip() or ask("Server", instead=INSTEAD))
+        with connect(replace(self._shared, url=url)):
+            # It can be used, so far as that is known before something is sent.
+            self._following = url
+
+    def _log_out(self, _: str) -> None:
+        if self._needs_no_steps() or self._is_out_of_order(Step.AUTHENTICATED):
+            return
+        self._check(self._server.run(self._session.end()))
+        self._output.line("logged out")
+
+    def _become(self, username: str) -> None:
+        if self._unsent is not None and username != self.username:
+            say(f"{_count(self._unsent)} of {self.username} that may not be stored will not be sent again")
+            self._unsent = None
+        self.username = username
+
+    def _needs_no_steps(self) -> bool:
+        if self._session.api_token is not None:
+            say(f"{TOKEN} is set, so there are no steps: send at once, or unset it")
+        return self._session.api_token is not None
+
+    def _is_out_of_order(self, *steps: Step) -> bool:
+        if self._session.step in steps:
+            return False
+        say(f"out of order: {NEXT[self._session.step]} first")
+        return True
+
+    def _check(self, answer: Answer) -> None:
+        """Raise `ClientError` for a refusal, in words for a person at the menu."""
+        if answer.code in WORDS:
+            raise ClientError(WORDS[answer.code])
+        answer.checked()
+
+    def _tell_unsent(self, command: str) -> None:
+        if command == "send" and self._unsent is not None:
+            say(f"{_count(self._unsent)} kept: `send` sends what is kept first, and nothing is stored twice")
+
+
+def _choose(typed: str) -> tuple[str | None, str]:
+    """Return the command that a number, a name or its beginning means, and what follows it."""
+    typed = typed.lstrip().removeprefix("switch ")
+    word, _, rest = ("logout", "", "") if typed.startswith("log out") else typed.partition(" ")
+    if word.isdecimal():
+        found = COMMANDS[int(word) - 1 : int(word)] if word != "0" else ()
+    else:
+        found = tuple(name for name in COMMANDS if word and name.startswith(word.lower()))
+    return (found[0] if found else None), rest
+
+
+def _ask_lines() -> list[str]:
+    """Return lines up to an empty one, or Ctrl-D."""
+    say("an empty line ends it")
+    lines: list[str] = []
+    try:
+        while len(lines) < MOST_LINES and (line := ask(f"Line {len(lines) + 1}", instead=INSTEAD)):
+            lines.append(line)
+    except InputEnded:
+        pass
+    return lines
+
+
+def _since(session: SenderSession) -> str:
+    return f"{session.step.value} since {session.since.astimezone():%H:%M:%S}"
+
+
+def _count(part: Part) -> str:
+    count = len(part.messages)
+    return f"{count} line{'' if count == 1 else 's'}"

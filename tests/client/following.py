@@ -73,11 +73,11 @@ class Following:
                 await self._heard.wait()
         self._seen += 1 + next(place for place, line in enumerate(self.said[self._seen :]) if words in line)
 
-    async def end(self, number: signal.Signals | None = None) -> tuple[int, dict[str, Any]]:
+    async def end(self, number: signal.Signals | None = None, patience: float = PATIENCE) -> tuple[int, dict[str, Any]]:
         """Wait for its end, after a signal where one is given; return exit code and summary."""
         if number is not None:
             self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), PATIENCE)
+        code = await asyncio.wait_for(self.process.wait(), patience)
         assert self.process.stdout is not None
         out = (await self.process.stdout.read()).decode()
         return code, json.loads(out) if out else {}
@@ -103,3 +103,10 @@ async def following(
 
     assert "Traceback" not in said
     assert "unexpected error" not in said
+
+
+async def spooled(state: Path, text: bytes) -> None:
+    """Wait until a text is at the end of the newest file of the spool."""
+    async with asyncio.timeout(PATIENCE):
+        while not (files := sorted(state.rglob("*.batch"))) or not files[-1].read_bytes().endswith(text):
+            await asyncio.sleep(0.02)

@@ -25,6 +25,11 @@ class Part:
         return f"Part({self.id!r})"
 
 
+def count_lines(count: int) -> str:
+    """Return a number of lines in words."""
+    return f"{count} line{'' if count == 1 else 's'}"
+
+
 def parts_of(batch_id: str, content: bytes) -> list[Part]:
     """Return the requests of a batch, whose content is whole lines: one, unless they are very long.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from ..errors import ClientError
-from .batches import parts_of
+from .batches import count_lines, parts_of
 from .courier import Courier
 from .spool import Batch, Spool
 from .standard_input import StandardInput
@@ -160,7 +160,7 @@ class Follower:
             if not answer.ok:
                 path = self._spool.set_aside(batch)
                 self.summary.refused += batch.lines
-                self._say(f"{batch.lines} lines will never be taken: {answer.error()} They are kept in {path}")
+                self._say(f"{count_lines(batch.lines)} will never be taken: {answer.error()} Kept in {path}")
                 return
             self.summary.delivered += len(part.messages)
             self.summary.batches += 1
@@ -210,7 +210,7 @@ class Follower:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             if self._reading is not None and self._reading.done() and not self._courier.is_waiting:
-                self._say(f"{self._spool.lines} lines are still to be delivered")
+                self._say(f"{count_lines(self._spool.lines)} still to be delivered")
 
     def _tell_cut(self) -> None:
         self._tell_once("a line is longer than the server takes: it is sent in pieces, as several messages")

@@ -15,6 +15,7 @@ from ..options import Shared
 from ..output import say
 from ..prompts import ask_secret
 from ..transport import Transport
+from .batches import count_lines
 from .courier import Courier
 from .follower import Follower, Summary
 from .session import SenderSession
@@ -80,10 +81,13 @@ def _tell_what_was_found(spool: Spool) -> None:
     for path in spool.damaged:
         say(f"a file of the spool is damaged and is not sent: {path}")
     if spool.lines:
-        say(f"{spool.lines} lines from before wait in the spool, and are sent first")
+        say(f"{count_lines(spool.lines)} from before in the spool: sent first")
 
 
 def _tell_end(shared: Shared, summary: Summary, spool: Spool) -> None:
     if summary.waiting:
-        say(f"{summary.waiting} lines wait in {spool.directory}: the next `gather --follow` like this one sends them")
-    shared.output.done(summary.as_record(), f"{summary.delivered} lines delivered, in {summary.batches} batches")
+        say(
+            f"{count_lines(summary.waiting)} left in {spool.directory}: the next `gather --follow` like this one sends"
+            " what is left"
+        )
+    shared.output.done(summary.as_record(), f"{count_lines(summary.delivered)} delivered")

@@ -15,7 +15,7 @@ from ..options import Shared
 from ..output import Output, say
 from ..policy import Resend
 from ..prompts import ask, ask_twice
-from .batches import Part
+from .batches import Part, count_lines
 from .courier import NEVER_TAKEN
 from .session import SenderSession, Step
 from .spool import MOST_LINES
@@ -240,5 +240,4 @@ def _since(session: SenderSession) -> str:
 
 
 def _count(part: Part) -> str:
-    count = len(part.messages)
-    return f"{count} line{'' if count == 1 else 's'}"
+    return count_lines(len(part.messages))

@@ -1,14 +1,25 @@
 """`gather --follow`: every line that is in the spool arrives once and in order, whatever dies meanwhile."""
 
 import asyncio
+import errno
 import fcntl
 import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from src.client.errors import ClientError
+from src.client.gathering import follower
+from src.client.gathering.courier import Courier
+from src.client.gathering.follower import SYNC_SECONDS
+from src.client.gathering.session import SenderSession
+from src.client.gathering.spool import Spool
+from src.client.gathering.standard_input import StandardInput
+from src.client.transport import Transport
 
 from ..conftest import Api
 from ..processes import PATIENCE
@@ -355,6 +366,65 @@ async def test_one_follows_at_a_time(api: Api, url: str, pipe: Pipe, tmp_path: P
     assert (1, {}) == refused
     assert "another `gather --follow`" in second.said[-1]
     assert 0 == own[0]
+
+
+class Disk(Spool):
+    """A spool whose disk fails for a while."""
+
+    def __init__(self, directory: Path, *errors: int) -> None:
+        super().__init__(directory, source="", limit=1 << 20)
+        self.errors = list(errors)
+
+    def write(self) -> None:
+        if self.errors and self._taken:
+            raise OSError(self.errors.pop(), "The disk says so")
+        super().write()
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "is full: nothing"), (errno.EIO, "The disk says so")])
+async def test_a_full_disk_is_waited_for(
+    pipe: Pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    """Once it has room, the lines are delivered; a disk that fails ends it with words."""
+    monkeypatch.setattr(follower, "DISK_SECONDS", 0.01)
+    said: list[str] = []
+    summary_ = follower.Summary()
+    await pipe.write(b"one\n")
+    pipe.end()
+    with closing(Disk(tmp_path / "spool", number, number)) as spool:
+        spool.open()
+        async with (
+            odd_server([ACCEPTED, ACCEPTED, STORED]) as server,
+            Transport(server.url, tls=None, timeout=PATIENCE) as transport,
+        ):
+            courier = Courier(SenderSession(transport), username=USER, password="x", words={}, say=said.append)
+            run = follower.Follower(StandardInput(pipe.outer), spool, courier, summary_, say=said.append).run()
+            if number == errno.EIO:
+                with pytest.raises(ClientError, match=words):
+                    await run
+            else:
+                await run
+
+    assert (number == errno.ENOSPC) == (summary_.delivered == 1) == any(words in line for line in said)
+
+
+async def test_a_long_line_goes_in_pieces(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path) -> None:
+    """Which is said; what waits longer than a second is synced meanwhile."""
+    gate.close()
+    async with following(pipe, gate.url, state=tmp_path) as client:
+        await pipe.write(b"one\n")
+        await client.expect("Lines wait")
+        await pipe.write(b"two\n")
+        await asyncio.sleep(SYNC_SECONDS * 1.2)
+        await pipe.write(b"x" * 1_500_000)
+        gate.open()
+        await client.expect("sent in pieces")
+        pipe.end()
+        ended = await client.end()
+    found = await texts(api)
+
+    assert (0, 3, 4, 1) == (ended[0], ended[1]["read"], ended[1]["delivered"], ended[1]["cut"])
+    assert ["one", "two", "x" * 1_500_000] == [*found[:2], "".join(found[2:])]
 
 
 async def test_wrong_usage_sends_nothing(url: str, typed: Typed) -> None:

@@ -14,6 +14,7 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``policy``          how a request is sent: with a token or without, and after what again
 ``options``         what every command takes; ``environment``, ``addresses``, ``durations`` and ``texts`` read what was
                     given
+``envelopes``       what is encrypted before it is sent, and the keys in a link
 ``prompts``, ``output``   the person at the terminal
 ``errors``          what can go wrong, and the exit codes
 

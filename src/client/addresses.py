@@ -6,7 +6,8 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import WrongUsage
+from .envelopes import LinkKeys, NotOpened, read_base64, read_fragment, write_base64, write_fragment
+from .errors import NotSealpost, WrongUsage
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -15,6 +16,7 @@ _LINK_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 _RECEIPT_KEY = re.compile(r"[A-Za-z0-9_-]{60}")
 _USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
 _LINK = re.compile(r"(?P<base>.*)/(?P<kind>secrets|message)/(?P<key>[^/]+)/?")
+_PAGE_LINK = re.compile(r"(?P<base>[^?#]*)/(?P<page>[sm])/?(?:\?[^#]*)?(?:#(?P<fragment>.*))?")
 
 
 class Kind(StrEnum):
@@ -23,14 +25,23 @@ class Kind(StrEnum):
     SECRET = "secrets"  # noqa: S105 (a path)
     MESSAGE = "message"
 
+    @property
+    def page(self) -> str:
+        """The page on which a text of this kind is decrypted, by its part in the path."""
+        return self.value[0]
+
 
 @dataclass(frozen=True)
 class Link:
-    """What was given to open: ``url`` and ``kind`` are None where it was a key alone."""
+    """What was given to open: ``url`` and ``kind`` are None where it was a key alone.
+
+    ``fragment_key`` is there where the text was encrypted before it was sent.
+    """
 
     url: str | None
     kind: Kind | None
     key: str
+    fragment_key: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Link({self.url!r}, {self.kind!r})"
@@ -53,10 +64,24 @@ def parse_link(text: str) -> Link:
         return Link(None, None, text)
     if _RECEIPT_KEY.fullmatch(text):
         raise WrongUsage("this is a receipt key, which opens nothing: see `sealpost receipt` and `sealpost burn`")
+    if "://" in text and (page := _PAGE_LINK.fullmatch(text)):
+        return _parse_page_link(page["base"], page["page"], page["fragment"] or "")
     found = _LINK.fullmatch(text.partition("#")[0].partition("?")[0])
     if "://" not in text or not found or not _LINK_KEY.fullmatch(found["key"]):
         raise WrongUsage("this is no link to a secret or a message, and no key of one: is all of it there?")
     return Link(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
+
+
+def write_page_link(url: str, kind: Kind, fragment_key: bytes) -> str:
+    """Return the link to the page for the address that a server gave an item. Raises `NotSealpost`."""
+    base, _, key = url.rpartition(f"/{kind}/")
+    try:
+        keys = LinkKeys(read_base64(key), fragment_key)
+    except NotOpened:
+        keys = None
+    if not keys or not _LINK_KEY.fullmatch(key):
+        raise NotSealpost("the answer is not one of Sealpost: url is no link")
+    return f"{base}/{kind.page}#{write_fragment(keys)}"
 
 
 def is_key(text: str) -> bool:
@@ -100,6 +125,15 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _parse_page_link(base: str, page: str, fragment: str) -> Link:
+    try:
+        keys = read_fragment(fragment)
+    except NotOpened:
+        raise WrongUsage("not all of this link is there, or it was changed on its way: ask its sender for it") from None
+    kind = next(kind for kind in Kind if kind.page == page)
+    return Link(parse_server_url(base), kind, write_base64(keys.link_key), keys.fragment_key)
 
 
 def _split(text: str) -> SplitResult:

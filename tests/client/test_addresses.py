@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from src.client.addresses import Kind, is_plain, parse_id, parse_link, parse_server_url
+from src.client.addresses import Kind, is_plain, parse_id, parse_link, parse_server_url, write_page_link
 from src.client.durations import in_words, parse_ttl, write_future
 from src.client.errors import WrongUsage
 
@@ -50,6 +50,20 @@ def test_links_are_read() -> None:
     ]
     assert [Kind.SECRET, Kind.MESSAGE, Kind.SECRET, None] == [link.kind for link in links]
     assert {KEY} == {link.key for link in links}
+    assert KEY not in repr(links)
+
+
+def test_links_to_the_page_are_read() -> None:
+    """The fragment's two keys, below a path, and with what a chat program puts before it."""
+    fragment_key = bytes(range(32))
+    secret = write_page_link(f"https://example.org/a/secrets/{KEY}", Kind.SECRET, fragment_key)
+    message = write_page_link(f"http://localhost:8080/message/{KEY}", Kind.MESSAGE, fragment_key)
+
+    links = [parse_link(text) for text in (secret, f" {message} ", secret.replace("#", "?utm_source=x#"))]
+
+    assert ["https://example.org/a", "http://localhost:8080", "https://example.org/a"] == [one.url for one in links]
+    assert [Kind.SECRET, Kind.MESSAGE, Kind.SECRET] == [link.kind for link in links]
+    assert {(KEY, fragment_key)} == {(link.key, link.fragment_key) for link in links}
     assert KEY not in repr(links)
 
 

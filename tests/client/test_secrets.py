@@ -20,7 +20,7 @@ async def test_a_text_arrives_as_it_was_sent(url: str, typed: Typed) -> None:
     shared = await typed("share", "--ttl", "1d12h", stdin=TEXT.encode())
 
     assert (0, "") == (shared.code, shared.stderr)
-    assert shared.stdout.startswith(f"{url}/secrets/")
+    assert shared.stdout.startswith(f"{url}/s#1")
     opened = await typed("open", shared.stdout)
     assert (0, TEXT, "") == (opened.code, opened.stdout, opened.stderr)
     again = await typed("open", shared.stdout)
@@ -29,10 +29,11 @@ async def test_a_text_arrives_as_it_was_sent(url: str, typed: Typed) -> None:
 
 
 async def test_the_options_of_a_secret_reach_the_server(api: Api, url: str, typed: Typed, tmp_path: Path) -> None:
-    """Phrase, openings, attempts and time to live; the key alone opens it as well."""
+    """Phrase, openings, attempts and time to live; without encryption here, the key alone opens it as well."""
     (tmp_path / "phrase").write_text("old friend\r\n")
     created = await typed(
-        "share", "a text", "--json", "--ttl", "2h", "--opens", "2", "--attempts", "3", SEALPOST_PHRASE="-"
+        *("share", "a text", "--json", "--ttl", "2h", "--opens", "2", "--attempts", "3", "--server-side"),
+        SEALPOST_PHRASE="-",
     )
     document = await api.items.find_one({})
     with_file = ("--phrase-file", str(tmp_path / "phrase"))
@@ -61,6 +62,32 @@ async def test_a_wrong_phrase_is_said_to_be_one(url: str, typed: Typed) -> None:
     assert "the secret is destroyed" in last.stderr
 
 
+async def test_what_is_shared_is_encrypted_before_it_is_sent(api: Api, url: str, typed: Typed) -> None:
+    """The server opens an envelope and no text, and a phrase is none that it knows."""
+    created = json.loads((await typed("share", "a text", "--json")).stdout)
+    with_phrase = json.loads((await typed("share", "another", "--json", SEALPOST_PHRASE="old friend")).stdout)
+    path = f"/secrets/{with_phrase['secret_key']}"
+
+    opened = await (await api.client.post(f"/secrets/{created['secret_key']}")).json()
+    refused = await api.client.post(path, json={"phrase": "old friend"})
+
+    assert opened["secret"].startswith("sealpost-text-1.AQ")
+    assert (403, 4) == (refused.status, (await refused.json())["attempts_left"])
+    ended = await typed("open", with_phrase["url"], "--json", SEALPOST_PHRASE="old friend")
+    assert {"secret": "another", "opens_left": 0} == json.loads(ended.stdout)
+
+
+async def test_what_is_not_of_this_link_is_said_to_be_so(url: str, typed: Typed) -> None:
+    """A server that answers something else under it does not pass it off as the text."""
+    link = (await typed("share", "a text")).stdout.strip()
+    found = '{"secret": "another text", "opens_left": 0}'
+    async with odd_server([reply(200, LOOK), reply(200, found)]) as server:
+        ended = await typed("open", server.url + link.removeprefix(url))
+
+    assert (1, "") == (ended.code, ended.stdout)
+    assert "not what the link was made for" in ended.stderr
+
+
 async def test_a_receipt_is_shown_and_burns(url: str, typed: Typed) -> None:
     """What became of a secret, in words and as JSON; what is burned cannot be burned again."""
     created = json.loads((await typed("share", "a text", "--json")).stdout)
@@ -80,7 +107,7 @@ async def test_a_receipt_is_shown_and_burns(url: str, typed: Typed) -> None:
 
 async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -> None:
     """By `open` and by `message show`, by its link and by its key; it has a receipt as well."""
-    created = json.loads((await typed("message", "--json", "--ttl", "2d", "show")).stdout)
+    created = json.loads((await typed("message", "--json", "--server-side", "--ttl", "2d", "show")).stdout)
     link, key = created["url"], created["url"].rpartition("/")[2]
 
     texts = [
@@ -96,7 +123,9 @@ async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -
     assert ["show"] * 4 == texts
     assert "waiting" == json.loads((await typed("receipt", created["receipt_key"], "--json")).stdout)["state"]
     assert "show" == json.loads((await typed("message", "show", key, "--json")).stdout)["message"]
-    assert (await typed("message", "send", "from `send`")).stdout.startswith(f"{url}/message/")
+    sent = (await typed("message", "send", "from `send`")).stdout
+    assert sent.startswith(f"{url}/m#1")
+    assert ["from `send`"] * 2 == [(await typed(*command, sent)).stdout for command in (("open",), ("message", "show"))]
     gone = await typed("message", "show", "A" * 43)
     assert (1, True) == (gone.code, "there is no such message" in gone.stderr)
 
@@ -118,6 +147,8 @@ async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -
         (["share", "a", "--phrase-file", "/nowhere"], b"", "No such file"),
         (["share", "a", "--phrase-file", "/dev/null"], b"", "is empty"),
         (["open", "https://example.org/other/x"], b"", "no link to a secret"),
+        (["open", "https://example.org/s"], b"", "not all of this link"),
+        (["open", "https://example.org/m#1" + "A" * 91], b"", "changed on its way"),
         (["open", "A" * 60], b"", "a receipt key, which opens nothing"),
         (["receipt", "A" * 43], b"", "has 60 characters"),
         (["message", "show", "https://example.org/secrets/" + "A" * 43], b"", "sealpost open"),
@@ -203,12 +234,15 @@ async def test_a_burning_whose_answer_is_lost_is_repeated(typed: Typed) -> None:
 
 async def test_a_link_without_a_host_gets_that_of_the_server(typed: Typed) -> None:
     """A server that does not know its own address answers a path."""
-    created = '{"url": "/secrets/x", "receipt_key": "y", "secret_key": "x", "expires_at": "2026-03-01T09:30:00Z"}'
-    async with odd_server([reply(201, created)]) as server:
-        ended = await typed("share", "a text", "--url", f"{server.url}/below/")
+    created = f'{{"url": "/secrets/{"A" * 43}", "receipt_key": "y", "expires_at": "2026-03-01T09:30:00Z"}}'
+    async with odd_server([reply(201, created)] * 2 + [reply(201, created.replace("A" * 43, "x"))]) as server:
+        command = ("share", "a text", "--url", f"{server.url}/below/")
+        ended, plain, odd = await typed(*command), await typed(*command, "--server-side"), await typed(*command)
 
-    assert f"{server.url}/below/secrets/x\n" == ended.stdout
-    assert ["POST /below/generate"] == server.lines
+    assert f"{server.url}/below/secrets/{'A' * 43}\n" == plain.stdout
+    assert ended.stdout.startswith(f"{server.url}/below/s#1" + "A" * 42)
+    assert ["POST /below/generate"] * 3 == server.lines
+    assert (3, "", True) == (odd.code, odd.stdout, "not one of Sealpost" in odd.stderr)
 
 
 async def test_a_text_does_not_command_the_terminal(url: str, typed: Typed, dialogue: Dialogue) -> None:

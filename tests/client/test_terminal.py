@@ -30,7 +30,7 @@ async def test_a_secret_with_a_phrase_is_shared_and_opened(
     api: Api, url: str, dialogue: Dialogue, typed: Typed
 ) -> None:
     """Neither text nor phrase is shown; two phrases that differ, and a wrong one, are asked for again."""
-    async with dialogue("share", "--phrase") as terminal:
+    async with dialogue("share", "--phrase", columns=160) as terminal:
         await terminal.expect("Text to share (it is not shown). End with Enter and Ctrl-D:")
         await terminal.type("the code\nis 4711\n\x04", hidden=True)
         for prompt, phrase in zip(
@@ -63,7 +63,7 @@ async def test_a_panel_is_as_wide_as_the_terminal_lets_it_be(url: str, dialogue:
     async with dialogue("share", "a text", columns=60) as narrow:
         await narrow.expect("expires")
 
-    assert f"link     {url}/secrets/" in narrow.screen
+    assert f"link     {url}/s#1" in narrow.screen
     assert "─" not in narrow.screen
 
 
@@ -184,7 +184,7 @@ async def test_the_receipt_key_is_told_beside_a_pipe(url: str, dialogue: Dialogu
             await terminal.expect("the receipt key is ")
 
     link, end, rest = (tmp_path / "out").read_text().partition("\n")
-    assert (True, "\n", "") == (link.startswith(f"{url}/secrets/"), end, rest)
+    assert (True, "\n", "") == (link.startswith(f"{url}/s#1"), end, rest)
 
 
 async def test_a_pipe_that_nobody_reads_opens_nothing(api: Api, url: str, typed: Typed) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..addresses import parse_receipt_key
+from ..addresses import Kind, parse_receipt_key, write_page_link
 from ..answers import Record
 from ..connection import connect
 from ..durations import write_future, write_moment
@@ -20,24 +20,32 @@ TimeToLive = Annotated[
     str | None,
     typer.Option("--ttl", metavar="TIME", help="How long: 45s, 90m, 2h, 1d12h. The server has a default and a limit."),
 ]
+ServerSide = Annotated[
+    bool,
+    typer.Option("--server-side", help="Encrypt on the server alone: for readers with curl, or without JavaScript."),
+]
 ReceiptKey = Annotated[
     str, typer.Argument(metavar="RECEIPT_KEY", help="As shown with the link when it was created.", show_default=False)
 ]
 
 
-def show_created(output: Output, url: str, created: Record, title: str, *, has_phrase: bool = False) -> None:
+def show_created(
+    output: Output, url: str, created: Record, kind: Kind, *, fragment_key: bytes | None, has_phrase: bool = False
+) -> None:
     """Show a link: alone in a pipe, and with all that its sender needs on a terminal."""
     link, receipt_key = created.text("url"), created.text("receipt_key")
     if link.startswith("/"):
         # The server did not know under which name it was called.
         link = url + link
+    if fragment_key:
+        link = write_page_link(link, kind, fragment_key)
     if output.as_json:
         output.records([{**created, "url": link}])
     elif output.is_terminal:
         fields = {"link": link, "receipt": receipt_key, "expires": write_future(created.moment("expires_at"))}
         if has_phrase:
             fields["phrase"] = "needed to open it: send it by another way than the link"
-        output.fields(title, fields)
+        output.fields("Secret" if kind is Kind.SECRET else "Message", fields)
     else:
         output.line(link)
         say_on_terminal(f"the receipt key is {receipt_key}")

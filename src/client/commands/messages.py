@@ -4,16 +4,17 @@ from typing import Annotated
 
 import typer
 
-from ..addresses import Kind, parse_link
+from ..addresses import Kind, Link, parse_link
 from ..answers import Record
 from ..connection import connect
 from ..durations import parse_ttl
-from ..errors import OutcomeUnknown, WrongUsage
+from ..envelopes import NotOpened, TextKeys, derive_keys, new_fragment_key, open_text, seal_text
+from ..errors import ClientError, OutcomeUnknown, WrongUsage
 from ..options import Command, DefaultGroup, KeyCommand, shared_of
 from ..output import Output
 from ..policy import Auth, Resend
 from ..texts import read_text
-from .created import TimeToLive, show_created
+from .created import ServerSide, TimeToLive, show_created
 
 NOT_THERE = {"key_not_found": "there is no such message: it has expired or was burned, or there never was one"}
 
@@ -31,17 +32,21 @@ def send(
     ] = None,
     *,
     ttl: TimeToLive = None,
+    server_side: ServerSide = False,
 ) -> None:
-    """Seal a message, and show its link."""
+    """Encrypt and seal a message, and show its link."""
     shared = shared_of(context)
     lifetime = {} if ttl is None else {"ttl": parse_ttl(ttl)}
     with connect(shared) as server:
-        body = {"message": read_text(text, "Message"), **lifetime}
+        message, fragment_key = read_text(text, "Message"), None if server_side else new_fragment_key()
+        if fragment_key:
+            message = seal_text(message, derive_keys(fragment_key, None))
+        body = {"message": message, **lifetime}
         try:
             answer = server.call("POST", "/", body, auth=Auth.WHERE_ASKED, resend=Resend.UNAVAILABLE)
         except OutcomeUnknown as error:
             raise OutcomeUnknown(f"{error}; nobody has the link, so send it again") from None
-        show_created(shared.output, server.url, answer.checked(), "Message")
+        show_created(shared.output, server.url, answer.checked(), Kind.MESSAGE, fragment_key=fragment_key)
 
 
 @app.command("show", cls=KeyCommand)
@@ -55,7 +60,18 @@ def show(
         raise WrongUsage("this is the link of a secret: sealpost open")
     with connect(shared, elsewhere=parsed.url) as server:
         message = server.get(f"/{Kind.MESSAGE}/{parsed.key}", words=NOT_THERE)
-    show_text(shared.output, message, "message")
+    show_text(shared.output, decrypted(message, "message", parsed), "message")
+
+
+def decrypted(record: Record, name: str, link: Link, keys: TextKeys | None = None) -> Record:
+    """Return a record with its text as it was before it was sent. Raises `ClientError` where the link is another's."""
+    if link.fragment_key is None:
+        return record
+    try:
+        text = open_text(record.text(name), keys or derive_keys(link.fragment_key, None))
+    except NotOpened:
+        raise ClientError("what the server has under this link is not what the link was made for") from None
+    return Record({**record, name: text})
 
 
 def show_text(output: Output, record: Record, name: str) -> None:

@@ -9,13 +9,14 @@ from ..addresses import Kind, Link, parse_link
 from ..answers import Answer, Record
 from ..connection import Connection, connect
 from ..durations import parse_ttl
+from ..envelopes import derive_keys, new_fragment_key, seal_text
 from ..errors import ClientError, OutcomeUnknown, Refused
 from ..options import shared_of
 from ..output import Output, say
 from ..policy import Auth, Resend
 from ..texts import ask_phrase, given_phrase, new_phrase, read_text
-from .created import TimeToLive, show_created
-from .messages import show_text
+from .created import ServerSide, TimeToLive, show_created
+from .messages import decrypted, show_text
 
 NOTHING_WAITS = {
     "key_not_found": "nothing waits there: it was opened or burned, it has expired, or there never was one"
@@ -46,8 +47,9 @@ def share(
     attempts: Annotated[
         int | None, typer.Option("--attempts", metavar="N", min=1, max=100, help="Wrong phrases that destroy it: five.")
     ] = None,
+    server_side: ServerSide = False,
 ) -> None:
-    """Share a text as a secret that opens once, and show its link."""
+    """Encrypt a text and share it as a secret that opens once, and show its link."""
     shared = shared_of(context)
     body: dict[str, Any] = {
         "max_opens": opens,
@@ -59,12 +61,23 @@ def share(
         body["secret"] = read_text(text, "Text to share", hidden=True)
         if phrase and body["phrase"] is None:
             body["phrase"] = new_phrase()
+        fragment_key = None if server_side else new_fragment_key()
+        if fragment_key:
+            keys = derive_keys(fragment_key, body["phrase"])
+            body["secret"], body["phrase"] = seal_text(body["secret"], keys), keys.verifier
         sent = {name: value for name, value in body.items() if value is not None}
         try:
             answer = server.call("POST", "/generate", sent, auth=Auth.WHERE_ASKED, resend=Resend.UNAVAILABLE)
         except OutcomeUnknown as error:
             raise OutcomeUnknown(f"{error}; nobody has the link, so share it again") from None
-        show_created(shared.output, server.url, answer.checked(), "Secret", has_phrase="phrase" in sent)
+        show_created(
+            shared.output,
+            server.url,
+            answer.checked(),
+            Kind.SECRET,
+            fragment_key=fragment_key,
+            has_phrase="phrase" in sent,
+        )
 
 
 def open_link(
@@ -82,13 +95,13 @@ def open_link(
     with connect(shared, elsewhere=parsed.url) as server:
         kind, found = _look(server, parsed)
         if kind is Kind.MESSAGE:
-            show_text(shared.output, found, "message")
+            show_text(shared.output, decrypted(found, "message", parsed), "message")
             return
         shared.output.check()
         if found.flag("phrase_required"):
-            opened = _open(server, parsed.key, phrase)
+            opened = _open(server, parsed, phrase)
         else:
-            opened = _try(server, parsed.key).checked(NOTHING_WAITS)
+            opened = decrypted(_try(server, parsed.key).checked(NOTHING_WAITS), "secret", parsed)
         _show(shared.output, opened)
 
 
@@ -102,13 +115,15 @@ def _look(server: Connection, link: Link) -> tuple[Kind, Record]:
     return kind, answer.checked(NOTHING_WAITS)
 
 
-def _open(server: Connection, key: str, given: str | None) -> Record:
+def _open(server: Connection, link: Link, given: str | None) -> Record:
     while True:
-        answer = _try(server, key, given or ask_phrase())
+        phrase = given or ask_phrase()
+        keys = derive_keys(link.fragment_key, phrase) if link.fragment_key else None
+        answer = _try(server, link.key, keys.verifier if keys else phrase)
         if answer.code == "phrase_required" and given is None:
             continue
         if answer.code != "incorrect_phrase":
-            return answer.checked(NOTHING_WAITS)
+            return decrypted(answer.checked(NOTHING_WAITS), "secret", link, keys)
         left = answer.body.number("attempts_left")
         if left == 0:
             raise Refused(

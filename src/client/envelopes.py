@@ -1,0 +1,143 @@
+"""What is encrypted before it is sent: the keys of a link, and the envelope that only they open.
+
+docs/security.md has the format and its test vectors.
+"""
+
+import base64
+import binascii
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from hashlib import pbkdf2_hmac, sha256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+VERSION = 1
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+CHECK_BYTES = 4
+PADDED_TO = 64
+ITERATIONS = 600_000
+"""Of PBKDF2-HMAC-SHA256, as OWASP's Password Storage Cheat Sheet has it; a version of the format has one number."""
+PREFIX = "sealpost-text-1."
+_ITERATIONS_BYTES = 4
+_HEADER_BYTES = 1 + _ITERATIONS_BYTES
+_BASE64 = re.compile(r"[A-Za-z0-9_-]*")
+
+
+class NotOpened(ValueError):
+    """An envelope or a link that is not whole, or not of these keys; says nothing of what is in it."""
+
+
+@dataclass(frozen=True, repr=False)
+class LinkKeys:
+    """What a link's fragment holds: the key by which the server finds the item, and the one it never sees."""
+
+    link_key: bytes
+    fragment_key: bytes
+
+
+@dataclass(frozen=True, repr=False)
+class TextKeys:
+    """What follows from a fragment key and a phrase.
+
+    ``verifier`` is what the server is given in place of the phrase; None without one. ``iterations`` is 0 then.
+    """
+
+    data_key: bytes
+    verifier: str | None
+    iterations: int
+
+
+def new_fragment_key() -> bytes:
+    """Return a random key for one text."""
+    return os.urandom(KEY_BYTES)
+
+
+def derive_keys(fragment_key: bytes, phrase: str | None) -> TextKeys:
+    """Return the keys of a text; with a phrase, this takes a noticeable part of a second."""
+    if not phrase:
+        return TextKeys(_derive(fragment_key, b"sealpost/v1/text-key"), None, 0)
+    salt = _derive(fragment_key, b"sealpost/v1/text-salt")
+    phrase_key = pbkdf2_hmac("sha256", unicodedata.normalize("NFC", phrase).encode(), salt, ITERATIONS, KEY_BYTES)
+    both = fragment_key + phrase_key
+    verifier = write_base64(_derive(both, b"sealpost/v1/text-verifier"))
+    return TextKeys(_derive(both, b"sealpost/v1/text-key"), verifier, ITERATIONS)
+
+
+def seal_text(text: str, keys: TextKeys, nonce: bytes | None = None) -> str:
+    """Return the envelope of a text, as a text; ``nonce`` is for test vectors alone."""
+    nonce = nonce or os.urandom(NONCE_BYTES)
+    header = bytes([VERSION]) + keys.iterations.to_bytes(_ITERATIONS_BYTES)
+    content = text.encode() + b"\x80"
+    padded = content + bytes(-len(content) % PADDED_TO)
+    return PREFIX + write_base64(header + nonce + AESGCM(keys.data_key).encrypt(nonce, padded, _bound(header)))
+
+
+def open_text(envelope: str, keys: TextKeys) -> str:
+    """Return the text of an envelope. Raises `NotOpened`."""
+    if not envelope.startswith(PREFIX):
+        raise NotOpened
+    raw = read_base64(envelope.removeprefix(PREFIX))
+    header, nonce, sealed = (
+        raw[:_HEADER_BYTES],
+        raw[_HEADER_BYTES : _HEADER_BYTES + NONCE_BYTES],
+        raw[_HEADER_BYTES + NONCE_BYTES :],
+    )
+    if header != bytes([VERSION]) + keys.iterations.to_bytes(_ITERATIONS_BYTES) or len(sealed) < TAG_BYTES:
+        raise NotOpened
+    try:
+        padded = AESGCM(keys.data_key).decrypt(nonce, sealed, _bound(header)).rstrip(b"\0")
+        if not padded.endswith(b"\x80"):
+            raise NotOpened
+        return padded[:-1].decode()
+    except (InvalidTag, UnicodeDecodeError):
+        raise NotOpened from None
+
+
+def write_fragment(keys: LinkKeys) -> str:
+    """Return a link's fragment."""
+    both = keys.link_key + keys.fragment_key
+    return f"{VERSION}{write_base64(both + _check(both))}"
+
+
+def read_fragment(fragment: str) -> LinkKeys:
+    """Return the keys of a link's fragment. Raises `NotOpened` for one that was cut off or changed on its way."""
+    raw = read_base64(fragment[1:])
+    both, check = raw[: 2 * KEY_BYTES], raw[2 * KEY_BYTES :]
+    if fragment[:1] != str(VERSION) or len(both) != 2 * KEY_BYTES or check != _check(both):
+        raise NotOpened
+    return LinkKeys(both[:KEY_BYTES], both[KEY_BYTES:])
+
+
+def write_base64(raw: bytes) -> str:
+    """Return URL-safe base64 without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def read_base64(text: str) -> bytes:
+    """Return the bytes of URL-safe base64 in its one canonical spelling. Raises `NotOpened`."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        raise NotOpened from None
+    if not _BASE64.fullmatch(text) or write_base64(raw) != text:
+        raise NotOpened
+    return raw
+
+
+def _bound(header: bytes) -> bytes:
+    return b"sealpost/v1/text-envelope" + header
+
+
+def _check(both: bytes) -> bytes:
+    return sha256(b"sealpost/v1/text-link" + both).digest()[:CHECK_BYTES]
+
+
+def _derive(key: bytes, label: bytes) -> bytes:
+    return HKDF(SHA256(), KEY_BYTES, salt=None, info=label).derive(key)

@@ -35,6 +35,7 @@ from .core.mongo import Mongo, check_url
 from .echo import EchoRoutes
 from .gatherer.feature import GathererFeature
 from .health import HealthRoutes
+from .pages.feature import PagesFeature
 from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
@@ -90,6 +91,7 @@ async def build_app(
         metrics=metrics,
     )
     guard = accounts.authenticator.guard
+    pages = PagesFeature(settings)
     sealed = SealedFeature(
         settings=settings,
         ring=ring,
@@ -100,6 +102,7 @@ async def build_app(
         metrics=metrics,
         create_secret=None if settings.anonymous_create else guard(Scope.SECRETS),
         create_message=None if settings.anonymous_create else guard(Scope.MESSAGES),
+        shell=pages.secret,
     )
     posts = PostsFeature(
         ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator, metrics=metrics
@@ -120,7 +123,8 @@ async def build_app(
     routes = [
         *HealthRoutes(mongo, dump_trouble=gatherer.trouble).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
-        *EchoRoutes(accounts.authenticator).routes(),
+        *EchoRoutes(accounts.authenticator, pages.create).routes(),
+        *pages.routes(),
         *(route for feature in features for route in feature.routes()),
     ]
     routes += OpenApiRoutes(routes).routes()

@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 from pydantic import ConfigDict, Field
 
 from .accounts.auth import Authenticator, Scope, bearer_token
-from .api.routing import Route
+from .api.routing import Route, Shell
 from .api.schema import Answer, RequestBody
 
 ECHO = "echo"
@@ -40,17 +40,26 @@ class EchoAnswer(Answer):
 
 
 class EchoRoutes:
-    """The handlers and their declarations."""
+    """The handlers and their declarations; ``shell`` is what a browser gets at the root."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, shell: Shell) -> None:
         self._authenticator = authenticator
+        self._shell = shell
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
         return [
             *(
-                Route(method="GET", path=path, tag=ECHO, summary="Say hello", handler=self.hello, answer=Greeting)
-                for path in ("/", "/hello")
+                Route(
+                    method="GET",
+                    path=path,
+                    tag=ECHO,
+                    summary="Say hello",
+                    handler=self.hello,
+                    answer=Greeting,
+                    shell=shell,
+                )
+                for path, shell in {"/": self._shell, "/hello": None}.items()
             ),
             Route(
                 method="POST",

@@ -23,6 +23,7 @@ from pymongo.write_concern import WriteConcern
 from src.core.certificates import CertificatePair, read_pair
 from src.core.embedded import find_mongod
 from src.core.keys import KeyRing, new_key
+from src.pages.assets import STATIC
 from src.settings import SECRETS, Settings
 from src.stack import healthcheck, provision
 from src.stack.provision import Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
@@ -40,6 +41,12 @@ SECRET_FILES = (
     *("web/keys", "web/mongo-url", "db/keyfile", "db/root-password", "db/application-password"),
     "grafana/admin-password",
 )
+FILES = {
+    *SECRET_FILES,
+    "nginx/nginx.conf",
+    "nginx/nginx.sh",
+    *(f"nginx/pages/{path.name}" for path in STATIC.iterdir()),
+}
 PASSWORDS: dict[str, Any] = {"root_password": "r" * 64, "application_password": "a" * 64}
 KEY_FILE = "c2VhbHBvc3Q=" * 8
 
@@ -98,7 +105,7 @@ def test_files_are_made_for_their_owners_alone(root: Path, settings: Settings) -
 
     assert dict.fromkeys(SECRET_FILES, 0o400) == modes
     assert {**dict.fromkeys(directories, 0o700), "nginx": 0o755, "sockets": 0o750} == directories
-    assert {*SECRET_FILES, "nginx/nginx.conf", "nginx/nginx.sh"} == names(root)
+    assert FILES == names(root)
 
 
 def test_what_is_made_can_be_used(root: Path, settings: Settings) -> None:
@@ -151,7 +158,7 @@ def test_a_crash_at_any_moment_leaves_nothing_half(root: Path, settings: Setting
         assert all((root / name).read_text().endswith("\n") for name in SECRET_FILES if (root / name).exists())
 
     assert crashes > 20
-    assert {*SECRET_FILES, "nginx/nginx.conf", "nginx/nginx.sh"} == names(root)
+    assert FILES == names(root)
 
 
 @pytest.mark.parametrize("lost", ["web/keys", "db/root-password", "db/keyfile"])

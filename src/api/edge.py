@@ -64,7 +64,9 @@ class Edge:
             started = time.perf_counter()
             request_id = self._origin.request_id(request)
             response = await self._answer(request, handler, request_id)
-            response.headers.update(security_headers(request))
+            for name, value in security_headers(request).items():
+                # The page's own files may be kept.
+                response.headers.setdefault(name, value)
             response.headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
             response.headers["X-Request-ID"] = request_id
             if self.draining:

@@ -148,7 +148,7 @@ def _answer(route: Route[Any], status: int) -> dict[str, Any]:
         answer["content"] = {route.text.partition(";")[0]: {"schema": {"type": "string"}}}
     if route.answer:
         answer["content"] = {"application/json": {"schema": _ref(route.answer)}}
-        if route.page:
+        if route.page or route.shell:
             answer["content"]["text/html"] = {"schema": {"type": "string"}}
     if route.lines:
         answer["description"] += "; the schema is that of each line"

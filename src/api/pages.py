@@ -37,14 +37,19 @@ def page_response(page: Page, *, status: int = 200) -> web.Response:
 
 def prefers_page(accept: str) -> bool:
     """Tell whether an ``Accept`` header names HTML and wants it no less than JSON (RFC 9110, section 12.5.1)."""
-    weights = dict(_weight(part) for part in accept.split(","))
-    page = weights.get("text/html", 0.0)
-    data = next((weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights), 0.0)
+    kinds = weights(accept)
+    page = kinds.get("text/html", 0.0)
+    data = next((kinds[kind] for kind in ("application/json", "application/*", "*/*") if kind in kinds), 0.0)
     return page > 0 and page >= data
 
 
-def _weight(media_range: str) -> tuple[str, float]:
-    kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
+def weights(header: str) -> dict[str, float]:
+    """Return what a header of preferences names, in lower case, each with its weight (RFC 9110, section 12.4.2)."""
+    return dict(_weight(part) for part in header.split(","))
+
+
+def _weight(preference: str) -> tuple[str, float]:
+    kind, *parameters = (part.strip().lower() for part in preference.split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name == "q":

@@ -21,11 +21,15 @@ DETAILS: web.RequestKey[type[ProblemDetails]] = web.RequestKey("DETAILS")
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
-Handler = Callable[[web.Request, BodyT], Awaitable[Answer | str | AsyncGenerator[bytes, None] | None]]
+Handler = Callable[[web.Request, BodyT], Awaitable[Answer | web.Response | str | AsyncGenerator[bytes, None] | None]]
 """Takes the request and its validated body or query.
 
-Returns the answer, or a text, or its chunks where the answer is streamed, or None for one without content.
+Returns the answer, or a text, or its chunks where the answer is streamed, or None for one without content; a whole
+response where it has headers of its own.
 """
+
+Shell = Callable[[web.Request], web.Response]
+"""What answers a browser by the request's headers alone."""
 
 
 class Guard(Protocol):
@@ -44,10 +48,10 @@ class Route(Generic[BodyT]):
 
     ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
     credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
-    ``page`` makes of the answer what a browser gets. ``text`` is the media type of an answer that is a text instead,
-    and ``lines`` is the type of each line of a streamed one. ``status_of`` tells the status of an answer that may have
-    one of ``other_statuses``. ``problems`` are those that this route adds to the ones that every route may answer with;
-    ``details`` is what it tells of each.
+    ``page`` makes of the answer what a browser gets. ``shell`` is what a browser gets instead, without asking the
+    handler. ``text`` is the media type of an answer that is a text instead, and ``lines`` is the type of each line of a
+    streamed one. ``status_of`` tells the status of an answer that may have one of ``other_statuses``. ``problems`` are
+    those that this route adds to the ones that every route may answer with; ``details`` is what it tells of each.
     """
 
     method: str
@@ -63,6 +67,7 @@ class Route(Generic[BodyT]):
     query: type[BodyT] | None = None
     answer: type[Answer] | None = None
     page: Callable[[Any], Page] | None = None
+    shell: Shell | None = None
     text: str | None = None
     lines: type[Answer] | None = None
     status: int = 200
@@ -105,6 +110,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         request[DETAILS] = route.details
+        if route.shell and prefers_page(request.headers.get(hdrs.ACCEPT, "")):
+            return route.shell(request)
         if route.guard:
             await route.guard.admit(request)
         body: Any = None
@@ -113,19 +120,20 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
         elif route.body:
             body = _parsed(route.body, route.form, request, await request.read())
         answer = await route.handler(request, body)
+        if isinstance(answer, web.Response):
+            return answer
         if route.text:
             return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
         if isinstance(answer, AsyncGenerator):
             return await StreamedResponse.begin(answer, status=route.status)
         if answers is None:
             return web.Response(status=route.status)
-        if route.page is None:
-            status = route.status_of(answer) if route.status_of else route.status
-            return json_response(answers.dump_json(answer), status=status)
-        if prefers_page(request.headers.get(hdrs.ACCEPT, "")):
+        if route.page and prefers_page(request.headers.get(hdrs.ACCEPT, "")):
             return page_response(route.page(answer), status=route.status)
-        response = json_response(answers.dump_json(answer), status=route.status)
-        response.headers[hdrs.VARY] = hdrs.ACCEPT
+        status = route.status_of(answer) if route.status_of else route.status
+        response = json_response(answers.dump_json(answer), status=status)
+        if route.page or route.shell:
+            response.headers[hdrs.VARY] = hdrs.ACCEPT
         return response
 
     return endpoint

@@ -1,6 +1,6 @@
 """What is encrypted before it is sent: the keys of a link, and the envelope that only they open.
 
-docs/security.md has the format and its test vectors.
+The page does the same in `src/pages/static/envelope.js`; docs/security.md has the format and its test vectors.
 """
 
 import base64

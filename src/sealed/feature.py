@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..api.origin import Origin
-from ..api.routing import Guard, Route
+from ..api.routing import Guard, Route, Shell
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
@@ -33,7 +33,8 @@ EXPIRING = (Expiring(COLLECTION, {"state": State.WAITING.value}),)
 class SealedFeature:
     """Secrets, messages and receipts, wired.
 
-    ``create_secret`` and ``create_message`` are what creating one takes, where not everybody may.
+    ``create_secret`` and ``create_message`` are what creating one takes, where not everybody may. ``shell`` is what a
+    browser gets in place of what is known of a secret.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SealedFeature:
         metrics: Metrics,
         create_secret: Guard | None = None,
         create_message: Guard | None = None,
+        shell: Shell | None = None,
     ) -> None:
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
@@ -64,7 +66,7 @@ class SealedFeature:
         )
         messages = MessageService(ring=ring, creator=creator, items=self._items, expiry=self._expiry, metrics=metrics)
         self._parts = (
-            SecretRoutes(self.secrets, origin, create_secret),
+            SecretRoutes(self.secrets, origin, create_secret, shell),
             MessageRoutes(messages, origin, create_message),
             ReceiptRoutes(ReceiptService(ring, self._items, metrics)),
         )

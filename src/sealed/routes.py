@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from ..api.origin import Origin
-from ..api.routing import Guard, Route
+from ..api.routing import Guard, Route, Shell
 from ..errors import Damaged, TooMany
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
 from .schemas import CreateSecret, OpenSecret, SecretCreated, SecretOpened, SecretStatus
@@ -17,10 +17,11 @@ SECRETS = "secrets"
 class SecretRoutes:
     """The handlers and their declarations."""
 
-    def __init__(self, service: SecretService, origin: Origin, create_guard: Guard | None) -> None:
+    def __init__(self, service: SecretService, origin: Origin, create_guard: Guard | None, shell: Shell | None) -> None:
         self._service = service
         self._origin = origin
         self._create_guard = create_guard
+        self._shell = shell
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -42,9 +43,10 @@ class SecretRoutes:
                 path="/secrets/{secret_key}",
                 tag=SECRETS,
                 summary="Tell whether a secret waits",
-                description="Opens nothing, so link previews are harmless.",
+                description="Opens nothing, so link previews are harmless. A browser gets a page.",
                 handler=self.status,
                 answer=SecretStatus,
+                shell=self._shell,
                 problems=(KeyNotFound, Damaged),
             ),
             Route(

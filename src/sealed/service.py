@@ -8,11 +8,11 @@ from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.metrics import Metrics
 from ..core.sealing import Link, Unsealable, derive_phrase_key
-from ..errors import TooMany, Unavailable
+from ..errors import Damaged, TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
 from .claims import ClaimStore
 from .creation import Created, ItemCreator
-from .items import SECRET, Item
+from .items import SECRET, Item, State
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
 from .store import ItemStore
 from .unsealing import Unsealer
@@ -59,12 +59,29 @@ class SecretService:
         )
 
     async def status(self, secret_key: str) -> Item:
-        """Return a waiting secret without its content. Raises `KeyNotFound`."""
+        """Return a waiting secret without its content.
+
+        Raises `KeyNotFound`, with what became of it where that is known.
+        """
         link = _parsed(secret_key)
         item = await self._items.glance(link.item_id)
-        if item is None or item.kind != SECRET:
+        if item is None:
+            raise await self._outcome(link.item_id)
+        if item.kind != SECRET:
             raise KeyNotFound
         return item
+
+    async def _outcome(self, item_id: bytes) -> KeyNotFound:
+        """Say what became of a secret that waits no more: whoever has its link may know."""
+        try:
+            item = await self._items.history(item_id)
+        except Damaged:
+            item = None
+        if item is None or item.kind != SECRET or item.state is State.WAITING:
+            return KeyNotFound()
+        if item.opened_at is None:
+            return KeyNotFound(state=item.state.value)
+        return KeyNotFound(state=item.state.value, opened_at=f"{item.opened_at:%Y-%m-%dT%H:%M:%S.%f}Z")
 
     async def open(self, secret_key: str, phrase: str | None) -> Opened:
         """Open a secret, for the last time if it has no other opening left.

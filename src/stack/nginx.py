@@ -13,6 +13,7 @@ from ..api.edge import STRICT_TRANSPORT
 from ..core.certificates import CIPHERS
 from ..core.workers import WORKERS, worker_sockets
 from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge, TooMany, Unavailable
+from ..pages.assets import CACHE_CONTROL, MEDIA_TYPES, STATIC, read_assets
 from ..settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
@@ -84,19 +85,26 @@ def render(
     user: str | None = None,
     processes: str = "auto",
     tls: Tls | None = None,
+    assets_dir: Path = STATIC,
 ) -> str:
     """Fill in the template.
 
     ``listen`` holds addresses as nginx takes them (``127.0.0.1:8080``, ``80``, ``[::]:80``), and ``metrics_listen``
     those where it answers `/metrics` and nothing else. ``user`` is for a master that runs as root: the name under which
-    its workers run, who must reach the sockets in ``socket_dir``.
+    its workers run, who must reach the sockets in ``socket_dir``. ``assets_dir`` is where nginx finds the page's files.
     """
     text = TEMPLATE.read_text(encoding="utf-8")
     switched_off = {"limiters": settings.rate_limits == "off", "tls": tls is None, "metrics": not metrics_listen}
     for part in (part for part, is_off in switched_off.items() if is_off):
         text = _without(text, part)
     served = _listen(tls.listen, "ssl backlog=4096") if tls else _listen(listen, "backlog=4096")
+    assets = read_assets()
     values = {
+        "assets_path": assets.path,
+        "asset_names": "|".join(map(re.escape, assets.files)),
+        "asset_types": "\n".join(f"{kind.partition(';')[0]} {suffix[1:]};" for suffix, kind in MEDIA_TYPES.items()),
+        "asset_caching": CACHE_CONTROL,
+        "assets_dir": _checked(assets_dir),
         "user": f"user {user};" if user else "",
         "processes": processes,
         "pid_file": _checked(pid_file),

@@ -21,6 +21,7 @@ from pathlib import Path
 from ..core.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
 from ..core.keys import KeyRing, KeyRingError, new_key
 from ..core.self_signed import ensure_self_signed, public_hosts
+from ..pages.assets import STATIC
 from ..settings import Settings, SettingsError, read_settings
 from .nginx import HTTPS_PORT, Tls, render
 from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_database
@@ -150,6 +151,7 @@ def _provision_nginx(
         log_dir=Path("/var/log/sealpost"),
         temp_dir=Path("/tmp"),  # noqa: S108 (nginx's own, in its container)
         pid_file=Path("/tmp/nginx.pid"),  # noqa: S108
+        assets_dir=_NGINX_PLACE / "pages",
         tls=Tls(["8443"], _NGINX_PLACE / served, tls_port) if certificate else None,
     )
     us = Owner(os.geteuid(), os.getegid())
@@ -157,6 +159,11 @@ def _provision_nginx(
     if certificate:
         # One file, so that nginx never meets a certificate with another one's key.
         _write(directory / served, certificate.certificate + certificate.key, nginx, 0o400)
+    pages = directory / "pages"
+    pages.mkdir(exist_ok=True)
+    _give(pages, us, 0o755)
+    for path in STATIC.iterdir():
+        _write(pages / path.name, path.read_text(encoding="utf-8"), us, 0o444)
     _write(directory / "nginx.conf", configuration, us, 0o444)
     _write(directory / "nginx.sh", NGINX_SCRIPT.read_text(encoding="utf-8"), us, 0o444)
     if not certificate:

@@ -102,6 +102,8 @@ def test_each_container_mounts_only_what_it_needs(stack: Compose) -> None:
         ("web", "/run/sealpost/worker-1.sock", "660 10001:10001"),
         ("web", "/run/sealpost/supervisor.sock", "700 10001:10001"),
         ("nginx", "/etc/sealpost/nginx.conf", "444 0:0"),
+        ("nginx", "/etc/sealpost/pages", "755 0:0"),
+        ("nginx", "/etc/sealpost/pages/page.js", "444 0:0"),
         ("nginx", "/var/log/sealpost", "700 10002:10001"),
         ("nginx", "/var/log/sealpost/access.jsonl", "600 10002:10001"),
         ("db", "/etc/sealpost", "700 999:999"),
@@ -125,7 +127,7 @@ def test_no_secret_shows(stack: Compose) -> None:
         docker("history", "--no-trunc", stack.image),
         stack.compose("logs", "--no-color"),
         stack.execute("web", "sh", "-c", "cat /app/logs/*"),
-        stack.execute("nginx", "sh", "-c", "cat /var/log/sealpost/* /etc/sealpost/*"),
+        stack.execute("nginx", "find", "/var/log/sealpost", "/etc/sealpost", "-type", "f", "-exec", "cat", "{}", "+"),
     ]
 
     assert len(needles) == 6

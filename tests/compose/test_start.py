@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from src.pages.assets import CACHE_CONTROL, read_assets
+
 from .. import test_readme
 from ..stack.traffic import create, open_secret
 from .engine import START_SECONDS, Compose, docker, report
@@ -36,6 +38,19 @@ def test_a_fresh_clone_serves_within_a_minute(
 def test_the_readme_works_through_nginx(stack: Compose, tmp_path: Path) -> None:
     """Its commands print what stands below them."""
     test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path, test_readme.README)
+
+
+async def test_a_browser_gets_the_page(client: ClientSession) -> None:
+    """The page from a worker, and its files from nginx, to the byte."""
+    assets = read_assets()
+    async with client.get("/", headers={"Accept": "text/html"}) as answer:
+        assert (200, "text/html") == (answer.status, answer.content_type)
+        assert assets.path in await answer.text()
+    for name, body in assets.files.items():
+        async with client.get(f"/{assets.path}{name}") as answer:
+            assert (200, body, CACHE_CONTROL) == (answer.status, await answer.read(), answer.headers["Cache-Control"])
+            # A worker names itself.
+            assert answer.headers["Server"].startswith("nginx")
 
 
 async def test_down_and_up_keep_every_secret(unlimited: Compose, client: ClientSession) -> None:

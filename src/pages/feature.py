@@ -1,0 +1,74 @@
+"""The page as the composition root sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from ..api.pages import CONTENT_TYPE
+from ..api.routing import Route, Shell
+from ..errors import NotFound
+from ..settings import Settings
+from .assets import CACHE_CONTROL, media_type, read_assets
+from .shells import Shells
+
+PAGES = "pages"
+
+
+class PagesFeature:
+    """The views, and the files that they are made of.
+
+    ``create`` and ``secret`` are what a browser gets at addresses that answer programs as well.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._assets = read_assets()
+        self._shells = Shells(settings, self._assets)
+        self.create = self._shells.shell("create")
+        self.secret = self._shells.shell("secret", root="../")
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        views = {
+            "/s": ("secret", "The page that opens a secret"),
+            "/m": ("message", "The page that shows a message"),
+            "/r": ("receipt", "The page that shows a receipt"),
+        }
+        return [
+            *(
+                Route(
+                    method="GET",
+                    path=path,
+                    tag=PAGES,
+                    summary=summary,
+                    description="The same for everybody: what it is to show stands behind # and is not sent.",
+                    handler=_handler(self._shells.shell(view)),
+                    text=CONTENT_TYPE,
+                )
+                for path, (view, summary) in views.items()
+            ),
+            Route(
+                method="GET",
+                path="/pages/{digest}/{file}",
+                tag=PAGES,
+                summary="A file of the page",
+                handler=self.file,
+                text="*/*",
+                problems=(NotFound,),
+            ),
+        ]
+
+    async def file(self, request: web.Request, _: None) -> web.Response:
+        """Return a file of the page."""
+        name = request.match_info["file"]
+        if request.match_info["digest"] != self._assets.digest or name not in self._assets.files:
+            raise NotFound
+        headers = {hdrs.CONTENT_TYPE: media_type(name), hdrs.CACHE_CONTROL: CACHE_CONTROL}
+        return web.Response(body=self._assets.files[name], headers=headers)
+
+
+def _handler(shell: Shell) -> Callable[[web.Request, None], Any]:
+    async def handler(request: web.Request, _: None) -> web.Response:
+        return shell(request)
+
+    return handler

@@ -1,0 +1,130 @@
+"""The whole stack, and Debian's Chromium driven by Playwright: every request, console line and fault is kept."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from shutil import which
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, sync_playwright
+
+from src.stack.running import RunningStack
+
+from ..stack.conftest import mongod, stack
+
+__all__ = ["mongod", "stack"]
+
+PATIENCE = 60_000
+"""Milliseconds: deriving a key takes its time on a busy machine."""
+
+
+@dataclass
+class Visitor:
+    """A person with a browser of their own: what they see, and all that their browser sent and complained of."""
+
+    context: BrowserContext
+    page: Page
+    sent: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def notice(self, request: Request) -> None:
+        """Keep a request: its line, headers and body."""
+        self.sent.append(f"{request.method} {request.url}\n{request.all_headers()}\n{request.post_data or ''}")
+
+    def hear(self, line: ConsoleMessage) -> None:
+        """Keep what the browser complains of."""
+        if line.type == "error":
+            self.complaints.append(line.text)
+
+    def dismiss(self, dialog: Dialog) -> None:
+        """Close a dialog, and keep that there was one."""
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def sees(self, section: str) -> None:
+        """Wait for a section to be shown."""
+        self.page.wait_for_selector(f"#{section}:not([hidden])")
+
+    def text(self, selector: str) -> str:
+        """Return what stands in an element."""
+        return self.page.inner_text(selector)
+
+    def paths(self) -> list[str]:
+        """Return the method and path of each request to the API."""
+        lines = [one.partition("\n")[0] for one in self.sent]
+        return [re.sub(r"https?://[^/]+", "", line) for line in lines if "/pages/" not in line]
+
+    def share(self, base: str, text: str, *, phrase: str = "", opens: int = 1, kind: str = "secret") -> tuple[str, str]:
+        """Share a text on the page; return the link and the one of the receipt."""
+        self.page.goto(f"{base}/")
+        self.page.fill("#text", text)
+        self.page.check(f"input[value={kind}]")
+        if kind == "secret":
+            self.page.fill("#phrase", phrase)
+            self.page.fill("#opens", str(opens))
+        self.page.click("#create")
+        self.sees("result")
+        return self.page.input_value("#link"), self.page.input_value("#receipt-link")
+
+    def open(self, link: str) -> str:
+        """Open a link without a phrase, and return the text."""
+        self.page.goto(link)
+        self.sees("waiting")
+        self.page.click("#open")
+        self.sees("shown")
+        return str(self.page.text_content("#text"))
+
+
+class Visitors:
+    """New visitors, each with a profile of its own."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self.all: list[Visitor] = []
+
+    def new(self, **options: Any) -> Visitor:
+        """Return a visitor who has been nowhere yet."""
+        context = self._browser.new_context(locale=options.pop("locale", "en-GB"), **options)
+        context.set_default_timeout(PATIENCE)
+        visitor = Visitor(context, context.new_page())
+        visitor.page.on("request", visitor.notice)
+        visitor.page.on("console", visitor.hear)
+        visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
+        # Without a listener for it, Playwright dismisses a dialog, and nobody learns of it.
+        visitor.page.on("dialog", visitor.dismiss)
+        self.all.append(visitor)
+        return visitor
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    # Chromium's sandbox is not for root. What a page asks for elsewhere goes nowhere.
+    arguments = [
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        "--host-resolver-rules=MAP plain.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=which("chromium"), args=arguments, timeout=PATIENCE)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visitors(browser: Browser) -> Iterator[Visitors]:
+    """People with browsers; what their browsers complain of fails the test, but for refused requests."""
+    visitors = Visitors(browser)
+    yield visitors
+    for visitor in visitors.all:
+        visitor.context.close()
+        complaints = [one for one in visitor.complaints if not one.startswith("Failed to load resource")]
+
+        assert [] == complaints
+
+
+@pytest.fixture
+def base(stack: RunningStack) -> str:
+    """The address of the stack, by a name over which browsers encrypt."""
+    return stack.url

@@ -1,0 +1,246 @@
+"""The page as it is served: files, headers, languages. What it does in a browser is in tests/browser."""
+
+import json
+import re
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from src.pages import shells
+from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
+from src.pages.languages import MESSAGES, Language, choose_language, read_languages
+from src.pages.shells import HTML, LIFETIMES, POLICY, Shells
+from src.settings import Settings
+
+from .conftest import Api
+
+ROOT = Path(__file__).parents[1]
+LEAN_QR = "9f064e870e3ab537ca1f87fadbaa45dd7fa56d8c32440bbddb8b893201b951d7"
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+VIEWS = ("/", "/s", "/m", "/r", f"/secrets/{'A' * 43}")
+BUDGET = 60_000
+LANGUAGES = read_languages()
+
+Client = TestClient[web.Request, web.Application]
+
+
+async def view(client: Client, path: str, **headers: str) -> str:
+    """Return the HTML of a view."""
+    answer = await client.get(path, headers={**BROWSER, **headers})
+
+    assert (200, "text/html; charset=utf-8") == (answer.status, answer.headers["Content-Type"])
+    return await answer.text()
+
+
+@pytest.mark.parametrize("path", VIEWS)
+async def test_a_view_may_do_nothing_but_what_it_is_for(client: Client, path: str) -> None:
+    """Its policy allows its own files alone, and it has no script, style or handler of its own in it."""
+    answer = await client.get(path, headers=BROWSER)
+    page = await answer.text()
+
+    assert POLICY == answer.headers["Content-Security-Policy"]
+    assert {"no-store", "no-referrer", "nosniff"} == {
+        answer.headers[name] for name in ("Cache-Control", "Referrer-Policy", "X-Content-Type-Options")
+    }
+    assert "Accept, Accept-Language" == answer.headers["Vary"]
+    assert "unsafe" not in POLICY
+    assert [] == re.findall(r"<style|\son\w+=|\sstyle=|https?:|javascript:|<form[^>]*action", page)
+    assert {'type="module" src', 'type="application/json" id'} == set(re.findall(r"<script ([^=]+=\S+ \w+)=", page))
+
+
+def test_the_policy_is_as_documented() -> None:
+    """`docs/security.md` has each directive, and no other."""
+    section = (ROOT / "docs" / "security.md").read_text().partition("\n## The page\n")[2].partition("\n## ")[0]
+
+    assert set(POLICY.split("; ")) == set(re.findall(r"`([a-z-]+ '[a-z]+')`", section))
+
+
+async def test_programs_get_what_they_got_before(client: Client, api: Api) -> None:
+    """JSON, whatever they accept that is not HTML; caches are told that it depends."""
+    key = (await (await client.post("/generate", json={"secret": "a text"})).json())["secret_key"]
+    for accept in ("*/*", "application/json", "application/json, text/html;q=0.9", ""):
+        greeting = await client.get("/", headers={"Accept": accept})
+        status = await client.get(f"/secrets/{key}", headers={"Accept": accept})
+
+        assert {"Hello": "Welcome to the Echo Room."} == await greeting.json()
+        assert 1 == (await status.json())["opens_left"]
+        assert ("Accept", "Accept") == (greeting.headers["Vary"], status.headers["Vary"])
+    assert "Vary" not in (await client.get("/hello")).headers
+
+
+async def test_looking_with_a_browser_opens_nothing(client: Client, api: Api) -> None:
+    """The page of a secret is the same for every key, so a preview of it learns nothing."""
+    key = (await (await client.post("/generate", json={"secret": "a text"})).json())["secret_key"]
+
+    assert await view(client, f"/secrets/{key}") == await view(client, f"/secrets/{'A' * 43}")
+    assert "a text" == (await (await client.post(f"/secrets/{key}")).json())["secret"]
+
+
+async def test_the_files_are_kept_under_a_path_of_their_own(client: Client) -> None:
+    """Every file that a view names is there, with its type, for a year; under another digest there is none."""
+    assets = read_assets()
+    page = await view(client, "/")
+    named = set(re.findall(r'(?:src|href)="\./(pages/[^"]+)"', page))
+
+    assert named
+    for path in {*named, *(assets.path + name for name in assets.files)}:
+        answer = await client.get(f"/{path}")
+        assert (200, CACHE_CONTROL) == (answer.status, answer.headers["Cache-Control"])
+        assert media_type(path) == answer.headers["Content-Type"]
+        assert assets.files[path.rpartition("/")[2]] == await answer.read()
+    for path in ("/pages/0000000000000000/page.js", f"/{assets.path}x.js", f"/{assets.path}..%2Ffeature.py"):
+        answer = await client.get(path)
+        assert (404, "no-store") == (answer.status, answer.headers["Cache-Control"])
+
+
+def test_the_digest_changes_with_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its content and with its name."""
+    digests = set()
+    for name, body in (("a.js", "1"), ("a.js", "2"), ("b.js", "2")):
+        directory = tmp_path / f"{name}{body}"
+        directory.mkdir()
+        (directory / name).write_text(body)
+        monkeypatch.setattr("src.pages.assets.STATIC", directory)
+        digests.add(read_assets().digest)
+
+    assert 3 == len(digests)
+
+
+async def test_all_that_a_browser_loads_is_small(client: Client) -> None:
+    """Every view in one language, with every file: under 60 kB before compression."""
+    files = sum(len(body) for body in read_assets().files.values())
+    for code in LANGUAGES:
+        views = sum([len((await view(client, path, **{"Accept-Language": code})).encode()) for path in ("/s", "/r")])
+        texts = len(json.dumps(LANGUAGES[code].script, ensure_ascii=False).encode())
+        create = len((await view(client, "/", **{"Accept-Language": code})).encode())
+
+        # The texts of the scripts are in each view, and the same in all of them.
+        assert files + views + create - 2 * texts < BUDGET
+
+
+@pytest.mark.parametrize("code", sorted(set(LANGUAGES) - {"en"}))
+def test_a_language_has_every_text(code: str) -> None:
+    """The same keys as English, plural forms apart, with the same names in braces, and nothing left empty."""
+    for part in ("html", "script"):
+        english, texts = getattr(LANGUAGES["en"], part), getattr(LANGUAGES[code], part)
+
+        assert {key for key in english if not key.endswith("_one")} == {
+            key for key in texts if not key.endswith("_one")
+        }
+        assert {} == {key: text for key, text in texts.items() if not text.strip()}
+        for key, text in texts.items():
+            assert (key, set(re.findall(r"\{\w+\}", english[key])) - {"{n}"}) == (
+                key,
+                set(re.findall(r"\{\w+\}", text)) - {"{n}"},
+            )
+
+
+def test_every_text_is_used_and_there() -> None:
+    """What views and scripts name is in the messages, and what is in the messages is named."""
+    english = LANGUAGES["en"]
+    named = set(re.findall(r"(?<!\{)\{\{(\w+)\}\}", "".join(path.read_text() for path in HTML.iterdir())))
+    titles = {f"title_{view}" for view in ("create", "secret", "message", "receipt")}
+    lifetimes = {f"ttl_{seconds}" for seconds in LIFETIMES} | {"ttl_default"}
+    filled = {"title", "lang", "root", "assets", "script", "view"}
+    scripts = "".join(path.read_text() for path in STATIC.glob("*.js") if path.name != "lean-qr.js")
+    words = set(re.findall(r'"(\w+)"', scripts)) | {"state", "create"}
+
+    assert (named - filled) | titles | lifetimes == set(english.html)
+    for key in english.script:
+        stem = re.sub(r"_(one|other)$", "", key)
+        notice = re.sub(r"_(title|text|next)$", "", stem)
+        assert {stem, notice, stem.removeprefix("create_"), stem.removeprefix("state_")} & words, key
+
+
+def test_html_in_a_translation_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the view from the start, and in what the scripts are given."""
+    payload = "</script><script>alert(1)</script>{{{strings}}}"
+    english = LANGUAGES["en"]
+    odd = Language("en", dict.fromkeys(english.html, payload), dict.fromkeys(english.script, payload))
+    monkeypatch.setattr(shells, "read_languages", lambda: {"en": odd})
+    pages = Shells(Settings(_env_file=None), read_assets())._pages
+
+    for page in pages.values():
+        text = page.decode()
+        strings = text.partition('id="strings">')[2].partition("</script>")[0]
+
+        assert 2 == text.count("<script")
+        assert set(english.script) == set(json.loads(strings))
+        assert {payload} == set(json.loads(strings).values())
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ("", "en"),
+        ("de-CH, en;q=0.8", "de"),
+        ("nl, fr;q=0.5, es;q=0.7", "es"),
+        ("zh-Hans-CN", "zh"),
+        ("nl", "en"),
+        ("de;q=0, *", "en"),
+        ("*;q=0.1, fr;q=x", "en"),
+        ("<script>, ../../x", "en"),
+    ],
+)
+async def test_the_language_is_the_one_that_is_asked_for(client: Client, header: str, code: str) -> None:
+    """Of those that there are, by weight; English for everything else."""
+    assert code == choose_language(header, tuple(LANGUAGES))
+    assert f'<html lang="{code}">' in await view(client, "/s", **{"Accept-Language": header})
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "selected"),
+    [
+        ({}, ["300", "3600", "14400", "86400", "259200", "604800"], "604800"),
+        ({"ttl_max": 3600, "ttl_default": 600}, ["300", "3600", ""], ""),
+        ({"ttl_max": 10}, [""], ""),
+    ],
+)
+def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values: list[str], selected: str) -> None:
+    """Times to live up to its limit, with its default chosen."""
+    page = Shells(Settings(_env_file=None, **settings), read_assets())._pages["create", "./", "en"].decode()
+    options = re.findall(r'<option value="(\d*)"( selected)?>', page)
+
+    assert values == [value for value, _ in options]
+    assert [selected] == [value for value, chosen in options if chosen]
+
+
+def test_the_vendored_file_is_as_it_was_published() -> None:
+    """Unchanged, with its licence beside it."""
+    assert LEAN_QR == sha256((STATIC / "lean-qr.js").read_bytes()).hexdigest()
+    assert "MIT License" in (STATIC / "lean-qr.LICENSE.txt").read_text()
+
+
+def test_the_files_are_installed_with_the_package() -> None:
+    """Each directory that is no package of its own is among its data."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["sealpost.pages"]
+
+    assert {f"{directory.name}/*" for directory in (HTML, MESSAGES, STATIC)} == set(data)
+
+
+async def test_what_became_of_a_secret_is_told_to_whoever_has_its_link(client: Client, api: Api) -> None:
+    """Opened and when, burned, or destroyed; nothing of a message, and nothing of what never was."""
+    opened, burned, locked = [
+        await (await client.post("/generate", json={"secret": "a", "phrase": "b", "max_attempts": 1})).json()
+        for _ in range(3)
+    ]
+    await client.post(f"/secrets/{opened['secret_key']}", json={"phrase": "b"})
+    await client.delete(f"/receipts/{burned['receipt_key']}")
+    await client.post(f"/secrets/{locked['secret_key']}", json={"phrase": "c"})
+    message = await (await client.post("/", json={"message": "a"})).json()
+    await client.delete(f"/receipts/{message['receipt_key']}")
+    keys = [one["secret_key"] for one in (opened, burned, locked)] + [message["url"].rpartition("/")[2], "A" * 43]
+
+    answers = [await client.get(f"/secrets/{key}") for key in keys]
+    told = [await answer.json() for answer in answers]
+    receipt = await (await client.get(f"/receipts/{opened['receipt_key']}")).json()
+
+    assert [404] * 5 == [answer.status for answer in answers]
+    assert {"Key not found"} == {one["detail"] for one in told}
+    assert ["opened", "burned", "locked", None, None] == [one.get("state") for one in told]
+    assert [receipt["opened_at"], *[None] * 4] == [one.get("opened_at") for one in told]

@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack test-browser compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
+.PHONY: help run test test-stack test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -48,6 +48,9 @@ test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 
 test-browser: $(STAMP) ## Run the tests of the page in a browser (needs nginx and Chromium)
 	$(BIN)/python -m pytest -q -m browser tests/browser
+
+screenshots: $(STAMP) ## Take the pictures of the page in docs/screenshots anew (needs nginx and Chromium)
+	$(BIN)/python -m tests.browser.screenshots docs/screenshots
 
 compose-check: $(STAMP) ## Build the image and try all of docker-compose.yml (needs a Docker engine)
 	$(BIN)/python -m pytest -q -m compose tests/compose

@@ -1,19 +1,29 @@
 """The page in a real browser, through the whole stack: what a sender and a reader do, and what may go wrong."""
 
+import asyncio
 import json
+import re
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 import zxingcpp
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
+from pymongo import MongoClient
 
+from src.client.envelopes import read_fragment, write_base64
+from src.pages.assets import CACHE_CONTROL, media_type, read_assets
 from src.stack.running import RunningStack
 
+from ..stack.conftest import grep_logs
+from ..stack.mongod import Mongod
 from .conftest import PATIENCE, Visitors
 
 pytestmark = pytest.mark.browser
@@ -124,11 +134,13 @@ def test_a_phrase_is_asked_for_and_counted(base: str, visitors: Visitors) -> Non
     assert "Destroyed" == reader.text("#notice-title")
 
 
-def test_neither_text_nor_key_nor_phrase_is_sent(base: str, stack: RunningStack, visitors: Visitors) -> None:
-    """Not in any request of sender or reader, and so in no log and not in the database."""
+def test_neither_text_nor_key_nor_phrase_is_sent(
+    base: str, stack: RunningStack, mongod: Mongod, visitors: Visitors
+) -> None:
+    """Not in any request of sender or reader, not in a log, and not in the database."""
     text, phrase = "unmistakable-text-4711", "unmistakable-phrase-0815"
     sender, reader = visitors.new(), visitors.new()
-    link, receipt_link = sender.share(base, text, phrase=phrase)
+    link, receipt_link = sender.share(base, text, phrase=phrase, opens=2)
     reader.page.goto(link)
     reader.sees("waiting")
     reader.page.fill("#phrase", phrase)
@@ -138,13 +150,22 @@ def test_neither_text_nor_key_nor_phrase_is_sent(base: str, stack: RunningStack,
     sender.sees("receipt")
 
     fragment = link.partition("#")[2]
-    # The second half of it is the key that no one else has; in base64 its first characters depend on what is before.
-    hidden = [text, phrase, "unmistakable", fragment, fragment[46:85]]
+    key = read_fragment(fragment).fragment_key
+    hidden = ["unmistakable", fragment, fragment[46:85], write_base64(key), key.hex()]
     sent = "\n".join(sender.sent + reader.sent)
-    files = [path for top in (stack.log_dir, stack.run_dir) for path in top.rglob("*") if path.is_file()]
-    assert "POST" in sent
+    with MongoClient[dict[str, Any]](mongod.url) as database:
+        stored = b"".join(
+            bson.encode(document)
+            for name in database["sealpost"].list_collection_names()
+            for document in database["sealpost"][name].find()
+        )
+    assert "sealpost-text-1." in sent
+    assert "envelope" in stored.decode("latin-1")
     assert [] == [word for word in hidden if word in sent]
-    assert [] == [path for path in files if any(word.encode() in path.read_bytes() for word in hidden)]
+    assert [] == [word for word in [*map(str.encode, hidden), key] if word in stored]
+    # Playwright runs an event loop in this thread.
+    with ThreadPoolExecutor() as threads:
+        assert [] == threads.submit(asyncio.run, grep_logs(stack, *hidden)).result()
 
 
 def test_a_receipt_follows_and_burns(base: str, visitors: Visitors) -> None:
@@ -239,6 +260,48 @@ def test_links_are_copied_and_drawn(base: str, visitors: Visitors) -> None:
     assert TEXT == visitor.page.evaluate(clipboard)
     visitor.page.click("#hide")
     assert "•" in visitor.text("#text")
+
+
+def test_the_format_is_that_of_the_test_vectors(base: str, visitors: Visitors) -> None:
+    """Fragment, envelopes and verifier are those of `docs/security.md`, to the character."""
+    security = (ROOT / "docs" / "security.md").read_text()
+    section = security.partition("### The envelope of the two ends\n")[2].partition("\n### ")[0]
+    visitor = visitors.new()
+    visitor.page.goto(f"{base}/")
+
+    made = visitor.page.evaluate("""async () => {
+        const assets = new URL(".", document.querySelector("script[src]").src);
+        const {deriveKeys, openText, sealText, writeFragment} = await import(new URL("envelope.js", assets));
+        const {writeBase64} = await import(new URL("bytes.js", assets));
+        const bytes = (begin, length) => Uint8Array.from({length}, (_, at) => begin + at);
+        const [fragmentKey, nonce, text] = [bytes(0, 32), bytes(0x40, 12), "the door code is 4711"];
+        const [plain, locked] = [await deriveKeys(fragmentKey), await deriveKeys(fragmentKey, "Grüße")];
+        const [first, second] = [await sealText(text, plain, nonce), await sealText(text, locked, nonce)];
+        const opened = [await openText(first, plain), await openText(second, locked)];
+        if (opened.some(one => one !== text)) throw new Error("not opened");
+        return [await writeFragment(writeBase64(bytes(0x20, 32)), fragmentKey), first, locked.verifier, second];
+    }""")
+    assert re.findall(r"(?m)^    (\S{43,})$", section) == made
+
+
+def test_nginx_serves_the_files(base: str, stack: RunningStack) -> None:
+    """As they are, for a year, with the headers of every answer; of all else under their path there is nothing."""
+    assets = read_assets()
+    for name, body in assets.files.items():
+        with urllib.request.urlopen(f"{base}/{assets.path}{name}", timeout=60) as answer:  # noqa: S310 (our own stack)
+            assert (body, CACHE_CONTROL) == (answer.read(), answer.headers["Cache-Control"])
+            assert media_type(name).partition(";")[0] == answer.headers.get_content_type()
+            assert {"nosniff", "no-referrer"} == {
+                answer.headers[header] for header in ("X-Content-Type-Options", "Referrer-Policy")
+            }
+            # A worker names itself.
+            assert "Sealpost" != answer.headers["Server"]
+    for path in ("", "x.js", "../html/open.html", "%2e%2e/feature.py", "page.js/"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{base}/{assets.path}{path}", timeout=60)  # noqa: S310
+
+        assert (404, "no-store") == (refused.value.code, refused.value.headers["Cache-Control"])
+        refused.value.close()
 
 
 PAYLOADS = (

@@ -3,7 +3,9 @@
 const strings = JSON.parse(document.getElementById("strings").textContent);
 const language = document.documentElement.lang;
 const plurals = new Intl.PluralRules(language);
-const moments = new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "medium" });
+// Of several ways to write times in this language, the one of its reader.
+const locale = navigator.languages.find((one) => one.split("-")[0] === language) ?? language;
+const moments = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "medium" });
 
 export const $ = (id) => document.getElementById(id);
 

@@ -1,0 +1,128 @@
+"""Take a picture of each state of the page: ``python -m tests.browser.screenshots DIRECTORY``.
+
+Each comes light and dark, as a phone and as a desktop shows it. Runs a stack of its own, and Chromium.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from src.stack.running import running_stack
+
+SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "height": 800}}
+SCHEMES = ("light", "dark")
+TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
+
+
+class Sitter:
+    """The page, and what a person does on it."""
+
+    def __init__(self, page: Page, base: str) -> None:
+        self.page, self._base = page, base
+
+    def shows(self, link: str, section: str) -> None:
+        """Go to a link, also where only its fragment is another one."""
+        self.page.goto("about:blank")
+        self.page.goto(link)
+        self.page.wait_for_selector(f"#{section}:not([hidden])")
+
+    def share(self, kind: str, phrase: str = "") -> tuple[str, str]:
+        """Share a text, and return its link and that of the receipt."""
+        self.page.goto(f"{self._base}/")
+        self.page.fill("#text", TEXT)
+        self.page.check(f"input[value={kind}]")
+        if phrase:
+            self.page.fill("#phrase", phrase)
+        self.page.click("#create")
+        self.page.wait_for_selector("#result:not([hidden])")
+        return self.page.input_value("#link"), self.page.input_value("#receipt-link")
+
+    def states(self) -> Iterator[str]:
+        """Bring the page from state to state, and yield the name of each."""
+        self.page.goto(f"{self._base}/")
+        yield "create"
+        link, receipt_link = self.share("secret", PHRASE)
+        yield "result"
+        self.shows(receipt_link, "receipt")
+        yield "receipt-waiting"
+        self.page.click("#burn")
+        yield "receipt-burn"
+        yield from self._opening(link)
+        self.shows(receipt_link, "receipt")
+        yield "receipt-opened"
+        yield from self._failing(link)
+        link, receipt_link = self.share("message")
+        self.shows(link, "shown")
+        yield "message"
+        self.shows(receipt_link, "receipt")
+        self.page.click("#burn")
+        self.page.click("#burn-now")
+        self.page.wait_for_selector("#burning", state="hidden")
+        yield "receipt-burned"
+        self.shows(link, "notice")
+        yield "message-gone"
+
+    def _opening(self, link: str) -> Iterator[str]:
+        self.shows(link, "waiting")
+        yield "waiting"
+        self.page.fill("#phrase", "old foe")
+        self.page.click("#open")
+        self.page.wait_for_selector("#problem:not(:empty)")
+        yield "wrong-phrase"
+        self.page.fill("#phrase", PHRASE)
+        self.page.click("#open")
+        self.page.wait_for_selector("#shown:not([hidden])")
+        yield "shown"
+        self.shows(link, "notice")
+        yield "opened"
+
+    def _failing(self, link: str) -> Iterator[str]:
+        self.shows(link[:-10], "notice")
+        yield "not-whole"
+        self.page.route("**/secrets/*", lambda route: route.abort())
+        self.shows(link, "notice")
+        yield "offline"
+        self.page.unroute("**/secrets/*")
+
+
+def take(browser: Browser, base: str, directory: Path) -> None:
+    """Write every picture, by state, size and scheme."""
+    for (size, viewport), scheme in product(SIZES.items(), SCHEMES):
+        context = browser.new_context(
+            viewport={"width": viewport["width"], "height": viewport["height"]},
+            color_scheme="dark" if scheme == "dark" else "light",
+            locale="en-GB",
+            timezone_id="UTC",
+        )
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        for state in Sitter(page, base).states():
+            page.screenshot(path=directory / f"{state}-{size}-{scheme}.png", full_page=True, animations="disabled")
+        context.close()
+
+
+def main() -> int:
+    """Take the pictures."""
+    directory = Path(sys.argv[1])
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = {"SEALPOST_RATE_LIMITS": "off"}
+    with (
+        TemporaryDirectory() as data,
+        running_stack(data_dir=Path(data), log_dir=Path(data) / "logs", environment=environment) as stack,
+        sync_playwright() as playwright,
+    ):
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=which("chromium"), args=arguments)
+        take(browser, stack.url, directory)
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -244,3 +244,13 @@ async def test_what_became_of_a_secret_is_told_to_whoever_has_its_link(client: C
     assert {"Key not found"} == {one["detail"] for one in told}
     assert ["opened", "burned", "locked", None, None] == [one.get("state") for one in told]
     assert [receipt["opened_at"], *[None] * 4] == [one.get("opened_at") for one in told]
+
+
+async def test_what_is_left_of_a_secret_and_damaged_tells_nothing(client: Client, api: Api) -> None:
+    """Its link is answered as one that never led anywhere."""
+    key = (await api.create())["secret_key"]
+    await api.open(key)
+    await api.items.update_one({}, {"$set": {"created_at": "x"}})
+
+    answer = await client.get(f"/secrets/{key}")
+    assert (404, None) == (answer.status, (await answer.json()).get("state"))

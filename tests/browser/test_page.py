@@ -415,6 +415,12 @@ def test_passwords_are_drawn_evenly(base: str, visitors: Visitors) -> None:
     # Five and a half standard deviations: once in a million runs.
     assert all(abs(count - expected) < 5.5 * expected**0.5 for count in letters.values())
     assert 100 == len(set(drawn[1]))
+    visitor.page.click("#new-phrase")
+    assert 5 == visitor.page.input_value("#phrase").count("-")
+    assert "Hide" == visitor.text("#show-phrase")
+    visitor.page.check("input[value=message]")
+    visitor.page.check("input[value=secret]")
+    assert "text" == visitor.page.get_attribute("#phrase", "type")
     visitor.page.click("#generate")
     assert 20 == len(visitor.page.input_value("#text"))
 
@@ -445,6 +451,7 @@ def test_nobody_is_shut_out(base: str, visitors: Visitors, scheme: str) -> None:
     assert visitor.page.evaluate(SHIFT) < 0.01
     check("create")
     visitor.page.click("#create")
+    assert "true" == visitor.page.get_attribute("#text", "aria-invalid")
     check("create, refused")
     link, receipt_link = visitor.share(base, "x" * 500, phrase=PHRASE)
     check("result")

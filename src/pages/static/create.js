@@ -14,7 +14,7 @@ const isMessage = () => form.elements.kind.value === "message";
 
 function say(key, values, field) {
   $("problem").textContent = key ? t(key, values) : "";
-  for (const one of ["text", "opens"]) $(one).toggleAttribute("aria-invalid", one === field?.id);
+  for (const one of ["text", "opens"]) $(one).setAttribute("aria-invalid", String(one === field?.id));
   field?.focus();
 }
 
@@ -59,13 +59,13 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   $("result-plain").hidden = Boolean(fragmentKey);
   generate(link).toCanvas($("qr"));
   form.reset();
+  if ($("phrase").type === "text") $("show-phrase").click();
   follow();
   show("result");
 }
 
 function follow() {
   $("secret-only").hidden = isMessage();
-  $("phrase").type = "password";
 }
 
 form.addEventListener("change", follow);

@@ -120,12 +120,13 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
         elif route.body:
             body = _parsed(route.body, route.form, request, await request.read())
         answer = await route.handler(request, body)
-        if isinstance(answer, web.Response):
-            return answer
-        if route.text:
-            return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
         if isinstance(answer, AsyncGenerator):
             return await StreamedResponse.begin(answer, status=route.status)
+        return answer if isinstance(answer, web.Response) else written(request, answer)
+
+    def written(request: web.Request, answer: Any) -> web.Response:
+        if route.text:
+            return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
         if answers is None:
             return web.Response(status=route.status)
         if route.page and prefers_page(request.headers.get(hdrs.ACCEPT, "")):

@@ -91,7 +91,7 @@ slo: $(STAMP) ## Measure the objectives, on a stack of its own or on one that ru
 lock: ## Resolve the dependencies anew into uv.lock
 	rm -f uv.lock
 	$(BIN)/uv lock
-	sed -i -E 's#registry = "https?://[^"]*"#registry = "packages"#; s#url = "https?://[^"]*/([^/"]+)"#path = "\1"#; s#, upload-time = "[^"]*"##' uv.lock
+	sed -i -E 's#registry = "https?://[^"]*"#registry = "packages"#; s#url = "https?://[^"]*/([^/"]+)"#path = "\1"#; s#, upload-time = "[^"]*"##; s#, size = [0-9]+##' uv.lock
 
 clean: ## Remove what make made; .data (your secrets) stays
 	rm -rf $(VENV) .run .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

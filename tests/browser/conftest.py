@@ -1,7 +1,9 @@
 """The whole stack, and Debian's Chromium driven by Playwright: every request, console line and fault is kept."""
 
+import json
 import os
 import re
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from shutil import which
@@ -18,6 +20,7 @@ __all__ = ["mongod", "stack"]
 
 PATIENCE = 60_000
 """Milliseconds: deriving a key takes its time on a busy machine."""
+TEXT, PHRASE = "  Grüße ☕ <b>zwei</b>\n\tZeilen\n", "Ein Löwe — im Zelt"
 
 
 @dataclass
@@ -128,3 +131,9 @@ def visitors(browser: Browser) -> Iterator[Visitors]:
 def base(stack: RunningStack) -> str:
     """The address of the stack, by a name over which browsers encrypt."""
     return stack.url
+
+
+def created(url: str, **body: Any) -> Any:
+    """Create a secret or a message by the API."""
+    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:  # noqa: S310 (our own stack)
+        return json.load(answer)

@@ -1,0 +1,142 @@
+"""What is encrypted in the browser: what leaves it, who else opens it, and what happens where it cannot be."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from pymongo import MongoClient
+
+from src.client.envelopes import read_fragment, write_base64
+from src.stack.running import RunningStack
+
+from ..stack.conftest import grep_logs
+from ..stack.mongod import Mongod
+from .conftest import PHRASE, TEXT, Visitors
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_neither_text_nor_key_nor_phrase_is_sent(
+    base: str, stack: RunningStack, mongod: Mongod, visitors: Visitors
+) -> None:
+    """Not in any request of sender or reader, not in a log, and not in the database."""
+    text, phrase = "unmistakable-text-4711", "unmistakable-phrase-0815"
+    sender, reader = visitors.new(), visitors.new()
+    link, receipt_link = sender.share(base, text, phrase=phrase, opens=2)
+    reader.page.goto(link)
+    reader.sees("waiting")
+    reader.page.fill("#phrase", phrase)
+    reader.page.click("#open")
+    reader.sees("shown")
+    sender.page.goto(receipt_link)
+    sender.sees("receipt")
+
+    fragment = link.partition("#")[2]
+    key = read_fragment(fragment).fragment_key
+    hidden = ["unmistakable", fragment, fragment[46:85], write_base64(key), key.hex()]
+    sent = "\n".join(sender.sent + reader.sent)
+    with MongoClient[dict[str, Any]](mongod.url) as database:
+        stored = b"".join(
+            bson.encode(document)
+            for name in database["sealpost"].list_collection_names()
+            for document in database["sealpost"][name].find()
+        )
+    assert "sealpost-text-1." in sent
+    assert "envelope" in stored.decode("latin-1")
+    assert [] == [word for word in hidden if word in sent]
+    assert [] == [word for word in [*map(str.encode, hidden), key] if word in stored]
+    # Playwright runs an event loop in this thread.
+    with ThreadPoolExecutor() as threads:
+        assert [] == threads.submit(asyncio.run, grep_logs(stack, *hidden)).result()
+
+
+def client(base: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the terminal client."""
+    environment = {"PATH": "/usr/bin:/bin", "SEALPOST_URL": base, **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "src.client", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_page_and_terminal_speak_the_same_format(base: str, visitors: Visitors) -> None:
+    """What one encrypts the other opens, with a phrase and without, secrets and messages."""
+    visitor = visitors.new()
+    link, _ = visitor.share(base, TEXT)
+    with_phrase, _ = visitor.share(base, TEXT, phrase=PHRASE)
+    message, _ = visitor.share(base, TEXT, kind="message")
+
+    assert [TEXT] * 3 == [
+        client(base, "open", link).stdout,
+        client(base, "open", with_phrase, SEALPOST_PHRASE=PHRASE).stdout,
+        client(base, "message", "show", message).stdout,
+    ]
+    assert TEXT == visitor.open(client(base, "share", TEXT).stdout.strip())
+    visitor.page.goto(client(base, "share", TEXT, SEALPOST_PHRASE=PHRASE).stdout.strip())
+    visitor.sees("waiting")
+    visitor.page.fill("#phrase", PHRASE)
+    visitor.page.click("#open")
+    visitor.sees("shown")
+    assert TEXT == visitor.page.text_content("#text")
+    visitor.page.goto(client(base, "message", TEXT).stdout.strip())
+    visitor.sees("shown")
+    assert TEXT == visitor.page.text_content("#text")
+
+
+def test_the_format_is_that_of_the_test_vectors(base: str, visitors: Visitors) -> None:
+    """Fragment, envelopes and verifier are those of `docs/security.md`, to the character."""
+    security = (ROOT / "docs" / "security.md").read_text()
+    section = security.partition("### The envelope of the two ends\n")[2].partition("\n### ")[0]
+    visitor = visitors.new()
+    visitor.page.goto(f"{base}/")
+
+    made = visitor.page.evaluate("""async () => {
+        const assets = new URL(".", document.querySelector("script[src]").src);
+        const {deriveKeys, openText, sealText, writeFragment} = await import(new URL("envelope.js", assets));
+        const {writeBase64} = await import(new URL("bytes.js", assets));
+        const bytes = (begin, length) => Uint8Array.from({length}, (_, at) => begin + at);
+        const [fragmentKey, nonce, text] = [bytes(0, 32), bytes(0x40, 12), "the door code is 4711"];
+        const [plain, locked] = [await deriveKeys(fragmentKey), await deriveKeys(fragmentKey, "Grüße")];
+        const [first, second] = [await sealText(text, plain, nonce), await sealText(text, locked, nonce)];
+        const opened = [await openText(first, plain), await openText(second, locked)];
+        if (opened.some(one => one !== text)) throw new Error("not opened");
+        return [await writeFragment(writeBase64(bytes(0x20, 32)), fragmentKey), first, locked.verifier, second];
+    }""")
+    assert re.findall(r"(?m)^    (\S{43,})$", section) == made
+
+
+def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) -> None:
+    """The page says that it cannot encrypt, and lets the server do it once its user has ticked that."""
+    plain = base.replace("127.0.0.1", "plain.test")
+    visitor = visitors.new()
+    visitor.page.goto(plain)
+    visitor.page.fill("#text", TEXT)
+    visitor.page.click("#create")
+
+    assert visitor.page.is_visible("#plain")
+    assert "Nothing was sent" in visitor.text("#problem")
+    assert [] == [path for path in visitor.paths() if path.startswith("POST")]
+    visitor.page.check("#server-side")
+    visitor.page.click("#create")
+    visitor.sees("result")
+    assert visitor.page.is_visible("#result-plain")
+    link = visitor.page.input_value("#link")
+    assert "/secrets/" in link
+    assert TEXT == visitor.open(link)
+    encrypted = client(base, "share", TEXT).stdout.strip().replace("127.0.0.1", "plain.test")
+    visitor.page.goto(encrypted)
+    visitor.sees("notice")
+    assert "Not over this connection" == visitor.text("#notice-title")

@@ -1,0 +1,31 @@
+"""The page's own files, as nginx serves them."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+from src.pages.assets import CACHE_CONTROL, media_type, read_assets
+from src.stack.running import RunningStack
+
+pytestmark = pytest.mark.browser
+
+
+def test_nginx_serves_the_files(base: str, stack: RunningStack) -> None:
+    """As they are, for a year, with the headers of every answer; of all else under their path there is nothing."""
+    assets = read_assets()
+    for name, body in assets.files.items():
+        with urllib.request.urlopen(f"{base}/{assets.path}{name}", timeout=60) as answer:  # noqa: S310 (our own stack)
+            assert (body, CACHE_CONTROL) == (answer.read(), answer.headers["Cache-Control"])
+            assert media_type(name).partition(";")[0] == answer.headers.get_content_type()
+            assert {"nosniff", "no-referrer"} == {
+                answer.headers[header] for header in ("X-Content-Type-Options", "Referrer-Policy")
+            }
+            # A worker names itself.
+            assert "Sealpost" != answer.headers["Server"]
+    for path in ("", "x.js", "../html/open.html", "%2e%2e/feature.py", "page.js/"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{base}/{assets.path}{path}", timeout=60)  # noqa: S310
+
+        assert (404, "no-store") == (refused.value.code, refused.value.headers["Cache-Control"])
+        refused.value.close()

@@ -103,6 +103,7 @@ async def build_app(
         create_secret=None if settings.anonymous_create else guard(Scope.SECRETS),
         create_message=None if settings.anonymous_create else guard(Scope.MESSAGES),
         shell=pages.secret,
+        message_page=pages.message,
     )
     posts = PostsFeature(
         ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator, metrics=metrics

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, make_mocked_request
 
-from src.pages import shells
+from src.errors import Malformed, Problem, TooMany, Unavailable
 from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
 from src.pages.languages import MESSAGES, Language, choose_language, read_languages
+from src.pages.message_page import MessagePage
 from src.pages.shells import HTML, LIFETIMES, POLICY, Shells
 from src.settings import Settings
 
@@ -157,13 +158,12 @@ def test_every_text_is_used_and_there() -> None:
         assert {stem, notice, stem.removeprefix("create_"), stem.removeprefix("state_")} & words, key
 
 
-def test_html_in_a_translation_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_html_in_a_translation_is_text() -> None:
     """In the view from the start, and in what the scripts are given."""
     payload = "</script><script>alert(1)</script>{{{strings}}}"
     english = LANGUAGES["en"]
     odd = Language("en", dict.fromkeys(english.html, payload), dict.fromkeys(english.script, payload))
-    monkeypatch.setattr(shells, "read_languages", lambda: {"en": odd})
-    pages = Shells(Settings(_env_file=None), read_assets())._pages
+    pages = Shells(Settings(_env_file=None), read_assets(), {"en": odd})._pages
 
     for page in pages.values():
         text = page.decode()
@@ -203,7 +203,7 @@ async def test_the_language_is_the_one_that_is_asked_for(client: Client, header:
 )
 def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values: list[str], selected: str) -> None:
     """Times to live up to its limit, with its default chosen."""
-    page = Shells(Settings(_env_file=None, **settings), read_assets())._pages["create", "./", "en"].decode()
+    page = Shells(Settings(_env_file=None, **settings), read_assets(), LANGUAGES)._pages["create", "./", "en"].decode()
     options = re.findall(r'<option value="(\d*)"( selected)?>', page)
 
     assert values == [value for value, _ in options]
@@ -254,3 +254,47 @@ async def test_what_is_left_of_a_secret_and_damaged_tells_nothing(client: Client
 
     answer = await client.get(f"/secrets/{key}")
     assert (404, None) == (answer.status, (await answer.json()).get("state"))
+
+
+@pytest.mark.parametrize(
+    ("language", "gone", "damaged"),
+    [("en", "No message here", "Damaged"), ("de-AT", "Hier ist keine Nachricht", "Beschädigt")],
+)
+async def test_a_browser_is_told_plainly_that_there_is_no_message(
+    client: Client, api: Api, language: str, gone: str, damaged: str
+) -> None:
+    """In its language and with what to do, under the same status; programs get the problem as before."""
+    created = await (await client.post("/", json={"message": "a"})).json()
+    kept = f"/message/{created['url'].rpartition('/')[2]}"
+    await api.items.update_one({}, {"$set": {"envelope": b"x"}})
+    titles = {f"/message/{'A' * 43}": gone, "/message/%3Cscript%3E": gone, kept: damaged}
+
+    for path, title in titles.items():
+        page = await client.get(path, headers={**BROWSER, "Accept-Language": language})
+        data = await client.get(path)
+        text = await page.text()
+        assert ("application/problem+json", data.status) == (data.headers["Content-Type"], page.status)
+        assert "Accept, Accept-Language" == page.headers["Vary"]
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+        assert [language[:2], title, title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
+        assert 2 == text.count("<p>")
+        assert "script" not in text.lower()
+    assert {404, 410} == {(await client.get(path)).status for path in titles}
+
+
+@pytest.mark.parametrize(
+    ("problem", "title", "text"),
+    [
+        (Unavailable(), "The server is busy", "It cannot answer just now."),
+        (Problem(), "The server is busy", "It cannot answer just now."),
+        (TooMany(), "The server is busy", "It cannot answer just now."),
+        (Malformed("No <b>{time}</b>."), "Refused", "The server refused: No &lt;b&gt;{time}&lt;/b&gt;."),
+    ],
+)
+def test_every_problem_has_its_words(problem: Problem, title: str, text: str) -> None:
+    """What is to blame on the server is said to pass; whatever else it says is shown, as text."""
+    request = make_mocked_request("GET", "/message/x", headers={"Accept-Language": "en"})
+    page = MessagePage(LANGUAGES).refused(request, problem)
+
+    assert title == page.title
+    assert f"<p>{text}" in page.body

@@ -12,8 +12,9 @@ from aiohttp.typedefs import Middleware
 from ..core.metrics import Metrics
 from ..errors import Problem, Unavailable
 from .origin import Origin
+from .pages import page_response
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
-from .routing import DETAILS
+from .routing import DETAILS, PAGE
 from .schema import ProblemDetails
 from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
@@ -103,6 +104,10 @@ class Edge:
             self._metrics.unexpected_errors.inc()
             log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=_places(error))
             problem = Problem()
+        if page := request.get(PAGE):
+            response = page_response(page.refused(request, problem), status=problem.status)
+            response.headers.update(problem.headers)
+            return response
         return problem_response(problem, request_id, request.get(DETAILS, ProblemDetails))
 
     async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:

@@ -106,7 +106,7 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         "tags": [route.tag],
         "responses": {
             **{str(status): _answer(route, status) for status in (route.status, *route.other_statuses)},
-            **_problems(problems, route.details),
+            **_problems(problems, route),
         },
     }
     if route.description:
@@ -156,15 +156,18 @@ def _answer(route: Route[Any], status: int) -> dict[str, Any]:
     return answer
 
 
-def _problems(problems: Iterable[type[Problem]], details: type[Answer]) -> dict[str, Any]:
+def _problems(problems: Iterable[type[Problem]], route: Route[Any]) -> dict[str, Any]:
     by_status: dict[int, list[type[Problem]]] = {}
     for problem in problems:
         if problem not in by_status.setdefault(problem.status, []):
             by_status[problem.status].append(problem)
+    content: dict[str, Any] = {CONTENT_TYPE: {"schema": _ref(route.details)}}
+    if route.page:
+        content["text/html"] = {"schema": {"type": "string"}}
     return {
         str(status): {
             "description": "; ".join(f"`{problem.code}`: {problem.default}" for problem in some),
-            "content": {CONTENT_TYPE: {"schema": _ref(details)}},
+            "content": content,
         }
         for status, some in sorted(by_status.items())
     }

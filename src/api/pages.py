@@ -3,25 +3,40 @@
 import base64
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any, Protocol
 
 from aiohttp import hdrs, web
+
+from ..errors import Problem
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: ``body`` is HTML in which whatever a client sent has been escaped."""
+    """A page: ``title`` and ``body`` are HTML in which whatever a client sent has been escaped."""
 
     title: str
     body: str
     style: str
+    language: str = "en"
+
+
+class PageMaker(Protocol):
+    """Makes what a browser gets, in the language that its request asks for."""
+
+    def answered(self, request: web.Request, answer: Any) -> Page:
+        """Return the page in place of an answer."""
+
+    def refused(self, request: web.Request, problem: Problem) -> Page:
+        """Return the page in place of a problem."""
 
 
 def page_response(page: Page, *, status: int = 200) -> web.Response:
     """Return the response that shows a page, under a policy that lets it do nothing else."""
     text = (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{page.title}</title>\n'
+        f'<!doctype html>\n<html lang="{page.language}">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{page.title}</title>\n"
         f'<meta name="viewport" content="width=device-width">\n<style>{page.style}</style>\n</head>\n'
         f"<body>\n{page.body}\n</body>\n</html>\n"
     )
@@ -30,7 +45,7 @@ def page_response(page: Page, *, status: int = 200) -> web.Response:
     headers = {
         hdrs.CONTENT_TYPE: CONTENT_TYPE,
         "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
-        hdrs.VARY: hdrs.ACCEPT,
+        hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}",
     }
     return web.Response(body=text.encode(), status=status, headers=headers)
 

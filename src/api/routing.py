@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from pydantic import TypeAdapter
 
 from ..errors import Problem
-from .pages import Page, page_response, prefers_page
+from .pages import PageMaker, page_response, prefers_page
 from .schema import Answer, ProblemDetails, QueryParameters, RequestBody, parse_body, parse_form, parse_query
 from .streaming import StreamedResponse
 
@@ -18,6 +18,8 @@ _ID_PARAMETER = re.compile(r"{(\w+_id)}")
 FORM_TYPE = "application/x-www-form-urlencoded"
 DETAILS: web.RequestKey[type[ProblemDetails]] = web.RequestKey("DETAILS")
 """The kind of problem details that a request's route answers with."""
+PAGE: web.RequestKey[PageMaker] = web.RequestKey("PAGE")
+"""What makes a page of whatever a request's route answers, where a browser asks."""
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
@@ -48,10 +50,11 @@ class Route(Generic[BodyT]):
 
     ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
     credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
-    ``page`` makes of the answer what a browser gets. ``shell`` is what a browser gets instead, without asking the
-    handler. ``text`` is the media type of an answer that is a text instead, and ``lines`` is the type of each line of a
-    streamed one. ``status_of`` tells the status of an answer that may have one of ``other_statuses``. ``problems`` are
-    those that this route adds to the ones that every route may answer with; ``details`` is what it tells of each.
+    ``page`` makes of the answer, or of a problem, what a browser gets. ``shell`` is what a browser gets instead,
+    without asking the handler. ``text`` is the media type of an answer that is a text instead, and ``lines`` is the
+    type of each line of a streamed one. ``status_of`` tells the status of an answer that may have one of
+    ``other_statuses``. ``problems`` are those that this route adds to the ones that every route may answer with;
+    ``details`` is what it tells of each.
     """
 
     method: str
@@ -66,7 +69,7 @@ class Route(Generic[BodyT]):
     form: type[RequestBody] | None = None
     query: type[BodyT] | None = None
     answer: type[Answer] | None = None
-    page: Callable[[Any], Page] | None = None
+    page: PageMaker | None = None
     shell: Shell | None = None
     text: str | None = None
     lines: type[Answer] | None = None
@@ -110,8 +113,11 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         request[DETAILS] = route.details
-        if route.shell and prefers_page(request.headers.get(hdrs.ACCEPT, "")):
+        for_browser = prefers_page(request.headers.get(hdrs.ACCEPT, ""))
+        if route.shell and for_browser:
             return route.shell(request)
+        if route.page and for_browser:
+            request[PAGE] = route.page
         if route.guard:
             await route.guard.admit(request)
         body: Any = None
@@ -129,8 +135,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
             return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
         if answers is None:
             return web.Response(status=route.status)
-        if route.page and prefers_page(request.headers.get(hdrs.ACCEPT, "")):
-            return page_response(route.page(answer), status=route.status)
+        if page := request.get(PAGE):
+            return page_response(page.answered(request, answer), status=route.status)
         status = route.status_of(answer) if route.status_of else route.status
         response = json_response(answers.dump_json(answer), status=status)
         if route.page or route.shell:

@@ -10,6 +10,8 @@ from ..api.routing import Route, Shell
 from ..errors import NotFound
 from ..settings import Settings
 from .assets import CACHE_CONTROL, media_type, read_assets
+from .languages import read_languages
+from .message_page import MessagePage
 from .shells import Shells
 
 PAGES = "pages"
@@ -18,14 +20,16 @@ PAGES = "pages"
 class PagesFeature:
     """The views, and the files that they are made of.
 
-    ``create`` and ``secret`` are what a browser gets at addresses that answer programs as well.
+    ``create``, ``secret`` and ``message`` are what a browser gets at addresses that answer programs as well.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._assets = read_assets()
-        self._shells = Shells(settings, self._assets)
+        languages = read_languages()
+        self._shells = Shells(settings, self._assets, languages)
         self.create = self._shells.shell("create")
         self.secret = self._shells.shell("secret", root="../")
+        self.message = MessagePage(languages)
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""

@@ -11,7 +11,7 @@ from ..api.pages import CONTENT_TYPE
 from ..api.routing import Shell
 from ..settings import Settings
 from .assets import Assets
-from .languages import Language, choose_language, read_languages
+from .languages import Language, choose_language
 
 HTML = Path(__file__).parent / "html"
 POLICY = (
@@ -33,14 +33,13 @@ _PLACE = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 class Shells:
     """Every view in every language, made once."""
 
-    def __init__(self, settings: Settings, assets: Assets) -> None:
-        self._languages = read_languages()
-        self._codes = tuple(self._languages)
+    def __init__(self, settings: Settings, assets: Assets, languages: dict[str, Language]) -> None:
+        self._codes = tuple(languages)
         self._pages = {
             (view, root, code): _render(view, root, language, settings, assets).encode()
             for view in _VIEWS
             for root in ("./", "../")
-            for code, language in self._languages.items()
+            for code, language in languages.items()
         }
 
     def shell(self, view: str, *, root: str = "./") -> Shell:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..api.origin import Origin
+from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
@@ -34,7 +35,7 @@ class SealedFeature:
     """Secrets, messages and receipts, wired.
 
     ``create_secret`` and ``create_message`` are what creating one takes, where not everybody may. ``shell`` is what a
-    browser gets in place of what is known of a secret.
+    browser gets in place of what is known of a secret, and ``message_page`` makes what it gets of a message.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SealedFeature:
         create_secret: Guard | None = None,
         create_message: Guard | None = None,
         shell: Shell | None = None,
+        message_page: PageMaker | None = None,
     ) -> None:
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
@@ -67,7 +69,7 @@ class SealedFeature:
         messages = MessageService(ring=ring, creator=creator, items=self._items, expiry=self._expiry, metrics=metrics)
         self._parts = (
             SecretRoutes(self.secrets, origin, create_secret, shell),
-            MessageRoutes(messages, origin, create_message),
+            MessageRoutes(messages, origin, create_message, message_page),
             ReceiptRoutes(ReceiptService(ring, self._items, metrics)),
         )
 

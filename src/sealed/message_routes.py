@@ -5,9 +5,9 @@ from typing import Any
 from aiohttp import web
 
 from ..api.origin import Origin
+from ..api.pages import PageMaker
 from ..api.routing import Guard, Route
 from ..errors import Damaged
-from .message_page import message_page
 from .message_service import MessageService
 from .problems import KeyNotFound
 from .schemas import CreateMessage, MessageAnswer, MessageCreated, MessageForm, Swept
@@ -16,12 +16,15 @@ MESSAGES = "messages"
 
 
 class MessageRoutes:
-    """The handlers and their declarations."""
+    """The handlers and their declarations; ``page`` makes of a message what a browser gets."""
 
-    def __init__(self, service: MessageService, origin: Origin, create_guard: Guard | None) -> None:
+    def __init__(
+        self, service: MessageService, origin: Origin, create_guard: Guard | None, page: PageMaker | None
+    ) -> None:
         self._service = service
         self._origin = origin
         self._create_guard = create_guard
+        self._page = page
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -47,7 +50,7 @@ class MessageRoutes:
                 description="As often as asked until it expires. A browser gets a page.",
                 handler=self.read,
                 answer=MessageAnswer,
-                page=message_page,
+                page=self._page,
                 problems=(KeyNotFound, Damaged),
             ),
             Route(

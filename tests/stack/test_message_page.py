@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -15,8 +16,9 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import ClientSession, web
 
-from src.api.pages import Page, page_response
-from src.sealed.message_page import STYLE, message_page
+from src.api.pages import page_response
+from src.pages.languages import read_languages
+from src.pages.message_page import message_page
 from src.sealed.schemas import MessageAnswer
 from src.stack.running import RunningStack
 
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.stack
 
 AT_ONCE = 40
 """Pages open at the same time: the browser takes its second to call one idle, with next to no work."""
+ENGLISH = read_languages()["en"]
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 HARMLESS = "Good morning."
 NUL = "\0"
@@ -117,7 +120,7 @@ MARKUP = (
     f"<!-- comment --><!doctype x><?xml version='1.0'?><![CDATA[<script>{DO}</script>]]>",
     f"<form><math><mtext></form><form><mglyph><style></math><img src onerror='{DO}'>",
     "</pre><pre>another",
-    "</pre><p>This message expires at never.</p><!--",
+    "</pre><p>It can be read until never.</p><!--",
     f"<plaintext><script>{DO}</script>",
     f"<xmp></pre><script>{DO}</script>",
     f"<textarea><script>{DO}</script>",
@@ -291,10 +294,11 @@ async def unescaped() -> AsyncIterator[tuple[str, list[str], asyncio.Event]]:
                 asked_for_icon.set()
             raise web.HTTPNotFound
         message, now = MESSAGES[int(number)], datetime.now(UTC)
+        page = message_page(MessageAnswer(message=message, created_at=now, expires_at=now), ENGLISH)
         if kind == "right":
-            return page_response(message_page(MessageAnswer(message=message, created_at=now, expires_at=now)))
-        body = f"<pre>\n{message}</pre>\n<p>This message expires at {now}.</p>"
-        response = page_response(Page(title="A message", body=body, style=STYLE))
+            return page_response(page)
+        before, after = page.body.partition("<pre>")[0], page.body.rpartition("</pre>")[2]
+        response = page_response(replace(page, body=f"{before}<pre>\n{message}</pre>{after}"))
         if kind == "latin":
             response.headers["Content-Type"] = "text/html; charset=windows-1252"
         if kind == "free":

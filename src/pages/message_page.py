@@ -1,0 +1,68 @@
+"""A message of the API as a page that needs no script, and on which text is text, whatever it contains."""
+
+import html
+from datetime import datetime
+from typing import Protocol
+
+from aiohttp import hdrs, web
+
+from ..api.pages import Page
+from ..errors import Problem
+from .languages import Language, choose_language
+
+STYLE = (
+    ":root{color-scheme:light dark}body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 sans-serif;"
+    "overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25}pre{white-space:pre-wrap;font-size:1.1rem}"
+)
+# By status, what the texts call it; whatever else there is to say comes with the problem.
+_NOTICES = {404: "gone_message", 410: "damaged", 429: "busy"}
+_SERVER_ERROR = 500
+
+
+class ReadMessage(Protocol):
+    """What a page tells of a message."""
+
+    @property
+    def message(self) -> str:
+        """The text."""
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it goes."""
+
+
+class MessagePage:
+    """What a browser gets at the link of a message, in the language that it asks for."""
+
+    def __init__(self, languages: dict[str, Language]) -> None:
+        self._languages = languages
+
+    def answered(self, request: web.Request, answer: ReadMessage) -> Page:
+        """Return the page that shows a message."""
+        return message_page(answer, self._language(request))
+
+    def refused(self, request: web.Request, problem: Problem) -> Page:
+        """Return the page that tells why there is none to show, and what to do."""
+        language = self._language(request)
+        key = _NOTICES.get(problem.status, "busy" if problem.status >= _SERVER_ERROR else "refused")
+        title, text, next_step = (language.script[f"{key}_{part}"] for part in ("title", "text", "next"))
+        text = text.replace("{detail}", problem.detail)
+        return _page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
+
+    def _language(self, request: web.Request) -> Language:
+        accept_language = request.headers.get(hdrs.ACCEPT_LANGUAGE, "")
+        return self._languages[choose_language(accept_language, tuple(self._languages))]
+
+
+def message_page(answer: ReadMessage, language: Language) -> Page:
+    """Return the page that shows a message."""
+    # A parser drops a line feed that begins a <pre>, and makes a carriage return a line feed unless it is written so.
+    text = "\n" + html.escape(answer.message).replace("\r", "&#13;")
+    until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
+    return _page(language, language.html["title_message"], f"<pre>{text}</pre>\n<p>{html.escape(until)}</p>")
+
+
+def _page(language: Language, title: str, content: str) -> Page:
+    title = html.escape(title)
+    body = f"<main>\n<h1>{title}</h1>\n{content}\n</main>"
+    return Page(title=title, body=body, style=STYLE, language=language.code)

@@ -50,6 +50,12 @@ class Visitor:
         """Wait for a section to be shown."""
         self.page.wait_for_selector(f"#{section}:not([hidden])")
 
+    def goes(self, link: str, section: str) -> None:
+        """Go to a link, also where only its fragment is another one, and wait for what it shows."""
+        self.page.goto("about:blank")
+        self.page.goto(link)
+        self.sees(section)
+
     def text(self, selector: str) -> str:
         """Return what stands in an element."""
         return self.page.inner_text(selector)

@@ -1,71 +1,10 @@
 """The page for everybody: by keyboard, on narrow screens, with assistive technology, in the reader's language."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
 
-from .conftest import PHRASE, TEXT, Visitors, created
+from .conftest import Visitors, created
 
 pytestmark = pytest.mark.browser
-
-
-# By how much what was shown has moved, as a share of the window.
-SHIFT = """() => new Promise(done => {
-  let shift = 0;
-  new PerformanceObserver(list => {
-    for (const one of list.getEntries()) shift += one.value;
-  }).observe({type: "layout-shift", buffered: true});
-  setTimeout(() => done(shift), 300);
-})"""
-
-
-def violations(page: Page) -> list[str]:
-    """Return what axe-core finds wrong with what is shown."""
-    found = Axe().run(page).response["violations"]
-    return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_shut_out(base: str, visitors: Visitors, scheme: str) -> None:
-    """axe-core finds nothing in any state; nothing is wider than 320 pixels; nothing moves about while it loads."""
-    visitor = visitors.new(color_scheme=scheme, viewport={"width": 320, "height": 640}, reduced_motion="reduce")
-    found: list[str] = []
-
-    def check(state: str) -> None:
-        found.extend(f"{state}: {one}" for one in violations(visitor.page))
-        width = visitor.page.evaluate("document.documentElement.scrollWidth")
-        found.extend([f"{state} is {width} wide"] if width > 320 else [])
-
-    visitor.page.goto(f"{base}/")
-    assert visitor.page.evaluate(SHIFT) < 0.01
-    check("create")
-    visitor.page.click("#create")
-    assert "true" == visitor.page.get_attribute("#text", "aria-invalid")
-    check("create, refused")
-    link, receipt_link = visitor.share(base, "x" * 500, phrase=PHRASE)
-    check("result")
-    visitor.page.goto(link)
-    visitor.sees("waiting")
-    assert visitor.page.evaluate(SHIFT) < 0.01
-    visitor.page.click("#open")
-    check("waiting, without the phrase")
-    visitor.page.fill("#phrase", PHRASE)
-    visitor.page.click("#open")
-    visitor.sees("shown")
-    check("shown")
-    visitor.page.goto(link)
-    visitor.sees("notice")
-    check("opened")
-    visitor.page.goto(receipt_link)
-    visitor.sees("receipt")
-    assert visitor.page.evaluate(SHIFT) < 0.01
-    check("receipt")
-    visitor.page.goto(visitor.share(base, TEXT)[1])
-    visitor.sees("receipt")
-    visitor.page.click("#burn")
-    check("burn")
-
-    assert [] == found
 
 
 def test_it_is_done_by_keyboard_alone(base: str, visitors: Visitors) -> None:

@@ -105,3 +105,4 @@ copies($("copy-receipt"), () => $("receipt-link").value);
 for (const id of ["link", "receipt-link"]) $(id).addEventListener("focus", (event) => event.target.select());
 $("plain").hidden = canEncrypt;
 follow();
+form.classList.remove("unready");

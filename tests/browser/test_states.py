@@ -1,0 +1,236 @@
+"""Every state of the page for everybody: axe-core finds nothing, nothing is too wide, nothing moves about by itself."""
+
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, Route
+
+from .conftest import PHRASE, TEXT, Visitor, Visitors, created
+
+pytestmark = [pytest.mark.browser, pytest.mark.parametrize("scheme", ["light", "dark"])]
+
+NARROW = {"width": 320, "height": 640}
+LONG = "x" * 500
+# By how much what was shown has moved, as a share of the window, but for what an input has moved.
+SHIFT = """() => new Promise(done => {
+  let shift = 0;
+  new PerformanceObserver(list => {
+    for (const one of list.getEntries()) if (!one.hadRecentInput) shift += one.value;
+  }).observe({type: "layout-shift", buffered: true});
+  setTimeout(() => done(shift), 300);
+})"""
+MOST_SHIFT = 0.01
+
+
+@dataclass
+class Examination:
+    """What is wrong with the states that a visitor has been in."""
+
+    visitor: Visitor
+    width: int = NARROW["width"]
+    found: list[str] = field(default_factory=list)
+
+    @property
+    def page(self) -> Page:
+        """What the visitor looks at."""
+        return self.visitor.page
+
+    def check(self, state: str) -> None:
+        """Look at what is shown."""
+        shift = self.page.evaluate(SHIFT)
+        self.found.extend([f"{state} has moved by {shift}"] if shift > MOST_SHIFT else [])
+        violations = Axe().run(self.page).response["violations"]
+        self.found.extend(f"{state}: {one['id']}: {node['html']}" for one in violations for node in one["nodes"])
+        self.check_width(state)
+
+    def check_width(self, state: str) -> None:
+        """Look whether it has to be scrolled sideways."""
+        width = self.page.evaluate("document.documentElement.scrollWidth")
+        self.found.extend([f"{state} is {width} wide"] if width > self.width else [])
+
+    def check_link(self, state: str, link: str, section: str) -> None:
+        """Look at what a link shows."""
+        self.visitor.goes(link, section)
+        self.check(state)
+
+
+def examination(visitors: Visitors, scheme: str) -> Examination:
+    """Return that of somebody new with a narrow window."""
+    return Examination(visitors.new(color_scheme=scheme, viewport=NARROW, reduced_motion="reduce"))
+
+
+def expire_soon(route: Route) -> None:
+    """Answer as the server does, but for a time to live of a second."""
+    answer = route.fetch()
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    route.fulfill(response=answer, json={**answer.json(), "expires_at": soon.isoformat()})
+
+
+def await_expiry(link: str) -> None:
+    """Wait until the server knows no more of what a link leads to."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(link, timeout=60).close()  # noqa: S310 (our own stack)
+        except urllib.error.HTTPError as gone:
+            gone.close()
+            return
+        time.sleep(0.2)
+    raise TimeoutError
+
+
+def test_nobody_is_shut_out_of_sharing_and_opening(base: str, visitors: Visitors, scheme: str) -> None:
+    """Writing, the link, opening with and without the right phrase, reading, and the receipt."""
+    of = examination(visitors, scheme)
+    of.check_link("create", f"{base}/", "write")
+    of.page.click("#create")
+    assert "true" == of.page.get_attribute("#text", "aria-invalid")
+    of.check("create, refused")
+    link, receipt_link = of.visitor.share(base, LONG, phrase=PHRASE)
+    of.check("result")
+    of.check_link("waiting", link, "waiting")
+    of.page.click("#open")
+    of.check("waiting, without the phrase")
+    of.page.fill("#phrase", "wrong")
+    of.page.click("#open")
+    of.page.get_by_text("attempts are left").wait_for()
+    of.check("waiting, after a wrong phrase")
+    of.page.fill("#phrase", PHRASE)
+    of.page.click("#open")
+    of.visitor.sees("shown")
+    of.check("shown")
+    of.page.click("#hide")
+    of.check("hidden")
+    of.page.reload()
+    of.visitor.sees("notice")
+    of.check("opened here")
+    of.check_link("opened", link, "notice")
+    of.check_link("receipt, opened", receipt_link, "receipt")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: str) -> None:
+    """Of the page and of the API: shown, expired while it is looked at, and gone."""
+    of = examination(visitors, scheme)
+    link, receipt_link = of.visitor.share(base, LONG, kind="message")
+    of.check_link("message", link, "shown")
+    of.check_link("receipt, waiting", receipt_link, "receipt")
+    of.page.click("#burn")
+    of.check("receipt, burn")
+    of.page.click("#burn-now")
+    of.page.get_by_text("It was burned").wait_for()
+    of.check("receipt, burned")
+    of.check_link("message, gone", link, "notice")
+    expiring, _ = of.visitor.share(base, TEXT, kind="message")
+    of.page.route("**/message/*", expire_soon)
+    of.visitor.goes(expiring, "notice")
+    assert "Expired" == of.visitor.text("#notice-title")
+    of.check("message, expired while it was looked at")
+    of.page.unroute("**/message/*")
+    for message in (LONG, "Lunch is at noon.\n" * 100):
+        of.page.goto(created(f"{base}/", message=message)["url"])
+        assert message == of.page.text_content("pre")
+        of.check("message of the API")
+    short = created(f"{base}/", message=TEXT, ttl={"seconds": 1})["url"]
+    await_expiry(short)
+    of.page.goto(short)
+    assert "No message here" == of.visitor.text("h1")
+    of.check("message of the API, gone")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_where_nothing_opens(base: str, visitors: Visitors, scheme: str) -> None:
+    """Expired, burned, destroyed, cut short, without a connection, and with a server that is busy."""
+    of = examination(visitors, scheme)
+    short = created(f"{base}/generate", secret=TEXT, ttl={"seconds": 1})["url"]
+    await_expiry(short)
+    of.check_link("expired", short, "notice")
+    link = created(f"{base}/generate", secret=TEXT, phrase=PHRASE, max_attempts=2)["url"]
+    of.visitor.goes(link, "waiting")
+    of.page.fill("#phrase", "wrong")
+    of.page.click("#open")
+    of.page.get_by_text("One attempt is left").wait_for()
+    of.check("last attempt")
+    of.page.click("#open")
+    of.visitor.sees("notice")
+    assert "Destroyed" == of.visitor.text("#notice-title")
+    of.check("destroyed just now")
+    of.check_link("destroyed", link, "notice")
+    link, receipt_link = of.visitor.share(base, TEXT)
+    of.visitor.goes(receipt_link, "receipt")
+    of.page.click("#burn")
+    of.page.click("#burn-now")
+    of.page.get_by_text("It was burned").wait_for()
+    of.check_link("burned", link, "notice")
+    of.check_link("not whole", link[:-10], "notice")
+    of.check_link("receipt, not whole", receipt_link[:-10], "notice")
+    of.check_link("no such receipt", f"{base}/r#{'A' * 60}", "notice")
+    waiting = created(f"{base}/generate", secret=TEXT)["url"]
+    of.visitor.goes(waiting, "waiting")
+    of.page.route("**/secrets/*", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    of.page.click("#open")
+    of.visitor.sees("notice")
+    assert "The connection broke" == of.visitor.text("#notice-title")
+    of.check("lost")
+    encrypted, _ = of.visitor.share(base, TEXT)
+    of.page.route("**/secrets/*", lambda route: route.abort())
+    of.check_link("offline", encrypted, "notice")
+    assert "No connection" == of.visitor.text("#notice-title")
+    busy = {"status": 429, "content_type": "application/problem+json", "body": '{"code": "too_many"}'}
+    of.page.route("**/secrets/*", lambda route: route.fulfill(**busy))
+    of.check_link("busy", encrypted, "notice")
+    assert "The server is busy" == of.visitor.text("#notice-title")
+    of.page.unroute("**/secrets/*")
+    of.page.route("**/secrets/*", expire_soon)
+    of.visitor.goes(encrypted, "notice")
+    assert "Expired" == of.visitor.text("#notice-title")
+    of.check("expired while it was looked at")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_without_encryption_or_javascript(base: str, visitors: Visitors, scheme: str) -> None:
+    """Over plain HTTP: writing, being refused, the link, no decryption; and where no script runs, all of its width."""
+    of = examination(visitors, scheme)
+    plain = base.replace("127.0.0.1", "plain.test")
+    of.check_link("create over plain HTTP", f"{plain}/", "write")
+    assert of.page.is_visible("#plain")
+    of.page.fill("#text", LONG)
+    of.page.click("#create")
+    assert "Nothing was sent" in of.visitor.text("#problem")
+    of.check("create over plain HTTP, refused")
+    of.page.check("#server-side")
+    of.page.click("#create")
+    of.visitor.sees("result")
+    of.check("result of the server alone")
+    of.check_link("waiting over plain HTTP", of.page.input_value("#link"), "waiting")
+    of.check_link("no decryption over plain HTTP", f"{plain}/s#1{'A' * 91}", "notice")
+    bare = Examination(visitors.new(color_scheme=scheme, viewport=NARROW, java_script_enabled=False), found=of.found)
+    message = created(f"{base}/", message=LONG)["url"]
+    for link in (*(f"{base}/{view}" for view in ("", "s", "m", "r")), message, message[:-1]):
+        bare.page.goto(link)
+        bare.check_width(f"{link} without JavaScript")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_at_twice_the_size(base: str, visitors: Visitors, scheme: str) -> None:
+    """A window of 1280 pixels, zoomed to 200 %, shows all of its width."""
+    window = {"width": 640, "height": 400}
+    of = Examination(visitors.new(color_scheme=scheme, viewport=window, device_scale_factor=2), window["width"])
+    of.check_link("create", f"{base}/", "write")
+    link, _ = of.visitor.share(base, LONG)
+    of.check("result")
+    of.check_link("waiting", link, "waiting")
+    of.page.click("#open")
+    of.visitor.sees("shown")
+    of.check("shown")
+
+    assert [] == of.found

@@ -127,6 +127,7 @@ def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) 
     visitor.page.click("#create")
 
     assert visitor.page.is_visible("#plain")
+    assert "this browser." not in visitor.text("body")
     assert "Nothing was sent" in visitor.text("#problem")
     assert [] == [path for path in visitor.paths() if path.startswith("POST")]
     visitor.page.check("#server-side")
@@ -136,6 +137,7 @@ def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) 
     link = visitor.page.input_value("#link")
     assert "/secrets/" in link
     assert TEXT == visitor.open(link)
+    assert "never sent to the server" not in visitor.text("body")
     encrypted = client(base, "share", TEXT).stdout.strip().replace("127.0.0.1", "plain.test")
     visitor.page.goto(encrypted)
     visitor.sees("notice")

@@ -4,7 +4,7 @@ import { Lost, ROOT, call, failure } from "./api.js";
 import { utf8 } from "./bytes.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, writeFragment } from "./envelope.js";
 import { generate } from "./lean-qr.js";
-import { $, copies, moment, reveals, show, t } from "./page.js";
+import { $, copies, disclaim, moment, reveals, show, t } from "./page.js";
 import { newPassphrase, newPassword } from "./random.js";
 
 // Encrypted and encoded, more than this is over the 1 MiB that the server takes.
@@ -104,5 +104,6 @@ copies($("copy-link"), () => $("link").value);
 copies($("copy-receipt"), () => $("receipt-link").value);
 for (const id of ["link", "receipt-link"]) $(id).addEventListener("focus", (event) => event.target.select());
 $("plain").hidden = canEncrypt;
+if (!canEncrypt) disclaim();
 follow();
 form.classList.remove("unready");

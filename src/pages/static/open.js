@@ -2,9 +2,10 @@
 
 import { Lost, call, failure } from "./api.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, readFragment } from "./envelope.js";
-import { $, at, copies, moment, notice, reveals, show, t } from "./page.js";
+import { $, at, copies, disclaim, moment, notice, reveals, show, t } from "./page.js";
 
 const isMessage = document.body.dataset.view === "message";
+const isOfTheApi = location.pathname.includes("/secrets/");
 let link;
 let text = "";
 
@@ -18,7 +19,7 @@ async function begin() {
   show("looking");
   const opened = history.state?.openedAt;
   if (opened) return notice("opened_here", { time: moment(opened) });
-  if (!canEncrypt && !location.pathname.includes("/secrets/")) return notice("no_crypto");
+  if (!canEncrypt && !isOfTheApi) return notice("no_crypto");
   link = await readLink();
   if (!link) return notice("broken");
   return isMessage ? read() : look();
@@ -142,4 +143,5 @@ copies($("copy"), () => text);
 addEventListener("pagehide", forget);
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 addEventListener("hashchange", () => location.reload());
+if (isOfTheApi) disclaim();
 begin();

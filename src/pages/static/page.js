@@ -25,6 +25,11 @@ export function show(id) {
   scrollTo(0, 0);
 }
 
+/** Take back what the page says of encrypting here, where that is not done. */
+export function disclaim() {
+  for (const one of document.querySelectorAll("[data-encrypted]")) one.hidden = true;
+}
+
 /** Show what has happened and what to do; `retry` is what the button does, if there is one. */
 export function notice(key, values, retry) {
   $("notice-title").textContent = t(`${key}_title`, values);

@@ -17,6 +17,8 @@ from src.stack.running import running_stack
 
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "height": 800}}
 SCHEMES = ("light", "dark")
+SHORT = 10
+"""Seconds after which a secret expires that is looked at."""
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
 
 
@@ -57,6 +59,7 @@ class Sitter:
         self.shows(receipt_link, "receipt")
         yield "receipt-opened"
         yield from self._failing(link)
+        yield from self._ending()
         link, receipt_link = self.share("message")
         self.shows(link, "shown")
         yield "message"
@@ -67,6 +70,13 @@ class Sitter:
         yield "receipt-burned"
         self.shows(link, "notice")
         yield "message-gone"
+        yield from self._of_the_api()
+        yield from self._over_plain_http()
+
+    def states_without_scripts(self) -> Iterator[str]:
+        """As `states`, where no script runs."""
+        self.page.goto(f"{self._base}/")
+        yield "no-javascript"
 
     def _opening(self, link: str) -> Iterator[str]:
         self.shows(link, "waiting")
@@ -90,21 +100,62 @@ class Sitter:
         yield "offline"
         self.page.unroute("**/secrets/*")
 
+    def _ending(self) -> Iterator[str]:
+        link = self._created("generate", secret=TEXT, ttl={"seconds": SHORT})
+        self.shows(link, "waiting")
+        self.page.wait_for_selector("#notice:not([hidden])")
+        yield "expired"
+        link = self._created("generate", secret=TEXT, phrase=PHRASE, max_attempts=1)
+        self.shows(link, "waiting")
+        self.page.fill("#phrase", "old foe")
+        self.page.click("#open")
+        self.page.wait_for_selector("#notice:not([hidden])")
+        yield "locked"
+
+    def _of_the_api(self) -> Iterator[str]:
+        link = self._created("", message=TEXT)
+        self.page.goto(link)
+        yield "api-message"
+        self.page.goto(f"{link[:-43]}{'A' * 43}")
+        yield "api-message-gone"
+
+    def _over_plain_http(self) -> Iterator[str]:
+        plain = self._base.replace("127.0.0.1", "plain.test")
+        self.page.goto(f"{plain}/")
+        self.page.wait_for_selector("#plain:not([hidden])")
+        yield "no-web-crypto-create"
+        self.shows(f"{plain}/s#1{'A' * 91}", "notice")
+        yield "no-web-crypto"
+
+    def _created(self, path: str, **body: object) -> str:
+        """Create a secret or a message by the API, and return its link."""
+        answer = self.page.request.post(f"{self._base}/{path}", data=body).json()
+        return str(answer["url"])
+
+
+def new_page(browser: Browser, size: str, scheme: str, *, scripted: bool) -> Page:
+    """Return a page of a new profile."""
+    context = browser.new_context(
+        viewport={"width": SIZES[size]["width"], "height": SIZES[size]["height"]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        locale="en-GB",
+        timezone_id="UTC",
+        java_script_enabled=scripted,
+    )
+    context.set_default_timeout(60_000)
+    return context.new_page()
+
 
 def take(browser: Browser, base: str, directory: Path) -> None:
     """Write every picture, by state, size and scheme."""
-    for (size, viewport), scheme in product(SIZES.items(), SCHEMES):
-        context = browser.new_context(
-            viewport={"width": viewport["width"], "height": viewport["height"]},
-            color_scheme="dark" if scheme == "dark" else "light",
-            locale="en-GB",
-            timezone_id="UTC",
-        )
-        context.set_default_timeout(60_000)
-        page = context.new_page()
-        for state in Sitter(page, base).states():
-            page.screenshot(path=directory / f"{state}-{size}-{scheme}.png", full_page=True, animations="disabled")
-        context.close()
+    for size, scheme in product(SIZES, SCHEMES):
+        for scripted in (True, False):
+            page = new_page(browser, size, scheme, scripted=scripted)
+            sitter = Sitter(page, base)
+            for state in sitter.states() if scripted else sitter.states_without_scripts():
+                path = directory / f"{state}-{size}-{scheme}.png"
+                page.screenshot(path=path, full_page=True, animations="disabled")
+            page.context.close()
 
 
 def main() -> int:
@@ -117,7 +168,7 @@ def main() -> int:
         running_stack(data_dir=Path(data), log_dir=Path(data) / "logs", environment=environment) as stack,
         sync_playwright() as playwright,
     ):
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        arguments = [*(["--no-sandbox"] if os.geteuid() == 0 else []), "--host-resolver-rules=MAP plain.test 127.0.0.1"]
         browser = playwright.chromium.launch(executable_path=which("chromium"), args=arguments)
         take(browser, stack.url, directory)
         browser.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -302,7 +303,8 @@ async def test_a_server_that_goes_away_ends_the_run(url: str, typed: Typed) -> N
         ended = await typed(*SMALL, "--posts", "500", "--concurrency", "2", "--url", address)
 
     assert 3 == ended.code
-    assert "gave up: 4 requests in a row were not answered" in ended.stderr
+    # The fourth one ends it, and another one may be under way then.
+    assert re.search(r"gave up: [45] requests in a row were not answered", ended.stderr)
     assert "accounts are left on the server" in ended.stderr
 
 

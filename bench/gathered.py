@@ -12,8 +12,6 @@ import hashlib
 import http.client
 import json
 import os
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +21,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +29,8 @@ from src.core.keys import KeyRing
 from src.stack.running import ROOT, RunningStack, running_stack
 
 from .fill_gathered import fill_gathered, make_operator
+from .machine import has_programs, write_result
 
-HERE = Path(__file__).parent
 CLIENTS = 16
 EACH = 100
 YEAR = "year"
@@ -212,8 +209,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.each < 1 or options.messages < options.each or options.messages % options.each:
         parser.error("give messages in multiples of --each")
-    if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
-        print("bench: nginx is missing; install it with your package manager", file=sys.stderr)
+    if not has_programs("nginx"):
         return 2
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-bench-")))
@@ -266,18 +262,16 @@ def _judge(options: argparse.Namespace, sending: Sending, exports: list[Export])
     else:
         kept |= fast
     print("\n".join(f"{'kept' if promise else 'MISSED':>8}  {name}" for name, promise in kept.items()))
-    result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
-        "driver": options.driver,
-        "messages": options.messages,
-        "each": options.each,
-        "sending": asdict(sending),
-        "exports": [asdict(export) for export in exports],
-    }
-    path = HERE / "results" / f"gathered-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path.relative_to(HERE.parent)}")
+    write_result(
+        {
+            "driver": options.driver,
+            "messages": options.messages,
+            "each": options.each,
+            "sending": asdict(sending),
+            "exports": [asdict(export) for export in exports],
+        },
+        "gathered-",
+    )
     return 0 if all(kept.values()) else 1
 
 

@@ -14,7 +14,7 @@ from src.core.clock import MILLISECOND, utc_now
 from src.core.keys import KeyRing
 from src.core.mongo import Document, Mongo
 from src.core.records import RecordSealer
-from src.gatherer.bundle_content import COLLECTION, KIND, POSITION_BYTES, BundleContent, Delivery
+from src.gatherer.bundle_content import COLLECTION, KIND, BundleContent, Delivery, document_id
 from src.gatherer.counters import Counters
 from src.settings import Settings
 
@@ -47,15 +47,15 @@ async def fill_gathered(mongo_url: str, database: str, ring: KeyRing, *, message
             messages=tuple(f"{TEXT} {number}" for number in range(each)),
         )
         sequences[sender] += each
-        document_id = position.to_bytes(POSITION_BYTES, "big")
+        bundle_id = document_id(position)
         documents.append(
             {
-                "_id": document_id,
+                "_id": bundle_id,
                 "senders": [{"user_id": sender, "count": each, "last": sequences[sender] - 1}],
                 "received_at": received_at,
                 "expires_at": received_at + 2 * SPAN,
                 "count": each,
-                **sealer.seal(BundleContent(received_at=received_at, deliveries=(delivery,)), document_id),
+                **sealer.seal(BundleContent(received_at=received_at, deliveries=(delivery,)), bundle_id),
             }
         )
         if len(documents) == INSERTED_AT_ONCE or position == total:

@@ -18,13 +18,12 @@ from ..core.clock import EPOCH, utc_now
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, answering
-from .bundle_content import COLLECTION, POSITION_BYTES, BundleContent, BundleSealer, document_id
+from .bundle_content import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
 
 PAGE = 500
 """Bundles that are read at once."""
 PAGE_BYTES = 1024 * 1024
 """What those of a page have together at the most, but for a single one that has more."""
-HIGHEST = 2 ** (8 * POSITION_BYTES) - 1
 SCAN_SECONDS = 60.0
 """How long a command may take that looks at all of a collection."""
 
@@ -91,7 +90,8 @@ class Archive:
             documents = await self._find(first, page_end, span)
             first = page_end  # should all of them have gone in between
         return [
-            Sealed(_position(document), _received_at(document), _senders(document), document) for document in documents
+            Sealed(position_of(document), _received_at(document), _senders(document), document)
+            for document in documents
         ]
 
     def open(self, sealed: Sealed) -> BundleContent | None:
@@ -125,7 +125,7 @@ class Archive:
         # What has an id of another length is not ours.
         positions = {"_id": {"$gte": document_id(0), "$lte": document_id(HIGHEST)}}
         document = await self._collection.find_one({**query, **positions}, {"_id": 1}, sort=order)
-        return _position(document) if document else 0
+        return position_of(document) if document else 0
 
 
 def _matching(span: Span) -> Document:
@@ -151,7 +151,3 @@ def _senders(document: Mapping[str, Any]) -> frozenset[bytes]:
 def _received_at(document: Mapping[str, Any]) -> datetime:
     received_at = document.get("received_at")
     return received_at if isinstance(received_at, datetime) else EPOCH
-
-
-def _position(document: Mapping[str, Any]) -> int:
-    return int.from_bytes(document["_id"], "big")

@@ -18,6 +18,8 @@ from ..core.sealing import Unsealable
 COLLECTION = "gathered"
 KIND = "bundle"
 POSITION_BYTES = 8
+HIGHEST = 2 ** (8 * POSITION_BYTES) - 1
+"""The last position that there can be."""
 
 log = structlog.get_logger(__name__)
 
@@ -96,3 +98,8 @@ class BundleSealer:
 def document_id(position: int) -> bytes:
     """Return the id of the bundle at a position: ids sort as positions do."""
     return position.to_bytes(POSITION_BYTES, "big")
+
+
+def position_of(document: Document) -> int:
+    """Return the position of a bundle."""
+    return int.from_bytes(document["_id"], "big")

@@ -27,7 +27,16 @@ from ..core.keys import KeyRing
 from ..core.metrics import Metrics
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..errors import Damaged, Unavailable
-from .bundle_content import COLLECTION, POSITION_BYTES, BatchNames, BundleContent, BundleSealer, Delivery, document_id
+from .bundle_content import (
+    COLLECTION,
+    HIGHEST,
+    BatchNames,
+    BundleContent,
+    BundleSealer,
+    Delivery,
+    document_id,
+    position_of,
+)
 from .counters import Counters
 from .problems import BatchReused
 
@@ -200,13 +209,13 @@ class BundleStore:
     async def _head(self, user_ids: set[bytes]) -> _Head:
         """Return the end of the bundles that a majority has."""
         counts = await self._counters.read(user_ids)
-        behind = {"_id": {"$gt": document_id(counts.position), "$lte": b"\xff" * POSITION_BYTES}}
+        behind = {"_id": {"$gt": document_id(counts.position), "$lte": document_id(HIGHEST)}}
         with answering():
             found = self._durable.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
             uncounted = await found.to_list(None)
         head = _Head(counts.position, counts.now, dict(counts.lasts))
         for bundle in uncounted:
-            head.position = int.from_bytes(bundle["_id"], "big")
+            head.position = position_of(bundle)
             head.received_at = max(head.received_at, bundle["received_at"])
             for sender in bundle["senders"]:
                 head.lasts[sender["user_id"]] = max(head.lasts.get(sender["user_id"], 0), sender["last"])

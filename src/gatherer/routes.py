@@ -33,7 +33,7 @@ from .schemas import (
     SenderProblem,
     outcome,
 )
-from .service import GathererService, InvalidSenderToken
+from .service import NOBODY, GathererService, InvalidSenderToken
 from .tokens import LIFE
 
 GATHERER = "gatherer"
@@ -141,13 +141,5 @@ class GathererRoutes:
             raise Malformed(errors=(FieldError("until", "must not be before since"),))
         user_id = None
         if query.username is not None:
-            user_id = await self._authenticator.user_id_of(query.username)
-            if user_id is None:
-                return nothing()
+            user_id = await self._authenticator.user_id_of(query.username) or NOBODY
         return self._lines.chunks(Span(since, until, user_id))
-
-
-async def nothing() -> AsyncGenerator[bytes, None]:
-    """Yield no chunk."""
-    for chunk in tuple[bytes, ...]():
-        yield chunk

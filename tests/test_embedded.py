@@ -22,6 +22,8 @@ from pymongo.errors import OperationFailure
 from src.core.embedded import MongodError, embedded_mongod, find_mongod, find_running, locks, replica_set, server
 from src.core.embedded.server import Server
 
+from .processes import PATIENCE
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 
 USER = """
@@ -327,6 +329,26 @@ def test_a_mongod_that_others_use_is_never_stopped(data_dir: Path) -> None:
         (data_dir / "mongo" / "port").write_text("?", encoding="utf-8")
         with pytest.raises(MongodError, match="port is damaged"), embedded_mongod(data_dir):
             pass
+        write(url)
+
+
+def test_being_stopped_the_moment_it_is_started_leaves_none(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mongod runs from before Popen returns: a signal between the two must not leave it to nobody."""
+    popen = subprocess.Popen
+    started = []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        started.append(popen(*arguments, **options))
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", interrupted)
+        with pytest.raises(Crash), embedded_mongod(data_dir):
+            pass
+    [mongod] = started
+
+    assert mongod.wait(PATIENCE) == -signal.SIGKILL
+    with embedded_mongod(data_dir) as url:
         write(url)
 
 

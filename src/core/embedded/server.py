@@ -99,9 +99,9 @@ class Server:
         attempt = 1
         while True:
             joined = self.running()
-            if not joined:
-                self._spawn()
             try:
+                if not joined:
+                    self._spawn()
                 return self._make_ready()
             except BaseException as error:
                 if joined and self.used():

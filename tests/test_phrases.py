@@ -1,21 +1,45 @@
 """Phrases and their budget of attempts."""
 
 import asyncio
+import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from src.core.clock import utc_now
+from src.core.sealing import derive_phrase_key
+from src.sealed import service
 from src.sealed.attempts import LEASE
 
 from .conftest import Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
-# Half a second for a phrase: time to do something meanwhile.
-SLOW = {"argon2_passes": 60}
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Openings derive nothing from a phrase before this is set: time to do something meanwhile."""
+    proceed = threading.Event()
+
+    def derive(*arguments: Any) -> bytes:
+        assert proceed.wait(PATIENCE)
+        return derive_phrase_key(*arguments)
+
+    monkeypatch.setattr(service, "derive_phrase_key", derive)
+    yield proceed
+    # A test that failed before must not leave a thread that waits.
+    proceed.set()
+
+
+async def under_way(api: Api) -> None:
+    """Wait until a phrase is being checked."""
+    while not (await api.items.find_one())["checks"]:
+        await asyncio.sleep(0.01)
 
 
 async def test_a_missing_phrase_costs_no_attempt(api: Api) -> None:
@@ -90,14 +114,13 @@ async def test_a_dead_workers_attempt_lapses(api: Api) -> None:
 
 
 @pytest.mark.parametrize("phrase", ["right", "wrong"])
-async def test_an_attempt_that_lapsed_answers_nothing(serve: Serve, phrase: str) -> None:
+async def test_an_attempt_that_lapsed_answers_nothing(api: Api, held: threading.Event, phrase: str) -> None:
     """A worker whose lease ran out tells neither that the phrase was right nor that it was wrong."""
-    api = await serve(**SLOW)
     created = await api.create(phrase="right", max_attempts=1)
     opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
-    while not (await api.items.find_one())["checks"]:
-        await asyncio.sleep(0)
+    await under_way(api)
     await api.items.update_one({}, {"$set": {"checks": []}})
+    held.set()
 
     status, _ = await opening
 
@@ -106,14 +129,15 @@ async def test_an_attempt_that_lapsed_answers_nothing(serve: Serve, phrase: str)
 
 
 @pytest.mark.parametrize("phrase", ["right", "wrong"])
-async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(serve: Serve, phrase: str) -> None:
+async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(
+    api: Api, held: threading.Event, phrase: str
+) -> None:
     """Burning wins over a phrase that is being checked."""
-    api = await serve(**SLOW)
     created = await api.create(phrase="right")
     opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
-    while not (await api.items.find_one())["checks"]:
-        await asyncio.sleep(0)
+    await under_way(api)
     assert 204 == (await api.call("DELETE", f"/receipts/{created['receipt_key']}"))[0]
+    held.set()
 
     status, _ = await opening
 

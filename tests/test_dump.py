@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -496,7 +496,10 @@ async def grown(path: Path) -> None:
     """Wait until somebody has written."""
 
     def size() -> int:
-        return sum(one.stat().st_size for one in files(path))
+        while True:
+            # One may be renamed after it was found.
+            with suppress(FileNotFoundError):
+                return sum(one.stat().st_size for one in files(path))
 
     before = size()
     await until(lambda: size() > before, PATIENCE)

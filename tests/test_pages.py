@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ async def view(client: Client, path: str, **headers: str) -> str:
 
     assert (200, "text/html; charset=utf-8") == (answer.status, answer.headers["Content-Type"])
     return await answer.text()
+
+
+def rendered(shells: Shells, name: str, root: str) -> str:
+    """Return the HTML of a view in English, without a server."""
+    body = shells.shell(name, root=root)(make_mocked_request("GET", "/")).body
+
+    assert isinstance(body, bytes)
+    return body.decode()
 
 
 @pytest.mark.parametrize("path", VIEWS)
@@ -163,10 +172,10 @@ def test_html_in_a_translation_is_text() -> None:
     payload = "</script><script>alert(1)</script>{{{strings}}}"
     english = LANGUAGES["en"]
     odd = Language("en", dict.fromkeys(english.html, payload), dict.fromkeys(english.script, payload))
-    pages = Shells(Settings(_env_file=None), read_assets(), {"en": odd})._pages
+    shells = Shells(Settings(_env_file=None), read_assets(), {"en": odd})
 
-    for page in pages.values():
-        text = page.decode()
+    for name, root in product(("create", "secret", "message", "receipt"), ("./", "../")):
+        text = rendered(shells, name, root)
         strings = text.partition('id="strings">')[2].partition("</script>")[0]
 
         assert 2 == text.count("<script")
@@ -203,7 +212,7 @@ async def test_the_language_is_the_one_that_is_asked_for(client: Client, header:
 )
 def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values: list[str], selected: str) -> None:
     """Times to live up to its limit, with its default chosen."""
-    page = Shells(Settings(_env_file=None, **settings), read_assets(), LANGUAGES)._pages["create", "./", "en"].decode()
+    page = rendered(Shells(Settings(_env_file=None, **settings), read_assets(), LANGUAGES), "create", "./")
     options = re.findall(r'<option value="(\d*)"( selected)?>', page)
 
     assert values == [value for value, _ in options]

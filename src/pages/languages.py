@@ -1,8 +1,11 @@
 """The page's texts in each language, and which of them a browser asks for."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from aiohttp import hdrs, web
 
 from ..api.pages import weights
 
@@ -28,7 +31,12 @@ def read_languages() -> dict[str, Language]:
     return languages
 
 
-def choose_language(accept_language: str, codes: tuple[str, ...]) -> str:
+def language_of(request: web.Request, codes: Iterable[str]) -> str:
+    """Return the code of the language that a request asks for."""
+    return choose_language(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), codes)
+
+
+def choose_language(accept_language: str, codes: Iterable[str]) -> str:
     """Return the code of the language that an ``Accept-Language`` header wants most (RFC 9110, section 12.5.4).
 
     A region or a script is passed over: there is one German for all who read German.

@@ -4,11 +4,11 @@ import html
 from datetime import datetime
 from typing import Protocol
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from ..api.pages import Page
 from ..errors import Problem
-from .languages import Language, choose_language
+from .languages import Language, language_of
 
 STYLE = (
     ":root{color-scheme:light dark}body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 sans-serif;"
@@ -50,8 +50,7 @@ class MessagePage:
         return _page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
 
     def _language(self, request: web.Request) -> Language:
-        accept_language = request.headers.get(hdrs.ACCEPT_LANGUAGE, "")
-        return self._languages[choose_language(accept_language, tuple(self._languages))]
+        return self._languages[language_of(request, self._languages)]
 
 
 def message_page(answer: ReadMessage, language: Language) -> Page:

@@ -11,7 +11,7 @@ from ..api.pages import CONTENT_TYPE
 from ..api.routing import Shell
 from ..settings import Settings
 from .assets import Assets
-from .languages import Language, choose_language
+from .languages import Language, language_of
 
 HTML = Path(__file__).parent / "html"
 POLICY = (
@@ -31,28 +31,27 @@ _PLACE = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 
 
 class Shells:
-    """Every view in every language, made once."""
+    """Makes the views, each once in every language."""
 
     def __init__(self, settings: Settings, assets: Assets, languages: dict[str, Language]) -> None:
-        self._codes = tuple(languages)
-        self._pages = {
-            (view, root, code): _render(view, root, language, settings, assets).encode()
-            for view in _VIEWS
-            for root in ("./", "../")
-            for code, language in languages.items()
-        }
+        self._settings = settings
+        self._assets = assets
+        self._languages = languages
 
     def shell(self, view: str, *, root: str = "./") -> Shell:
         """Return what answers a request with a view; ``root`` leads from its address to that of the service."""
+        pages = {
+            code: _render(view, root, language, self._settings, self._assets).encode()
+            for code, language in self._languages.items()
+        }
 
         def respond(request: web.Request) -> web.Response:
-            code = choose_language(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), self._codes)
             headers = {
                 hdrs.CONTENT_TYPE: CONTENT_TYPE,
                 "Content-Security-Policy": POLICY,
                 hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}",
             }
-            return web.Response(body=self._pages[view, root, code], headers=headers)
+            return web.Response(body=pages[language_of(request, pages)], headers=headers)
 
         return respond
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,21 @@ from hypothesis import strategies as st
 
 from src.client.errors import ClientError
 from src.client.gathering.batches import LARGEST_BODY, parts_of
-from src.client.gathering.records import decode_records, encode_records
+from src.client.gathering.records import decode_records, encode_record
 from src.client.gathering.spool import LONGEST_LINE, MOST_LINES, Spool
 from src.client.transport import _encode
 
 NAME = "0000000001-" + "ab" * 16 + ".batch"
 LIMIT = 1 << 30
 payloads = st.lists(st.binary(max_size=60), min_size=1, max_size=8)
+
+
+def encode_records(name: str, payloads: Iterable[bytes]) -> bytes:
+    """Return a whole file."""
+    written = b""
+    for payload in payloads:
+        written += encode_record(name, len(written), payload)
+    return written
 
 
 def opened(directory: Path, source: str = "a pipe", limit: int = LIMIT) -> Spool:

@@ -5,7 +5,6 @@ what a disk had there before is not taken for a record.
 """
 
 import struct
-from collections.abc import Iterable
 from hashlib import blake2b
 
 _DIGEST_BYTES = 16
@@ -15,14 +14,6 @@ _HEADER = struct.Struct(f">I{_DIGEST_BYTES}s")
 def encode_record(name: str, offset: int, payload: bytes) -> bytes:
     """Return what is to be written at an offset of a file of that name."""
     return _HEADER.pack(len(payload), _digest(name, offset, payload)) + payload
-
-
-def encode_records(name: str, payloads: Iterable[bytes]) -> bytes:
-    """Return a whole file."""
-    written = b""
-    for payload in payloads:
-        written += encode_record(name, len(written), payload)
-    return written
 
 
 def decode_records(name: str, raw: bytes) -> tuple[list[bytes], int]:

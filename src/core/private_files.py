@@ -24,6 +24,15 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_secret(path: Path) -> str | None:
     """Return the 64 hexadecimal digits in a file, or None where it is absent or damaged."""
     text = _read(path)

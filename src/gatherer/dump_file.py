@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from ..core.private_files import sync_directory
 from .dump_record import (
     BEGINNING,
     Intended,
@@ -23,7 +24,6 @@ from .dump_record import (
     digest,
     opened,
     read_record,
-    sync_directory,
     write_all,
     write_record,
 )

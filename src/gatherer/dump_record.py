@@ -13,6 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..core.private_files import sync_directory
+
 Count = Annotated[int, Field(ge=0)]
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
@@ -87,12 +89,6 @@ def write_all(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def sync_directory(path: Path) -> None:
-    """Have the names in a directory on disk."""
-    with opened(path, os.O_RDONLY) as descriptor:
-        os.fsync(descriptor)
 
 
 @contextmanager

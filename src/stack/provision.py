@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..core.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
 from ..core.keys import KeyRing, KeyRingError, new_key
+from ..core.private_files import sync_directory
 from ..core.self_signed import ensure_self_signed, public_hosts
 from ..pages.assets import STATIC
 from ..settings import Settings, SettingsError, read_settings
@@ -204,11 +205,7 @@ def _write(path: Path, text: str, owner: Owner, mode: int) -> None:
         os.fsync(file.fileno())
     _give(draft, owner, mode)
     draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _give(path: Path, owner: Owner, mode: int) -> None:

@@ -1,25 +1,22 @@
 """The whole stack, and Debian's Chromium driven by Playwright: every request, console line and fault is kept."""
 
 import json
-import os
 import re
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from shutil import which
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request
 
 from src.stack.running import RunningStack
 
 from ..stack.conftest import mongod, stack
+from .chromium import PATIENCE, running_chromium
 
 __all__ = ["mongod", "stack"]
 
-PATIENCE = 60_000
-"""Milliseconds: deriving a key takes its time on a busy machine."""
 TEXT, PHRASE = "  Grüße ☕ <b>zwei</b>\n\tZeilen\n", "Ein Löwe — im Zelt"
 
 
@@ -109,16 +106,9 @@ class Visitors:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
-    # Chromium's sandbox is not for root. What a page asks for elsewhere goes nowhere.
-    arguments = [
-        *(["--no-sandbox"] if os.geteuid() == 0 else []),
-        "--host-resolver-rules=MAP plain.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=which("chromium"), args=arguments, timeout=PATIENCE)
+    """One browser for all tests."""
+    with running_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -3,17 +3,17 @@
 Each comes light and dark, as a phone and as a desktop shows it. Runs a stack of its own, and Chromium.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from shutil import which
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from src.stack.running import running_stack
+
+from .chromium import running_chromium
 
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "height": 800}}
 SCHEMES = ("light", "dark")
@@ -166,12 +166,9 @@ def main() -> int:
     with (
         TemporaryDirectory() as data,
         running_stack(data_dir=Path(data), log_dir=Path(data) / "logs", environment=environment) as stack,
-        sync_playwright() as playwright,
+        running_chromium() as browser,
     ):
-        arguments = [*(["--no-sandbox"] if os.geteuid() == 0 else []), "--host-resolver-rules=MAP plain.test 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=which("chromium"), args=arguments)
         take(browser, stack.url, directory)
-        browser.close()
     return 0
 
 

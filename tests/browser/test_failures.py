@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import Route, expect
 
-from .conftest import PATIENCE, TEXT, Visitors, created
+from .chromium import PATIENCE
+from .conftest import TEXT, Visitors, created
 
 pytestmark = pytest.mark.browser
 

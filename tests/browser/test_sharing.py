@@ -4,7 +4,8 @@ import pytest
 import zxingcpp
 from playwright.sync_api import expect
 
-from .conftest import PATIENCE, PHRASE, TEXT, Visitors, created
+from .chromium import PATIENCE
+from .conftest import PHRASE, TEXT, Visitors, created
 
 pytestmark = pytest.mark.browser
 

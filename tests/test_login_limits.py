@@ -9,7 +9,7 @@ import pytest
 
 from src.core.clock import utc_now
 from src.core.keys import KeyRing
-from src.core.limits import Limit, LimitReached, failures_counted
+from src.core.limits import Counters, Limit, LimitReached, failures_counted
 from src.core.mongo import Mongo
 from src.errors import Forbidden, Unavailable
 
@@ -130,7 +130,7 @@ async def limit(api: Api, mongo_url: str) -> Any:
     assert api.settings.keys is not None
     ring = KeyRing.parse(api.settings.keys.get_secret_value())
     mongo = Mongo(api.settings, mongo_url)
-    yield Limit(mongo, ring, "tries", "1 per 1 hour", enabled=True), mongo
+    yield Limit(Counters(mongo), ring, "tries", "1 per 1 hour", enabled=True), mongo
     await mongo.close()
 
 

@@ -12,7 +12,7 @@ from ..core import limits
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
-from ..core.limits import Limit
+from ..core.limits import Counters, Limit
 from ..core.metrics import Metrics
 from ..core.mongo import Indexes, Mongo
 from ..settings import Settings
@@ -114,10 +114,11 @@ def credential_limits(
 ) -> CredentialLimits:
     """Return the limits on credentials as they are set."""
     refusals = (metrics or Metrics.off()).limit_refusals
+    counters = Counters(mongo)
 
     def limit(name: str, rate: str, label: str) -> Limit:
         enabled = settings.rate_limits == "on"
-        return Limit(mongo, ring, name, rate, enabled=enabled, refusals=refusals.child(label))
+        return Limit(counters, ring, name, rate, enabled=enabled, refusals=refusals.child(label))
 
     return CredentialLimits(
         register=limit("register by network", settings.limit_register, "register"),

@@ -36,10 +36,10 @@ class Limit:
     """So many in a span of time, counted for each of whatever it is asked about."""
 
     def __init__(
-        self, mongo: Mongo, ring: KeyRing, name: str, rate: str, *, enabled: bool, refusals: Counter = NOTHING
+        self, counters: "Counters", ring: KeyRing, name: str, rate: str, *, enabled: bool, refusals: Counter = NOTHING
     ) -> None:
-        self._storage = _Counters(mongo)
-        self._limiter = FixedWindowRateLimiter(self._storage)
+        self._counters = counters
+        self._limiter = FixedWindowRateLimiter(counters)
         self._rate = parse(rate)
         self._index = BlindIndex(ring, name)
         self._enabled = enabled
@@ -61,7 +61,7 @@ class Limit:
         """Take back what was counted last."""
         if self._enabled:
             with answering():
-                await self._storage.decrement(self._rate.key_for(self._key(subject)))
+                await self._counters.decrement(self._rate.key_for(self._key(subject)))
 
     async def forget(self, subject: str) -> None:
         """Begin the count anew."""
@@ -96,7 +96,7 @@ async def _give_back(limits: Sequence[tuple[Limit, str]]) -> None:
         await limit.give_back(subject)
 
 
-class _Counters(MongoDBStorage):
+class Counters(MongoDBStorage):
     """The library's counters on our own connection, with the time-outs and the durability of every other command."""
 
     def __init__(self, mongo: Mongo) -> None:

@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from ..errors import Problem
 
 CONTENT_TYPE = "text/html; charset=utf-8"
+VARY = f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def page_response(page: Page, *, status: int = 200) -> web.Response:
     headers = {
         hdrs.CONTENT_TYPE: CONTENT_TYPE,
         "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
-        hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}",
+        hdrs.VARY: VARY,
     }
     return web.Response(body=text.encode(), status=status, headers=headers)
 

@@ -3,11 +3,12 @@
 import html
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from aiohttp import hdrs, web
 
-from ..api.pages import CONTENT_TYPE
+from ..api.pages import CONTENT_TYPE, VARY
 from ..api.routing import Shell
 from ..settings import Settings
 from .assets import Assets
@@ -31,47 +32,48 @@ _PLACE = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 
 
 class Shells:
-    """Makes the views, each once in every language."""
+    """Makes the views, each once in every language in which it is asked for."""
 
     def __init__(self, settings: Settings, assets: Assets, languages: dict[str, Language]) -> None:
         self._settings = settings
         self._assets = assets
         self._languages = languages
+        # Read at once: those of a newer version may stand there by the time that a page is asked for.
+        self._templates = {path.stem: path.read_text(encoding="utf-8") for path in HTML.glob("*.html")}
 
     def shell(self, view: str, *, root: str = "./") -> Shell:
         """Return what answers a request with a view; ``root`` leads from its address to that of the service."""
-        pages = {
-            code: _render(view, root, language, self._settings, self._assets).encode()
-            for code, language in self._languages.items()
-        }
+
+        @cache
+        def page(code: str) -> bytes:
+            return self._render(view, root, self._languages[code]).encode()
 
         def respond(request: web.Request) -> web.Response:
             headers = {
                 hdrs.CONTENT_TYPE: CONTENT_TYPE,
                 "Content-Security-Policy": POLICY,
-                hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}",
+                hdrs.VARY: VARY,
             }
-            return web.Response(body=pages[language_of(request, pages)], headers=headers)
+            return web.Response(body=page(language_of(request, self._languages)), headers=headers)
 
         return respond
 
-
-def _render(view: str, root: str, language: Language, settings: Settings, assets: Assets) -> str:
-    script, parts = _VIEWS[view]
-    texts = {
-        **language.html,
-        "title": language.html[f"title_{view}"],
-        "lang": language.code,
-        "root": root,
-        "assets": root + assets.path,
-        "script": script,
-        "view": view,
-        # A script ends at the first `</script`, whatever it is in.
-        "strings": json.dumps(language.script, ensure_ascii=False).replace("<", "\\u003c"),
-        "ttl_options": _options(language, settings),
-    }
-    texts["body"] = "".join(_fill((HTML / f"{part}.html").read_text(encoding="utf-8"), texts) for part in parts)
-    return _fill((HTML / "shell.html").read_text(encoding="utf-8"), texts)
+    def _render(self, view: str, root: str, language: Language) -> str:
+        script, parts = _VIEWS[view]
+        texts = {
+            **language.html,
+            "title": language.html[f"title_{view}"],
+            "lang": language.code,
+            "root": root,
+            "assets": root + self._assets.path,
+            "script": script,
+            "view": view,
+            # A script ends at the first `</script`, whatever it is in.
+            "strings": json.dumps(language.script, ensure_ascii=False).replace("<", "\\u003c"),
+            "ttl_options": _options(language, self._settings),
+        }
+        texts["body"] = "".join(_fill(self._templates[part], texts) for part in parts)
+        return _fill(self._templates["shell"], texts)
 
 
 def _fill(template: str, texts: dict[str, str]) -> str:

@@ -36,18 +36,18 @@ run: $(STAMP) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (
 
 test: $(STAMP) ## Run the test suite with branch coverage
 	@rm -f .coverage .coverage.*
-	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 3 --dist worksteal -q
+	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 4 --dist worksteal -q
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
 
 test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q -m stack tests/stack
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q -m stack tests/stack
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include '$(LAUNCHING)' --fail-under 90
 
 test-browser: $(STAMP) ## Run the tests of the page in a browser (needs nginx and Chromium)
-	$(BIN)/python -m pytest -q -m browser tests/browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m browser tests/browser
 
 screenshots: $(STAMP) ## Take the pictures of the page in docs/screenshots anew (needs nginx and Chromium)
 	$(BIN)/python -m tests.browser.screenshots docs/screenshots

@@ -21,6 +21,7 @@ from src.gatherer.bundle_content import BundleContent, Delivery
 from src.gatherer.bundles import BundleStore
 from src.gatherer.lines import _lines
 from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
+from src.gatherer.states import StateStore
 from src.gatherer.tokens import LIFE, SenderClaims, SenderTokens
 
 from .conftest import PASSWORD, Api
@@ -481,6 +482,25 @@ async def test_an_account_that_is_deleted_meanwhile_leaves_nothing(
     assert (401, "invalid_token") == code(await sender.message(token, message="x"))
     assert 0 == await api.mongo.collection("gathered").count_documents({"count": {"$gt": 0}})
     assert 0 == await api.mongo.collection("gathered_states").count_documents({})
+
+
+async def test_a_name_that_is_somebody_elses_meanwhile_sends_for_nobody(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was identified before is not who knows the password now: the new owner begins anew."""
+    api = sender.api
+    await sender.token()
+
+    async def found_too_early(self: object, *arguments: object) -> Any:
+        state = await find(self, *arguments)
+        await api.mongo.collection("users").delete_many({})
+        await api.register(sender.username, PASSWORD)
+        return state
+
+    find: Any = StateStore.find
+    monkeypatch.setattr(StateStore, "find", found_too_early)
+
+    assert (403, "out_of_order") == code(await sender.authenticate())
 
 
 async def test_nothing_of_a_sender_is_in_the_clear(sender: Sender) -> None:

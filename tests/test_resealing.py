@@ -30,14 +30,23 @@ from .conftest import PASSWORD, Api
 
 Serve = Callable[..., Awaitable[Api]]
 COLLECTIONS = ("users", "sessions", "api_tokens")
-SLOWLY = """
-import sys
+STANDING_STILL = """
+import asyncio, sys
 from src.core import resealing
 from src.manage.__main__ import main
-resealing.BATCH = 1
+
+async def write_some(self, changes):
+    if self.collection == "{collection}":
+        if len(written) == {count}:
+            await asyncio.Event().wait()
+        written.append(changes)
+    return await write(self, changes)
+
+written, write = [], resealing._Records._write
+resealing.BATCH, resealing._Records._write = 1, write_some
 sys.exit(main(sys.argv[1:]))
 """
-"""The command with the smallest batches, so that there is a middle to kill it in."""
+"""The command with the smallest batches, which ends by itself only if it has fewer of a collection than a count."""
 
 
 @dataclass
@@ -206,7 +215,10 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
     both = await rotation.start(rotation.new, rotation.old, bcrypt_cost=5)  # so each sign-in seals the user anew
     traffic = Traffic(both, people[:20], people[20:30])
     old, new = rotation.ids
-    slow = rotation.operator(both, SLOWLY)
+    to_kill, to_interrupt = (
+        rotation.operator(both, STANDING_STILL.format(collection=collection, count=count))
+        for collection, count in (("users", 40), ("api_tokens", 10))
+    )
 
     async def name_is_taken(number: int) -> None:
         for api in (before, both):
@@ -214,7 +226,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
             assert 409 == (await api.call("POST", "/register", body))[0]
 
     async with traffic.going_on():
-        async with slow.running("keys", "reseal", stderr=asyncio.subprocess.DEVNULL) as killed:
+        async with to_kill.running("keys", "reseal", stderr=asyncio.subprocess.DEVNULL) as killed:
             while await under(both, new, "users", ids) < 40:
                 assert killed.returncode is None
                 await asyncio.sleep(0.005)
@@ -223,7 +235,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
         assert 0 < await under(both, old, "users", ids)
         await in_parallel(name_is_taken, len(people))
 
-        async with slow.running("keys", "reseal") as interrupted:
+        async with to_interrupt.running("keys", "reseal") as interrupted:
             while await under(both, new, "api_tokens") < 10:
                 assert interrupted.returncode is None
                 await asyncio.sleep(0.005)

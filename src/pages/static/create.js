@@ -4,7 +4,7 @@ import { Lost, ROOT, call, failure } from "./api.js";
 import { utf8 } from "./bytes.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, writeFragment } from "./envelope.js";
 import { generate } from "./lean-qr.js";
-import { $, copies, disclaim, moment, reveals, show, t } from "./page.js";
+import { $, copies, disclaim, moment, reveals, show, t, working } from "./page.js";
 import { newPassphrase, newPassword } from "./random.js";
 
 // Encrypted and encoded, more than this is over the 1 MiB that the server takes.
@@ -77,16 +77,11 @@ form.addEventListener("submit", async (event) => {
   if (!isMessage() && !(Number.isInteger(opens) && opens >= 1 && opens <= 100)) return say("bad_opens", {}, $("opens"));
   if (!canEncrypt && !$("server-side").checked) return say("plain_refused", {}, $("server-side"));
   say();
-  $("create").disabled = true;
-  $("said").textContent = t("working");
   try {
-    await send();
+    await working($("create"), send);
   } catch (error) {
     if (!(error instanceof Lost)) throw error;
     say("create_lost");
-  } finally {
-    $("create").disabled = false;
-    $("said").textContent = "";
   }
 });
 $("generate").addEventListener("click", () => insert($("generated").value === "password" ? newPassword() : newPassphrase()));

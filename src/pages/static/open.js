@@ -2,7 +2,7 @@
 
 import { Lost, call, failure } from "./api.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, readFragment } from "./envelope.js";
-import { $, at, copies, disclaim, moment, notice, reveals, show, t } from "./page.js";
+import { $, at, copies, disclaim, moment, notice, reveals, show, t, working } from "./page.js";
 
 const isMessage = document.body.dataset.view === "message";
 const isOfTheApi = location.pathname.includes("/secrets/");
@@ -128,14 +128,7 @@ function forget() {
 
 $("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  $("open").disabled = true;
-  $("said").textContent = t("working");
-  try {
-    await open();
-  } finally {
-    $("open").disabled = false;
-    $("said").textContent = "";
-  }
+  await working($("open"), open);
 });
 $("hide").addEventListener("click", () => display($("hide").getAttribute("aria-pressed") === "true"));
 reveals($("show-phrase"), $("phrase"));

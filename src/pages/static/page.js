@@ -40,6 +40,18 @@ export function notice(key, values, retry) {
   show("notice");
 }
 
+/** Do what takes a while: say so, and let the button not ask for it twice. */
+export async function working(button, work) {
+  button.disabled = true;
+  $("said").textContent = t("working");
+  try {
+    await work();
+  } finally {
+    button.disabled = false;
+    $("said").textContent = "";
+  }
+}
+
 /** Let a button copy a text, and say so. */
 export function copies(button, text) {
   button.addEventListener("click", async () => {

@@ -110,14 +110,15 @@ async def _expect(request: web.Request) -> None:
 
 def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     answers = TypeAdapter[Any](route.answer) if route.answer else None
+    varies = route.shell is not None or route.page is not None
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         request[DETAILS] = route.details
-        for_browser = prefers_page(request.headers.get(hdrs.ACCEPT, ""))
-        if route.shell and for_browser:
-            return route.shell(request)
-        if route.page and for_browser:
-            request[PAGE] = route.page
+        if varies and prefers_page(request.headers.get(hdrs.ACCEPT, "")):
+            if route.shell:
+                return route.shell(request)
+            if route.page:
+                request[PAGE] = route.page
         if route.guard:
             await route.guard.admit(request)
         body: Any = None
@@ -139,7 +140,7 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
             return page_response(page.answered(request, answer), status=route.status)
         status = route.status_of(answer) if route.status_of else route.status
         response = json_response(answers.dump_json(answer), status=status)
-        if route.page or route.shell:
+        if varies:
             response.headers[hdrs.VARY] = hdrs.ACCEPT
         return response
 

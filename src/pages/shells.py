@@ -24,9 +24,9 @@ LIFETIMES = (300, 3600, 14_400, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
 # By the name of the view: the script, and the parts of its body.
 _VIEWS = {
     "create": ("create.js", ("create",)),
-    "secret": ("open.js", ("open", "notice")),
-    "message": ("open.js", ("open", "notice")),
-    "receipt": ("receipt.js", ("receipt", "notice")),
+    "secret": ("open.js", ("looking", "open", "notice")),
+    "message": ("open.js", ("looking", "open", "notice")),
+    "receipt": ("receipt.js", ("looking", "receipt", "notice")),
 }
 _PLACE = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,14 @@ async def all_running(stack: RunningStack) -> list[int]:
             if states.count("RUNNING") == 4 and all(path.exists() for path in sockets):
                 return await asyncio.to_thread(stack.worker_pids)
             await asyncio.sleep(0.3)
+
+
+async def failures_of_workers(stack: RunningStack) -> str:
+    """Return what the logs say of answers that no worker gave, and of workers that ended."""
+    await asyncio.sleep(1.1)  # nginx writes its log out every second
+    answers = [line for line in (stack.log_dir / "access.jsonl").read_text().splitlines() if '"status":502' in line]
+    story = (stack.log_dir / "supervisord.log").read_text().splitlines()[-30:]
+    return "\n".join([*answers[-30:], *story, datetime.now(tz=UTC).isoformat()])
 
 
 async def test_a_killed_worker_comes_back(stack: RunningStack, client: ClientSession) -> None:

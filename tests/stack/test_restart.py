@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from src.core.workers import worker_sockets
 from src.stack.running import RunningStack
 
 from .traffic import Outcome, assert_problem, open_secret, post
@@ -20,13 +21,25 @@ pytestmark = pytest.mark.stack
 
 async def all_running(stack: RunningStack) -> list[int]:
     """Wait until supervisord has all four workers running and they listen; return their process ids."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             states = await asyncio.to_thread(stack.supervisorctl, "status")
-            sockets = [stack.run_dir / f"worker-{number}.sock" for number in range(1, 5)]
-            if states.count("RUNNING") == 4 and all(path.exists() for path in sockets):
+            # A killed worker leaves its socket, and a slow successor counts as running before it listens.
+            listening = [await listens(path) for path in worker_sockets(stack.run_dir)]
+            if states.count("RUNNING") == 4 and all(listening):
                 return await asyncio.to_thread(stack.worker_pids)
             await asyncio.sleep(0.3)
+
+
+async def listens(path: Path) -> bool:
+    """Tell whether a process accepts connections on a socket."""
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
 
 
 async def failures_of_workers(stack: RunningStack) -> str:

@@ -17,6 +17,9 @@ from .processes import ROOT, run_app
 Answers = dict[tuple[str, str], Counter[int]]
 RunSchemathesis = Callable[..., Awaitable[Answers]]
 
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "10")
+"""Of each operation and phase: few here, where the whole suite is to take minutes, and more of them in ``.ci/run``."""
+
 
 async def test_the_document_describes_every_route(api: Api) -> None:
     """What is served is documented and what is documented is served, itself included."""
@@ -49,7 +52,7 @@ async def test_every_reference_resolves(api: Api) -> None:
 
 async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis) -> None:
     """Examples, boundary values, fuzzing and stateful runs against a live server: every answer is as documented."""
-    answers = await run_schemathesis(examples=10)
+    answers = await run_schemathesis()
 
     assert ("GET", "/me") in answers
     assert all(statuses[401] for statuses in answers.values()), answers
@@ -82,7 +85,7 @@ def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
         "SEALPOST_RATE_LIMITS": "off",
     }
 
-    async def run(*, examples: int = 25, **environment: str) -> Answers:
+    async def run(**environment: str) -> Answers:
         environment = {**defaults, **environment}
         output = tmp_path / "out"
         async with run_app("-P", str(unused_tcp_port), url=url, output=output, environment=environment) as app:
@@ -94,7 +97,7 @@ def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
                 *(
                     "--continue-on-failure",
                     "--max-examples",
-                    str(examples),
+                    EXAMPLES,
                     "--checks",
                     "all",
                     "--report-dir",

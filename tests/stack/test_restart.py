@@ -21,7 +21,7 @@ pytestmark = pytest.mark.stack
 
 async def all_running(stack: RunningStack) -> list[int]:
     """Wait until supervisord has all four workers running and they listen; return their process ids."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         while True:
             states = await asyncio.to_thread(stack.supervisorctl, "status")
             # A killed worker leaves its socket, and a slow successor counts as running before it listens.

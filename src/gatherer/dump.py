@@ -22,7 +22,7 @@ from .lines import Lines
 
 POLL_SECONDS = 0.2
 """How often the writer looks for what other processes have stored."""
-LOCK_POLL_SECONDS = 0.1
+LOCK_POLL_SECONDS = 0.3
 RETRY_SECONDS = 1.0
 MOST_BYTES = 1024 * 1024
 """Bytes of one write, but for the lines of one delivery that has more."""

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -38,6 +38,7 @@ from .senders import Sender, gathered, operator_token
 from .test_metrics import scrape
 
 Serve = Callable[..., Awaitable[Api]]
+T = TypeVar("T")
 BEHIND = 1.0
 """Seconds that the dump may be behind. A machine that does five things at once is given more."""
 GENEROUS = 15.0
@@ -60,9 +61,19 @@ async def api(serve: Serve, path: Path) -> Api:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a dump, those of the files that were set aside first."""
-    parts = sorted(path.parent.glob(f"{path.name}.2*"))
-    texts = [part.read_text() for part in [*parts, path] if part.exists()]
-    return [json.loads(line) for text in texts for line in text.split("\n") if line]
+
+    def texts() -> list[str]:
+        parts = sorted(path.parent.glob(f"{path.name}.2*"))
+        return [part.read_text() for part in [*parts, path] if part.exists()]
+
+    return [json.loads(line) for text in found(texts) for line in text.split("\n") if line]
+
+
+def found(look: Callable[[], T]) -> T:
+    """Return what a look at the files of a dump finds; it looks again where one was renamed after it was found."""
+    while True:
+        with suppress(FileNotFoundError):
+            return look()
 
 
 def messages(path: Path) -> list[str]:
@@ -412,6 +423,17 @@ class Writers:
         }
         self.stored: dict[str, list[str]] = {}
 
+    def lines(self) -> int:
+        """Count the lines of the dump."""
+        return found(lambda: sum(one.read_bytes().count(b"\n") for one in files(self.path)))
+
+    def set_aside(self) -> bool:
+        """Rename the file and tell whether it was there: a writer may have renamed it itself."""
+        with suppress(FileNotFoundError):
+            self.path.rename(self.path.with_name(f"{self.path.name}.2000-01-01"))
+            return True
+        return False
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """Run a process; it is gone afterwards."""
@@ -472,14 +494,13 @@ async def test_writers_that_are_killed_at_any_moment_lose_and_double_nothing(
             processes.remove(victim)
             processes.append(await stack.enter_async_context(writers.running()))
             if number == 3:
-                path = writers.path
-                path.rename(path.with_name(f"{path.name}.2000-01-01"))
+                await until(writers.set_aside, PATIENCE)
             await grown(writers.path)
         stopping.set()
         await asyncio.gather(*storing)
         total = sum(map(len, writers.stored.values()))
         await until(lambda: len(list(writers.path.parent.glob("gathered.jsonl*"))) > 2, PATIENCE)
-        await until(lambda: sum(one.read_bytes().count(b"\n") for one in files(writers.path)) >= total, PATIENCE)
+        await until(lambda: writers.lines() >= total, PATIENCE)
 
     lines = [json.loads(line) for one in files(writers.path) for line in one.read_text().splitlines()]
     assert total == len(lines)
@@ -496,10 +517,7 @@ async def grown(path: Path) -> None:
     """Wait until somebody has written."""
 
     def size() -> int:
-        while True:
-            # One may be renamed after it was found.
-            with suppress(FileNotFoundError):
-                return sum(one.stat().st_size for one in files(path))
+        return found(lambda: sum(one.stat().st_size for one in files(path)))
 
     before = size()
     await until(lambda: size() > before, PATIENCE)

@@ -167,6 +167,20 @@ async def test_a_server_without_others_ends_with_everything_in_the_file(api: Api
     assert list(range(1, 51)) == [line["sequence"] for line in read(path)]
 
 
+async def test_a_server_that_ends_before_it_has_looked_once_leaves_nothing_behind(
+    serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Being told to stop is a reason to look for the lock, and to write."""
+    monkeypatch.setattr("src.gatherer.dump.READY_POLL_SECONDS", 1000)
+    api = await serve(behind_nginx=True, gathered_file=path)
+    sender = Sender(api)
+    await sender.send(await sender.token(), "in haste")
+
+    await api.client.close()
+
+    assert ["in haste"] == messages(path)
+
+
 async def test_it_goes_on_where_it_was(serve: Serve, api: Api, path: Path) -> None:
     """What was stored while nobody dumped follows, and neither what expired nor what does not open stops it."""
     sender = Sender(api)

@@ -23,6 +23,7 @@ from .lines import Lines
 POLL_SECONDS = 0.2
 """How often the writer looks for what other processes have stored."""
 LOCK_POLL_SECONDS = 0.3
+READY_POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 MOST_BYTES = 1024 * 1024
 """Bytes of one write, but for the lines of one delivery that has more."""
@@ -82,13 +83,16 @@ class Dump:
         return self._trouble or self._lock.noted()
 
     async def _run(self) -> None:
-        while not self._stopping.is_set():
+        is_done = False
+        while not is_done:
+            # Whoever is told to stop tries once more: what it stored may be there for nobody else to write.
+            is_done = self._stopping.is_set()
             pause = RETRY_SECONDS
             try:
                 if not self._is_ready():
-                    pause = LOCK_POLL_SECONDS
+                    pause = READY_POLL_SECONDS
                 elif await self._on_thread(self._lock.take):
-                    await self._write()
+                    is_done = await self._write() or is_done
                 else:
                     self._end_trouble()
                     pause = LOCK_POLL_SECONDS
@@ -103,8 +107,8 @@ class Dump:
         await self._on_thread(self._file.close)
         await self._on_thread(self._lock.release)
 
-    async def _write(self) -> None:
-        """Keep up with the database until this process stops or has lost the lock."""
+    async def _write(self) -> bool:
+        """Keep up with the database until this process stops, and return True, or has lost the lock."""
         known = await self._counters.read()
         mark = await self._on_thread(self._file.open, known.epoch)
         position = await self._start(mark, known.position)
@@ -121,8 +125,9 @@ class Dump:
             if not self._file.is_settled:
                 await self._on_thread(self._file.settle)
             if is_last_look:
-                return
+                return True
             await _wait_for(self._news, POLL_SECONDS)
+        return False
 
     async def _start(self, mark: Mark, counted: int) -> int:
         """Return the position to go on from: that of the mark, unless the database has gone back behind it.

@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
@@ -18,13 +20,14 @@ from .traffic import create, open_secret
 
 pytestmark = pytest.mark.stack
 
+ATTEMPTS = 3
 VARIABLES = {"$__rate_interval": "15s", "$route": ".*"}
 
 
-@pytest.fixture
-async def prometheus(stack: RunningStack, tmp_path: Path) -> AsyncIterator[Prometheus]:
-    await all_running(stack)
-    with running_prometheus(stack.metrics_url, tmp_path / "prometheus") as url:
+@asynccontextmanager
+async def prometheus(stack: RunningStack, directory: Path) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that knows nothing of what was before."""
+    with running_prometheus(stack.metrics_url, directory) as url:
         async with ClientSession() as session:
             prometheus = Prometheus(url, session)
             async with asyncio.timeout(PATIENCE):
@@ -69,21 +72,44 @@ def queries() -> list[str]:
     return [*asked, *sorted(recorded)]
 
 
-async def test_every_query_has_an_answer_and_no_alert_fires(prometheus: Prometheus, client: ClientSession) -> None:
-    """With some of all traffic, each panel and each recorded series has data, and a healthy stack calls nobody."""
+async def test_every_query_has_an_answer_and_no_alert_fires(
+    stack: RunningStack, client: ClientSession, tmp_path: Path
+) -> None:
+    """With some of all traffic, each panel and each recorded series has data, and a healthy stack calls nobody.
+
+    A machine that stood still for a moment is slow for hours in the eyes of a Prometheus that saw it: another one,
+    which did not, is asked then.
+    """
+    await all_running(stack)
+    for attempt in range(ATTEMPTS):
+        async with prometheus(stack, tmp_path / str(attempt)) as one:
+            missing, calling = await looked_at(one, client)
+            found = await rules_of(one)
+            [variable] = dashboard()["templating"]["list"]
+            metric, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])[0]
+            routes = await one.tell(f"label/{label}/values?match[]={metric}")
+        if not calling:
+            break
+
+    assert [] == missing
+    assert [] == calling
+    assert {"ok"} == {rule["health"] for rule in found}
+    assert len(rules()) == len(found)
+    assert "/echo" in routes
+
+
+async def looked_at(prometheus: Prometheus, client: ClientSession) -> tuple[list[str], list[str]]:
+    """Return the queries without an answer and the alerts that are not silent, once there are none or it takes long."""
     loop = asyncio.get_running_loop()
     deadline, missing, calling = loop.time() + 2 * PATIENCE, queries(), list[str]()
     while (missing or calling) and loop.time() < deadline:
         await asyncio.gather(*(a_bit_of_everything(client) for _ in range(4)))
         answers = await asyncio.gather(*(prometheus.has_data(query) for query in queries()))
         missing = [query for query, answer in zip(queries(), answers, strict=True) if not answer]
-        found = [rule for group in (await prometheus.tell("rules"))["groups"] for rule in group["rules"]]
-        calling = [rule["name"] for rule in found if rule.get("state", "inactive") != "inactive"]
-    [variable] = dashboard()["templating"]["list"]
-    metric, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])[0]
+        calling = [rule["name"] for rule in await rules_of(prometheus) if rule.get("state", "inactive") != "inactive"]
+    return missing, calling
 
-    assert [] == missing
-    assert [] == calling
-    assert {"ok"} == {rule["health"] for rule in found}
-    assert len(rules()) == len(found)
-    assert "/echo" in await prometheus.tell(f"label/{label}/values?match[]={metric}")
+
+async def rules_of(prometheus: Prometheus) -> list[Any]:
+    """Return what it tells of all rules."""
+    return [rule for group in (await prometheus.tell("rules"))["groups"] for rule in group["rules"]]

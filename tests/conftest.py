@@ -26,6 +26,7 @@ from src.core.embedded import embedded_mongod, find_mongod
 from src.core.keys import new_key
 from src.core.mongo import Mongo
 from src.settings import Settings
+from src.storage import INDEXES
 
 from .programs import end_fork_server
 
@@ -143,17 +144,49 @@ def mongo_url(mongo_directory: Path) -> Iterator[str]:
         yield url
 
 
+class Databases:
+    """Databases for the servers of tests, each one empty. Making one with its indexes takes longer than a test."""
+
+    def __init__(self, client: "pymongo.MongoClient[dict[str, Any]]") -> None:
+        self._client = client
+        self._empty: list[str] = []
+
+    def take(self) -> str:
+        """Return the name of an empty database, which may have the indexes of the service."""
+        return self._empty.pop() if self._empty else f"test-{secrets.token_hex(8)}"
+
+    def give_back(self, name: str) -> None:
+        """Empty what was taken, for the next test."""
+        for collection in self._client[name].list_collection_names():
+            self._client[name][collection].delete_many({})
+        self._empty.append(name)
+
+    def drop(self, name: str) -> None:
+        """Delete all of a database: each has two dozen files, and mongod ends when it may open no more of them."""
+        # The user of the service may drop collections, and no database.
+        for collection in self._client[name].list_collection_names():
+            self._client[name].drop_collection(collection)
+
+    def changed(self) -> list[str]:
+        """Return the indexes of empty databases that are not as the service makes them."""
+        return [
+            f"{name}.{collection}"
+            for name in self._empty
+            for collection, models in INDEXES.items()
+            if {"_id_", *(model.document["name"] for model in models)}
+            != set(self._client[name][collection].index_information() or {"_id_"})
+        ]
+
+
 @pytest.fixture(scope="session")
-def drop_database(mongo_url: str) -> Iterator[Callable[[str], None]]:
-    """Deletes all of a database: each has two dozen files, and mongod ends when it may open no more of them."""
+def databases(mongo_url: str) -> Iterator[Databases]:
+    """The databases of this process's servers."""
     with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+        databases = Databases(client)
+        yield databases
 
-        def drop(name: str) -> None:
-            # The user of the service may drop collections, and no database.
-            for collection in client[name].list_collection_names():
-                client[name].drop_collection(collection)
-
-        yield drop
+        # Whoever changes indexes names a database for itself: serve(mongo_database=...).
+        assert [] == databases.changed()
 
 
 @pytest.fixture
@@ -188,11 +221,15 @@ def make_settings() -> Callable[..., Settings]:
 
 @pytest.fixture
 async def serve(
-    mongo_url: str, make_settings: Callable[..., Settings], drop_database: Callable[[str], None]
+    mongo_url: str, make_settings: Callable[..., Settings], databases: Databases
 ) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
-    """Start servers with given settings; all of them end with the test, and so do their databases."""
+    """Start servers with given settings; all of them end with the test, and nothing that they stored is left.
+
+    A database that the test names is its own, and others are empty at first.
+    """
     clients: list[TestClient[web.Request, web.Application]] = []
-    databases: set[str] = set()
+    taken: set[str] = set()
+    named: set[str] = set()
 
     async def start(
         url: str = mongo_url,
@@ -202,12 +239,15 @@ async def serve(
         batching: Batching | None = None,
         **overrides: Any,
     ) -> Api:
+        if url == mongo_url and "mongo_database" not in overrides:
+            overrides["mongo_database"] = databases.take()
+            taken.add(overrides["mongo_database"])
         settings = make_settings(**overrides)
+        named.add(settings.mongo_database)
         app = await build_app(settings, url, behind_nginx=behind_nginx, worker=worker, batching=batching)
         client = TestClient(TestServer(app))
         await client.start_server()
         clients.append(client)
-        databases.add(settings.mongo_database)
         while not app[MONGO].is_set_up:
             await asyncio.sleep(0.01)
         return Api(client, app[MONGO], settings)
@@ -215,8 +255,16 @@ async def serve(
     yield start
     for client in clients:
         await client.close()
-    for database in databases:
-        drop_database(database)
+    for database in taken:
+        databases.give_back(database)
+    for database in named - taken:
+        databases.drop(database)
+
+
+@pytest.fixture
+def own_database() -> str:
+    """The name of a database for a test that changes its indexes."""
+    return f"test-{secrets.token_hex(8)}"
 
 
 @pytest.fixture

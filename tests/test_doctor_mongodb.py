@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,6 +36,7 @@ from .examination import collect, marks
 # Closed while it connects, PyMongo's own client leaves a socket to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 MakeSettings = Callable[..., Settings]
+Serve = Callable[..., Awaitable[Api]]
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +52,9 @@ async def examine_at(url: str, make_settings: MakeSettings, **overrides: Any) ->
     return await collect(examine_database(settings, read_key_ring(settings)))
 
 
-async def test_each_fault_of_an_index_is_found(api: Api) -> None:
+async def test_each_fault_of_an_index_is_found(serve: Serve, own_database: str) -> None:
     """Missing, with other options, with another key, and under another name; each with what to do."""
+    api = await serve(mongo_database=own_database)
     found = [await compare_indexes(api.mongo, INDEXES)]
     items, users, sessions, posts = (api.mongo.collection(name) for name in ("items", "users", "sessions", "posts"))
     await items.drop_index("delete_at")

@@ -155,11 +155,13 @@ async def test_an_expired_message_is_gone_before_it_is_swept(api: Api) -> None:
     assert "expired" == await api.state(receipt_key)
 
 
-async def test_what_has_expired_is_removed_on_request(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_has_expired_is_removed_on_request(
+    serve: Serve, own_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Secrets and messages and old tombstones, and nothing that waits."""
     # Nobody else removes any of it meanwhile.
     monkeypatch.setattr(expiry, "INTERVAL", 3600)
-    api = await serve()
+    api = await serve(mongo_database=own_database)
     await api.items.drop_index("delete_at")
     (kept, _), secret = await create(api, "kept"), await api.create("kept")
     for number in range(3):

@@ -34,10 +34,10 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 @pytest.fixture
-async def alone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Api:
+async def alone(serve: Serve, own_database: str, monkeypatch: pytest.MonkeyPatch) -> Api:
     """A server whose expired items go only when it is told to delete them."""
     monkeypatch.setattr(expiry, "INTERVAL", 3600)
-    api = await serve()
+    api = await serve(mongo_database=own_database)
     await api.items.drop_index("delete_at")
     return api
 
@@ -92,12 +92,12 @@ async def test_items_are_counted_by_what_became_of_them(alone: Api) -> None:
 
 
 async def test_what_expires_is_counted_once_by_all_workers_together(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, own_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They delete it soon, without being asked; receipts tell what they told before."""
     monkeypatch.setattr(expiry, "INTERVAL", 0.05)
-    first = await serve(metrics_dir=tmp_path / "counts", worker="worker-1")
-    same = {"mongo_database": first.settings.mongo_database, "keys": first.settings.keys}
+    first = await serve(metrics_dir=tmp_path / "counts", worker="worker-1", mongo_database=own_database)
+    same = {"mongo_database": own_database, "keys": first.settings.keys}
     others = [await serve(metrics_dir=tmp_path / "counts", worker=f"worker-{number}", **same) for number in (2, 3)]
     await first.items.drop_index("delete_at")
     kept = await first.create()

@@ -20,6 +20,7 @@ from src.settings import Settings, SettingsError
 from .conftest import Api
 
 MakeSettings = Callable[..., Settings]
+Serve = Callable[..., Awaitable[Api]]
 
 
 async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: MakeSettings) -> None:
@@ -52,8 +53,9 @@ async def test_a_standalone_server_never_becomes_ready(
         process.terminate()
 
 
-async def test_set_up_is_repeatable_and_drops_nothing(api: Api) -> None:
+async def test_set_up_is_repeatable_and_drops_nothing(serve: Serve, own_database: str) -> None:
     """A second process on a set-up database changes nothing in it, indexes of others included."""
+    api = await serve(mongo_database=own_database)
     await api.items.insert_one({"_id": b"kept"})
     await api.items.create_index("kind", name="someone else's")
     other = Mongo(api.settings, api.mongo._url)

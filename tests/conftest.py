@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,6 +29,7 @@ from src.core.mongo import Mongo
 from src.settings import Settings
 from src.storage import INDEXES
 
+from .processes import PATIENT
 from .programs import end_fork_server
 
 MEMORY = Path("/dev/shm")
@@ -36,6 +38,9 @@ PASSWORD = "correct horse battery staple"
 DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
     del os.environ[name]
+
+# A shell lets its background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No process that a test starts shares a file with another one.
 os.environ["SEALPOST_GATHERED_FILE"] = "off"
@@ -213,6 +218,7 @@ def make_settings() -> Callable[..., Settings]:
             "bcrypt_cost": 4,
             "rate_limits": "off",
             "gathered_file": "off",
+            **PATIENT,
         }
         return Settings(_env_file=None, **{**defaults, **overrides})
 

@@ -14,6 +14,9 @@ from . import programs
 
 ROOT = programs.ROOT
 PATIENCE = 30.0
+PATIENT = {"mongo_timeout": 30, "hashing_wait": 30, "request_timeout": 60}
+"""Settings for tests that are not about time: on a machine that has other things to do, nothing is given up."""
+PATIENT_ENVIRONMENT = {f"SEALPOST_{name.upper()}": str(seconds) for name, seconds in PATIENT.items()}
 
 
 @dataclass
@@ -54,8 +57,9 @@ async def run_app(
 
     ``trust`` is for the certificate of one that serves TLS.
     """
+    environment = {**PATIENT_ENVIRONMENT, **(environment or {})}
     with output.open("ab") as file:
-        program = programs.running("-m", "src.app", *arguments, environment=environment or {}, stdout=file, stderr=file)
+        program = programs.running("-m", "src.app", *arguments, environment=environment, stdout=file, stderr=file)
         async with program as process:
             app = AppProcess(process, url, output, trust)
             try:

@@ -17,9 +17,11 @@ import pytest
 
 from src.stack import healthcheck
 
+from .processes import PATIENT_ENVIRONMENT
+
 ROOT = Path(__file__).parents[1]
 README, API = ROOT / "README.md", ROOT / "docs" / "api.md"
-START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 120
+START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 240
 END_OF_BLOCK = "--- end of block"
 
 
@@ -62,7 +64,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "src.app", "-H", "127.0.0.1", "-P", str(port)],
             # Not in the repository: a developer's .env must not count.
             cwd=directory,
-            env={**environment, "PYTHONPATH": str(ROOT), "SEALPOST_DATA_DIR": str(directory / "data")},
+            env={
+                **environment,
+                **PATIENT_ENVIRONMENT,
+                "PYTHONPATH": str(ROOT),
+                "SEALPOST_DATA_DIR": str(directory / "data"),
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -9,9 +9,9 @@ import resource
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -32,8 +32,9 @@ from src.gatherer.dump import LOCK_POLL_SECONDS
 from src.gatherer.dump_lock import DumpLock
 from src.gatherer.lines import Lines
 
+from . import programs
 from .conftest import PASSWORD, Api
-from .processes import PATIENCE, ROOT
+from .processes import PATIENCE
 from .senders import Sender, gathered, operator_token
 from .test_metrics import scrape
 
@@ -42,6 +43,7 @@ T = TypeVar("T")
 BEHIND = 1.0
 """Seconds that the dump may be behind. A machine that does five things at once is given more."""
 GENEROUS = 15.0
+STDERR = 2
 CANNOT, AGAIN = "the dump of gathered messages cannot be written: it will catch up", (
     "the dump of gathered messages is written again"
 )
@@ -449,22 +451,13 @@ class Writers:
         return False
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def running(self) -> AsyncIterator[programs.Process]:
         """Run a process; it is gone afterwards."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.dumper", str(self.path)),
-            cwd=ROOT,
-            env={**os.environ, **self._environment},
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        try:
+        program = ("-m", "tests.dumper", str(self.path))
+        async with programs.running(*program, environment=self._environment, stdout=DEVNULL, stderr=STDERR) as process:
             yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
-    async def holder(self, processes: Sequence[asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
+    async def holder(self, processes: Sequence[programs.Process]) -> programs.Process:
         """Return the process that has the lock."""
         inode = self.path.with_name(f"{self.path.name}.lock").stat().st_ino
         for line in Path("/proc/locks").read_text().splitlines():

@@ -1,13 +1,12 @@
 """Metrics: where counts are kept, who may read them, and what they must not tell."""
 
 import os
-import signal
 import stat
 import struct
-import subprocess
-import sys
 import threading
-from collections.abc import Awaitable, Callable
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,9 @@ from src.core.metrics import Metrics, StorageError, storage
 from src.core.metrics.storage import Memory, SharedDirectory
 from src.settings import Settings
 
+from . import programs
 from .conftest import PASSWORD, Api
 from .counts import Counts
-from .processes import ROOT
 
 Serve = Callable[..., Awaitable[Api]]
 
@@ -49,19 +48,15 @@ async def scrape(api: Api) -> Counts:
     return Counts(answer.body.decode())
 
 
-def counting(directory: Path, worker: str) -> "subprocess.Popen[str]":
-    """Start a process that has counted three requests when this returns."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", COUNTING, str(directory), worker],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
+@asynccontextmanager
+async def counting(directory: Path, worker: str) -> AsyncIterator[programs.Process]:
+    """Run a process that has counted three requests; it is gone afterwards."""
+    program = ("-c", COUNTING, str(directory), worker)
+    async with programs.running(*program, environment={}, stdin=PIPE) as process:
+        assert process.stdout
 
-    assert "counted\n" == process.stdout.readline()
-    return process
+        assert b"counted\n" == await process.stdout.readline()
+        yield process
 
 
 def shared(directory: Path, worker: str) -> Metrics:
@@ -132,14 +127,14 @@ async def test_workers_tell_the_counts_of_all(serve: Serve, tmp_path: Path) -> N
     assert not [sample for counts in told for sample in counts.samples if "pid" in sample.labels]
 
 
-def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
+async def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
     """Its successor goes on where it was; of what was true of the dead one alone, when it was last seen is told."""
     watcher = shared(tmp_path, "worker-2")
     for number in (3, 6):
-        process = counting(tmp_path, "worker-1")
-        living = Counts(watcher.collect())
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        async with counting(tmp_path, "worker-1") as process:
+            living = Counts(watcher.collect())
+            process.kill()
+            await process.wait()
         dead = Counts(watcher.collect())
 
         assert hello(number) == living.requests() == dead.requests()
@@ -149,29 +144,27 @@ def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*_worker-1.db"))) == len(storage.FILE_SIZES)
 
 
-def test_one_that_ends_takes_its_gauges_along(tmp_path: Path) -> None:
+async def test_one_that_ends_takes_its_gauges_along(tmp_path: Path) -> None:
     """After a clean end its counts are there, and no file of what was true of it alone."""
-    process = counting(tmp_path, "worker-1")
-    process.communicate("")
+    async with counting(tmp_path, "worker-1") as process:
+        await process.communicate()
 
     assert 0 == process.returncode
     assert [] == list(tmp_path.glob("gauge_*"))
     assert hello(3) == Counts(shared(tmp_path, "worker-2").collect()).requests()
 
 
-def test_two_living_processes_never_share_a_name(
+async def test_two_living_processes_never_share_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second one waits for the first to end, says so, and says at last why it does not start."""
     monkeypatch.setattr(storage, "PATIENCE", 0.3)
     monkeypatch.setattr(storage, "NOTICEABLE", 0.1)
-    process = counting(tmp_path, "worker-1")
+    async with counting(tmp_path, "worker-1"):
+        with pytest.raises(StorageError, match="Another process counts as worker-1"):
+            shared(tmp_path, "worker-1")
 
-    with pytest.raises(StorageError, match="Another process counts as worker-1"):
-        shared(tmp_path, "worker-1")
     assert 1 == capsys.readouterr().out.count("waiting for another process")
-    process.kill()
-    process.communicate()
     assert hello(3) == Counts(shared(tmp_path, "worker-1").collect()).requests()
 
 

@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
         with ExitStack() as stack:
             listener = stack.enter_context(_listen(options))
             mongo_url = _mongo_url(settings, stack)
-            with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
                 runner.run(_run(settings, mongo_url, listener, socket_path=options.socket, tls=tls, batching=batching))
             # A second Ctrl-C must not leave a mongod behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -269,7 +269,8 @@ def _mongo_url(settings: Settings, stack: ExitStack) -> str:
     return stack.enter_context(embedded_mongod(settings.data_dir, settings.mongod))
 
 
-def _event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the fastest event loop that this machine has; None for asyncio's own."""
     try:
         import uvloop  # noqa: PLC0415 (does not exist for Windows)
     except ImportError:

@@ -207,9 +207,9 @@ class Traffic:
 
 
 async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: Rotation) -> None:
-    """A hundred users with sessions and API tokens; then the old key goes and nobody has noticed."""
+    """Sixty users with sessions and API tokens; then the old key goes and nobody has noticed."""
     before = await rotation.start(rotation.old, bcrypt_cost=4)
-    people = [Person(f"User-{number}") for number in range(100)]
+    people = [Person(f"User-{number}") for number in range(60)]
     await in_parallel(lambda number: people[number].arrive(before), len(people))
     ids = [document["_id"] for document in (await contents(before))["users"]]
     both = await rotation.start(rotation.new, rotation.old, bcrypt_cost=5)  # so each sign-in seals the user anew
@@ -217,7 +217,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
     old, new = rotation.ids
     to_kill, to_interrupt = (
         rotation.operator(both, STANDING_STILL.format(collection=collection, count=count))
-        for collection, count in (("users", 40), ("api_tokens", 10))
+        for collection, count in (("users", 25), ("api_tokens", 10))
     )
 
     async def name_is_taken(number: int) -> None:
@@ -227,7 +227,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
 
     async with traffic.going_on():
         async with to_kill.running("keys", "reseal", stderr=asyncio.subprocess.DEVNULL) as killed:
-            while await under(both, new, "users", ids) < 40:
+            while await under(both, new, "users", ids) < 25:
                 assert killed.returncode is None
                 await asyncio.sleep(0.005)
             killed.kill()

@@ -1,6 +1,8 @@
 # Sealpost: everything a developer or an operator types. `make help` lists it.
 # Needs Python 3.11+ and make; all else is installed into .venv from uv.lock.
 SHELL := /bin/bash
+# Where bytecode is not kept, each of the hundreds of processes that the tests start compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 PORT ?= 8080
 METRICS_PORT ?= 9145

@@ -1,5 +1,6 @@
 """Every state of the page for everybody: axe-core finds nothing, nothing is too wide, nothing moves about by itself."""
 
+import re
 import time
 import urllib.error
 import urllib.request
@@ -19,12 +20,17 @@ LONG = "x" * 500
 # By how much what was shown has moved, as a share of the window, but for what an input has moved.
 SHIFT = """() => new Promise(done => {
   let shift = 0;
+  const moved = new Set();
   new PerformanceObserver(list => {
-    for (const one of list.getEntries()) if (!one.hadRecentInput) shift += one.value;
+    for (const one of list.getEntries().filter(one => !one.hadRecentInput)) {
+      shift += one.value;
+      for (const {node} of one.sources) moved.add(node?.id || node?.nodeName || "something that is gone");
+    }
   }).observe({type: "layout-shift", buffered: true});
-  setTimeout(() => done(shift), 300);
+  setTimeout(() => done([shift, [...moved].join(", ")]), 300);
 })"""
 MOST_SHIFT = 0.01
+LATE_SECONDS = 0.7
 
 
 @dataclass
@@ -42,8 +48,8 @@ class Examination:
 
     def check(self, state: str) -> None:
         """Look at what is shown."""
-        shift = self.page.evaluate(SHIFT)
-        self.found.extend([f"{state} has moved by {shift}"] if shift > MOST_SHIFT else [])
+        shift, moved = self.page.evaluate(SHIFT)
+        self.found.extend([f"{state} has moved by {shift}: {moved}"] if shift > MOST_SHIFT else [])
         violations = Axe().run(self.page).response["violations"]
         self.found.extend(f"{state}: {one['id']}: {node['html']}" for one in violations for node in one["nodes"])
         self.check_width(state)
@@ -62,6 +68,12 @@ class Examination:
 def examination(visitors: Visitors, scheme: str) -> Examination:
     """Return that of somebody new with a narrow window."""
     return Examination(visitors.new(color_scheme=scheme, viewport=NARROW, reduced_motion="reduce"))
+
+
+def answer_late(route: Route) -> None:
+    """Answer as the server does, but so late that what moves then has not been moved by an input."""
+    time.sleep(LATE_SECONDS)
+    route.continue_()
 
 
 def expire_soon(route: Route) -> None:
@@ -87,6 +99,7 @@ def await_expiry(link: str) -> None:
 def test_nobody_is_shut_out_of_sharing_and_opening(base: str, visitors: Visitors, scheme: str) -> None:
     """Writing, the link, opening with and without the right phrase, reading, and the receipt."""
     of = examination(visitors, scheme)
+    of.page.route(re.compile("/(generate|secrets|receipts)"), answer_late)
     of.check_link("create", f"{base}/", "write")
     of.page.click("#create")
     assert "true" == of.page.get_attribute("#text", "aria-invalid")

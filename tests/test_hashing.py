@@ -114,7 +114,7 @@ async def test_a_crowd_that_came_before_anything_was_known_counts_once_it_is() -
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         await pool.run("phrase", time.sleep, 0.2)
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 0.2
     await asyncio.gather(*crowd, return_exceptions=True)
     pool.close()
 

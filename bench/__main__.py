@@ -42,6 +42,8 @@ CONNECTIONS = (32, 128)
 PHRASE = "correct horse"
 SECRET = json.dumps({"secret": "0123456789abcdef" * 2})
 SEALED = json.dumps({"secret": "0123456789abcdef" * 2, "phrase": PHRASE})
+REFUSAL = "passwords and phrases are being checked"
+"""What the hashing queue says when its wait would be too long, as it is where the machine stood still for a moment."""
 OPENINGS_PER_SECOND = 8000
 """More keys are made than this machine can open, so that no run ends for want of keys."""
 DERIVATIONS_PER_SECOND = 300
@@ -69,7 +71,7 @@ class Bench:
         self.figures.append(figure)
         print(
             f"{figure.name:<42}{figure.connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
-            f"{figure.errors:>8}",
+            f"{figure.errors:>8}{figure.refused:>9}",
             flush=True,
         )
         return figure
@@ -95,7 +97,9 @@ class Bench:
             for mode in modes:
                 keys = self.keys(mode, OPENINGS_PER_SECOND * self.seconds)
                 self.measure(mode, OPENING, connections, Load("POST", "/secrets/", 200, keys=keys))
-        self.measure(GROUP, f"{CREATING} with a phrase", CONNECTIONS[0], Load("POST", "/generate", 201, SEALED))
+        self.measure(
+            GROUP, f"{CREATING} with a phrase", CONNECTIONS[0], Load("POST", "/generate", 201, SEALED, refusal=REFUSAL)
+        )
 
     def phrases(self, rounds: int) -> dict[str, float]:
         """Measure openings with a phrase against Argon2id alone, and the floor's latency meanwhile.
@@ -108,7 +112,7 @@ class Bench:
         alone, opened, p99s = [argon2_alone(self.seconds)], list[float](), list[float]()
         for number in range(rounds):
             keys.write_text("\n".join(unused[number::rounds]) + "\n", encoding="ascii")
-            opening = Load("POST", "/secrets/", 200, json.dumps({"phrase": PHRASE}), keys)
+            opening = Load("POST", "/secrets/", 200, json.dumps({"phrase": PHRASE}), keys, refusal=REFUSAL)
             with ThreadPoolExecutor(1) as pool:
                 probing = pool.submit(probe, self.stacks[GROUP].url, self.seconds)
                 figure = self.measure(GROUP, f"{OPENING} with a phrase", CONNECTIONS[0], opening)
@@ -230,7 +234,7 @@ def alone(seconds: float, work: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    """Run the bench and return the exit code: 1 where an answer was not what it should be."""
+    """Run the bench and return the exit code: 1 where an answer was not what it should be, or nobody was served."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the running stack with wrk.")
     parser.add_argument("--seconds", type=int, default=5, help="how long each measurement takes (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
@@ -239,7 +243,7 @@ def main() -> int:
     if not has_programs("wrk", "nginx"):
         return 2
     environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
-    print(f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}")
+    print(f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}{'refused':>9}")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-bench-")))
         data_dirs = {mode: directory / mode for mode in MODES}
@@ -272,7 +276,7 @@ def main() -> int:
             "logins": logins,
         }
     )
-    return 1 if any(figure.errors for figure in bench.figures) else 0
+    return 1 if any(figure.errors or not figure.per_second for figure in bench.figures) else 0
 
 
 if __name__ == "__main__":

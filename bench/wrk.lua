@@ -1,7 +1,9 @@
 -- What wrk sends: BODY to PATH, or to PATH followed by the next key of the file KEYS, each key once in all; with TOKEN as
 -- its Bearer token, if there is one.
--- The answers whose status is not EXPECT are counted, and the totals come as one line of JSON.
+-- The answers whose status is not EXPECT are counted, and the totals come as one line of JSON. Where REFUSAL is set, a 503
+-- with that in its text and a Retry-After is counted apart.
 local body, path, expect = os.getenv("BODY"), os.getenv("REQUEST_PATH"), tonumber(os.getenv("EXPECT"))
+local refusal = os.getenv("REFUSAL")
 local file, threads = os.getenv("KEYS"), {}
 local count = tonumber(os.getenv("THREADS"))
 
@@ -13,7 +15,7 @@ end
 function init()
   wrk.method, wrk.body = os.getenv("METHOD"), body ~= "" and body or nil
   if os.getenv("TOKEN") ~= "" then wrk.headers["Authorization"] = "Bearer " .. os.getenv("TOKEN") end
-  unexpected, ran_out, keys, nth = 0, 0, {}, 0
+  unexpected, refused, ran_out, keys, nth = 0, 0, 0, {}, 0
   if file ~= "" then
     local line = 0
     for key in io.lines(file) do
@@ -34,16 +36,24 @@ function request()
   return wrk.format(nil, path .. keys[nth])
 end
 
-function response(status)
-  if status ~= expect and ran_out == 0 then unexpected = unexpected + 1 end
+local function is_refused(status, headers, body)
+  return refusal ~= "" and status == 503 and headers["Retry-After"] and body:find(refusal, 1, true)
+end
+
+function response(status, headers, body)
+  if status == expect or ran_out ~= 0 then return end
+  if is_refused(status, headers, body) then refused = refused + 1 else unexpected = unexpected + 1 end
 end
 
 function done(summary, latency)
-  local unexpected = 0
-  for _, thread in ipairs(threads) do unexpected = unexpected + thread:get("unexpected") end
+  local unexpected, refused = 0, 0
+  for _, thread in ipairs(threads) do
+    unexpected, refused = unexpected + thread:get("unexpected"), refused + thread:get("refused")
+  end
   local errors = summary.errors
   io.write(string.format(
-    '\nRESULT {"requests":%d,"seconds":%.3f,"p50_ms":%.2f,"p99_ms":%.2f,"unexpected":%d,"socket_errors":%d}\n',
+    '\nRESULT {"requests":%d,"seconds":%.3f,"p50_ms":%.2f,"p99_ms":%.2f,"unexpected":%d,"refused":%d,'
+    .. '"socket_errors":%d}\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    unexpected, errors.connect + errors.read + errors.write + errors.timeout))
+    unexpected, refused, errors.connect + errors.read + errors.write + errors.timeout))
 end

@@ -13,7 +13,10 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk sends: ``body`` to ``path``, or to ``path`` followed by the next key of a file, under a Bearer token."""
+    """What wrk sends: ``body`` to ``path``, or to ``path`` followed by the next key of a file, under a Bearer token.
+
+    A 503 that says when to come again, with ``refusal`` in its text, is no wrong answer but a refusal.
+    """
 
     method: str
     path: str
@@ -21,11 +24,15 @@ class Load:
     body: str = ""
     keys: Path | None = None
     token: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What wrk measured: times in milliseconds, and how many answers had another status than expected."""
+    """What wrk measured: served per second, times in milliseconds, and how many answers were none of the expected.
+
+    ``refused`` are in the times, and neither served nor wrong.
+    """
 
     name: str
     connections: int
@@ -34,6 +41,7 @@ class Figure:
     p99_ms: float
     unexpected: int
     socket_errors: int
+    refused: int = 0
 
     @property
     def errors(self) -> int:
@@ -48,14 +56,16 @@ def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> 
         list(map(str, command)), env=_environment(load), capture_output=True, text=True, check=True
     ).stdout
     result = json.loads(printed.rpartition("RESULT ")[2])
+    served = result["requests"] - result["unexpected"] - result["refused"]
     return Figure(
         name,
         connections,
-        round(result["requests"] / result["seconds"], 1),
+        round(served / result["seconds"], 1),
         result["p50_ms"],
         result["p99_ms"],
         result["unexpected"],
         result["socket_errors"],
+        result["refused"],
     )
 
 
@@ -68,5 +78,6 @@ def _environment(load: Load) -> Mapping[str, str]:
         "EXPECT": str(load.expect),
         "KEYS": str(load.keys or ""),
         "TOKEN": load.token,
+        "REFUSAL": load.refusal,
         "THREADS": str(THREADS),
     }

@@ -44,7 +44,8 @@ test: $(STAMP) ## Run the test suite with branch coverage
 
 test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q -m stack tests/stack
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q -m 'stack and not timed' tests/stack
+	$(BIN)/coverage run -m pytest -q -m timed tests/stack
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include '$(LAUNCHING)' --fail-under 90
 

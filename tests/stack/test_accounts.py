@@ -162,6 +162,7 @@ async def refresh_twice(worker: ClientSession, user: SignedIn) -> tuple[Tokens, 
     return [user.token, following["access_token"]], [user.other_token, user.api_token["token"]]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "ending",
     [sign_out, end_the_other_session, change_the_password, delete_the_account, delete_the_api_token, refresh_twice],
@@ -191,6 +192,7 @@ async def test_an_end_on_one_worker_is_known_to_all_within_two_seconds(
     assert slowest < KNOWN_WITHIN
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("at_once", [2, 8])
 async def test_a_refresh_token_that_many_send_at_once_is_good_for_nobody(
     client: ClientSession, workers: list[ClientSession], at_once: int

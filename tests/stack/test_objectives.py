@@ -85,6 +85,7 @@ async def under_load(client: ClientSession, token: str) -> AsyncIterator[Counter
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.timed
 async def test_under_load_an_api_token_deleted_at_one_worker_is_refused_by_all(
     stack: RunningStack, client: ClientSession
 ) -> None:
@@ -115,6 +116,7 @@ async def test_under_load_an_api_token_deleted_at_one_worker_is_refused_by_all(
     assert min(load.values()) > 100
 
 
+@pytest.mark.timed
 async def test_slow_clients_slow_nobody_else_down(stack: RunningStack, client: ClientSession) -> None:
     """A hundred who send or read a byte a second: echo keeps its objective, and those who finish are answered right."""
     await all_running(stack)
@@ -150,6 +152,7 @@ def limited(mongod: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
+@pytest.mark.timed
 async def test_a_flood_from_one_address_is_refused_and_another_is_served(limited: RunningStack) -> None:
     """The flood gets what an address may have, and 429 for the rest; the other's echo keeps its objective."""
     host, port = limited.url.removeprefix("http://").split(":")

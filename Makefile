@@ -9,6 +9,7 @@ METRICS_PORT ?= 9145
 TLS_PORT ?= 8443
 DRIVER ?= motor
 SECONDS_EACH ?= 8
+ROUNDS ?= 3
 POSTS ?= 100000
 SLO_SECONDS ?= 60
 MESSAGES ?= 1000000
@@ -74,8 +75,8 @@ format: $(STAMP) ## Format the code
 stack: $(STAMP) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=, TLS_PORT=, METRICS_PORT=)
 	@exec $(BIN)/python -m src.stack --port $(PORT) --tls-port $(TLS_PORT) --metrics-port $(METRICS_PORT)
 
-bench: $(STAMP) ## Measure the running stack with wrk (needs nginx and wrk)
-	$(BIN)/python -m bench --seconds $(SECONDS_EACH)
+bench: $(STAMP) ## Measure the running stack with wrk (ROUNDS=; needs nginx and wrk)
+	$(BIN)/python -m bench --seconds $(SECONDS_EACH) --rounds $(ROUNDS)
 
 bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
 	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)

@@ -41,7 +41,7 @@ class Figure:
     p99_ms: float
     unexpected: int
     socket_errors: int
-    refused: int = 0
+    refused: int
 
     @property
     def errors(self) -> int:

@@ -23,6 +23,8 @@ MEMORY = 0.8
 """Weight of the past in the running mean of how long each kind of work takes."""
 MOST_GROWTH = 3
 """How many times the mean a single time may count for."""
+REFUSAL = "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After."
+"""What whoever is refused is told: the bench knows a refusal by it."""
 
 
 class HashingPool:
@@ -79,7 +81,7 @@ class HashingPool:
     def _refusal(self) -> Unavailable:
         self._refusals.inc()
         return Unavailable(
-            "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After.",
+            REFUSAL,
             retry_after=max(1, ceil(self._wait())),
         )
 

@@ -10,7 +10,6 @@ from typing import Any
 from bench.slo.texts import MEBIBYTE
 
 PAUSE = 1.0  # seconds
-PATIENCE = 30.0  # seconds
 SLOW_TEXT = "s"
 LEAST_BUFFER = 1  # bytes; the kernel takes its own minimum
 
@@ -22,8 +21,8 @@ class SlowClients:
     """
 
     def __init__(self, host: str, port: int, token: str) -> None:
-        self.slow = 0
-        """How many have come to where they send or read a byte a second."""
+        self.slow: set[socket.socket] = set()
+        """The connections that have come to where they send or read a byte a second."""
         self.bodies: list[bytes] = []
         """The answers to the slow bodies."""
         self._host, self._port = host, port
@@ -38,8 +37,8 @@ class SlowClients:
         ways = [self._send_headers] * 33 + [self._send_body] * 33 + [self._read] * 34
         tasks = [asyncio.create_task(self._again_and_again(way)) for way in ways]
         try:
-            async with asyncio.timeout(PATIENCE):
-                while self.slow < len(ways):
+            async with asyncio.timeout(20):
+                while len(self.slow) < len(ways):
                     await asyncio.sleep(0.05)
             yield
         finally:
@@ -55,16 +54,13 @@ class SlowClients:
                 # Before connecting: the window that the other side sees follows from it.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LEAST_BUFFER)
                 await asyncio.get_running_loop().sock_connect(client, (self._host, self._port))
-                steps = way(client)
-                # It ends before it has begun where it was cut off.
-                with suppress(ConnectionError, StopAsyncIteration):
-                    await anext(steps)
-                    self.slow += 1
-                    try:
-                        async for _ in steps:
+                try:
+                    with suppress(ConnectionError):
+                        async for _ in way(client):
+                            self.slow.add(client)
                             await asyncio.sleep(PAUSE)
-                    finally:
-                        self.slow -= 1
+                finally:
+                    self.slow.discard(client)
 
     async def _send_headers(self, client: socket.socket) -> AsyncGenerator[None, None]:
         for byte in b"POST /echo HTTP/1.1\r\nHost: a\r\nX-Slow: " + b"x" * 60:

@@ -1,7 +1,6 @@
 """What the tests stand on: each process has a real MongoDB, and each test a database and a server of its own."""
 
 import asyncio
-import gc
 import io
 import json
 import os
@@ -53,12 +52,6 @@ hypothesis_settings.load_profile("sealpost")
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run tests on the event loop that serves users, which takes the tracer for coverage less time too."""
     return {"as served": event_loop_factory() or asyncio.new_event_loop}
-
-
-def pytest_collection_finish() -> None:
-    """Keep the collector from going through what all tests have imported, again and again: it never is garbage."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

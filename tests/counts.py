@@ -1,6 +1,7 @@
 """What `/metrics` tells, in a form to look things up in."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -12,7 +13,7 @@ class Counts:
 
     text: str
 
-    @property
+    @cached_property
     def samples(self) -> list[Sample]:
         """All time series."""
         return [sample for family in text_string_to_metric_families(self.text) for sample in family.samples]

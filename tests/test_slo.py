@@ -245,7 +245,7 @@ def test_a_refusal_is_a_problem_of_the_clients_making(answer: Answer, is_refusal
 
 def test_texts_have_all_of_unicode() -> None:
     """The large ones together, and the short ones one after the other; a large one fits a body with its token."""
-    everything = {chr(number) for number in range(LAST + 1)} - {chr(number) for number in SURROGATES}
+    everything = set(map(chr, range(LAST + 1))) - set(map(chr, SURROGATES))
     texts = Texts()
     large = [texts.large() for _ in range(5)]
     size = len(json.dumps({"str": large[0]}, ensure_ascii=False).encode())

@@ -1,5 +1,6 @@
 """The command line, ``python -m src.client``: results go to stdout, everything else to stderr."""
 
+import functools
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
 
+command_of = functools.cache(get_command)
 PROGRAM = "sealpost"
 SECRETS, ACCOUNT, POSTS = "Secrets and messages", "Account", "Posts"
 GATHERING, TRYING = "Messages of programs", "Trying it out"
@@ -92,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        get_command(app).main(args=arguments, prog_name=PROGRAM)
+        command_of(app).main(args=arguments, prog_name=PROGRAM)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.OK
     return ExitCode.OK

@@ -69,7 +69,7 @@ async def test_what_was_not_foreseen_shows_no_traceback(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("the text was 4711")
 
-    monkeypatch.setattr(program, "get_command", fail)
+    monkeypatch.setattr(program, "command_of", fail)
 
     assert 1 == program.main(["--version"])
     error = capsys.readouterr().err

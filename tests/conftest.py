@@ -1,4 +1,4 @@
-"""What the tests stand on: each process has a real MongoDB, and each test a database and a server of its own."""
+"""What the tests stand on: each process has a real MongoDB, and each test an empty database and a server over it."""
 
 import asyncio
 import io
@@ -27,8 +27,8 @@ from src.core.embedded import embedded_mongod, find_mongod
 from src.core.keys import new_key
 from src.core.mongo import Mongo
 from src.settings import Settings
-from src.storage import INDEXES
 
+from .databases import Databases
 from .processes import PATIENT
 from .programs import end_fork_server
 
@@ -154,40 +154,6 @@ def mongo_url(mongo_directory: Path) -> Iterator[str]:
         yield url
 
 
-class Databases:
-    """Databases for the servers of tests, each one empty. Making one with its indexes takes longer than a test."""
-
-    def __init__(self, client: "pymongo.MongoClient[dict[str, Any]]") -> None:
-        self._client = client
-        self._empty: list[str] = []
-
-    def take(self) -> str:
-        """Return the name of an empty database, which may have the indexes of the service."""
-        return self._empty.pop() if self._empty else f"test-{secrets.token_hex(8)}"
-
-    def give_back(self, name: str) -> None:
-        """Empty what was taken, for the next test."""
-        for collection in self._client[name].list_collection_names():
-            self._client[name][collection].delete_many({})
-        self._empty.append(name)
-
-    def drop(self, name: str) -> None:
-        """Delete all of a database: each has two dozen files, and mongod ends when it may open no more of them."""
-        # The user of the service may drop collections, and no database.
-        for collection in self._client[name].list_collection_names():
-            self._client[name].drop_collection(collection)
-
-    def changed(self) -> list[str]:
-        """Return the indexes of empty databases that are not as the service makes them."""
-        return [
-            f"{name}.{collection}"
-            for name in self._empty
-            for collection, models in INDEXES.items()
-            if {"_id_", *(model.document["name"] for model in models)}
-            != set(self._client[name][collection].index_information() or {"_id_"})
-        ]
-
-
 @pytest.fixture(scope="session")
 def databases(mongo_url: str) -> Iterator[Databases]:
     """The databases of this process's servers."""
@@ -211,7 +177,7 @@ def bare_mongod(tmp_path: Path, unused_tcp_port: int) -> Iterator[str]:
         process.terminate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_settings() -> Callable[..., Settings]:
     """Make settings that lean on nothing outside the test, with a database and a key of their own."""
 
@@ -230,6 +196,16 @@ def make_settings() -> Callable[..., Settings]:
     return make
 
 
+async def start(settings: Settings, url: str, **options: Any) -> Api:
+    """Start a server, with options of `build_app`, and return it when it has set its database up."""
+    app = await build_app(settings, url, **options)
+    client = TestClient(TestServer(app))
+    await client.start_server()
+    while not app[MONGO].is_set_up:
+        await asyncio.sleep(0.01)
+    return Api(client, app[MONGO], settings)
+
+
 @pytest.fixture
 async def serve(
     mongo_url: str, make_settings: Callable[..., Settings], databases: Databases
@@ -238,11 +214,10 @@ async def serve(
 
     A database that the test names is its own, and others are empty at first.
     """
-    clients: list[TestClient[web.Request, web.Application]] = []
+    apis: list[Api] = []
     taken: set[str] = set()
-    named: set[str] = set()
 
-    async def start(
+    async def serve(
         url: str = mongo_url,
         *,
         behind_nginx: bool = False,
@@ -254,22 +229,55 @@ async def serve(
             overrides["mongo_database"] = databases.take()
             taken.add(overrides["mongo_database"])
         settings = make_settings(**overrides)
-        named.add(settings.mongo_database)
-        app = await build_app(settings, url, behind_nginx=behind_nginx, worker=worker, batching=batching)
-        client = TestClient(TestServer(app))
-        await client.start_server()
-        clients.append(client)
-        while not app[MONGO].is_set_up:
-            await asyncio.sleep(0.01)
-        return Api(client, app[MONGO], settings)
+        apis.append(await start(settings, url, behind_nginx=behind_nginx, worker=worker, batching=batching))
+        return apis[-1]
 
-    yield start
-    for client in clients:
-        await client.close()
+    yield serve
+    for api in apis:
+        await api.client.close()
     for database in taken:
         databases.give_back(database)
-    for database in named - taken:
+    for database in {api.settings.mongo_database for api in apis} - databases.names:
         databases.drop(database)
+
+
+@pytest.fixture(scope="session")
+async def shared_servers(
+    mongo_url: str, make_settings: Callable[..., Settings], databases: Databases
+) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
+    """Return the server with the default settings that all tests of this process use in turn."""
+    apis: dict[bool, Api] = {}
+
+    async def share(*, behind_nginx: bool = False) -> Api:
+        if behind_nginx not in apis:
+            settings = make_settings(mongo_database=databases.take())
+            apis[behind_nginx] = await start(settings, mongo_url, behind_nginx=behind_nginx)
+        return apis[behind_nginx]
+
+    yield share
+    for api in apis.values():
+        await api.client.close()
+        databases.give_back(api.settings.mongo_database)
+
+
+@pytest.fixture
+async def share(
+    shared_servers: Callable[..., Awaitable[Api]], databases: Databases
+) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
+    """Lend the test a server with the default settings that others have used, and none of their data.
+
+    It is for whoever changes no more than what is stored: starting a server takes longer than most tests.
+    """
+    lent: set[str] = set()
+
+    async def lend(*, behind_nginx: bool = False) -> Api:
+        api = await shared_servers(behind_nginx=behind_nginx)
+        lent.add(api.settings.mongo_database)
+        return api
+
+    yield lend
+    for database in lent:
+        databases.empty(database)
 
 
 @pytest.fixture
@@ -279,9 +287,9 @@ def own_database() -> str:
 
 
 @pytest.fixture
-async def api(serve: Callable[..., Awaitable[Api]]) -> Api:
+async def api(share: Callable[..., Awaitable[Api]]) -> Api:
     """A server with the default settings."""
-    return await serve()
+    return await share()
 
 
 @pytest.fixture

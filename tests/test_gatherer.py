@@ -31,9 +31,9 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 @pytest.fixture
-async def api(serve: Serve) -> Api:
+async def api(share: Serve) -> Api:
     """A server that believes the address that nginx tells."""
-    return await serve(behind_nginx=True)
+    return await share(behind_nginx=True)
 
 
 @pytest.fixture

@@ -42,6 +42,12 @@ async def alone(serve: Serve, own_database: str, monkeypatch: pytest.MonkeyPatch
     return api
 
 
+@pytest.fixture
+async def api(serve: Serve) -> Api:
+    """A server that has counted nothing yet."""
+    return await serve()
+
+
 async def expire_all(api: Api) -> None:
     """Let the time of everything that waits have come."""
     past = utc_now() - timedelta(seconds=1)

@@ -40,6 +40,12 @@ metrics.close()
 """
 
 
+@pytest.fixture
+async def api(serve: Serve) -> Api:
+    """A server that has counted nothing yet."""
+    return await serve()
+
+
 async def scrape(api: Api) -> Counts:
     """Return what a server tells."""
     answer = await api.send("GET", "/metrics")

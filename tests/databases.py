@@ -1,0 +1,53 @@
+"""Databases for the servers of tests."""
+
+import secrets
+from typing import Any
+
+import pymongo
+
+from src.storage import INDEXES
+
+
+class Databases:
+    """Databases for the servers of tests, each one empty. Making one with its indexes takes longer than a test."""
+
+    def __init__(self, client: "pymongo.MongoClient[dict[str, Any]]") -> None:
+        self._client = client
+        self._empty: list[str] = []
+        self.names: set[str] = set()
+        """Of all of them, empty or not."""
+
+    def take(self) -> str:
+        """Return the name of an empty database, which may have the indexes of the service."""
+        if not self._empty:
+            self._empty.append(f"test-{secrets.token_hex(8)}")
+            self.names.add(self._empty[-1])
+        return self._empty.pop()
+
+    def give_back(self, name: str) -> None:
+        """Empty what was taken, for the next test."""
+        self.empty(name)
+        self._empty.append(name)
+
+    def empty(self, name: str) -> None:
+        """Delete all documents of a database."""
+        if not self._client[name].command("dbStats")["objects"]:
+            return
+        for collection in self._client[name].list_collection_names():
+            self._client[name][collection].delete_many({})
+
+    def drop(self, name: str) -> None:
+        """Delete all of a database: each has two dozen files, and mongod ends when it may open no more of them."""
+        # The user of the service may drop collections, and no database.
+        for collection in self._client[name].list_collection_names():
+            self._client[name].drop_collection(collection)
+
+    def changed(self) -> list[str]:
+        """Return the indexes of empty databases that are not as the service makes them."""
+        return [
+            f"{name}.{collection}"
+            for name in self._empty
+            for collection, models in INDEXES.items()
+            if {"_id_", *(model.document["name"] for model in models)}
+            != set(self._client[name][collection].index_information() or {"_id_"})
+        ]

@@ -17,9 +17,10 @@ from src.settings import Settings
 def restored() -> Iterator[None]:
     """Give the next test the logging that this one found."""
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    before, level, configuration = root.handlers[:], root.level, structlog.get_config()
     yield
-    structlog.reset_defaults()
+    # The loggers of a server that goes on hold what was configured, and `capture_logs` changes that very list.
+    structlog.configure(**configuration)
     root.handlers[:] = before
     root.setLevel(level)
 

@@ -8,6 +8,7 @@ PORT ?= 8080
 METRICS_PORT ?= 9145
 TLS_PORT ?= 8443
 DRIVER ?= motor
+EXAMPLES ?= 50
 SECONDS_EACH ?= 8
 ROUNDS ?= 3
 POSTS ?= 100000
@@ -20,7 +21,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test test-stack test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
+.PHONY: help run test fuzz test-stack test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -42,6 +43,9 @@ test: $(STAMP) ## Run the test suite with branch coverage
 	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 4 --dist worksteal -q
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
+
+fuzz: $(STAMP) ## Try the API as it is documented with requests that schemathesis makes up (EXAMPLES=)
+	SCHEMATHESIS_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 -q -m fuzz tests/test_openapi.py
 
 test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	@rm -f .coverage .coverage.*

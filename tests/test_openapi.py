@@ -18,7 +18,7 @@ Answers = dict[tuple[str, str], Counter[int]]
 RunSchemathesis = Callable[..., Awaitable[Answers]]
 
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "10")
-"""Of each operation and phase: few here, where the whole suite is to take minutes, and more of them in ``.ci/run``."""
+"""Of each operation and phase."""
 
 
 async def test_the_document_describes_every_route(api: Api) -> None:
@@ -50,6 +50,7 @@ async def test_every_reference_resolves(api: Api) -> None:
         assert f'"#/components/schemas/{name}"' in text
 
 
+@pytest.mark.fuzz
 async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis) -> None:
     """Examples, boundary values, fuzzing and stateful runs against a live server: every answer is as documented."""
     answers = await run_schemathesis()
@@ -58,6 +59,7 @@ async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis
     assert all(statuses[401] for statuses in answers.values()), answers
 
 
+@pytest.mark.fuzz
 async def test_schemathesis_finds_no_violation_with_credentials(run_schemathesis: RunSchemathesis) -> None:
     """Nor does it as a signed-in user, and what only such a user may do was really done."""
     answers = await run_schemathesis(SEALPOST_ANONYMOUS_CREATE="false", SCHEMATHESIS_HOOKS="tests.schemathesis_auth")

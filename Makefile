@@ -8,7 +8,6 @@ PORT ?= 8080
 METRICS_PORT ?= 9145
 TLS_PORT ?= 8443
 DRIVER ?= motor
-EXAMPLES ?= 50
 SECONDS_EACH ?= 8
 ROUNDS ?= 3
 POSTS ?= 100000
@@ -45,7 +44,7 @@ test: $(STAMP) ## Run the test suite with branch coverage
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
 
 fuzz: $(STAMP) ## Try the API as it is documented with requests that schemathesis makes up (EXAMPLES=)
-	SCHEMATHESIS_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 -q -m fuzz tests/test_openapi.py
+	$(if $(EXAMPLES),SCHEMATHESIS_EXAMPLES=$(EXAMPLES)) $(BIN)/python -m pytest -n 2 -q -m fuzz tests/test_openapi.py
 
 test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	@rm -f .coverage .coverage.*

@@ -245,7 +245,7 @@ async def serve(
 async def shared_servers(
     mongo_url: str, make_settings: Callable[..., Settings], databases: Databases
 ) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
-    """Return the server with the default settings that all tests of this process use in turn."""
+    """Start the servers with the default settings that all tests of this process use in turn, when they are needed."""
     apis: dict[bool, Api] = {}
 
     async def share(*, behind_nginx: bool = False) -> Api:

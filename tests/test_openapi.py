@@ -17,7 +17,7 @@ from .processes import ROOT, run_app
 Answers = dict[tuple[str, str], Counter[int]]
 RunSchemathesis = Callable[..., Awaitable[Answers]]
 
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "10")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "50")
 """Of each operation and phase."""
 
 

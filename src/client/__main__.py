@@ -15,6 +15,7 @@ from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
 
+# Built once for a process that calls `main` again and again.
 command_of = functools.cache(get_command)
 PROGRAM = "sealpost"
 SECRETS, ACCOUNT, POSTS = "Secrets and messages", "Account", "Posts"

@@ -80,10 +80,7 @@ class HashingPool:
 
     def _refusal(self) -> Unavailable:
         self._refusals.inc()
-        return Unavailable(
-            REFUSAL,
-            retry_after=max(1, ceil(self._wait())),
-        )
+        return Unavailable(REFUSAL, retry_after=max(1, ceil(self._wait())))
 
     def _timed(self, kind: Work, submitted: float, work: Callable[[], T]) -> T:
         started = time.perf_counter()

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import ClientSession
 
+from ..processes import PATIENCE
 from .conftest import session
 from .engine import REPLICAS, Compose, docker, project, report
 from .load import Load
 
 pytestmark = pytest.mark.compose
 
-PATIENCE = 60.0
 FAILOVER_SECONDS = 15.0
 PRIMARY = """
 import pathlib, pymongo

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ..processes import PATIENCE
 from .engine import Compose, docker
 from .test_confinement import (
     test_a_container_has_bounds_and_comes_back as has_bounds_and_comes_back,
@@ -30,7 +31,6 @@ RUN apt-get update -qq \\
 USER 65534:65534
 ENTRYPOINT ["/bin/prometheus"]
 """
-PATIENCE = 60.0
 ASK = """
 import sys, urllib.request
 print(urllib.request.urlopen("http://127.0.0.1:9090/api/v1/" + sys.argv[1], timeout=5).read().decode())

@@ -15,7 +15,8 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
-PATIENCE = 30.0
+from ..processes import PATIENCE
+
 LARGEST_ANSWER = 64 * 1024 * 1024
 FLAGS = (
     "--headless=new",

@@ -13,8 +13,9 @@ from aiohttp import ClientError, ClientSession
 
 from src.stack.running import free_port
 
+from ..processes import PATIENCE
+
 CONFIGURATION = Path(__file__).parents[2] / "confs" / "prometheus"
-PATIENCE = 30.0
 INTERVAL = "1s"
 
 yaml: Any = importlib.import_module("yaml")  # schemathesis brings it, without types

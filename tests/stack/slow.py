@@ -9,6 +9,8 @@ from typing import Any
 
 from bench.slo.texts import MEBIBYTE
 
+from ..processes import PATIENCE
+
 PAUSE = 1.0  # seconds
 SLOW_TEXT = "s"
 LEAST_BUFFER = 1  # bytes; the kernel takes its own minimum
@@ -37,7 +39,7 @@ class SlowClients:
         ways = [self._send_headers] * 33 + [self._send_body] * 33 + [self._read] * 34
         tasks = [asyncio.create_task(self._again_and_again(way)) for way in ways]
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while len(self.slow) < len(ways):
                     await asyncio.sleep(0.05)
             yield

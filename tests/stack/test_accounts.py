@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient
 
 from src.stack.running import RunningStack, running_stack
 
+from ..processes import PATIENCE
 from .conftest import KEYS, grep_logs
 from .mongod import Mongod
 from .test_durability import RECOVERY
@@ -336,7 +337,7 @@ async def test_a_deletion_in_which_a_worker_is_killed_is_finished(
         assert marked["deleting_at"] is not None
         assert (401, 409) == (login.status, again.status)
         assert outcome.status == 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await database.users.find_one({"_id": user_id}):
                 await asyncio.sleep(0.05)
         assert None is await database.api_tokens.find_one({"user_id": user_id})

@@ -13,6 +13,7 @@ from yarl import URL
 
 from src.stack.running import RunningStack
 
+from ..processes import PATIENCE
 from .conftest import grep_logs
 from .traffic import assert_problem
 
@@ -30,7 +31,7 @@ async def raw(stack: RunningStack, request: bytes) -> bytes:
     """Send bytes as they are and return all that is answered until the connection closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.url.rpartition(":")[2]))
     writer.write(request)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         try:
             answer = await reader.read()
         except ConnectionResetError:

@@ -11,8 +11,9 @@ from aiohttp import ClientSession
 from src.stack.running import RunningStack
 
 from ..client.following import Pipe, following, spooled
+from ..processes import PATIENCE
 from .mongod import Mongod
-from .test_gatherer import PATIENCE, dumped, gathered, operator
+from .test_gatherer import dumped, gathered, operator
 from .test_restart import all_running
 
 pytestmark = pytest.mark.stack
@@ -44,7 +45,7 @@ async def test_every_line_arrives_once_while_the_stack_is_away(
         await asyncio.sleep(AWAY)
         await asyncio.to_thread(mongod.start)
         pipe.end()
-        code, summary = await second.end(patience=2 * PATIENCE)
+        code, summary = await second.end()
     pipe.close()
     expected = {USER: list(enumerate(lines, start=1))}
     async with asyncio.timeout(PATIENCE):

@@ -19,6 +19,7 @@ from src.core.mongo import Mongo
 from src.settings import Settings
 from src.stack.running import RunningStack
 
+from ..processes import PATIENCE
 from .conftest import KEYS, grep_logs
 from .mongod import Mongod
 from .test_accounts import do
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.stack
 
 PASSWORD = "a password of the senders"
 SENDERS, EACH = 8, 100
-PATIENCE = 60.0
 
 
 async def identify(client: ClientSession, username: str) -> str:

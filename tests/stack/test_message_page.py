@@ -22,7 +22,8 @@ from src.pages.message_page import message_page
 from src.sealed.schemas import MessageAnswer
 from src.stack.running import RunningStack
 
-from .browser import PATIENCE, Browser, Visit, connected, running_chromium
+from ..processes import PATIENCE
+from .browser import Browser, Visit, connected, running_chromium
 from .traffic import gather_limited
 
 pytestmark = pytest.mark.stack

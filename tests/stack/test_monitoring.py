@@ -12,8 +12,9 @@ from aiohttp import ClientSession
 
 from src.stack.running import RunningStack
 
+from ..processes import PATIENCE
 from ..test_monitoring import dashboard, panels, rules
-from .prometheus import PATIENCE, Prometheus, running_prometheus
+from .prometheus import Prometheus, running_prometheus
 from .test_accounts import PASSWORD, ask, do, log_in, sign_up
 from .test_restart import all_running
 from .traffic import create, open_secret
@@ -77,6 +78,7 @@ def queries() -> list[str]:
     return [*asked, *sorted(recorded)]
 
 
+@pytest.mark.timed
 async def test_every_query_has_an_answer_and_no_alert_fires(
     stack: RunningStack, client: ClientSession, tmp_path: Path
 ) -> None:
@@ -105,13 +107,16 @@ async def test_every_query_has_an_answer_and_no_alert_fires(
 
 
 async def looked_at(prometheus: Prometheus, client: ClientSession) -> tuple[list[str], list[str]]:
-    """Return the queries without an answer and the alerts that are not silent, once there are none or it takes long."""
+    """Return the queries without an answer and the alerts that are not silent, once there are none or it takes long.
+
+    Whatever was answered counts: an instance that is asked every second is late now and then, and has no value then.
+    """
     loop = asyncio.get_running_loop()
-    deadline, missing, calling = loop.time() + 2 * PATIENCE, queries(), list[str]()
+    deadline, missing, calling = loop.time() + PATIENCE, queries(), list[str]()
     while (missing or calling) and loop.time() < deadline:
         await asyncio.gather(*(a_bit_of_everything(client) for _ in range(4)))
-        answers = await asyncio.gather(*(prometheus.has_data(query) for query in queries()))
-        missing = [query for query, answer in zip(queries(), answers, strict=True) if not answer]
+        answers = await asyncio.gather(*(prometheus.has_data(query) for query in missing))
+        missing = [query for query, answer in zip(missing, answers, strict=True) if not answer]
         calling = [rule["name"] for rule in await rules_of(prometheus) if rule.get("state", "inactive") != "inactive"]
     return missing, calling
 

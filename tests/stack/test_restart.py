@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from src.core.workers import worker_sockets
 from src.stack.running import RunningStack
 
+from ..processes import PATIENCE
 from .traffic import Outcome, assert_problem, open_secret, post
 
 pytestmark = pytest.mark.stack
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.stack
 
 async def all_running(stack: RunningStack) -> list[int]:
     """Wait until supervisord has all four workers running and they listen; return their process ids."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             states = await asyncio.to_thread(stack.supervisorctl, "status")
             # A killed worker leaves its socket, and a slow successor counts as running before it listens.

@@ -39,7 +39,7 @@ run: $(STAMP) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (
 
 test: $(STAMP) ## Run the test suite with branch coverage
 	@rm -f .coverage .coverage.*
-	SEALPOST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 4 --dist worksteal -q
+	TEST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 4 --dist worksteal -q
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
 

@@ -35,7 +35,7 @@ from .programs import end_fork_server
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 PASSWORD = "correct horse battery staple"
-DRIVER = os.environ.pop("SEALPOST_MONGO_DRIVER", "motor")
+DRIVER = os.environ.get("TEST_MONGO_DRIVER", "motor")
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
     del os.environ[name]
 

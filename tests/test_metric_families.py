@@ -20,6 +20,7 @@ from src.core.clock import utc_now
 from src.core.hashing import HashingPool
 from src.core.metrics import Metrics, process
 from src.core.metrics.storage import Memory
+from src.core.mongo import aggregate
 from src.errors import Unavailable
 from src.sealed import expiry
 from src.settings import Settings
@@ -250,7 +251,7 @@ async def test_commands_are_counted_by_outcome(api: Api) -> None:
     for number in range(5):
         await api.items.find_one({"_id": number})
     with pytest.raises(OperationFailure):
-        await api.items.aggregate([{"$nonsense": {}}]).to_list(None)
+        await aggregate(api.items, [{"$nonsense": {}}])
     after = await scrape(api)
 
     name = "sealpost_mongo_command_duration_seconds_count"

@@ -206,6 +206,14 @@ async def insert_unique(collection: Any, document: Document) -> bool:
     return True
 
 
+async def aggregate(collection: Any, pipeline: Sequence[Document], **options: Any) -> Sequence[Document]:
+    """Return all documents that a pipeline ends with, which must be few."""
+    # Only PyMongo's own client has the cursor awaited.
+    cursor = collection.aggregate(pipeline, **options)
+    documents: Sequence[Document] = await (await cursor if inspect.isawaitable(cursor) else cursor).to_list(None)
+    return documents
+
+
 def check_url(url: str) -> None:
     """Raise `SettingsError` for a URL that is not one of MongoDB's, without repeating it."""
     try:

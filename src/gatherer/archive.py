@@ -17,7 +17,7 @@ from pymongo.read_concern import ReadConcern
 from ..core.clock import EPOCH, utc_now
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Mongo, answering
+from ..core.mongo import Document, Mongo, aggregate, answering
 from .bundle_content import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
 
 PAGE = 500
@@ -107,9 +107,7 @@ class Archive:
             total, index = "$senders.count", "senders"
         pipeline.append({"$group": {"_id": None, "count": {"$sum": total}}})
         with pymongo.timeout(SCAN_SECONDS), answering():
-            counted = self._collection.aggregate(pipeline, hint=index)
-            cursor = await counted if hasattr(counted, "__await__") else counted
-            groups: Sequence[Document] = await cursor.to_list(None)
+            groups = await aggregate(self._collection, pipeline, hint=index)
         return int(groups[0]["count"]) if groups else 0
 
     async def _find(self, after: bytes, last: bytes, span: Span, fields: Document | None = None) -> Sequence[Document]:

@@ -1,12 +1,12 @@
 """How much was posted and reacted to, by day (UTC): counted from indexes alone, whenever it is asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ..core.clock import utc_now
-from ..core.mongo import Document, Mongo, answering
+from ..core.mongo import Document, Mongo, aggregate, answering
 from . import reactions, store
 from .reactions import Reaction
 
@@ -51,9 +51,7 @@ class Analytics:
 
     async def _counts(self, collection: Any, pipeline: list[Document]) -> Mapping[tuple[date, str], int]:
         with answering():
-            counted = collection.aggregate(pipeline)
-            cursor = await counted if hasattr(counted, "__await__") else counted
-            groups: Sequence[Document] = await cursor.to_list(None)
+            groups = await aggregate(collection, pipeline)
         return {(group["_id"]["day"].date(), group["_id"]["kind"]): group["count"] for group in groups}
 
 

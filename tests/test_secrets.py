@@ -227,7 +227,7 @@ async def test_the_limits_are_the_operators(serve: Serve) -> None:
 
 
 async def test_the_database_sweeps_what_has_expired(
-    serve: Serve, bare_mongod: str, monkeypatch: pytest.MonkeyPatch
+    bare_mongod: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret with two seconds to live opens before, is 404 after, and its document goes with the next sweep."""
     monkeypatch.setattr(expiry, "INTERVAL", 3600)

@@ -245,8 +245,10 @@ async def test_one_that_is_sent_away_late_is_a_refusal_too() -> None:
     )
 
 
-async def test_commands_are_counted_by_outcome(api: Api) -> None:
+@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+async def test_commands_are_counted_by_outcome(serve: Serve, driver: str) -> None:
     """What MongoDB carries out and what it refuses, and the connections that it is done over."""
+    api = await serve(mongo_driver=driver)
     before = await scrape(api)
     for number in range(5):
         await api.items.find_one({"_id": number})

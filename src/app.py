@@ -24,6 +24,7 @@ from .api.routing import add_routes
 from .api.server import listen_on_tcp, listen_on_unix, serve
 from .api.tls import ServerTls
 from .api.unparsable import answer_in_our_shape
+from .core.background import running
 from .core.batching import Batching, group_commit
 from .core.certificates import CertificateError
 from .core.embedded import MongodError, embedded_mongod
@@ -131,10 +132,15 @@ async def build_app(
     routes += OpenApiRoutes(routes).routes()
 
     async def run(_: web.Application) -> AsyncIterator[None]:
-        setting_up = asyncio.create_task(mongo.set_up(INDEXES))
-        async with figures.running(), accounts.running(), sealed.running(), posts.running(), gatherer.running():
+        async with (
+            running(mongo.set_up(INDEXES)),
+            figures.running(),
+            accounts.running(),
+            sealed.running(),
+            posts.running(),
+            gatherer.running(),
+        ):
             yield
-        setting_up.cancel()
         try:
             async with asyncio.timeout(settings.shutdown_timeout / 2):
                 for feature in features:

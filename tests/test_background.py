@@ -1,8 +1,9 @@
-"""Work in the background survives its own failures."""
+"""Work in the background survives its own failures, and ends when it is to."""
 
 import asyncio
+from contextlib import suppress
 
-from src.core.background import repeat
+from src.core.background import repeat, running
 from src.errors import Unavailable
 
 
@@ -23,3 +24,44 @@ async def test_work_that_fails_is_done_again() -> None:
     await asyncio.wait([task])
 
     assert task.cancelled()
+
+
+async def test_work_ends_with_the_block() -> None:
+    """All of it, where it has failed too."""
+    ended: list[str] = []
+
+    async def wait_for_ever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    async def finish() -> None:
+        ended.append("by itself")
+
+    async with running(wait_for_ever("one"), wait_for_ever("two"), finish()):
+        await asyncio.sleep(0)
+
+    assert ["by itself", "one", "two"] == sorted(ended)
+
+
+async def test_a_cancellation_that_was_lost_comes_again() -> None:
+    """`asyncio.wait_for` drops one that comes when what it waits for is done, and what called it goes on."""
+    answer = asyncio.get_running_loop().create_future()
+    story: list[str] = []
+
+    async def work() -> None:
+        with suppress(asyncio.CancelledError):  # in Python 3.12 it comes through
+            await asyncio.wait_for(answer, 60)
+        story.append("goes on")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            story.append("has ended")
+
+    async with asyncio.timeout(5):
+        async with running(work()):
+            await asyncio.sleep(0)
+            answer.set_result(None)
+
+    assert ["goes on", "has ended"] == story

@@ -1,6 +1,5 @@
 """The feature as the composition root sees it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -9,6 +8,7 @@ from typing import Any
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..core import limits
+from ..core.background import running
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
@@ -94,13 +94,8 @@ class AccountsFeature:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep up with what other processes have ended and begun, and finish what they left."""
-        tasks = [asyncio.create_task(watch()) for watch in (self._ended_sessions.watch, self.deletion.watch)]
-        try:
+        async with running(self._ended_sessions.watch(), self.deletion.watch()):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
 
     async def close(self) -> None:
         """Wait for what is in flight."""

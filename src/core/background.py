@@ -1,13 +1,33 @@
 """Work that goes on in the background as long as the process lives."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 
 import structlog
 
 from ..errors import Unavailable
 
+CANCELLING_AGAIN = 0.1  # seconds
+
 log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def running(*work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Do the work beside the block, and cancel what of it goes on at the block's end; it has ended afterwards.
+
+    A cancellation can be lost, so it comes again until it is heard: `asyncio.wait_for` of Python 3.11 drops one that
+    comes when what it waits for is just done (python/cpython#86296), and PyMongo's own client sends through it.
+    """
+    tasks: Collection[asyncio.Task[None]] = [asyncio.create_task(one) for one in work]
+    try:
+        yield
+    finally:
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=CANCELLING_AGAIN)
 
 
 async def repeat(work: Callable[[], Awaitable[None]], *, every: float) -> None:

@@ -1,12 +1,12 @@
 """The feature as the composition root sees it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from ..accounts.auth import Authenticator
 from ..api.routing import Route
+from ..core.background import running
 from ..core.batching import Batching
 from ..core.keys import KeyRing
 from ..core.metrics import Metrics
@@ -50,12 +50,8 @@ class PostsFeature:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Finish the deletions that other processes have left."""
-        task = asyncio.create_task(self._deletion.watch())
-        try:
+        async with running(self._deletion.watch()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def close(self) -> None:
         """Wait for what is in flight."""

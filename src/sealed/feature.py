@@ -1,6 +1,5 @@
 """The feature as the composition root sees it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
+from ..core.background import running
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
@@ -80,12 +80,8 @@ class SealedFeature:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Delete what expires."""
-        task = asyncio.create_task(self._expiry.watch())
-        try:
+        async with running(self._expiry.watch()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def close(self) -> None:
         """Wait for what is in flight."""

@@ -178,8 +178,10 @@ class Follower:
                 if has_ended or left <= 0:
                     await self._on_disk(self._spool.close_batch)
                     continue
+                # Not `asyncio.wait_for`: that of Python 3.11 drops a cancellation that comes with an arrival.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._arrived.wait(), left)
+                    async with asyncio.timeout(left):
+                        await self._arrived.wait()
             elif has_ended:
                 self._check_reading()
                 return None

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import ProcessCollector
 
-from ..background import repeat
+from ..background import repeat, running
 from .catalogue import Metrics
 
 INTERVAL = 5.0
@@ -30,13 +30,8 @@ class ProcessFigures:
     async def running(self) -> AsyncIterator[None]:
         """Keep the figures up to date, where anything is counted."""
         work = (repeat(self._note, every=INTERVAL), self._measure_lag()) if self._metrics.are_on else ()
-        tasks = [asyncio.create_task(one) for one in work]
-        try:
+        async with running(*work):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _note(self) -> None:
         metrics = self._metrics

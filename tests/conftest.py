@@ -196,6 +196,7 @@ def make_settings() -> Callable[..., Settings]:
             "keys": new_key(),
             "mongo_driver": DRIVER,
             "bcrypt_cost": 4,
+            "argon2_memory_kib": 64,
             "rate_limits": "off",
             "gathered_file": "off",
             **PATIENT,

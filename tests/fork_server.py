@@ -15,6 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from .tracing import leave_motor_out, write_out
+
 PRELOADED = ("src.app", "src.manage.__main__")
 LARGEST_ORDER = 1 << 20
 STREAMS = ("stdin", "stdout", "stderr")
@@ -26,6 +28,8 @@ def serve(orders: socket.socket) -> None:
         importlib.import_module(module)
         # It is run as the main module, and only what it imports is there already.
         del sys.modules[module]
+    leave_motor_out()
+    write_out()
     # A collection would touch, and so copy, all that the forks share.
     gc.freeze()
     while True:

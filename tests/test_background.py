@@ -27,7 +27,7 @@ async def test_work_that_fails_is_done_again() -> None:
 
 
 async def test_work_ends_with_the_block() -> None:
-    """All of it, where it has failed too."""
+    """All of it: what was done, and what would have gone on for ever."""
     ended: list[str] = []
 
     async def wait_for_ever(name: str) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from ..errors import Unavailable
 
-CANCELLING_AGAIN = 0.1  # seconds
+CANCELLING_AGAIN = 1.0  # seconds, in which a task can do what it does at its end, such as aborting a transaction
 
 log = structlog.get_logger(__name__)
 

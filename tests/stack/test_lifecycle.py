@@ -81,6 +81,7 @@ def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
         assert is_free(stack.url)
 
 
+@pytest.mark.timed
 def test_a_second_signal_hurries_and_leaves_nothing(tmp_path: Path) -> None:
     """Whoever presses Ctrl-C twice waits for no request, and still no process stays behind."""
     with probe_stack(tmp_path) as stack:

@@ -167,6 +167,33 @@ async def test_a_result_that_nobody_waits_for_is_told() -> None:
     assert [(1, 2)] == abandoned
 
 
+@pytest.mark.parametrize("request_", [1, -3])
+async def test_a_result_that_comes_just_before_the_cancellation_is_told(request_: int) -> None:
+    """It was there, and nobody took it: the same as if nobody had waited. An error is nothing to hand on."""
+    commands = Commands()
+    commands.gate.set()
+    abandoned: list[tuple[int, int]] = []
+
+    async def command(requests: Sequence[int]) -> Sequence[int | Exception]:
+        results = await commands(requests)
+        # Before the requester, whom the answer is about to wake.
+        asyncio.get_running_loop().call_soon(task.cancel)
+        return results
+
+    commit = GroupCommit[int, int](
+        "double",
+        command,
+        max_batch=10,
+        max_queue=10,
+        abandoned=lambda request, result: abandoned.append((request, result)),
+    )
+    [task] = start(commit, request_)
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert ([(1, 2)] if request_ > 0 else []) == abandoned
+
+
 async def test_requests_with_one_key_never_share_a_command() -> None:
     """The second of two waits for the next batch, without losing its place among those that wait."""
     commands = Commands()

@@ -175,6 +175,27 @@ async def test_an_opening_for_someone_who_gave_up_is_given_back(api: Api) -> Non
     assert 200 == (await api.open(created["secret_key"]))[0]
 
 
+async def test_an_opening_that_comes_just_before_someone_gives_up_is_given_back(api: Api) -> None:
+    """A reader whose time is up in the very moment in which the claim is won finds the secret still there."""
+    created = await api.create()
+    claims = ClaimStore(api.mongo, BATCHING)
+    item = await found(api)
+
+    class Late(Flaky):
+        async def update_many(self, *arguments: Any) -> Any:
+            result = await api.items.update_many(*arguments)
+            asyncio.get_running_loop().call_soon(opening.cancel)
+            return result
+
+    claims._collection = Late(api.items, carried_out=True)
+    opening = asyncio.create_task(claims.claim(item))
+    await asyncio.wait([opening])
+    await claims.close()
+
+    assert opening.cancelled()
+    assert 200 == (await api.open(created["secret_key"]))[0]
+
+
 async def test_losing_while_giving_up_gives_nothing_back(api: Api) -> None:
     """A cancelled reader who had lost the race leaves the item opened."""
     created = await api.create()

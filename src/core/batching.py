@@ -61,8 +61,8 @@ class GroupCommit(Generic[Request, Result]):
     """Collects concurrent requests into batches for one command, at most one of them in flight.
 
     ``name`` is what metrics call the command. ``key`` names what two requests of one batch must not share; the later
-    one waits for the next batch. ``abandoned`` is told of each result whose requester had been cancelled by the time
-    that it came.
+    one waits for the next batch. ``abandoned`` is told of each result that its requester, who was cancelled, has not
+    taken.
     """
 
     def __init__(
@@ -101,7 +101,13 @@ class GroupCommit(Generic[Request, Result]):
         if self._running is None:
             # An empty context: the batch serves many requests, so it must not log under the id of the first one.
             self._running = asyncio.create_task(self._run(), context=contextvars.Context())
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # Both in one pass of the event loop: first the answer came, and before anyone took it, the cancellation.
+            if answer.done() and not answer.cancelled() and not answer.exception():
+                self._hand_on(request, answer.result())
+            raise
 
     async def close(self) -> None:
         """Wait until nothing is queued or in flight."""
@@ -168,8 +174,12 @@ class GroupCommit(Generic[Request, Result]):
                     entry.answer.set_exception(result)
             elif not entry.answer.done():
                 entry.answer.set_result(result)
-            elif self._abandoned is not None:
-                self._abandoned(entry.request, result)
+            else:
+                self._hand_on(entry.request, result)
+
+    def _hand_on(self, request: Request, result: Result) -> None:
+        if self._abandoned is not None:
+            self._abandoned(request, result)
 
 
 def group_commit(*, max_batch: int, max_queue: int, metrics: Metrics | None = None) -> Batching:

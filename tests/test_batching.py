@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.batching import GroupCommit
+from src.core.batching import Command, GroupCommit
 from src.errors import Unavailable
 
 
@@ -28,6 +28,19 @@ class Commands:
 def start(commit: GroupCommit[int, int], *requests: int) -> list[asyncio.Task[int]]:
     """Submit requests at once, each from a task of its own."""
     return [asyncio.create_task(commit.submit(request)) for request in requests]
+
+
+def handing_on(command: Command[int, int]) -> tuple[GroupCommit[int, int], list[tuple[int, int]]]:
+    """Return a group commit and the list of what nobody took: each request with its result."""
+    abandoned: list[tuple[int, int]] = []
+    commit = GroupCommit[int, int](
+        "double",
+        command,
+        max_batch=10,
+        max_queue=10,
+        abandoned=lambda request, result: abandoned.append((request, result)),
+    )
+    return commit, abandoned
 
 
 async def turns(count: int = 5) -> None:
@@ -147,14 +160,7 @@ async def test_a_request_cancelled_in_the_queue_is_not_carried_out() -> None:
 async def test_a_result_that_nobody_waits_for_is_told() -> None:
     """A request cancelled in flight is carried out, its neighbours get theirs, and its result is handed on."""
     commands = Commands()
-    abandoned: list[tuple[int, int]] = []
-    commit = GroupCommit[int, int](
-        "double",
-        commands,
-        max_batch=10,
-        max_queue=10,
-        abandoned=lambda request, result: abandoned.append((request, result)),
-    )
+    commit, abandoned = handing_on(commands)
     tasks = start(commit, 1, 2, -3)
     await turns()
 
@@ -172,7 +178,6 @@ async def test_a_result_that_comes_just_before_the_cancellation_is_told(request_
     """It was there, and nobody took it: the same as if nobody had waited. An error is nothing to hand on."""
     commands = Commands()
     commands.gate.set()
-    abandoned: list[tuple[int, int]] = []
 
     async def command(requests: Sequence[int]) -> Sequence[int | Exception]:
         results = await commands(requests)
@@ -180,13 +185,7 @@ async def test_a_result_that_comes_just_before_the_cancellation_is_told(request_
         asyncio.get_running_loop().call_soon(task.cancel)
         return results
 
-    commit = GroupCommit[int, int](
-        "double",
-        command,
-        max_batch=10,
-        max_queue=10,
-        abandoned=lambda request, result: abandoned.append((request, result)),
-    )
+    commit, abandoned = handing_on(command)
     [task] = start(commit, request_)
     await asyncio.wait([task])
 

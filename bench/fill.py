@@ -27,7 +27,7 @@ async def fill(
         mongo=mongo,
         hashing=hashing,
         batching=group_commit(max_batch=1000, max_queue=count),
-        origin=Origin(settings, behind_nginx=False),
+        origin=Origin(settings),
         metrics=Metrics.off(),
     )
     slots = asyncio.Semaphore(IN_FLIGHT)

@@ -57,20 +57,19 @@ async def build_app(
     settings: Settings,
     mongo_url: str,
     *,
-    behind_nginx: bool = False,
     worker: str = ALONE,
     batching: Batching | None = None,
 ) -> web.Application:
     """Wire every feature into an application for the running event loop.
 
-    ``behind_nginx`` says that only nginx can connect, so that its forwarding headers are believed. ``worker`` names the
-    process among those of its host. ``batching`` takes the place of group commit; the bench measures against it. Raises
-    `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable directory of counts.
+    ``worker`` names the process among those of its host. ``batching`` takes the place of group commit; the bench
+    measures against it. Raises `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable
+    directory of counts.
     """
     check_url(mongo_url)
     answer_in_our_shape()
     ring = read_key_ring(settings)
-    origin = Origin(settings, behind_nginx=behind_nginx)
+    origin = Origin(settings)
     metrics = Metrics.of(settings, worker)
     edge = Edge(origin, metrics, request_timeout=settings.request_timeout)
     figures = ProcessFigures(metrics)
@@ -203,7 +202,6 @@ async def _run(
     app = await build_app(
         settings,
         mongo_url,
-        behind_nginx=socket_path is not None,
         worker=_worker_name(socket_path) if socket_path else ALONE,
         batching=batching,
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from aiohttp import web
+from aiohttp import UnixConnector, web
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from multidict import CIMultiDictProxy
@@ -206,11 +206,28 @@ def make_settings() -> Callable[..., Settings]:
     return make
 
 
-async def start(settings: Settings, url: str, **options: Any) -> Api:
-    """Start a server, with options of `build_app`, and return it when it has set its database up."""
+async def start(settings: Settings, url: str, *, behind_nginx: bool = False, **options: Any) -> Api:
+    """Start a server, with options of `build_app`, and return it when it has set its database up.
+
+    Its client connects to a TCP port or, as nginx does, to a unix socket.
+    """
     app = await build_app(settings, url, **options)
-    client = TestClient(TestServer(app))
-    await client.start_server()
+    server = TestServer(app)
+    if behind_nginx:
+        directory = tempfile.TemporaryDirectory(prefix="sealpost-")
+        path = f"{directory.name}/worker.sock"
+        client = TestClient(server, connector=UnixConnector(path))
+
+        async def clean_up(_: web.Application) -> None:
+            directory.cleanup()
+
+        app.on_cleanup.append(clean_up)
+        await client.start_server()
+        assert server.runner
+        await web.UnixSite(server.runner, path).start()
+    else:
+        client = TestClient(server)
+        await client.start_server()
     while not app[MONGO].is_set_up:
         await asyncio.sleep(0.01)
     return Api(client, app[MONGO], settings)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from src.api.edge import EDGE, SECURITY_HEADERS, Edge
@@ -18,7 +18,7 @@ from src.core.metrics import Metrics
 from src.errors import Problem, Unavailable
 from src.settings import Settings
 
-from .conftest import Api
+from .conftest import Api, RawAnswer
 
 Serve = Callable[..., Awaitable[Api]]
 MIB = 1024 * 1024
@@ -226,7 +226,7 @@ async def test_a_library_refusal_of_another_kind_is_a_problem(make_settings: Cal
     async def refuse(request: web.Request) -> web.Response:
         raise web.HTTPUnprocessableEntity
 
-    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=5)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=5)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", refuse)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -239,7 +239,7 @@ async def test_an_unforeseen_error_says_nothing(make_settings: Callable[..., Set
     async def fail(request: web.Request) -> web.Response:
         raise ValueError("s3cret value")
 
-    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=5)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=5)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", fail)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -293,7 +293,7 @@ async def test_a_route_may_have_several_statuses_and_members_of_its_own(make_set
         status_of=lambda answer: answer.outcome,
         details=ToldOutcome,
     )
-    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=0.2)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=0.2)
     app = web.Application(middlewares=[edge.middleware()])
     add_routes(app, [route])
     async with TestClient(TestServer(app)) as client:
@@ -317,7 +317,7 @@ async def test_a_request_that_takes_too_long_is_answered(make_settings: Callable
             cancelled.set()
         return web.Response()
 
-    edge = Edge(Origin(make_settings(), behind_nginx=False), Metrics.off(), request_timeout=0.05)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=0.05)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", wait)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -336,13 +336,16 @@ async def test_a_draining_server_ends_its_connections(api: Api) -> None:
     assert "close" == (await api.send("GET", "/healthz")).headers["Connection"]
 
 
-async def test_nginx_is_believed_only_behind_nginx(serve: Serve, api: Api) -> None:
-    """Forwarding headers and request ids count on the socket alone; elsewhere anyone could send them."""
-    behind = await serve(behind_nginx=True)
+async def test_nginx_is_believed_on_the_socket_alone(serve: Serve) -> None:
+    """Forwarding headers and request ids count on the socket; on a port of the same process anyone could send them."""
+    api = await serve(behind_nginx=True)
     headers = {"X-Forwarded-Host": "secrets.example", "X-Forwarded-Proto": "https", "X-Request-ID": "0" * 32}
 
-    believed = await behind.send("POST", "/generate", b'{"secret": "x"}', **headers)
-    ignored = await api.send("POST", "/generate", b'{"secret": "x"}', **headers)
+    believed = await api.send("POST", "/generate", b'{"secret": "x"}', **headers)
+    async with ClientSession() as tcp:
+        url = api.client.make_url("/generate")
+        async with tcp.post(url, data=b'{"secret": "x"}', headers=headers) as answer:
+            ignored = RawAnswer(answer.status, answer.headers, await answer.read())
 
     assert believed.json()["url"].startswith("https://secrets.example/secrets/")
     assert "0" * 32 == believed.headers["X-Request-ID"]

@@ -405,7 +405,7 @@ async def test_faults_are_counted(make_settings: Callable[..., Settings]) -> Non
         raise ValueError
 
     metrics = Metrics(Memory("app"))
-    edge = Edge(Origin(make_settings(), behind_nginx=False), metrics, request_timeout=5)
+    edge = Edge(Origin(make_settings()), metrics, request_timeout=5)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/fail", fail)
     async with TestClient(TestServer(app)) as client, client.get("/fail"), client.get("/nowhere"):

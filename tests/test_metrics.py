@@ -1,6 +1,7 @@
 """Metrics: where counts are kept, who may read them, and what they must not tell."""
 
 import os
+import socket
 import stat
 import struct
 import threading
@@ -8,6 +9,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import hdrs
@@ -315,10 +317,13 @@ async def test_what_a_proxy_passes_on_is_refused(api: Api, serve: Serve, header:
 )
 def test_another_host_is_refused(make_settings: Callable[..., Settings], address: str, local: bool) -> None:
     """On a TCP port only the loopback addresses are this host; behind nginx it is nginx that connects."""
-    request = make_mocked_request("GET", "/metrics").clone(remote=address)
+    over_tcp = make_mocked_request("GET", "/metrics").clone(remote=address)
+    with socket.socket(socket.AF_UNIX) as connection:
+        transport = Mock(**{"get_extra_info.return_value": connection})
+        over_socket = make_mocked_request("GET", "/metrics", transport=transport).clone(remote=address)
 
-    assert local == Origin(make_settings(), behind_nginx=False).is_local(request)
-    assert Origin(make_settings(), behind_nginx=True).is_local(request)
+        assert local == Origin(make_settings()).is_local(over_tcp)
+        assert Origin(make_settings()).is_local(over_socket)
 
 
 async def test_off_means_off(serve: Serve, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def streaming(
             async def handler(_: web.Request, __: None) -> AsyncGenerator[bytes, None]:
                 return chunks()
 
-            origin = Origin(make_settings(), behind_nginx=False)
+            origin = Origin(make_settings())
             edge = Edge(origin, Metrics.off(), request_timeout=request_timeout, stall_timeout=stall_timeout)
             app = web.Application(middlewares=[edge.middleware()])
             route = Route[None](method="GET", path="/", tag="test", summary="Stream", handler=handler, lines=Line)

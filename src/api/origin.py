@@ -1,7 +1,8 @@
-"""Where a request came through: what nginx says of it is believed only on a unix socket, where only nginx is."""
+"""Where a request came from. Forwarding headers are believed on a unix socket only, where only nginx connects."""
 
 import re
 import secrets
+import socket
 from ipaddress import IPv4Address, ip_address, ip_network
 
 from aiohttp import web
@@ -13,17 +14,18 @@ _FORWARDING = ("X-Real-IP", "X-Forwarded-For", "Forwarded", "Via")
 """What proxies add to a request; nginx adds the first one to all that comes through its public server."""
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
+_THROUGH_NGINX = web.RequestKey("THROUGH_NGINX", bool)
+
 
 class Origin:
     """Reads what is known of a request's way here."""
 
-    def __init__(self, settings: Settings, *, behind_nginx: bool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
-        self._behind_nginx = behind_nginx
 
     def request_id(self, request: web.Request) -> str:
         """Return nginx's id for the request, or a fresh one: 32 hexadecimal digits."""
-        given = request.headers.get("X-Request-ID", "") if self._behind_nginx else ""
+        given = request.headers.get("X-Request-ID", "") if came_through_nginx(request) else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def network(self, request: web.Request) -> str:
@@ -31,7 +33,7 @@ class Origin:
 
         One subscriber has a whole /64, so its single addresses are free to change.
         """
-        given = request.headers.get("X-Real-IP") if self._behind_nginx else request.remote
+        given = request.headers.get("X-Real-IP") if came_through_nginx(request) else request.remote
         try:
             address = ip_address((given or "").partition("%")[0])
         except ValueError:
@@ -44,17 +46,26 @@ class Origin:
         """Tell whether somebody on this host asks, or through nginx's own server for metrics; never for others."""
         if any(name in request.headers for name in _FORWARDING):
             return False
-        return self._behind_nginx or _is_loopback(request.remote or "")
+        return came_through_nginx(request) or _is_loopback(request.remote or "")
 
     def link(self, request: web.Request, path: str) -> str:
         """Return the address of a path as the client can reach it; the bare path where the host makes no sense."""
         if self._public_url:
             return self._public_url + path
         scheme, host = request.scheme, request.headers.get("Host", "")
-        if self._behind_nginx:
+        if came_through_nginx(request):
             scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else "http"
             host = request.headers.get("X-Forwarded-Host", host)
         return f"{scheme}://{host}{path}" if _HOST.fullmatch(host) else path
+
+
+def came_through_nginx(request: web.Request) -> bool:
+    """Tell whether the request came over a unix socket; the same once its client has gone."""
+    if (known := request.get(_THROUGH_NGINX)) is None:
+        # The edge asks first, while the connection is there.
+        connection = request.transport.get_extra_info("socket") if request.transport else None
+        request[_THROUGH_NGINX] = known = getattr(connection, "family", None) == socket.AF_UNIX
+    return known
 
 
 def _is_loopback(text: str) -> bool:

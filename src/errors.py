@@ -73,6 +73,20 @@ class Forbidden(Problem):
     default = "This is not allowed."
 
 
+class CrossSite(Problem):
+    """A page of another site sends a request without the user's leave."""
+
+    status, code, title = 403, "cross_site", "Forbidden"
+    default = "A page of another site must not send this. Send the body as application/json, not from a foreign page."
+
+
+class Misdirected(Problem):
+    """The request is for another host."""
+
+    status, code, title = 421, "misdirected", "Misdirected request"
+    default = "This service does not answer under that host name. Use the address that its operator gives."
+
+
 class NotFound(Problem):
     """Nothing is there, or no longer."""
 

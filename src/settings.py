@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SEALPOST_"
@@ -68,6 +69,11 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
         description="Address under which people reach this service, for the links in answers."
         " Empty: the host that the request names.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Networks of proxies that are believed about client address, scheme, host and path prefix,"
+        " separated by commas: 10.0.0.0/8, 192.0.2.7. Empty: no proxy is.",
     )
     tls: Literal["off", "files", "self-signed"] = Field(
         "off",
@@ -137,6 +143,15 @@ class Settings(BaseSettings):
     rate_create: Rate = Field("10r/s", description="Creations that nginx lets through for one client address.")
     rate_open: Rate = Field("5r/s", description="Openings that nginx lets through for one client address.")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        try:
+            _networks(value)
+        except ValueError:
+            raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.default_ttl > self.ttl_max:
@@ -165,9 +180,18 @@ class Settings(BaseSettings):
         return None if str(self.gathered_file) == "off" else Path(self.gathered_file)
 
     @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Networks of the proxies that are believed."""
+        return _networks(self.trusted_proxies)
+
+    @property
     def ttl_limit(self) -> timedelta:
         """Longest time to live of an item."""
         return timedelta(seconds=self.ttl_max)
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
 
 
 def is_secret(name: str) -> bool:

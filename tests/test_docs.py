@@ -63,7 +63,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT 
 SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
 FILE_FORMS = {PREFIX + name.upper() + "_FILE" for name in SECRETS}
 METHODS = {"get", "post", "put", "patch", "delete"}
-EVERYWHERE = {"too_many", "unavailable"}
+EVERYWHERE = {"cross_site", "misdirected", "too_many", "unavailable"}
 COMMANDS = ("## Keys", "## Users", "## Posts", "## Gathered messages")
 
 Client = TestClient[web.Request, web.Application]

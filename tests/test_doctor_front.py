@@ -47,7 +47,7 @@ def certificate(directory: Path, *, begins: timedelta = timedelta(days=-400), en
 
 
 HEADERS = {
-    "Cache-Control": "no-store",
+    "Cache-Control": "no-store, no-transform",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Request-ID": "1",
@@ -103,6 +103,21 @@ async def test_a_front_that_lets_things_through_is_told() -> None:
     assert "a body over 1 MiB is answered 400" == near["body limit"].found
     assert "answers 502: nginx reaches no worker" in failing["front"].found
     assert "answers 200, and not as Sealpost does" in other["front"].found
+
+
+async def test_a_proxy_that_is_not_trusted_and_workers_that_start_are_told() -> None:
+    """The workers say so in a header, and nginx in its answer while there are none."""
+    forwarded, starting = tcp(), tcp()
+    async with (
+        serving(readiness({**HEADERS, "Sealpost-Proxy": "untrusted"}), forwarded),
+        serving(lambda _: web.json_response({"code": "starting"}, status=503), starting),
+    ):
+        proxied = await front(f"http://127.0.0.1:{port_of(forwarded)}")
+        begun = await front(f"http://127.0.0.1:{port_of(starting)}")
+
+    assert {"proxy"} == marks(proxied, Mark.WARNING)
+    assert "SEALPOST_TRUSTED_PROXIES" in (proxied["proxy"].advice or "")
+    assert "answers 503: nginx reaches no worker" in begun["front"].found
 
 
 async def test_a_front_that_hangs_or_is_gone_is_told_in_time() -> None:
@@ -182,7 +197,7 @@ async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
     async with serving(readiness(HEADERS), listener, ssl_context=context):
         outcomes = await front(f"https://127.0.0.1:{port_of(listener)}")
 
-    assert {"front", "metrics", "body limit"} == marks(outcomes, Mark.OK)
+    assert {"front", "proxy", "metrics", "body limit"} == marks(outcomes, Mark.OK)
     assert mark is outcomes["certificate"].mark
     assert said in outcomes["certificate"].found
 

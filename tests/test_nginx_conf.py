@@ -89,6 +89,16 @@ def test_no_limiter_is_left_when_they_are_off() -> None:
     assert not re.search(directives, rendered(rate_limits="off"))
 
 
+def test_only_networks_in_the_settings_are_trusted() -> None:
+    """Each trusted network is named to the module that reads X-Forwarded-For; by default there is none."""
+    text = rendered(trusted_proxies="10.1.2.3/8, fd00::/8,192.0.2.7")
+
+    assert ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"] == re.findall(r"set_real_ip_from (\S+);", text)
+    assert ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"] == re.findall(r"(?m)^ +(\S+/\d+) 1;$", text)
+    assert not re.search(r"real_ip|\b1;$", rendered().partition("geo ")[2].partition("}")[0])
+    assert "real_ip_" not in rendered()
+
+
 def test_nginx_waits_longer_than_a_worker() -> None:
     """A worker answers 503 by itself when a request takes too long; nginx leaves it the time, reloads included."""
     text = rendered(request_timeout=19.5)
@@ -116,9 +126,9 @@ def test_a_path_may_have_spaces() -> None:
 
 
 def test_errors_have_the_words_of_the_workers() -> None:
-    """A client that knows the workers' 413, 429 and 503 knows nginx's."""
+    """A client that knows the workers' 413 and 429 knows nginx's. Its only 503 says that no worker is up."""
     text = rendered()
-    for problem in (errors.NotFound, errors.TooLarge, errors.TooMany, errors.Unavailable):
+    for problem in (errors.NotFound, errors.TooLarge, errors.TooMany):
         for words in (problem.code, problem.title, problem.default):
             assert f'{problem.status} "{words}";' in text
 

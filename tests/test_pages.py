@@ -54,7 +54,7 @@ async def test_a_view_may_do_nothing_but_what_it_is_for(client: Client, path: st
     page = await answer.text()
 
     assert POLICY == answer.headers["Content-Security-Policy"]
-    assert {"no-store", "no-referrer", "nosniff"} == {
+    assert {"no-store, no-transform", "no-referrer", "nosniff"} == {
         answer.headers[name] for name in ("Cache-Control", "Referrer-Policy", "X-Content-Type-Options")
     }
     assert "Accept, Accept-Language" == answer.headers["Vary"]
@@ -105,7 +105,7 @@ async def test_the_files_are_kept_under_a_path_of_their_own(client: Client) -> N
         assert assets.files[path.rpartition("/")[2]] == await answer.read()
     for path in ("/pages/0000000000000000/page.js", f"/{assets.path}x.js", f"/{assets.path}..%2Ffeature.py"):
         answer = await client.get(path)
-        assert (404, "no-store") == (answer.status, answer.headers["Cache-Control"])
+        assert (404, "no-store, no-transform") == (answer.status, answer.headers["Cache-Control"])
 
 
 def test_the_digest_changes_with_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

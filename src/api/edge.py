@@ -20,13 +20,16 @@ from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
 CONTENT_POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
-    "Cache-Control": "no-store",
+    "Cache-Control": "no-store, no-transform",
     "Referrer-Policy": "no-referrer",
     "Server": "Sealpost",
     "X-Content-Type-Options": "nosniff",
 }
 STRICT_TRANSPORT = "max-age=63072000"
 """What a browser is told over TLS: to come back over TLS alone, for two years."""
+READINESS = "/readyz"
+PROXY, PROXY_UNTRUSTED = "Sealpost-Proxy", "untrusted"
+"""A header of that answer where the request came through a proxy that is not trusted."""
 UNMATCHED = "unmatched"
 
 log = structlog.get_logger(__name__)
@@ -70,6 +73,9 @@ class Edge:
                 response.headers.setdefault(name, value)
             response.headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
             response.headers["X-Request-ID"] = request_id
+            if request.path == READINESS and self._origin.came_through_untrusted_proxy(request):
+                # This is how `manage doctor` learns of it.
+                response.headers[PROXY] = PROXY_UNTRUSTED
             if self.draining:
                 response.force_close()
             if isinstance(response, StreamedResponse):
@@ -90,6 +96,7 @@ class Edge:
 
     async def _answer(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         try:
+            self._origin.check(request)
             async with asyncio.timeout(self._request_timeout):
                 return await handler(request)
         except Problem as error:

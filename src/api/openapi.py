@@ -10,14 +10,14 @@ from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
-from ..errors import Malformed, Problem, TooLarge, TooMany, Unavailable
+from ..errors import CrossSite, Malformed, Misdirected, Problem, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route
 from .schema import Answer, QueryParameters
 from .streaming import CONTENT_TYPE as LINES
 
-EVERYWHERE: tuple[type[Problem], ...] = (TooMany, Unavailable)
-"""Any route may answer these: nginx's limiter and a full queue are in front of all of them."""
+EVERYWHERE: tuple[type[Problem], ...] = (Misdirected, TooMany, Unavailable)
+"""Any route may answer these: the check of the host, nginx's limiter and a full queue are in front of all of them."""
 WITH_BODY: tuple[type[Problem], ...] = (Malformed, TooLarge)
 
 SECURITY_SCHEME = "bearer"
@@ -97,6 +97,8 @@ def _named(models: Iterable[Any]) -> list[Any]:
 
 def _operation(route: Route[Any]) -> dict[str, Any]:
     problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else (Malformed,) if route.query else ())
+    if route.method == "POST":
+        problems += (CrossSite,)
     guard = route.guard or route.optional_guard
     if guard:
         problems += guard.problems

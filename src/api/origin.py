@@ -1,31 +1,58 @@
-"""Where a request came from. Forwarding headers are believed on a unix socket only, where only nginx connects."""
+"""Where a request came from: through nginx, through a trusted proxy, or straight from its client."""
 
 import re
 import secrets
 import socket
-from ipaddress import IPv4Address, ip_address, ip_network
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from ..errors import CrossSite, Misdirected
 from ..settings import Settings
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-_FORWARDING = ("X-Real-IP", "X-Forwarded-For", "Forwarded", "Via")
-"""What proxies add to a request; nginx adds the first one to all that comes through its public server."""
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+_FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via")
+"""What proxies add to a request."""
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~!&'()*+,;=:@%-]+)+")
+_ORIGIN = re.compile(r"https?://(\S+)")
+_DEFAULT_PORT = re.compile(r":(80|443)\Z")
+_FOR_PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
+"""Health checks and Prometheus ask by address or by a container's name."""
+_SIMPLE_TYPES = frozenset(("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"))
+"""Types of bodies that a page may send to any site without asking it first (CORS-safelisted)."""
+_MOST_HOPS = 32
 
-_THROUGH_NGINX = web.RequestKey("THROUGH_NGINX", bool)
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a request came here; nginx and trusted proxies are believed about the rest."""
+
+    through_nginx: bool
+    client: Address | None
+    scheme: str
+    host: str
+    prefix: str
+    untrusted_proxy: bool
+
+
+_WAY = web.RequestKey("WAY", _Way)
 
 
 class Origin:
-    """Reads what is known of a request's way here."""
+    """Reads where a request came from, and refuses what came by a wrong name or from a foreign page."""
 
     def __init__(self, settings: Settings) -> None:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
+        self._public_authority = _authority(self._public_url) if self._public_url else None
+        self._trusted = settings.trusted_networks
 
     def request_id(self, request: web.Request) -> str:
         """Return nginx's id for the request, or a fresh one: 32 hexadecimal digits."""
-        given = request.headers.get("X-Request-ID", "") if came_through_nginx(request) else ""
+        given = request.headers.get("X-Request-ID", "") if self._way(request).through_nginx else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def network(self, request: web.Request) -> str:
@@ -33,44 +60,146 @@ class Origin:
 
         One subscriber has a whole /64, so its single addresses are free to change.
         """
-        given = request.headers.get("X-Real-IP") if came_through_nginx(request) else request.remote
-        try:
-            address = ip_address((given or "").partition("%")[0])
-        except ValueError:
+        address = self._way(request).client
+        if address is None:
             return "unknown"
-        if isinstance(address, IPv4Address):
-            return str(address)
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+        return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
 
     def is_local(self, request: web.Request) -> bool:
-        """Tell whether somebody on this host asks, or through nginx's own server for metrics; never for others."""
-        if any(name in request.headers for name in _FORWARDING):
+        """Tell whether the request came from this host, or through nginx's own server for metrics."""
+        if "X-Real-IP" in request.headers or _is_forwarded(request):
             return False
-        return came_through_nginx(request) or _is_loopback(request.remote or "")
+        way = self._way(request)
+        return way.through_nginx or (way.client is not None and way.client.is_loopback)
 
     def link(self, request: web.Request, path: str) -> str:
         """Return the address of a path as the client can reach it; the bare path where the host makes no sense."""
         if self._public_url:
             return self._public_url + path
-        scheme, host = request.scheme, request.headers.get("Host", "")
-        if came_through_nginx(request):
-            scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else "http"
-            host = request.headers.get("X-Forwarded-Host", host)
-        return f"{scheme}://{host}{path}" if _HOST.fullmatch(host) else path
+        way = self._way(request)
+        return f"{way.scheme}://{way.host}{way.prefix}{path}" if _HOST.fullmatch(way.host) else way.prefix + path
+
+    def came_through_untrusted_proxy(self, request: web.Request) -> bool:
+        """Tell whether the request bears a proxy's headers, and came from an address that is not trusted."""
+        return self._way(request).untrusted_proxy
+
+    def check(self, request: web.Request) -> None:
+        """Refuse a request for another host, or from a foreign page. Raises `Misdirected` and `CrossSite`."""
+        if self._public_url and request.path not in _FOR_PROBES and not self._is_ours(self._way(request).host):
+            raise Misdirected
+        # Before any other method or type of body, a browser asks by OPTIONS and is not given leave.
+        if request.method == hdrs.METH_POST and _simple_type(request) in _SIMPLE_TYPES and self._is_foreign(request):
+            raise CrossSite
+
+    def _is_ours(self, host: str) -> bool:
+        # A page of any site can lead its own name to this address (DNS rebinding), so it is the name that counts.
+        name = _name(host)
+        if not name or name == "localhost" or name == _name(self._public_authority or ""):
+            return True
+        address = _address(name)
+        return address is not None and address.is_loopback
+
+    def _is_foreign(self, request: web.Request) -> bool:
+        if site := request.headers.get("Sec-Fetch-Site"):
+            return site not in {"same-origin", "none"}
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None:
+            return False
+        # The scheme is left out: behind a proxy that is not trusted, it is not known.
+        authority = _authority(origin)
+        return authority is None or authority not in {self._public_authority, _canonical(self._way(request).host)}
+
+    def _way(self, request: web.Request) -> _Way:
+        if (way := request.get(_WAY)) is None:
+            # The edge asks first, while the connection is there.
+            request[_WAY] = way = self._find_way(request)
+        return way
+
+    def _find_way(self, request: web.Request) -> _Way:
+        headers = request.headers
+        host = headers.get(hdrs.HOST, "")
+        if _came_over_unix_socket(request):
+            # Nothing but nginx connects here. It passes on what proxies said if it trusts them.
+            client = _address(headers.get("X-Real-IP", ""))
+            return _believing(request, True, client, "http", untrusted="X-Untrusted-Proxy" in headers)
+        peer = _address(request.remote or "")
+        if self._is_trusted(peer):
+            return _believing(request, False, self._client_behind(request, peer), request.scheme, untrusted=False)
+        return _Way(False, peer, request.scheme, host, "", _is_forwarded(request))
+
+    def _client_behind(self, request: web.Request, peer: Address | None) -> Address | None:
+        """Return the last address of ``X-Forwarded-For`` that is no trusted proxy; a client can forge those before."""
+        hops = ",".join(request.headers.getall("X-Forwarded-For", ())).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+        for hop in reversed(hops):
+            address = _address(_name(hop.strip()))
+            if address is None:
+                break
+            peer = address
+            if not self._is_trusted(peer):
+                break
+        return peer
+
+    def _is_trusted(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._trusted)
 
 
-def came_through_nginx(request: web.Request) -> bool:
-    """Tell whether the request came over a unix socket; the same once its client has gone."""
-    if (known := request.get(_THROUGH_NGINX)) is None:
-        # The edge asks first, while the connection is there.
-        connection = request.transport.get_extra_info("socket") if request.transport else None
-        request[_THROUGH_NGINX] = known = getattr(connection, "family", None) == socket.AF_UNIX
-    return known
+def _believing(
+    request: web.Request, through_nginx: bool, client: Address | None, scheme: str, *, untrusted: bool
+) -> _Way:
+    """Return the way as forwarding headers tell it."""
+    told = _first(request, "X-Forwarded-Proto").lower()
+    host = _first(request, "X-Forwarded-Host") or request.headers.get(hdrs.HOST, "")
+    prefix = _first(request, "X-Forwarded-Prefix").rstrip("/")
+    return _Way(
+        through_nginx,
+        client,
+        told if told in {"http", "https"} else scheme,
+        host,
+        prefix if _PREFIX.fullmatch(prefix) else "",
+        untrusted,
+    )
 
 
-def _is_loopback(text: str) -> bool:
+def _first(request: web.Request, name: str) -> str:
+    """Return the first of the values of a header: each proxy of a chain may have added its own."""
+    return request.headers.get(name, "").partition(",")[0].strip()
+
+
+def _came_over_unix_socket(request: web.Request) -> bool:
+    connection = request.transport.get_extra_info("socket") if request.transport else None
+    return getattr(connection, "family", None) == socket.AF_UNIX
+
+
+def _is_forwarded(request: web.Request) -> bool:
+    return any(name in request.headers for name in _FORWARDING)
+
+
+def _simple_type(request: web.Request) -> str:
+    return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+
+
+def _address(text: str) -> Address | None:
+    """Return an address, an IPv4 one that is mapped into IPv6 as itself."""
     try:
-        address = ip_address(text.partition("%")[0])
+        address = ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _name(host: str) -> str:
+    """Return a host without its port, in lower case; empty where there is none."""
+    if host.startswith("["):
+        return host.partition("]")[0][1:].lower()
+    return (host.partition(":")[0] if host.count(":") == 1 else host).lower()
+
+
+def _canonical(host: str) -> str:
+    """Return a host as browsers write it: in lower case, without the port of its scheme."""
+    return _DEFAULT_PORT.sub("", host.lower())
+
+
+def _authority(url: str) -> str | None:
+    """Return the host and port of an ``Origin`` or another URL; None where it has none."""
+    origin = _ORIGIN.match(url)
+    return _canonical(origin[1].partition("/")[0]) if origin else None

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-CACHE_CONTROL = "public, max-age=31536000, immutable"
+CACHE_CONTROL = "public, max-age=31536000, immutable, no-transform"
 """A year: what is in a file under one path never changes."""
 MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",

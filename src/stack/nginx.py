@@ -12,7 +12,7 @@ from textwrap import indent
 from ..api.edge import STRICT_TRANSPORT
 from ..core.certificates import CIPHERS
 from ..core.workers import WORKERS, worker_sockets
-from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge, TooMany, Unavailable
+from ..errors import Malformed, MethodNotAllowed, Misdirected, NotFound, Problem, TooLarge, TooMany
 from ..pages.assets import CACHE_CONTROL, MEDIA_TYPES, STATIC, read_assets
 from ..settings import Settings
 
@@ -28,30 +28,51 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     405: (MethodNotAllowed.code, MethodNotAllowed.title, "This method is not answered here."),
     413: (TooLarge.code, TooLarge.title, TooLarge.default),
     414: ("address_too_long", "Address too long", "The address is too long."),
+    421: (
+        Misdirected.code,
+        Misdirected.title,
+        "The proxy must connect over TLS, or SEALPOST_TLS must be off: plain HTTP is only redirected here.",
+    ),
     429: (TooMany.code, TooMany.title, TooMany.default),
     500: (Problem.code, Problem.title, Problem.default),
     501: ("not_implemented", "Not implemented", "This way of sending a body is not understood."),
     502: ("worker_failed", "Worker failed", f"The process that had this request failed. {_UNKNOWN_OUTCOME}"),
-    503: (Unavailable.code, Unavailable.title, Unavailable.default),
+    503: (
+        "starting",
+        "Starting",
+        "The service is starting. This was not carried out: send it again after the seconds in Retry-After.",
+    ),
     504: ("timeout", "Timed out", f"The answer took too long. {_UNKNOWN_OUTCOME}"),
     505: ("http_version", "HTTP version not supported", "Use HTTP/1.1."),
 }
 # Those of the workers' answers. A location with headers of its own has none of its server's.
 _HEADERS = """\
 add_header X-Request-ID $request_id always;
-add_header Cache-Control no-store always;
+add_header Cache-Control "no-store, no-transform" always;
 add_header X-Content-Type-Options nosniff always;
 add_header Referrer-Policy no-referrer always;
 add_header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" always;
 add_header Strict-Transport-Security $strict_transport always;
 """
-# `return 500` is overridden by the status of the error itself.
-_PROBLEM = """\
+_PROBLEM_BODY = """\
+'{"type":"about:blank","title":"$problem_title","status":$status,"detail":"$problem_detail",\
+"code":"$problem_code","request_id":"$request_id","Error":"$problem_detail"$problem_outcome}'"""
+_PROBLEM_HEADERS = """\
 default_type application/problem+json;
 add_header Retry-After $retry_after always;
-return 500 '{"type":"about:blank","title":"$problem_title","status":$status,"detail":"$problem_detail",\
-"code":"$problem_code","request_id":"$request_id","Error":"$problem_detail"$problem_outcome}';"""
+"""
+# `return 500` is overridden by the status of the error itself.
+_PROBLEM = f"{_HEADERS}{_PROBLEM_HEADERS}return 500 {_PROBLEM_BODY};"
+_WORKER_PROBLEM = f"""\
+{_HEADERS}{_PROBLEM_HEADERS}if ($reached_worker = "") {{
+    return 503 {_PROBLEM_BODY};
+}}
+return 502 {_PROBLEM_BODY};"""
 _REDIRECT_CHECKS = """\
+# A proxy that has ended TLS would be sent round in circles.
+if ($client_scheme = https) {
+    return 421;
+}
 if ($redirect_host = "") {
     return 400;
 }
@@ -94,7 +115,12 @@ def render(
     its workers run, who must reach the sockets in ``socket_dir``. ``assets_dir`` is where nginx finds the page's files.
     """
     text = TEMPLATE.read_text(encoding="utf-8")
-    switched_off = {"limiters": settings.rate_limits == "off", "tls": tls is None, "metrics": not metrics_listen}
+    switched_off = {
+        "limiters": settings.rate_limits == "off",
+        "tls": tls is None,
+        "metrics": not metrics_listen,
+        "proxies": not settings.trusted_networks,
+    }
     for part in (part for part, is_off in switched_off.items() if is_off):
         text = _without(text, part)
     served = _listen(tls.listen, "ssl backlog=4096") if tls else _listen(listen, "backlog=4096")
@@ -124,7 +150,10 @@ def render(
                 _map("phrase", {status: HTTPStatus(status).phrase for status in _PROBLEMS}),
             ]
         ),
-        "problem": _HEADERS + _PROBLEM,
+        "problem": _PROBLEM,
+        "worker_problem": _WORKER_PROBLEM,
+        "real_ip": "\n".join(f"set_real_ip_from {network};" for network in settings.trusted_networks),
+        "proxies": "\n".join(f"{network} 1;" for network in settings.trusted_networks),
         "strict_transport": STRICT_TRANSPORT,
     }
     if tls:

@@ -27,5 +27,5 @@ def test_nginx_serves_the_files(base: str, stack: RunningStack) -> None:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{base}/{assets.path}{path}", timeout=60)  # noqa: S310
 
-        assert (404, "no-store") == (refused.value.code, refused.value.headers["Cache-Control"])
+        assert (404, "no-store, no-transform") == (refused.value.code, refused.value.headers["Cache-Control"])
         refused.value.close()

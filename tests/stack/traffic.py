@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import ClientError, ClientResponse, ClientSession
 
 HEADERS = {
-    "Cache-Control": "no-store",
+    "Cache-Control": "no-store, no-transform",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",

@@ -13,7 +13,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from ...api.edge import CONTENT_POLICY, SECURITY_HEADERS
+from ...api.edge import CONTENT_POLICY, PROXY, PROXY_UNTRUSTED, SECURITY_HEADERS
 from ...core.clock import utc_now
 from .certificates import examine_certificate
 from .examination import examine, in_words
@@ -99,8 +99,9 @@ class _Front:
             answer = await self._ask("GET", self._address / "readyz")
         self.ready = answer
         if answer.status in _NOT_READY:
+            reason = _NOT_READY[502] if _says(answer, "code", "starting") else _NOT_READY[answer.status]
             return failed(
-                f"{self.address} answers {answer.status}: {_NOT_READY[answer.status]}",
+                f"{self.address} answers {answer.status}: {reason}",
                 "See what is said of MongoDB and of the workers.",
             )
         if answer.status != HTTPStatus.OK or not _says_ready(answer):
@@ -126,6 +127,15 @@ class _Front:
                 "Have what ends TLS send it, so that a browser does not try plain HTTP again.",
             )
         return ok("all are there")
+
+    async def look_for_a_proxy(self) -> Outcome:
+        """Tell whether a proxy in front is trusted."""
+        if self.ready and self.ready.headers.get(PROXY) == PROXY_UNTRUSTED:
+            return warning(
+                "a proxy forwards requests, and is not trusted: all its clients share the limits of one address",
+                "Set SEALPOST_TRUSTED_PROXIES to the proxy's address: docs/operations.md, Behind another proxy.",
+            )
+        return ok("no proxy is seen that is not trusted")
 
     async def ask_metrics(self) -> Outcome:
         """Tell whether the figures of the service are kept from the public."""
@@ -180,6 +190,7 @@ class _Front:
 
 _CHECKS: dict[str, Callable[[_Front], Awaitable[Outcome]]] = {
     "security headers": _Front.look_at_headers,
+    "proxy": _Front.look_for_a_proxy,
     "metrics": _Front.ask_metrics,
     "body limit": _Front.send_too_much,
     "HTTPS": _Front.look_at_scheme,
@@ -191,6 +202,14 @@ def _says_ready(answer: _Answer) -> bool:
         return bool(json.loads(answer.body) == {"status": "ready"})
     except ValueError:
         return False
+
+
+def _says(answer: _Answer, member: str, word: str) -> bool:
+    try:
+        told = json.loads(answer.body)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get(member) == word
 
 
 def _is_loopback(host: str | None) -> bool:

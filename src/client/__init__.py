@@ -13,7 +13,7 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``transport``       HTTP: time-outs, what is sent again; ``tls`` and ``failures`` are of it, ``answers`` reads what came
 ``policy``          how a request is sent: with a token or without, and after what again
 ``options``         what every command takes; ``environment``, ``addresses``, ``durations`` and ``texts`` read what was
-                    given
+                    given, ``encodings`` decodes files and streams
 ``envelopes``       what is encrypted before it is sent, and the keys in a link
 ``prompts``, ``output``   the person at the terminal
 ``errors``          what can go wrong, and the exit codes

@@ -6,6 +6,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from .encodings import BYTE_ORDER_MARK
 from .envelopes import LinkKeys, NotOpened, read_base64, read_fragment, write_base64, write_fragment
 from .errors import NotSealpost, WrongUsage
 
@@ -49,7 +50,7 @@ class Link:
 
 def parse_server_url(text: str) -> str:
     """Return a server's address in the one form under which it is known here. Raises `WrongUsage`."""
-    parts = _split(text.strip())
+    parts = _split(_trim(text))
     if parts.query or parts.fragment:
         raise WrongUsage("the server's URL must not have a ? or a # in it")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -59,7 +60,7 @@ def parse_server_url(text: str) -> str:
 
 def parse_link(text: str) -> Link:
     """Read a link to a secret or a message, or the key alone. Raises `WrongUsage`."""
-    text = text.strip()
+    text = _trim(text)
     if _LINK_KEY.fullmatch(text):
         return Link(None, None, text)
     if _RECEIPT_KEY.fullmatch(text):
@@ -91,7 +92,7 @@ def is_key(text: str) -> bool:
 
 def parse_receipt_key(text: str) -> str:
     """Return a receipt key. Raises `WrongUsage` for what cannot be one."""
-    text = text.strip()
+    text = _trim(text)
     if not _RECEIPT_KEY.fullmatch(text):
         raise WrongUsage("a receipt key has 60 characters; it is shown when a secret or a message is created")
     return text
@@ -116,6 +117,11 @@ def is_plain(url: str) -> bool:
     """Tell whether what is sent there crosses a network in the clear."""
     parts = urlsplit(url)
     return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def _trim(text: str) -> str:
+    """Return a text without the byte order mark and white space around it that a file may have."""
+    return text.removeprefix(BYTE_ORDER_MARK).strip()
 
 
 def _is_loopback(host: str) -> bool:

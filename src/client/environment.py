@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from .encodings import BYTE_ORDER_MARK
+from .errors import NotText
+
 PREFIX = "SEALPOST_"
 URL = PREFIX + "URL"
 TOKEN = PREFIX + "TOKEN"
@@ -22,8 +25,16 @@ VARIABLES = {
 
 
 def read_variable(name: str) -> str | None:
-    """Return a variable's value; what is empty counts as unset."""
-    return os.environ.get(name) or None
+    """Return a variable's value without a byte order mark, which `$(cat FILE)` brings along; empty counts as unset.
+
+    Raises `NotText`.
+    """
+    value = os.environ.get(name, "").removeprefix(BYTE_ORDER_MARK)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise NotText(f"{name} is not UTF-8 text") from None
+    return value or None
 
 
 def config_directory() -> Path:
@@ -39,5 +50,5 @@ def state_directory() -> Path:
 def _directory(variable: str, usual: str) -> Path:
     base = os.environ.get(variable, "")
     # A relative path there is to be ignored, says the XDG specification.
-    root = Path(base) if base.startswith("/") else Path.home() / usual
+    root = Path(base) if Path(base).is_absolute() else Path.home() / usual
     return root / "sealpost"

@@ -42,7 +42,7 @@ class WrongUsage(ClientError):
 
 
 class NotText(WrongUsage):
-    """What was typed is not UTF-8."""
+    """A text that was typed or read cannot be decoded."""
 
 
 class Unreachable(ClientError):

@@ -115,24 +115,30 @@ class Follower:
             patience = SYNC_SECONDS if self._spool.needs_sync else None
             if not await self._input.wait(0 if what_is_there else patience):
                 if what_is_there:
+                    await self._take(self._input.flush())
                     return
                 await self._sync()
                 continue
-            data = self._input.read()
-            await self._take(data)
-            if not data:
+            await self._take(self._input.read())
+            if self._input.has_ended:
+                await self._end_input()
                 return
             if time.monotonic() - self._synced >= SYNC_SECONDS:
                 await self._sync()
 
     async def _take(self, data: bytes) -> None:
         """Put what was read into the spool, before anything else: what is in memory alone is lost with the process."""
+        self.summary.read += data.count(b"\n")
+        self._spool.take(data)
+        await self._write()
+
+    async def _end_input(self) -> None:
+        """Let the beginning of a line be all of it."""
+        self.summary.read += self._spool.end_line()
+        await self._write()
+
+    async def _write(self) -> None:
         had_lines = self._spool.has_open_lines
-        if data:
-            self._spool.take(data)
-            self.summary.read += data.count(b"\n")
-        else:
-            self.summary.read += self._spool.end_line()
         await self._on_disk(self._spool.write)
         if not had_lines:
             self._first_line = time.monotonic()

@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+from ..encodings import Utf8Stream
+
 READ = 64 * 1024
 """Bytes at once; a pipe holds no more."""
 
@@ -12,6 +14,8 @@ class StandardInput:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._text = Utf8Stream()
+        self.has_ended = False
 
     async def wait(self, seconds: float | None = None) -> bool:
         """Wait until something can be read, or it has ended; False after so many ``seconds`` without that."""
@@ -32,5 +36,11 @@ class StandardInput:
         return True
 
     def read(self) -> bytes:
-        """Return what is there, at least a byte; nothing at its end."""
-        return os.read(self._descriptor, READ)
+        """Return the next bytes as UTF-8: none at the end, which sets ``has_ended``, and none for half a character."""
+        data = os.read(self._descriptor, READ)
+        self.has_ended = not data
+        return self._text.feed(data, final=not data)
+
+    def flush(self) -> bytes:
+        """Return what `read` holds back: the bytes that are not a whole character, or byte order mark, yet."""
+        return self._text.feed(b"", final=True)

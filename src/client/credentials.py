@@ -1,7 +1,6 @@
 """What the client keeps between commands: one session for each server, in a file that only its user can read."""
 
 import asyncio
-import fcntl
 import json
 import os
 import stat
@@ -14,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ClientError
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
 
 FILE, LOCK = "credentials.json", "credentials.lock"
 VERSION = 1
@@ -112,7 +118,7 @@ class CredentialStore:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ClientError(f"{self._directory} cannot be used: {error.strerror}") from None
         try:
@@ -126,7 +132,12 @@ class CredentialStore:
             os.close(handle)
 
     def _check(self, handle: int) -> None:
-        """Raise `ClientError` where somebody else could have read the file, or could put another in its place."""
+        """Raise `ClientError` where somebody else could have read the file, or could put another in its place.
+
+        Without POSIX users and modes, the directory in the user's profile has to protect it.
+        """
+        if not hasattr(os, "geteuid"):
+            return
         found, directory = os.fstat(handle), self._directory.stat()
         if found.st_mode & OTHERS_MAY_READ:
             raise ClientError(f"{self.path} can be read by others: chmod 600 {self.path}, and sign in again")
@@ -137,8 +148,11 @@ class CredentialStore:
 
 
 def _try_lock(handle: int) -> bool:
+    """Tell whether the lock is ours; without file locks, as on Windows, commands must not run at once."""
+    if not HAS_LOCKS:
+        return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(handle, LOCK_EX | LOCK_NB)
     except BlockingIOError:
         return False
     return True

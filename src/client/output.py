@@ -102,6 +102,8 @@ class Output:
             handle = sys.stdout.fileno()
         except OSError:
             return
+        if not hasattr(select, "poll"):
+            return
         poll = select.poll()
         poll.register(handle, 0)
         if poll.poll(0):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.client.errors import ClientError
-from src.client.gathering.batches import LARGEST_BODY, parts_of
+from src.client.gathering.batches import LARGEST_BODY, MOST_LINES, parts_of
 from src.client.gathering.records import decode_records, encode_record
-from src.client.gathering.spool import LONGEST_LINE, MOST_LINES, Spool
+from src.client.gathering.spool import LONGEST_LINE, Spool
 from src.client.transport import _encode
 
 NAME = "0000000001-" + "ab" * 16 + ".batch"

@@ -2,18 +2,32 @@
 
 import asyncio
 import json
+import os
 import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import src
 from src.client import __main__ as program
 
+from ..commands import Ended
+from ..conftest import PASSWORD
 from ..processes import PATIENCE, ROOT
 from .conftest import Typed
+from .terminal import Terminal
 
+WITHOUT_POSIX = """
+import os, select, sys
+for name in ("termios", "fcntl", "pwd", "grp", "resource", "tty", "pty"):
+    sys.modules[name] = None
+del os.geteuid, os.O_CLOEXEC, os.O_NOCTTY, os.O_DIRECTORY, select.poll
+from src.client.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""What Windows does not have; asyncio and aiohttp need none of it."""
 LOADED = "import sys; from src.client.__main__ import main; main(['--version']); print(sorted(sys.modules))"
 
 
@@ -51,6 +65,59 @@ async def test_commands_are_completed(typed: Typed, monkeypatch: pytest.MonkeyPa
     assert ["share"] == commands.stdout.split()
     assert ["secrets"] == scopes.stdout.split()
     assert "_SEALPOST_COMPLETE" in (await typed("--show-completion")).stdout
+
+
+async def test_it_runs_without_posix(url: str, tmp_path: Path) -> None:
+    """As on Windows: a text is shared and opened, a user signs in, and what cannot be is said in a sentence."""
+    (tmp_path / "phrase").write_text("old friend")
+
+    async def run(*arguments: str, stdin: bytes = b"") -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", WITHOUT_POSIX, *arguments, "--url", url),
+            cwd=ROOT,
+            env={**os.environ, "SEALPOST_PASSWORD": PASSWORD},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin), PATIENCE)
+        return Ended(await process.wait(), out.decode(), err.decode())
+
+    shared = await run("share", "--phrase-file", str(tmp_path / "phrase"), stdin=b"a text")
+    opened = await run("open", shared.stdout.strip(), "--phrase-file", str(tmp_path / "phrase"))
+    asked = await run("share", "a text", "--phrase")
+    registered = await run("register", "ann")
+    signed_in = await run("whoami", "--json")
+    menu = await run("gather", "--user", "ann")
+    followed = await run("gather", "--user", "ann", "--follow", stdin=b"a line")
+
+    assert [0, 0, 2, 0, 0, 2, 2] == [one.code for one in (shared, opened, asked, registered, signed_in, menu, followed)]
+    assert ("a text", "ann") == (opened.stdout, json.loads(signed_in.stdout)["username"])
+    assert "there is no terminal to ask on: use --phrase-file" in asked.stderr
+    assert "stdin is no terminal" in menu.stderr
+    assert "sealpost: --follow needs a POSIX system such as Linux, macOS or WSL, whose file locks it uses\n" == (
+        followed.stderr
+    )
+
+
+async def test_a_person_is_asked_without_posix(url: str) -> None:
+    """Where the terminal would show a password while it is typed, it is not asked for."""
+    async with Terminal() as terminal:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", WITHOUT_POSIX, "login", "--url", url),
+            cwd=ROOT,
+            stdin=terminal.inner,
+            stdout=terminal.inner,
+            stderr=terminal.inner,
+        )
+        await terminal.expect("Username: ")
+        await terminal.type("ann\n")
+        await terminal.expect("this terminal cannot hide what is typed: set SEALPOST_PASSWORD")
+        code = await asyncio.wait_for(process.wait(), PATIENCE)
+        terminal.read_on()
+
+    assert 2 == code
+    assert "Warning" not in terminal.screen
 
 
 @pytest.mark.parametrize("command", [[], ["--help"], ["message", "--help"], ["tokens"], ["share", "--help"]])

@@ -36,8 +36,14 @@ def gather(
     if follow:
         if username is None:
             raise WrongUsage("whose lines are these? Add --user USERNAME")
-        from ..gathering.following import follow_stdin  # noqa: PLC0415 (what stands on aiohttp is slow to import)
-
+        try:
+            from ..gathering.following import follow_stdin  # noqa: PLC0415 (what stands on aiohttp is slow to import)
+        except ModuleNotFoundError as error:
+            if error.name != "fcntl":
+                raise
+            raise WrongUsage(
+                "--follow needs a POSIX system such as Linux, macOS or WSL, whose file locks it uses"
+            ) from None
         raise typer.Exit(follow_stdin(shared, username, spool, limit=(spool_limit or SPOOL_MIB) * MIB))
     if spool is not None or spool_limit is not None or shared.json:
         raise WrongUsage("--spool, --spool-limit and --json go with --follow")

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MOST_LINES = 1000
+"""Lines of a batch; a server takes no more in a request."""
 LARGEST_BODY = 1024 * 1024 - 8192
 """Bytes of the messages in a request; the rest of its 1 MiB is for the token and what is around."""
 LONGEST_CHARACTER = 6

@@ -15,10 +15,9 @@ from ..options import Shared
 from ..output import Output, say
 from ..policy import Resend
 from ..prompts import ask, ask_twice
-from .batches import Part, count_lines
+from .batches import MOST_LINES, Part, count_lines
 from .courier import NEVER_TAKEN
 from .session import SenderSession, Step
-from .spool import MOST_LINES
 
 COMMANDS = ("identify", "authenticate", "send", "user", "server", "logout", "quit")
 CHOICE = "1 identify  2 authenticate  3 send  4 switch user  5 switch server  6 log out  7 quit"

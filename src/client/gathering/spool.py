@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ClientError
+from .batches import MOST_LINES
 from .records import decode_records, encode_record
 
-MOST_LINES = 1000
-"""Lines of a batch; a server takes no more in a request."""
 ENOUGH = 64 * 1024
 """Bytes from which a batch is full."""
 LONGEST_LINE = 1_000_000

@@ -17,6 +17,7 @@ _LINK_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 _RECEIPT_KEY = re.compile(r"[A-Za-z0-9_-]{60}")
 _USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
 _LINK = re.compile(r"(?P<base>.*)/(?P<kind>secrets|message)/(?P<key>[^/]+)/?")
+_HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}(?:/.*)?")
 _PAGE_LINK = re.compile(r"(?P<base>[^?#]*)/(?P<page>[sm])/?(?:\?[^#]*)?(?:#(?P<fragment>.*))?")
 
 
@@ -49,13 +50,25 @@ class Link:
 
 
 def parse_server_url(text: str) -> str:
-    """Return a server's address in the one form under which it is known here. Raises `WrongUsage`."""
-    parts = _split(_trim(text))
+    """Return a server's address in the one form under which it is known here. Raises `WrongUsage`.
+
+    ``host:port`` is http on this machine and https on others.
+    """
+    text = _trim(text)
+    if not has_scheme(text):
+        local = is_loopback(text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0].lower())
+        text = f"{'http' if local else 'https'}://{text}"
+    parts = _split(text)
     if parts.query or parts.fragment:
         raise WrongUsage("the server's URL must not have a ? or a # in it")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def has_scheme(text: str) -> bool:
+    """Tell whether a server's address is more than ``host:port``."""
+    return not _HOST_AND_PORT.fullmatch(_trim(text))
 
 
 def parse_link(text: str) -> Link:
@@ -73,16 +86,24 @@ def parse_link(text: str) -> Link:
     return Link(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
 
 
-def write_page_link(url: str, kind: Kind, fragment_key: bytes) -> str:
-    """Return the link to the page for the address that a server gave an item. Raises `NotSealpost`."""
-    base, _, key = url.rpartition(f"/{kind}/")
+def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | None) -> str:
+    """Return the link of a new item: to the page where there is a fragment key, and to the API otherwise.
+
+    It begins as the server answered, unless that is worse than the ``server``'s URL by which the item was created.
+    Raises `NotSealpost`.
+    """
+    base, _, key = answered.rpartition(f"/{kind}/")
     try:
-        keys = LinkKeys(read_base64(key), fragment_key)
+        link_key = read_base64(key)
     except NotOpened:
-        keys = None
-    if not keys or not _LINK_KEY.fullmatch(key):
+        link_key = b""
+    if not link_key or not _LINK_KEY.fullmatch(key):
         raise NotSealpost("the answer is not one of Sealpost: url is no link")
-    return f"{base}/{kind.page}#{write_fragment(keys)}"
+    if not _may_stand_for(base, server):
+        base = server
+    if fragment_key is None:
+        return f"{base}/{kind}/{key}"
+    return f"{base}/{kind.page}#{write_fragment(LinkKeys(link_key, fragment_key))}"
 
 
 def is_key(text: str) -> bool:
@@ -116,7 +137,24 @@ def parse_username(text: str) -> str:
 def is_plain(url: str) -> bool:
     """Tell whether what is sent there crosses a network in the clear."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def _may_stand_for(base: str, server: str) -> bool:
+    """Tell whether a server's own address is as safe as the URL by which it was reached, and leads there as well.
+
+    A server behind a proxy may know itself as plain http, without the proxy's path, or by its own loopback.
+    """
+    try:
+        ours, theirs = urlsplit(server), urlsplit(parse_server_url(base))
+    except WrongUsage:
+        return False
+    return (
+        has_scheme(base)
+        and (theirs.scheme == "https" or ours.scheme == "http")
+        and (theirs.path == ours.path or not ours.path)
+        and (is_loopback(ours.hostname or "") or not is_loopback(theirs.hostname or ""))
+    )
 
 
 def _trim(text: str) -> str:
@@ -124,7 +162,8 @@ def _trim(text: str) -> str:
     return text.removeprefix(BYTE_ORDER_MARK).strip()
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by its name or address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from .addresses import DEFAULT_URL, parse_server_url
+from .addresses import DEFAULT_URL, has_scheme, parse_server_url
 from .answers import NO_WORDS, Answer, Record, Words
 from .environment import TOKEN, config_directory, read_variable
 from .errors import OutcomeUnknown
@@ -89,12 +89,20 @@ class Connection:
 def server_url(shared: Shared) -> str:
     """Return the server to talk to: the given one, the one that was signed in to last, or the one on this machine."""
     if shared.url is not None:
-        return parse_server_url(shared.url)
+        return read_server_url(shared.url)
     return _store().read().default_url or DEFAULT_URL
 
 
 def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Transport":
     """Return a transport, not entered yet, to a server as the options say."""
+def read_server_url(text: str) -> str:
+    """Return the URL of a server, and tell which scheme is used where the text has none. Raises `WrongUsage`."""
+    url = parse_server_url(text)
+    if not has_scheme(text):
+        say(f"no http:// or https:// was given: using {url}")
+    return url
+
+
     from .tls import tls_context  # noqa: PLC0415 (what stands on aiohttp is slow to import)
     from .transport import Transport  # noqa: PLC0415
 

@@ -136,7 +136,7 @@ class Transport:
                     method, self.url + path, data=data, params=query, headers=headers, allow_redirects=False
                 ) as response,
             ):
-                return await self._read(response)
+                return await self._read(response, path)
         except UnicodeError:
             raise WrongUsage("what was given is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -153,11 +153,9 @@ class Transport:
         session._retry_connection = False  # noqa: SLF001 (there is no other switch)
         return session
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _read(self, response: aiohttp.ClientResponse, path: str) -> Answer:
         if response.status in REDIRECTIONS and "Location" in response.headers:
-            target = urlsplit(urljoin(self.url, response.headers["Location"]))
-            # The path may be a key.
-            raise Unreachable(f"{self.url} sends on to {target.scheme}://{target.netloc}; give that with --url")
+            raise _explain_redirect(self.url, path, response.headers["Location"])
         raw = bytearray()
         async for chunk in response.content.iter_any():
             raw += chunk
@@ -190,6 +188,16 @@ def wait_to_resend(outcome: Answer | Unreachable, resend: Resend, pause: float |
         needed = Resend.UNAVAILABLE
     elif _is_lost(outcome):
         needed = Resend.ALWAYS
+def _explain_redirect(url: str, path: str, location: str) -> Unreachable:
+    """Return what a redirect of a request for ``path`` means; the path may be a key, and is not repeated."""
+    target = urlsplit(urljoin(url + path, location))
+    if urlsplit(url).scheme == "https" and target.scheme != "https":
+        return Unreachable(f"{url} redirects to an address without https, which is refused")
+    prefix = target.path.removesuffix(path) if target.path.endswith(path) else ""
+    host = target.netloc.rpartition("@")[2]
+    return Unreachable(f"{url} sends on to {target.scheme}://{host}{prefix}; give that with --url")
+
+
     else:
         return None
     wait = pause if outcome.retry_after is None else outcome.retry_after

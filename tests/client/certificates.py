@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,15 +17,18 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(directory: Path, address: str) -> Path:
-    """Return the file of a certificate for an IP address, with its key behind it."""
+    """Return the file of a certificate for an IP address or a host's name, with its key behind it."""
     key = ec.generate_private_key(ec.SECP256R1())
+    host: x509.GeneralName = x509.DNSName(address)
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")]), datetime.now(UTC)
+    with suppress(ValueError):
+        host = x509.IPAddress(ip_address(address))
     certificate = (
         x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -39,14 +42,16 @@ def make_certificate(directory: Path, address: str) -> Path:
 
 
 @contextmanager
-def tls_server(certificate: Path, body: bytes) -> Iterator[str]:
-    """Give the body to every GET, from a thread; yields the URL."""
+def tls_server(certificate: Path, body: bytes, location: str | None = None) -> Iterator[str]:
+    """Give the body, or a redirect, to every GET, from a thread; yields the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.send_response(HTTPStatus.OK)
+            self.send_response(HTTPStatus.PERMANENT_REDIRECT if location else HTTPStatus.OK)
+            if location:
+                self.send_header("Location", location)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

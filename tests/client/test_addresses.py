@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from src.client.addresses import Kind, is_plain, parse_id, parse_link, parse_server_url, write_page_link
+from src.client.addresses import Kind, is_plain, parse_id, parse_link, parse_server_url, write_link
 from src.client.durations import in_words, parse_ttl, write_future
-from src.client.errors import WrongUsage
+from src.client.errors import NotSealpost, WrongUsage
 
 KEY = "A-_z" * 10 + "abc"
 
@@ -18,6 +18,14 @@ KEY = "A-_z" * 10 + "abc"
         ("HTTPS://Secrets.Example.ORG:443", "https://secrets.example.org"),
         ("http://example.org:80/seal/", "http://example.org/seal"),
         (" http://[::1]:8080 ", "http://[::1]:8080"),
+        ("\ufeffhttp://example.org\n", "http://example.org"),
+        ("localhost:8080", "http://localhost:8080"),
+        ("LOCALHOST:80", "http://localhost"),
+        ("127.0.0.1:8080/seal/", "http://127.0.0.1:8080/seal"),
+        ("[::1]:8080", "http://[::1]:8080"),
+        ("server:8080", "https://server:8080"),
+        ("192.0.2.1:443", "https://192.0.2.1"),
+        ("[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
     ],
 )
 def test_a_server_has_one_address(text: str, url: str) -> None:
@@ -30,7 +38,17 @@ def test_a_server_has_one_address(text: str, url: str) -> None:
     [
         *("", "example.org", "ftp://example.org", "http://", "http://x:99999", "http://x:0", "http://a:b@x"),
         *("http://x/?a=b", "http://x/#a", "http://x y", "http://x\n/", "http://x\\y", "http://[::1", "http://a@x"),
-        *("http://a..b", "http://.", f"http://{'a' * 64}.org", "http://%zz"),
+        *(
+            "http://a..b",
+            "http://.",
+            f"http://{'a' * 64}.org",
+            "http://%zz",
+            "x:0",
+            "x:99999",
+            "a b:80",
+            ":80",
+            "[::1]",
+        ),
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
@@ -43,7 +61,7 @@ def test_links_are_read() -> None:
     """To secrets and messages, below a path and with what a chat program appends; keys alone are links too."""
     secret, message = f"https://example.org/a/secrets/{KEY}", f"http://localhost:8080/message/{KEY}"
 
-    links = [parse_link(text) for text in (secret, f" {message}/ ", f"{secret}?utm_source=x#y", KEY)]
+    links = [parse_link(text) for text in (secret, f" {message}/ ", f"{secret}?utm_source=x#y", f"\ufeff{KEY}\r\n")]
 
     assert ["https://example.org/a", "http://localhost:8080", "https://example.org/a", None] == [
         one.url for one in links
@@ -56,8 +74,9 @@ def test_links_are_read() -> None:
 def test_links_to_the_page_are_read() -> None:
     """The fragment's two keys, below a path, and with what a chat program puts before it."""
     fragment_key = bytes(range(32))
-    secret = write_page_link(f"https://example.org/a/secrets/{KEY}", Kind.SECRET, fragment_key)
-    message = write_page_link(f"http://localhost:8080/message/{KEY}", Kind.MESSAGE, fragment_key)
+    url, other = "https://example.org/a", "http://localhost:8080"
+    secret = write_link(url, f"{url}/secrets/{KEY}", Kind.SECRET, fragment_key)
+    message = write_link(other, f"{other}/message/{KEY}", Kind.MESSAGE, fragment_key)
 
     links = [parse_link(text) for text in (secret, f" {message} ", secret.replace("#", "?utm_source=x#"))]
 
@@ -65,6 +84,43 @@ def test_links_to_the_page_are_read() -> None:
     assert [Kind.SECRET, Kind.MESSAGE, Kind.SECRET] == [link.kind for link in links]
     assert {(KEY, fragment_key)} == {(link.key, link.fragment_key) for link in links}
     assert KEY not in repr(links)
+
+
+@pytest.mark.parametrize(
+    ("server", "answered", "begins"),
+    [
+        # A proxy speaks TLS, and the server does not know.
+        ("https://example.org", "http://example.org", "https://example.org"),
+        ("https://example.org/sealpost", "http://example.org", "https://example.org/sealpost"),
+        ("https://example.org/sealpost", "https://example.org", "https://example.org/sealpost"),
+        ("https://example.org/sealpost", "https://example.org/sealpost", "https://example.org/sealpost"),
+        ("http://example.org/sealpost", "http://127.0.0.1:8080/sealpost", "http://example.org/sealpost"),
+        ("http://example.org", "http://localhost:8080", "http://example.org"),
+        ("https://example.org", "", "https://example.org"),
+        ("https://example.org", "example.org:443", "https://example.org"),
+        ("https://example.org", "https://a:b@example.org", "https://example.org"),
+        # The operator has set SEALPOST_PUBLIC_URL, and creates on the server's own machine.
+        ("http://127.0.0.1:8080", "https://example.org/sealpost", "https://example.org/sealpost"),
+        ("http://127.0.0.1:8080", "http://localhost:8080", "http://localhost:8080"),
+    ],
+)
+def test_a_link_is_never_worse_than_the_url_in_use(server: str, answered: str, begins: str) -> None:
+    """Neither without TLS, nor without the path prefix, nor one that only works on the server's machine."""
+    page = write_link(server, f"{answered}/secrets/{KEY}", Kind.SECRET, bytes(32))
+
+    assert f"{begins}/secrets/{KEY}" == write_link(server, f"{answered}/secrets/{KEY}", Kind.SECRET, None)
+    assert f"{begins}/message/{KEY}" == write_link(server, f"{answered}/message/{KEY}", Kind.MESSAGE, None)
+    assert page.startswith(f"{begins}/s#1")
+
+
+@pytest.mark.parametrize(
+    "answered", ["", "/secrets/x", f"/message/{KEY}", f"https://x/secrets/{KEY}/", "/secrets/" + "é" * 43]
+)
+def test_what_is_no_link_of_a_server_is_not_shown(answered: str) -> None:
+    """With a fragment key and without."""
+    for fragment_key in (None, bytes(32)):
+        with pytest.raises(NotSealpost, match="url is no link"):
+            write_link("https://example.org", answered, Kind.SECRET, fragment_key)
 
 
 def test_plain_http_is_known() -> None:

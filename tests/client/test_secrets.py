@@ -245,6 +245,28 @@ async def test_a_link_without_a_host_gets_that_of_the_server(typed: Typed) -> No
     assert (3, "", True) == (odd.code, odd.stdout, "not one of Sealpost" in odd.stderr)
 
 
+async def test_a_link_keeps_the_path_prefix_of_the_server(typed: Typed) -> None:
+    """Also where the server does not know of it, in the link alone as in JSON."""
+    created = f'{{"url": "http://127.0.0.1/secrets/{"A" * 43}", "receipt_key": "y", "expires_at": "2026-03-01T09:30"}}'
+    async with odd_server([reply(201, created)]) as server:
+        command = ("share", "a text", "--server-side", "--url", f"{server.url}/below")
+        ended, as_json = await typed(*command), await typed(*command, "--json")
+
+    assert f"{server.url}/below/secrets/{'A' * 43}" == ended.stdout.strip()
+    assert ended.stdout.strip() == json.loads(as_json.stdout)["url"]
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+async def test_a_server_is_named_by_host_and_port(url: str, typed: Typed, how: str) -> None:
+    """As the older gatherer's client took it; which scheme that means is said once."""
+    address = url.removeprefix("http://")
+    options, variables = (("--url", address), {}) if how == "option" else ((), {"SEALPOST_URL": address})
+    ended = await typed("share", "a text", *options, **variables)
+
+    assert (0, True) == (ended.code, ended.stdout.startswith(f"{url}/s#1"))
+    assert f"sealpost: no http:// or https:// was given: using {url}\n" == ended.stderr
+
+
 async def test_a_text_does_not_command_the_terminal(url: str, typed: Typed, dialogue: Dialogue) -> None:
     """On a terminal, control characters are written out, and a pipe gets them as they are."""
     text = "\x1b]0;title\x07 \x9b31m red\r\nblue"

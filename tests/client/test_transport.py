@@ -112,6 +112,28 @@ async def test_no_redirect_is_followed() -> None:
     assert f"{server.url} sends on to https://example.org; give that with --url" == str(caught.value)
 
 
+async def test_a_redirect_to_another_place_keeps_the_path_prefix() -> None:
+    """What is named can be given with --url as it is."""
+    moved = reply(308, Location="https://example.org/sealpost/receipts/key?x=y")
+    async with odd_server([moved]) as server, transport(server.url + "/old") as sending:
+        with pytest.raises(Unreachable) as caught:
+            await sending.send("GET", "/receipts/key")
+
+    assert f"{server.url}/old sends on to https://example.org/sealpost; give that with --url" == str(caught.value)
+
+
+async def test_a_redirect_out_of_tls_is_refused(tmp_path: Path, typed: Typed) -> None:
+    """It is not even named as a place to go to."""
+    certificate = make_certificate(tmp_path, "127.0.0.1")
+    with tls_server(certificate, b"", f"http://127.0.0.1/receipts/{'A' * 60}") as server:
+        ended = await typed("receipt", "A" * 60, "--url", server, "--ca-file", str(certificate))
+
+    assert (3, f"sealpost: {server} redirects to an address without https, which is refused\n") == (
+        ended.code,
+        ended.stderr,
+    )
+
+
 async def test_plain_http_stays_on_this_machine() -> None:
     """Unless somebody says otherwise, nothing is sent in the clear to another one."""
     with pytest.raises(WrongUsage, match="can be read on the way"):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..addresses import Kind, parse_receipt_key, write_page_link
+from ..addresses import Kind, parse_receipt_key, write_link
 from ..answers import Record
 from ..connection import connect
 from ..durations import write_future, write_moment
@@ -33,12 +33,8 @@ def show_created(
     output: Output, url: str, created: Record, kind: Kind, *, fragment_key: bytes | None, has_phrase: bool = False
 ) -> None:
     """Show a link: alone in a pipe, and with all that its sender needs on a terminal."""
-    link, receipt_key = created.text("url"), created.text("receipt_key")
-    if link.startswith("/"):
-        # The server did not know under which name it was called.
-        link = url + link
-    if fragment_key:
-        link = write_page_link(link, kind, fragment_key)
+    link = write_link(url, created.text("url"), kind, fragment_key)
+    receipt_key = created.text("receipt_key")
     if output.as_json:
         output.records([{**created, "url": link}])
     elif output.is_terminal:

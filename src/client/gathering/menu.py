@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 
-from ..addresses import parse_server_url, parse_username
+from ..addresses import parse_username
 from ..answers import Answer
-from ..connection import Connection, connect, server_url
+from ..connection import Connection, connect, read_server_url, server_url
 from ..durations import in_words
 from ..environment import PASSWORD, TOKEN, read_variable
 from ..errors import ClientError, InputEnded, Interrupted, NotText
@@ -172,7 +172,7 @@ class Menu:
             self._session.ground()
 
     def _switch_server(self, rest: str) -> None:
-        url = parse_server_url(rest.strip() or ask("Server", instead=INSTEAD))
+        url = read_server_url(rest.strip() or ask("Server", instead=INSTEAD))
         with connect(replace(self._shared, url=url)):
             # It can be used, so far as that is known before something is sent.
             self._following = url

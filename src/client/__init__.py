@@ -10,7 +10,8 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``connection``      from the options of a command to a connected `Api`
 ``api``             requests with the right token; ``authentication`` finds it and keeps it good, ``credentials`` is the
                     file
-``transport``       HTTP: time-outs, what is sent again; ``tls`` and ``failures`` are of it, ``answers`` reads what came
+``transport``       HTTP: time-outs, what is sent again; ``tls``, ``proxies`` and ``failures`` are of it, ``answers``
+                    reads what came
 ``policy``          how a request is sent: with a token or without, and after what again
 ``options``         what every command takes; ``environment``, ``addresses``, ``durations`` and ``texts`` read what was
                     given, ``encodings`` decodes files and streams

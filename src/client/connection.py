@@ -1,5 +1,6 @@
 """From options to a connection: which server, with which credentials, how checked; for commands without a loop."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from .errors import OutcomeUnknown
 from .options import Shared
 from .output import say
 from .policy import Auth, Resend
+from .proxies import find_proxy
 
 if TYPE_CHECKING:
     import asyncio
@@ -93,8 +95,6 @@ def server_url(shared: Shared) -> str:
     return _store().read().default_url or DEFAULT_URL
 
 
-def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Transport":
-    """Return a transport, not entered yet, to a server as the options say."""
 def read_server_url(text: str) -> str:
     """Return the URL of a server, and tell which scheme is used where the text has none. Raises `WrongUsage`."""
     url = parse_server_url(text)
@@ -103,6 +103,8 @@ def read_server_url(text: str) -> str:
     return url
 
 
+def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Transport":
+    """Return a transport, not entered yet, to a server as the options say."""
     from .tls import tls_context  # noqa: PLC0415 (what stands on aiohttp is slow to import)
     from .transport import Transport  # noqa: PLC0415
 
@@ -117,6 +119,7 @@ def read_server_url(text: str) -> str:
         url,
         tls=tls,
         timeout=shared.timeout,
+        proxy=find_proxy(url, os.environ),
         allow_http=shared.allow_http or (remembered is not None and remembered.allow_http),
         keep_alive=keep_alive,
         notify=say,

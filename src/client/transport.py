@@ -21,8 +21,9 @@ from .. import __version__
 from .addresses import is_plain
 from .answers import Answer, Record, parse_body
 from .errors import UNSURE, NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
-from .failures import explain_failure
+from .failures import explain_failure, explain_proxy_refusal
 from .policy import Resend
+from .proxies import Proxy
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes; a page of a hundred posts with each character escaped has about 12 MiB."""
@@ -42,9 +43,10 @@ _LOST = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 class Transport:
     """Connections to one server; an asynchronous context manager.
 
-    ``tls`` is None for plain http. ``timeout`` is in seconds, for one try from connecting to the last byte of the
-    answer. ``notify`` is told before a request is sent again. With ``keep_alive`` connections are used again, for
-    programs that send many requests; a connection that the server closes meanwhile then loses a request now and then.
+    ``tls`` is None for plain http, ``proxy`` for a direct connection. ``timeout`` is in seconds, for one try from
+    connecting to the last byte of the answer. ``notify`` is told before a request is sent again. With ``keep_alive``
+    connections are used again, for programs that send many requests; a connection that the server closes meanwhile
+    then loses a request now and then.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Transport:
         *,
         tls: ssl.SSLContext | None,
         timeout: float,
+        proxy: Proxy | None = None,
         allow_http: bool = False,
         keep_alive: bool = False,
         connections: int = 100,
@@ -60,6 +63,7 @@ class Transport:
     ) -> None:
         self.url, self.allow_http = url, allow_http
         self._tls, self._timeout, self._notify = tls, timeout, notify
+        self._proxy = proxy
         self._keep_alive, self._connections = keep_alive, connections
         self._stack = AsyncExitStack()
         self._shared: aiohttp.ClientSession | None = None
@@ -125,6 +129,11 @@ class Transport:
     ) -> Answer:
         """Return the answer to one try, also that of a proxy that has lost the server; raises as `send`."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        proxy_headers: dict[str, str] = {}
+        if self._proxy and self._proxy.authorization:
+            # It is for the proxy alone: in a tunnel, only the CONNECT has it.
+            for_proxy = proxy_headers if self._tls else headers
+            for_proxy["Proxy-Authorization"] = self._proxy.authorization
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -133,14 +142,21 @@ class Transport:
             async with (
                 nullcontext(self._shared) if self._shared else self._new_session() as session,
                 session.request(
-                    method, self.url + path, data=data, params=query, headers=headers, allow_redirects=False
+                    method,
+                    self.url + path,
+                    data=data,
+                    params=query,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy.url if self._proxy else None,
+                    proxy_headers=proxy_headers or None,
                 ) as response,
             ):
                 return await self._read(response, path)
         except UnicodeError:
             raise WrongUsage("what was given is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise explain_failure(error, url=self.url, timeout=self._timeout) from None
+            raise explain_failure(error, url=self.url, timeout=self._timeout, proxy=self._proxy) from None
 
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -154,6 +170,8 @@ class Transport:
         return session
 
     async def _read(self, response: aiohttp.ClientResponse, path: str) -> Answer:
+        if self._proxy and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise explain_proxy_refusal(response.status, url=self.url, proxy=self._proxy)
         if response.status in REDIRECTIONS and "Location" in response.headers:
             raise _explain_redirect(self.url, path, response.headers["Location"])
         raw = bytearray()
@@ -172,6 +190,16 @@ class Transport:
         )
 
 
+def _explain_redirect(url: str, path: str, location: str) -> Unreachable:
+    """Return what a redirect of a request for ``path`` means; the path may be a key, and is not repeated."""
+    target = urlsplit(urljoin(url + path, location))
+    if urlsplit(url).scheme == "https" and target.scheme != "https":
+        return Unreachable(f"{url} redirects to an address without https, which is refused")
+    prefix = target.path.removesuffix(path) if target.path.endswith(path) else ""
+    host = target.netloc.rpartition("@")[2]
+    return Unreachable(f"{url} sends on to {target.scheme}://{host}{prefix}; give that with --url")
+
+
 def wait_to_resend(outcome: Answer | Unreachable, resend: Resend, pause: float | None) -> float | None:
     """Return the seconds until a request is sent again; None where it must not be, or there is no sense in it.
 
@@ -188,16 +216,6 @@ def wait_to_resend(outcome: Answer | Unreachable, resend: Resend, pause: float |
         needed = Resend.UNAVAILABLE
     elif _is_lost(outcome):
         needed = Resend.ALWAYS
-def _explain_redirect(url: str, path: str, location: str) -> Unreachable:
-    """Return what a redirect of a request for ``path`` means; the path may be a key, and is not repeated."""
-    target = urlsplit(urljoin(url + path, location))
-    if urlsplit(url).scheme == "https" and target.scheme != "https":
-        return Unreachable(f"{url} redirects to an address without https, which is refused")
-    prefix = target.path.removesuffix(path) if target.path.endswith(path) else ""
-    host = target.netloc.rpartition("@")[2]
-    return Unreachable(f"{url} sends on to {target.scheme}://{host}{prefix}; give that with --url")
-
-
     else:
         return None
     wait = pause if outcome.retry_after is None else outcome.retry_after

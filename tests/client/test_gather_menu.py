@@ -64,7 +64,8 @@ async def test_steps_are_taken_one_after_the_other(api: Api, url: str, dialogue:
         for choice, words in (
             ("au", "identify first"),
             ("6", "identify first"),
-            *((one, "no such choice") for one in "08 ?"),
+            *((one, "no such choice") for one in "08 !"),
+            *((one, "authenticated  The server has checked your password") for one in ("?", "help", "h")),
         ):
             await type_all(terminal, choice)
             await terminal.expect(words)

@@ -20,7 +20,13 @@ from .courier import NEVER_TAKEN
 from .session import SenderSession, Step
 
 COMMANDS = ("identify", "authenticate", "send", "user", "server", "logout", "quit")
-CHOICE = "1 identify  2 authenticate  3 send  4 switch user  5 switch server  6 log out  7 quit"
+CHOICE = "1 identify  2 authenticate  3 send  4 switch user  5 switch server  6 log out  7 quit  ? help"
+HELP = "help"
+EXPLAINED = {
+    Step.GROUNDED: "The server does not know who you are. Next: identify, with your username.",
+    Step.IDENTIFIED: "The server has your username. Next: authenticate, with your password.",
+    Step.AUTHENTICATED: "The server has checked your password and issued a token: send. Log out to be grounded again.",
+}
 INSTEAD = "send lines with --user and --follow"
 NEXT = {Step.GROUNDED: "identify", Step.IDENTIFIED: "authenticate"}
 WORDS = {
@@ -72,7 +78,9 @@ class Menu:
                 command, rest = _choose(ask("What next", instead=INSTEAD))
                 if command == "quit":
                     return None
-                if command is None:
+                if command == HELP:
+                    self._explain()
+                elif command is None:
                     say("there is no such choice: type a number, or a word")
                 else:
                     self._do(command, rest)
@@ -113,6 +121,11 @@ class Menu:
         self._output.line("")
         self._output.heading(who + state)
         self._output.line(CHOICE)
+
+    def _explain(self) -> None:
+        width = max(len(step.value) for step in Step)
+        for step, words in EXPLAINED.items():
+            self._output.line(f"{step.value:<{width}}  {words}")
 
     def _identify(self, rest: str) -> None:
         if self._needs_no_steps():
@@ -217,8 +230,10 @@ def _choose(typed: str) -> tuple[str | None, str]:
     word, _, rest = ("logout", "", "") if typed.startswith("log out") else typed.partition(" ")
     if word.isdecimal():
         found = COMMANDS[int(word) - 1 : int(word)] if word != "0" else ()
+    elif word == "?":
+        found = (HELP,)
     else:
-        found = tuple(name for name in COMMANDS if word and name.startswith(word.lower()))
+        found = tuple(name for name in (*COMMANDS, HELP) if word and name.startswith(word.lower()))
     return (found[0] if found else None), rest
 
 

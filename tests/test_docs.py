@@ -56,8 +56,9 @@ from .conftest import Api
 
 ROOT = Path(__file__).parents[1]
 README, ENV_EXAMPLE = ROOT / "README.md", ROOT / ".env.example"
-API, ARCHITECTURE, COMPOSE, OPERATIONS, SECURITY = (
-    ROOT / "docs" / f"{name}.md" for name in ("api", "architecture", "compose", "operations", "security")
+API, ARCHITECTURE, COMPATIBILITY, COMPOSE, OPERATIONS, SECURITY = (
+    ROOT / "docs" / f"{name}.md"
+    for name in ("api", "architecture", "compatibility", "compose", "operations", "security")
 )
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
@@ -487,6 +488,10 @@ def test_access_tokens_are_as_documented() -> None:
     assert f"for {life / 60:.0f} minutes, with {leeway:.0f} seconds of leeway" in stolen
     assert f"| {life / 60:.0f} minutes, and no longer than its session |" in section(API, "## Signing in")
     assert f'"expires_in":{life:.0f},' in section(API, "### POST /login")
+    assert f"has {leeway:.0f} seconds of leeway" in said(API, "## Signing in")
+    assert f"{life / 60:.0f} minutes, with {leeway:.0f} seconds of leeway" in said(
+        COMPATIBILITY, "## Accounts and posts"
+    )
 
 
 def test_the_reach_of_an_end_is_as_documented() -> None:
@@ -600,15 +605,30 @@ def test_what_tls_gives_is_as_documented() -> None:
     assert f"the last {self_signed.RENEWAL.days} days of its life" in said(COMPOSE, "## TLS in the containers")
 
 
+def test_the_requests_that_replace_older_ones_are_there() -> None:
+    """Each request that the page of compatibility names is one of the API, and each link names its request."""
+    text = read(COMPATIBILITY)
+    named = set(re.findall(r"\[`((?:GET|POST|PUT|DELETE) /[^`]*)`\]\(api\.md#", text))
+
+    assert set() == named - set(documented_routes())
+    assert {f"{request} /posts" for request in ("GET", "POST")} <= named
+    assert "docs/compatibility.md" in read(README)
+
+
 def test_the_gatherer_is_as_documented() -> None:
     """Lives, sizes and claims are the constants, wherever a page has them."""
     overview, sending = said(API, "## The gatherer"), section(API, "### POST /message")
     claims = section(SECURITY, "### Tokens of senders")
     minutes, seconds = states.LIFE.total_seconds() / 60, gatherer_tokens.LIFE.total_seconds()
-    reserved = users.RESERVATION.total_seconds() / 60
+    reserved, leeway = users.RESERVATION.total_seconds() / 60, signed_tokens.LEEWAY.total_seconds()
+    stricter = said(COMPATIBILITY, "## The gatherer")
 
     assert f"has {minutes:.0f} minutes for the next step" in overview
     assert f"may send for {seconds:.0f} seconds" in overview
+    assert f"{leeway:.0f} seconds of leeway" in " ".join(sending.split())
+    assert f"after {seconds + leeway:.0f} seconds" in " ".join(sending.split())
+    assert f"over {seconds:.0f} seconds old, with {leeway:.0f} seconds of leeway" in stricter
+    assert f"after {seconds + leeway:.0f} seconds" in stricter
     assert f"kept for {reserved:.0f} minutes" in overview
     assert f"{reserved:.0f} minutes after somebody" in section(OPERATIONS, "## Collections")
     assert f'"expires_in":{seconds:.0f}}}' in section(API, "### POST /authenticate")

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.core.clock import utc_now
 from src.core.keys import KeyRing, new_key
+from src.core.signed_tokens import LEEWAY
 from src.gatherer.bundle_content import BundleContent, Delivery
 from src.gatherer.bundles import BundleStore
 from src.gatherer.lines import _lines
 from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
 from src.gatherer.states import StateStore
-from src.gatherer.tokens import LIFE, SenderClaims, SenderTokens
+from src.gatherer.tokens import IDS, LIFE, SenderClaims, SenderTokens
 
 from .conftest import PASSWORD, Api
 from .senders import HERE, THERE, Sender, code, operator_token, sent
@@ -174,6 +175,17 @@ def claims_of(api: Api, token: str) -> SenderClaims:
     claims = SenderTokens(ring_of(api)).read(token)
     assert claims
     return claims
+
+
+def test_a_token_is_good_for_600_seconds_and_the_leeway() -> None:
+    """The clocks of two hosts may differ by five seconds, no more."""
+    tokens, now = SenderTokens(KeyRing.parse(new_key())), utc_now()
+    claims = SenderClaims(*(secrets.token_bytes(length) for length in IDS.values()))
+    inside, outside = LIFE + LEEWAY - timedelta(seconds=2), LIFE + LEEWAY + timedelta(seconds=1)
+
+    assert (600, 5) == (LIFE.total_seconds(), LEEWAY.total_seconds())
+    assert claims == tokens.read(tokens.write(claims, issued_at=now - inside))
+    assert None is tokens.read(tokens.write(claims, issued_at=now - outside))
 
 
 async def test_a_token_that_is_expired_malformed_or_foreign_is_401(sender: Sender) -> None:

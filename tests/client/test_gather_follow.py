@@ -106,6 +106,22 @@ async def test_a_file_is_an_input(api: Api, url: str, tmp_path: Path) -> None:
     assert lines == await texts(api)
 
 
+async def test_lines_of_a_windows_program_arrive(api: Api, url: str, pipe: Pipe, tmp_path: Path) -> None:
+    """UTF-16 with a byte order mark, as soon as a line is there, however it is cut; also where a signal ends it."""
+    raw = "\ufeffeins ☕\r\nzwei\n".encode("utf-16-le")
+    async with following(pipe, url, state=tmp_path) as client:
+        await pipe.write(raw[:1])
+        await unread(pipe)
+        await pipe.write(raw[1:9])
+        await unread(pipe)
+        await pipe.write(raw[9:])
+        await arrived(api, 2)
+        ended = await client.end(signal.SIGTERM)
+
+    assert (0, summary(read=2, delivered=2, batches=1)) == ended
+    assert ["eins ☕\r", "zwei"] == await texts(api)
+
+
 async def test_lines_wait_while_the_server_is_away(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path) -> None:
     """From the start, and later on; it is said once, and so is its end."""
     gate.close()

@@ -118,8 +118,9 @@ def _echo(handle: int, *, shown: bool) -> Iterator[None]:
     before = termios.tcgetattr(handle)
     silent = termios.tcgetattr(handle)
     silent[3] &= ~termios.ECHO
-    termios.tcsetattr(handle, termios.TCSAFLUSH, silent)
     try:
+        # Inside, because Ctrl-C may come as soon as the echo is off.
+        termios.tcsetattr(handle, termios.TCSAFLUSH, silent)
         yield
     finally:
         # What was pasted and not read must not end up in the shell.

@@ -180,7 +180,7 @@ def bare_mongod(tmp_path: Path, unused_tcp_port: int) -> Iterator[str]:
     command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--replSet", "rs"]
     command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--oplogSize", 10, "--logpath", tmp_path / "log"]
     # It sweeps what has expired every second, not every minute.
-    command += ["--setParameter", "ttlMonitorSleepSecs=1"]
+    command += ["--setParameter", "ttlMonitorSleepSecs=1", "--networkMessageCompressors", "disabled"]
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
         yield f"127.0.0.1:{unused_tcp_port}"
         process.terminate()

@@ -44,7 +44,7 @@ from src.gatherer import schemas as gatherer_schemas
 from src.gatherer import tokens as gatherer_tokens
 from src.manage import __main__ as manage
 from src.manage.doctor import certificates as examined_certificates
-from src.manage.doctor import clock, database, disk, examination
+from src.manage.doctor import clock, database, disk, examination, patches
 from src.manage.doctor import command as doctor
 from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
@@ -734,6 +734,8 @@ async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkey
     assert f"`keys in use`: {database.SCAN_SECONDS + 1:.0f} s" in text
     assert f"longer than {database.SCAN_SECONDS:.0f} s" in table["keys in use",]
     assert f"is {'.'.join(map(str, database.OLDEST))} or later" in table["MongoDB version",]
+    fixed = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in patches.FIRST_FIXED.items())
+    assert f"{patches.CVE} ({fixed} or later)" in table["MongoDB patches",]
     assert f"tested with MongoDB {database.TESTED}" in section(OPERATIONS, "## MongoDB")
     assert f"within {database.SLOW_SECONDS * 1000:.0f} ms" in table["round trip",]
     assert f"by {clock.WARNING_SECONDS:.0f} s at the most. Over {clock.FAILURE_SECONDS:.0f} s" in table["clock",]

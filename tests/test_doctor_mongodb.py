@@ -26,6 +26,7 @@ from src.manage.doctor.database import examine_database
 from src.manage.doctor.examination import LIMIT
 from src.manage.doctor.findings import Mark, Outcome
 from src.manage.doctor.indexes import compare_indexes
+from src.manage.doctor.patches import FIRST_FIXED, is_fixed
 from src.settings import Settings
 from src.stack.running import free_port
 from src.storage import INDEXES
@@ -133,12 +134,15 @@ async def test_limits_of_what_is_well_are_kept(
 
 
 @contextmanager
-def mongod(directory: Path, *options: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def mongod(
+    directory: Path, *options: str, compressors: str = "disabled"
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A mongod of the test's own, once it listens; yields its host and port, and its process."""
     directory.mkdir()
     port = free_port()
     command = [str(find_mongod(None)), "--dbpath", str(directory), "--port", str(port), "--bind_ip", "127.0.0.1"]
     command += ["--nounixsocket", "--oplogSize", "10", "--wiredTigerCacheSizeGB", "0.25", *options]
+    command += ["--networkMessageCompressors", compressors]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             with MongoClient[dict[str, Any]](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
@@ -187,6 +191,42 @@ async def test_a_replica_set_that_is_none_yet_or_lacks_members_is_told(
     assert "does not answer" in alone["replica set"].found
 
 
+@pytest.mark.parametrize(
+    ("version", "fixed"),
+    [
+        ((3, 6, 23, 0), False),
+        ((4, 4, 29, 0), False),
+        ((4, 4, 30, 0), True),
+        ((6, 0, 26, 0), False),
+        ((6, 0, 27, 0), True),
+        ((7, 3, 4, 0), False),
+        ((8, 0, 16, 0), False),
+        ((8, 0, 17, 0), True),
+        ((8, 1, 9, 0), False),
+        ((8, 2, 3, 0), True),
+        ((8, 3, 0, 0), True),
+    ],
+)
+def test_each_series_has_its_first_fixed_release(version: tuple[int, ...], *, fixed: bool) -> None:
+    """Series that were given up have none, and later series have the fix from the beginning."""
+    assert fixed == is_fixed(version)
+
+
+async def test_an_unpatched_mongodb_that_decompresses_is_told(
+    tmp_path: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zlib is what counts: without it, or with the fix, all is well."""
+    outcomes = {}
+    # Whatever version the tests run with, it is taken for one without the fix.
+    monkeypatch.setattr("src.manage.doctor.patches.FIRST_FIXED", dict.fromkeys(FIRST_FIXED, 1_000) | {(999, 0): 0})
+    for compressors in ("snappy,zstd,zlib", "snappy,zstd", "disabled"):
+        with mongod(tmp_path / compressors, compressors=compressors) as (host, _):
+            outcomes[compressors] = (await examine_at(f"mongodb://{host}/", make_settings))["MongoDB patches"]
+
+    assert [Mark.FAILED, Mark.OK, Mark.OK] == [outcome.mark for outcome in outcomes.values()]
+    assert "--networkMessageCompressors disabled" in outcomes["snappy,zstd,zlib"].advice
+
+
 async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
     tmp_path: Path, make_settings: MakeSettings
 ) -> None:
@@ -198,7 +238,7 @@ async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
         frozen_midway = {}
         async for finding in examine_database(settings, None):
             frozen_midway[finding.check] = finding.outcome
-            if finding.check == "MongoDB version":
+            if finding.check == "MongoDB patches":
                 process.send_signal(signal.SIGSTOP)
                 os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         began = time.monotonic()
@@ -283,7 +323,9 @@ async def test_what_a_user_may_not_ask_is_not_checked(
     assert {"write concern"} == marks(found["read"], Mark.FAILED)
     assert "may not write to the database" in found["read"]["write concern"].found
     assert set() == marks(found["nothing"], Mark.FAILED)
-    assert {"MongoDB", "MongoDB version", "replica set", "round trip", "clock"} == marks(found["nothing"], Mark.OK)
+    assert {"MongoDB", "MongoDB version", "MongoDB patches", "replica set", "round trip", "clock"} == marks(
+        found["nothing"], Mark.OK
+    )
     assert "s3cret" not in repr(found)
 
 

@@ -3,11 +3,14 @@
 import os
 import shutil
 import signal
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -15,6 +18,7 @@ from pathlib import Path
 from socketserver import BaseRequestHandler, TCPServer
 from typing import Any
 
+import bson
 import pytest
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure
@@ -456,6 +460,19 @@ def test_secrets_stay_in_files_that_only_the_owner_reads(data_dir: Path, monkeyp
     assert stat.S_IMODE((data_dir / "mongo").stat().st_mode) == 0o700
     # mongod itself writes these two, its process id for everyone to read; nobody but the owner gets as far as them.
     assert {"db", "mongod.pid"} == {name for name, mode in modes.items() if mode != 0o600}
+
+
+def test_a_compressed_message_is_not_decompressed(mongo_url: str) -> None:
+    """CVE-2025-14847: one that claims to be longer than it is gets no answer, which could hold memory of mongod."""
+    command = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
+    claimed = 10 * len(command)
+    op_msg, zlib_id = 2013, 2
+    payload = struct.pack("<iiB", op_msg, claimed, zlib_id) + zlib.compress(command)
+    op_compressed = struct.pack("<iiii", 16 + len(payload), 1, 0, 2012) + payload
+    with socket.create_connection(("127.0.0.1", port_of(mongo_url)), PATIENCE) as connection:
+        connection.sendall(op_compressed)
+
+        assert connection.recv(1) == b""
 
 
 # Finding mongod, and saying what is wrong

@@ -40,7 +40,7 @@ async def test_a_standalone_server_never_becomes_ready(
 ) -> None:
     """A server that is no replica set is refused in plain words."""
     command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--nounixsocket"]
-    command += ["--bind_ip", "127.0.0.1", "--logpath", tmp_path / "log"]
+    command += ["--bind_ip", "127.0.0.1", "--logpath", tmp_path / "log", "--networkMessageCompressors", "disabled"]
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
         mongo = Mongo(make_settings(), f"mongodb://127.0.0.1:{unused_tcp_port}/")
         setting_up = asyncio.create_task(mongo.set_up(INDEXES))

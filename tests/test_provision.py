@@ -293,7 +293,8 @@ def member(directory: Path, port: int) -> Iterator[None]:
     key_file.chmod(0o400)
     place = ("--dbpath", str(directory), "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket")
     kind = ("--replSet", "rs0", "--keyFile", str(key_file), "--wiredTigerCacheSizeGB", "0.25")
-    process = subprocess.Popen([find_mongod(None), *place, *kind], stdout=subprocess.DEVNULL)
+    closed = ("--networkMessageCompressors", "disabled")
+    process = subprocess.Popen([find_mongod(None), *place, *kind, *closed], stdout=subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ class Mongod:
             "rs0",
         ]
         self._command += ["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25"]
+        self._command += ["--networkMessageCompressors", "disabled", "--setParameter", "ttlMonitorSleepSecs=5"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -177,11 +177,15 @@ class Server:
             "oplogSize": 256,
             # Slow commands would be logged with the documents in them, which must not outlive their deletion there.
             "slowOpSampleRate": 0,
+            # Until 6.0.27, decompression discloses heap memory to clients that have not authenticated (CVE-2025-14847).
+            "networkMessageCompressors": "disabled",
         }
         parameters = {
             # Nobody else on this machine may make the first user: the key file's own user sets everything up.
             "enableLocalhostAuthBypass": "false",
             "diagnosticDataCollectionEnabled": "false",
+            # Seconds between two passes of the TTL monitor; 60 by default.
+            "ttlMonitorSleepSecs": 5,
             # Nobody reads as of an earlier time. Five minutes of history would keep what was deleted just as long.
             "minSnapshotHistoryWindowInSeconds": 0,
             # The least that there is: the password is 256 random bits, and each client would stretch it to connect.

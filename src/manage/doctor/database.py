@@ -25,6 +25,7 @@ from .disk import judge_room
 from .examination import LIMIT, examine
 from .findings import Finding, Mark, Outcome, failed, not_checked, ok, warning
 from .indexes import compare_indexes
+from .patches import examine_patches
 
 OLDEST, TESTED = (6, 0), "6.0"
 SLOW_SECONDS = 0.1
@@ -96,6 +97,10 @@ class _Database:
                 f"Upgrade MongoDB to {'.'.join(map(str, OLDEST))} or later, one major version after the other.",
             )
         return ok(f"{told['version']} (tested with {TESTED})")
+
+    async def patches(self) -> Outcome:
+        """Look for a known hole."""
+        return await examine_patches(self._mongo)
 
     async def replica_set(self) -> Outcome:
         """Tell whether there is one, and how its members are, as far as this host reaches them."""
@@ -206,6 +211,7 @@ class _Database:
 
 _CHECKS: dict[str, tuple[Callable[[_Database], Awaitable[Outcome]], float]] = {
     "MongoDB version": (_Database.version, LIMIT),
+    "MongoDB patches": (_Database.patches, LIMIT),
     "replica set": (_Database.replica_set, LIMIT),
     "write concern": (_Database.write_concern, LIMIT),
     "round trip": (_Database.round_trip, LIMIT),

@@ -87,6 +87,28 @@ async def test_data_survives_every_way_to_end(
     assert 0o600 == stat.S_IMODE((data / "keys").stat().st_mode)
 
 
+async def test_a_killed_mongod_is_started_again(
+    tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
+) -> None:
+    """The same process goes on with the same data, and its log says why MongoDB ended."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    environment = {"SEALPOST_DATA_DIR": str(tmp_path / "data")}
+    async with run_app("-P", str(unused_tcp_port), url=url, output=tmp_path / "out", environment=environment) as app:
+        await app.ready()
+        _, created = await call(session, "POST", f"{url}/generate", {"secret": "kept"})
+        subprocess.run(["pkill", "-KILL", "-f", f"dbpath {tmp_path}/data"], check=True)
+        async with asyncio.timeout(PATIENCE):
+            while (answer := await call(session, "POST", f"{url}/secrets/{created['secret_key']}"))[0] == 503:
+                await asyncio.sleep(0.1)
+        code = await app.stop()
+
+    assert (200, "kept") == (answer[0], answer[1].get("secret"))
+    assert 0 == code
+    assert not mongod_runs(tmp_path / "data")
+    assert "the embedded MongoDB ended: it is started again" in (tmp_path / "out").read_text()
+    assert "SIGKILL" in (tmp_path / "out").read_text()
+
+
 async def test_a_request_in_progress_is_finished(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:

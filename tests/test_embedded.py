@@ -22,8 +22,19 @@ import bson
 import pytest
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure
+from structlog.testing import capture_logs
 
-from src.core.embedded import MongodError, embedded_mongod, find_mongod, find_running, locks, replica_set, server
+from src.core.embedded import (
+    MongodError,
+    embedded_mongod,
+    failures,
+    find_mongod,
+    find_running,
+    keeper,
+    locks,
+    replica_set,
+    server,
+)
 from src.core.embedded.server import Server
 
 from .processes import PATIENCE
@@ -33,7 +44,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes
 USER = """
 import sys
 from pathlib import Path
+import structlog
 from src.core.embedded import embedded_mongod
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 with embedded_mongod(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.readline()
@@ -51,6 +64,11 @@ with embedded_mongod(Path(sys.argv[1])):
 """
 
 
+ENDED = "the embedded MongoDB ended: it is started again"
+CANNOT_START = "the embedded MongoDB cannot be started again: it is tried again later"
+RUNS_AGAIN = "the embedded MongoDB runs again"
+
+
 class Crash(BaseException):
     """Stands for the app's end at a moment of the test's choosing."""
 
@@ -65,6 +83,15 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
         os.kill(pid, signal.SIGKILL)
     shutil.rmtree(path, ignore_errors=True)
     assert left_behind == []
+
+
+@pytest.fixture(scope="module")
+def stopped_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that a mongod has used, to be copied."""
+    path = tmp_path_factory.mktemp("stopped") / "data"
+    with embedded_mongod(path):
+        pass
+    return path
 
 
 @pytest.fixture
@@ -370,6 +397,69 @@ def test_a_mongod_that_hangs_is_killed(data_dir: Path) -> None:
         assert count(url) == 1
 
 
+def test_is_started_again_when_it_ends(data_dir: Path, processes: Processes) -> None:
+    """Under the same URL and with its data, by whoever uses it, and the log says why it ended."""
+    with embedded_mongod(data_dir) as url, capture_logs() as entries:
+        write(url, number=1)
+        user = processes.start()
+        assert url == read(user)
+        for number in (2, 3):
+            [pid] = mongods(data_dir)
+            os.kill(pid, signal.SIGKILL)
+            with connect(url) as client:
+                client.test.notes.insert_one({"number": number})
+            assert [pid] != mongods(data_dir)
+        leave(user)
+        assert count(url) == 3
+
+    assert mongods(data_dir) == []
+    ends = [entry["reason"] for entry in entries if entry["event"] == ENDED]
+    assert all("SIGKILL: something killed mongod" in reason or "unknown" in reason for reason in ends)
+
+
+def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mongod that a full disk ended is tried again until it starts."""
+    monkeypatch.setattr(keeper, "FIRST_PAUSE_SECONDS", 0.1)
+    with (
+        small_disk(tmp_path / "disk", "700m") as disk,
+        capture_logs() as entries,
+        embedded_mongod(disk / "data") as url,
+    ):
+        write(url, text="kept")
+        fill(disk / "filler")
+        [pid] = mongods(disk / "data")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: CANNOT_START in [entry["event"] for entry in entries])
+        (disk / "filler").unlink()
+        wait_until(lambda: RUNS_AGAIN in [entry["event"] for entry in entries])
+        kept = count(url, text="kept")
+
+    assert 1 == kept
+    assert "is full" in next(entry["reason"] for entry in entries if entry["event"] == CANNOT_START)
+
+
+def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others hold its URL: it does not move."""
+    monkeypatch.setattr(keeper, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(keeper, "POLL_SECONDS", 0.1)
+    with embedded_mongod(data_dir) as url, capture_logs() as entries:
+        write(url)
+        [pid] = mongods(data_dir)
+        with locks.turn(data_dir / "mongo" / "gate.lock"):
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: server._is_free(port_of(url)))
+            stack = ExitStack()
+            stack.enter_context(taken(port_of(url)))
+        with stack:
+            wait_until(lambda: CANNOT_START in [entry["event"] for entry in entries])
+        wait_until(lambda: RUNS_AGAIN in [entry["event"] for entry in entries])
+
+        assert count(url) == 1
+
+    reasons = [entry["reason"] for entry in entries if entry["event"] == CANNOT_START]
+    assert f"Another program took port {port_of(url)}" in reasons[0]
+
+
 # Ports
 
 
@@ -390,10 +480,10 @@ def test_moves_when_its_port_is_taken_while_it_starts(data_dir: Path, monkeypatc
         choose = Server._choose_port
         choices = iter([port])
 
-        def choose_taken_first(self: Server) -> int:
+        def choose_taken_first(self: Server, *, same_port: bool) -> int:
             chosen = next(choices, None)
             if chosen is None:
-                return choose(self)
+                return choose(self, same_port=same_port)
             (data_dir / "mongo" / "port").write_text(str(chosen), encoding="ascii")
             return chosen
 
@@ -544,6 +634,121 @@ def test_data_that_mongod_cannot_read_is_a_clear_error(data_dir: Path) -> None:
     assert "InvalidBSON" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("kill -ILL $$", "SIGILL: the processor lacks instructions that this mongod needs, probably AVX"),
+        ("kill -KILL $$", "SIGKILL: something killed mongod, probably the kernel because memory ran out"),
+        ("sh -c 'kill -ILL $$' 2> /dev/null; exit 132", "SIGILL: the processor lacks"),
+        ("kill -USR2 $$", "SIGUSR2)"),
+        ("kill -40 $$", "signal 40)"),
+        ("exit 200", "exit code 200)"),
+    ],
+)
+def test_a_mongod_that_dies_of_a_signal_is_reported_by_its_name(
+    data_dir: Path, tmp_path: Path, program: str, said: str
+) -> None:
+    """With the likely cause; also where a shell stands between."""
+    mongod = make_program(tmp_path / "mongod", f"#!/bin/sh\n{program}\n")
+    with pytest.raises(MongodError) as caught, embedded_mongod(data_dir, mongod):
+        pass
+
+    assert f"mongod ended before it was ready ({said}" in str(caught.value)
+    assert "mongod.log, is empty." in str(caught.value)
+
+
+def a_directory_for_a_file(data_dir: Path) -> None:
+    """Root may read and write everything: this it cannot."""
+    (data_dir / "mongo" / "db" / "WiredTiger.lock").unlink()
+    (data_dir / "mongo" / "db" / "WiredTiger.lock").mkdir()
+
+
+def a_newer_format(data_dir: Path) -> None:
+    """Raise the version in the first block of a file of WiredTiger, with its checksum."""
+    path = data_dir / "mongo" / "db" / "WiredTiger.wt"
+    block = bytearray(path.read_bytes()[:4096])
+    block[4:12] = struct.pack("<HHI", 99, 0, 0)
+    block[8:12] = struct.pack("<I", crc32c(block))
+    with path.open("r+b") as file:
+        file.write(block)
+
+
+def a_key_for_all(data_dir: Path) -> None:
+    """Let everyone read the key file."""
+    (data_dir / "mongo" / "key").chmod(0o644)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (a_directory_for_a_file, "a directory in place of a file"),
+        (a_newer_format, "A newer MongoDB has written"),
+        (a_key_for_all, "chmod 600 {}/key"),
+    ],
+)
+def test_the_cause_is_told_before_the_log(
+    stopped_data: Path, data_dir: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    """Files of the wrong kind or of a newer MongoDB, and a key that others can read."""
+    shutil.copytree(stopped_data, data_dir)
+    spoil(data_dir)
+    with pytest.raises(MongodError) as caught, embedded_mongod(data_dir):
+        pass
+
+    cause, _, log = str(caught.value).partition("Its log, ")
+    assert said.format(data_dir / "mongo") in cause
+    assert "SEALPOST_MONGO_URL" not in cause
+    assert "says:\n" in log
+
+
+def test_a_full_disk_is_told_and_costs_nothing_once_there_is_room(tmp_path: Path) -> None:
+    """The message says what to delete and what not, and the next start finds everything."""
+    with small_disk(tmp_path / "disk", "700m") as disk:
+        with embedded_mongod(disk / "data") as url:
+            write(url, text="kept")
+        fill(disk / "filler")
+        with pytest.raises(MongodError) as caught, embedded_mongod(disk / "data"):
+            pass
+        (disk / "filler").unlink()
+        with embedded_mongod(disk / "data") as url:
+            kept = count(url, text="kept")
+
+    assert f"The disk of {disk}/data/mongo/db is full" in str(caught.value)
+    assert f"delete nothing in {disk}/data/mongo/db" in str(caught.value)
+    assert 1 == kept
+
+
+def test_a_port_that_is_taken_each_time_is_told(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was given another one in vain."""
+    with taken(0) as port:
+
+        def choose(self: Server, *, same_port: bool) -> int:
+            (data_dir / "mongo" / "port").write_text(str(port), encoding="ascii")
+            return port
+
+        monkeypatch.setattr(Server, "_choose_port", choose)
+        with pytest.raises(MongodError, match="Another program listens on the port"), embedded_mongod(data_dir):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"s":"E","msg":"WiredTiger error message","attr":{"error":13,"message":"Permission denied"}}', "chown -R"),
+        ('{"s":"E","msg":"WiredTiger error message","attr":{"error": 28}}', "is full"),
+        ('{"s":"F","msg":"UPGRADE PROBLEM: Found an invalid featureCompatibilityVersion document"}', "A newer MongoDB"),
+        ('{"s":"I","msg":"No space left on device"}', ""),
+    ],
+)
+def test_complaints_that_are_hard_to_provoke_are_known(tmp_path: Path, line: str, said: str) -> None:
+    """By the lines that mongod logs; entries that are no errors count for nothing."""
+    (tmp_path / "log").write_text(line, encoding="utf-8")
+
+    explained = failures.explain(tmp_path / "log", database=tmp_path / "db", key=tmp_path / "key")
+
+    assert (said in explained, bool(said)) == (True, bool(explained))
+
+
 def test_a_program_that_never_gets_ready_is_given_up(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -589,6 +794,36 @@ def test_a_process_that_holds_the_gate_for_ever_is_reported(data_dir: Path, monk
         embedded_mongod(data_dir),
     ):
         pass
+
+
+@contextmanager
+def small_disk(directory: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of that size; skip where none may be mounted."""
+    directory.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(directory)]
+    if subprocess.run(mounting, capture_output=True, check=False).returncode:
+        pytest.skip("mounts a file system, which takes root")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Leave no room on a disk."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def crc32c(data: bytearray) -> int:
+    """Return the checksum that WiredTiger has in its files (Castagnoli's polynomial, reflected)."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..core.certificates import CertificateError
+from ..core.logs import configure_logs
 from ..settings import SettingsError, read_settings
 from .launcher import Launcher, Ports, StackError
 
@@ -25,7 +26,9 @@ def main() -> int:
     arguments = parser.parse_args()
     ports = Ports(arguments.port, arguments.tls_port, arguments.metrics_port)
     try:
-        Launcher(read_settings(), arguments.host, ports, arguments.log_dir).run(_announce)
+        settings = read_settings()
+        configure_logs(settings, sys.stderr)
+        Launcher(settings, arguments.host, ports, arguments.log_dir).run(_announce)
     except (SettingsError, CertificateError, StackError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -67,7 +67,7 @@ class Launcher:
     """One run of the whole stack.
 
     Should the launcher be killed, the kernel ends nginx and supervisord, and so the workers. An embedded MongoDB stays,
-    to be joined by the next run on the same data.
+    to be joined by the next run on the same data; one that ends by itself is started again.
     """
 
     def __init__(self, settings: Settings, host: str, ports: Ports, log_dir: Path) -> None:
@@ -77,7 +77,6 @@ class Launcher:
         self.log_dir = log_dir.resolve()
         self._certificate: ServedCertificate | None = None
         self._signals = 0
-        self._mongod: int | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, ready: Callable[[str], None]) -> None:
@@ -157,7 +156,6 @@ class Launcher:
             except MongodError as error:
                 raise StackError(str(error)) from error
             environment["SEALPOST_MONGO_URL"] = url
-            self._mongod = int((self.settings.data_dir / "mongo" / "mongod.pid").read_text(encoding="ascii"))
         return environment
 
     def _launch(self, stack: ExitStack, environment: Mapping[str, str], lock: int, nginx: str, run_dir: Path) -> None:
@@ -214,11 +212,6 @@ class Launcher:
         for name, child in self._children.items():
             if child.poll() is not None:
                 raise StackError(f"{name} ended unexpectedly ({child.returncode}). Its log is in {self.log_dir}.")
-        if self._mongod is not None:
-            try:
-                os.kill(self._mongod, 0)
-            except ProcessLookupError:
-                raise StackError(f"MongoDB ended unexpectedly. Its log is under {self.settings.data_dir}.") from None
 
     def _await_readiness(self, run_dir: Path) -> None:
         """Wait until all workers listen and one is ready."""

@@ -18,8 +18,10 @@ from src.stack import launcher
 from src.stack.launcher import StackError, run_directory
 from src.stack.running import ROOT, RunningStack, running_stack
 
+from ..processes import PATIENCE
 from .conftest import PROBE, session
 from .test_metrics import scrape
+from .traffic import open_secret
 
 pytestmark = pytest.mark.stack
 
@@ -108,20 +110,45 @@ def test_the_stack_does_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
         assert len(processes(tmp_path)) > 6
 
 
-@pytest.mark.parametrize("victim", ["nginx: master", "supervisord", "mongod"])
+def kill(directory: Path, victim: str) -> None:
+    """Kill what is at work in a directory under that name."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink().is_relative_to(directory) and victim in (entry / "cmdline").read_text():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victim", ["nginx: master", "supervisord"])
 def test_a_part_that_dies_ends_all_of_it(tmp_path: Path, victim: str) -> None:
     """A stack without one of its parts would look alive: it ends instead, with an exit code that says so."""
-    # The embedded MongoDB only where it matters: it takes seconds to start.
-    start = running_stack(data_dir=tmp_path, log_dir=tmp_path / "logs") if victim == "mongod" else probe_stack(tmp_path)
-    with start as stack:
-        for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if (entry / "cwd").readlink().is_relative_to(tmp_path) and victim in (entry / "cmdline").read_text():
-                    os.kill(int(entry.name), signal.SIGKILL)
+    with probe_stack(tmp_path) as stack:
+        kill(tmp_path, victim)
 
         assert stack.launcher.wait(30) == 1
         assert processes(tmp_path) == []
         assert is_free(stack.url)
+
+
+def test_a_killed_mongod_is_started_again(tmp_path: Path) -> None:
+    """The same workers go on with the same data, and nothing has to be restarted by hand."""
+
+    async def kill_and_open(stack: RunningStack) -> tuple[int, str]:
+        async with session(stack) as client:
+            async with client.post("/generate", json={"secret": "kept"}) as response:
+                key = (await response.json())["secret_key"]
+            kill(tmp_path, "--replSet")
+            async with asyncio.timeout(PATIENCE):
+                while (opened := await open_secret(client, key)).status == 503:
+                    await asyncio.sleep(0.2)
+        return opened.status, opened.body.get("secret", "")
+
+    with running_stack(data_dir=tmp_path, log_dir=tmp_path / "logs") as stack:
+        workers = stack.worker_pids()
+
+        assert (200, "kept") == asyncio.run(kill_and_open(stack))
+        assert workers == stack.worker_pids()
+        assert 0 == stack.end()
+        assert processes(tmp_path) == []
 
 
 def test_the_access_log_is_rotated_and_loses_no_line(tmp_path: Path) -> None:

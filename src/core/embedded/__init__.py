@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import MongodError, in_plain_words
+from .keeper import Keeper
 from .locks import release, share, turn
 from .server import Server, find_mongod
 
@@ -22,7 +23,8 @@ __all__ = ["MongodError", "embedded_mongod", "find_mongod", "find_running"]
 def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[str]:
     """Yield the URL of a MongoDB under the data directory that accepts writes, and stop it after its last user.
 
-    A server that runs there already is joined. Entering and leaving may happen in different threads.
+    A server that runs there already is joined. One that ends meanwhile is started again, under the same URL. Entering
+    and leaving may happen in different threads.
     Raises `MongodError` when it cannot be started, joined or stopped.
     """
     server = Server(data_dir.resolve() / "mongo", configured)
@@ -31,9 +33,12 @@ def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[
         with turn(server.gate):
             url = server.ensure()
             users = share(server.users)
+    keeper = Keeper(server)
+    keeper.start()
     try:
         yield url
     finally:
+        keeper.stop()
         release(users)
         # The first one through the gate after the last release stops the server, unless a joiner came before.
         with in_plain_words(server.home), turn(server.gate):

@@ -1,8 +1,12 @@
 """What can go wrong with the embedded MongoDB, in words for the person who started it."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_ADVICE = "Set SEALPOST_DATA_DIR to a directory on a local disk that this user may write to."
+_FULL = "Delete other files on that disk, or enlarge it."
 
 
 class MongodError(Exception):
@@ -15,5 +19,5 @@ def in_plain_words(home: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "Set SEALPOST_DATA_DIR to a directory on a local disk that this user may write to."
+        advice = _FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else _ADVICE
         raise MongodError(f"{error.filename or home} cannot be used ({error.strerror}). {advice}") from error

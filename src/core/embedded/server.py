@@ -1,7 +1,6 @@
 """The mongod process of one data directory: found, started, waited for and stopped."""
 
 import importlib
-import json
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from pymongo.errors import PyMongoError
 from ..private_files import open_private, read_number, read_secret, write_private
 from . import replica_set
 from .errors import MongodError
+from .failures import describe_end, explain, summarise
 from .locks import is_held, take
 
 START_SECONDS = 60
@@ -29,6 +29,7 @@ PORTS = range(20_000, 32_000)
 
 _POLL_SECONDS = 0.02
 _SLOWEST_POLL_SECONDS = 0.5
+_REAP_SECONDS = 5.0
 
 _children: dict[Path, tuple[subprocess.Popen[bytes], threading.Thread]] = {}
 
@@ -91,17 +92,18 @@ class Server:
             return None
         return replica_set.make_url(port, password)
 
-    def ensure(self) -> str:
+    def ensure(self, *, same_port: bool = False) -> str:
         """Return the URL of a mongod that accepts writes: the running one, or a new one.
 
-        Raises `MongodError` when there is none after a minute, and then leaves none behind that nobody uses.
+        With ``same_port``, the URL is the one of before, which other processes hold. Raises `MongodError` when there is
+        none after a minute, and then leaves none behind that nobody uses.
         """
         attempt = 1
         while True:
             joined = self.running()
             try:
                 if not joined:
-                    self._spawn()
+                    self._spawn(same_port=same_port)
                 return self._make_ready()
             except BaseException as error:
                 if joined and self.used():
@@ -131,15 +133,16 @@ class Server:
         if self.home in _children:
             _children.pop(self.home)[1].join(STOP_SECONDS)
 
-    def _spawn(self) -> None:
+    def _spawn(self, *, same_port: bool) -> None:
         binary = find_mongod(self._configured)
         if read_secret(self._key) is None:
             write_private(self._key, secrets.token_hex(32))
+        port = self._choose_port(same_port=same_port)
         # A process id that is found there later can only be that of the mongod which holds the lock.
         self._pid.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             self._log.replace(self._log.with_suffix(".log.1"))
-        arguments = self._arguments(binary, self._choose_port())
+        arguments = self._arguments(binary, port)
         # mongod has no use for the app's secrets.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
         with take(self._alive) as alive, open_private(self._log) as log:
@@ -200,10 +203,15 @@ class Server:
             "--quiet",
         ]
 
-    def _choose_port(self) -> int:
+    def _choose_port(self, *, same_port: bool = False) -> int:
         remembered = read_number(self._port)
         if remembered is not None and remembered in PORTS and _is_free(remembered):
             return remembered
+        if same_port:
+            raise MongodError(
+                f"Another program took port {remembered} of {replica_set.ADDRESS}. End it, or stop every process that"
+                f" uses {self.home} and start again."
+            )
         for port in secrets.SystemRandom().sample(PORTS, 100):
             if _is_free(port):
                 write_private(self._port, str(port))
@@ -225,7 +233,7 @@ class Server:
         with replica_set.connect_as_system(port, key) as system:
             while time.monotonic() < deadline:
                 if not self.running():
-                    raise self._failure("mongod ended before it was ready")
+                    raise self._failure("mongod ended before it was ready", ended=True)
                 try:
                     if _listens(port) and replica_set.settle(system, port):
                         replica_set.ensure_user(system, port, password)
@@ -259,9 +267,29 @@ class Server:
                 return pid
         return None
 
-    def _failure(self, what: str) -> MongodError:
-        advice = "Set SEALPOST_MONGOD to another mongod, or SEALPOST_MONGO_URL to a MongoDB that runs already."
-        return MongodError(f"{what}. {advice} Its log, {self._log}, says:\n{_summarise(self._log)}")
+    def describe_end(self) -> str:
+        """Return why the mongod that ran last has ended, as far as that is known, without a line of its log."""
+        cause = explain(self._log, database=self._database, key=self._key)
+        told = " ".join(part for part in (self._returned(), cause) if part)
+        return told or f"unknown; its log is {self._log}"
+
+    def _returned(self) -> str:
+        """Return how the mongod that this process has started ended; empty where another process had started it."""
+        if self.home not in _children:
+            return ""
+        process, reaper = _children[self.home]
+        # It has let go of its lock a moment before its parent is told.
+        reaper.join(_REAP_SECONDS)
+        return describe_end(process.returncode)
+
+    def _failure(self, what: str, *, ended: bool = False) -> MongodError:
+        how = self._returned() if ended else ""
+        cause = explain(self._log, database=self._database, key=self._key)
+        other = "Set SEALPOST_MONGOD to another mongod, or SEALPOST_MONGO_URL to a MongoDB that runs already."
+        log = summarise(self._log)
+        said = f"Its log, {self._log}, says:\n{log}" if log else f"Its log, {self._log}, is empty."
+        told = f"{what} ({how})" if how else what
+        return MongodError(f"{told}. {cause or other} {said}")
 
 
 def _listens(port: int) -> bool:
@@ -278,21 +306,3 @@ def _is_free(port: int | None) -> bool:
         except (OSError, OverflowError):
             return False
         return True
-
-
-def _summarise(log: Path) -> str:
-    """Return the log's last complaints, or its last lines where it complains of nothing."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    complaints = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            if entry["s"] in {"E", "F"}:
-                attributes = json.dumps(entry["attr"]) if entry.get("attr") else ""
-                complaints.append(" ".join(f"{entry['msg']} {attributes}".split()))
-        except (ValueError, KeyError, TypeError):
-            complaints.append(line)
-    return "\n".join(line[:500] for line in (complaints or lines)[-8:]) or "(nothing)"

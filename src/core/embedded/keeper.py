@@ -1,0 +1,62 @@
+"""Starting the embedded MongoDB again when it has ended while a process uses it."""
+
+import threading
+import time
+
+import structlog
+
+from .errors import MongodError, in_plain_words
+from .locks import turn
+from .server import Server
+
+POLL_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+"""How long a mongod has to run for its next end to count as the first one."""
+
+log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    """A thread that looks whether mongod runs, for as long as this process uses it.
+
+    Where several processes use it, each has one, and the gate sees to it that one of them starts it.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mongod keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End. A start that is under way is waited for."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause, since = FIRST_PAUSE_SECONDS, time.monotonic()
+        while not self._stopping.wait(POLL_SECONDS):
+            try:
+                with in_plain_words(self._server.home), turn(self._server.gate):
+                    if self._server.running():
+                        continue
+                    if time.monotonic() - since > STEADY_SECONDS:
+                        pause = FIRST_PAUSE_SECONDS
+                    log.error("the embedded MongoDB ended: it is started again", reason=self._server.describe_end())
+                    self._server.ensure(same_port=True)
+                    since = time.monotonic()
+                log.info("the embedded MongoDB runs again")
+            except MongodError as error:
+                log.error(
+                    "the embedded MongoDB cannot be started again: it is tried again later",
+                    reason=str(error),
+                    seconds=pause,
+                )
+            # One that ends as soon as it is started must not keep the machine busy.
+            self._stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

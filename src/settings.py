@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         Path("logs/gathered.jsonl"),
         description="File to which gathered messages are appended, mode 0600. off: they are in MongoDB alone.",
     )
+    gathered_max_bytes: int = Field(
+        100_000_000, ge=10_000, description="Size in bytes at which the file of gathered messages is rotated."
+    )
+    gathered_backups: int = Field(
+        20, ge=0, le=1_000_000, description="Rotated files of gathered messages that are kept; older ones are deleted."
+    )
     gathered_ttl: int = Field(
         2_592_000, ge=60, le=315_360_000, description="Seconds that a gathered message is kept in MongoDB."
     )

@@ -30,7 +30,8 @@ async def main(path: Path) -> None:
     archive = Archive(mongo, ring)
     dump = Dump(
         path,
-        max_bytes=settings.log_max_bytes,
+        max_bytes=settings.gathered_max_bytes,
+        backups=settings.gathered_backups,
         archive=archive,
         lines=Lines(archive, users.names),
         counters=Counters(mongo),

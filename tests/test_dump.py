@@ -403,6 +403,25 @@ async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
     assert [(CANNOT, disk.error), (AGAIN, None)] == told
 
 
+async def test_the_dump_never_fills_a_small_disk(serve: Serve, disk: Disk) -> None:
+    """Rotation keeps it to a few files, however much is gathered, and the newest messages are there, in order."""
+    path = disk.directory / "gathered.jsonl"
+    sender = Sender(await serve(behind_nginx=True, gathered_file=path, gathered_max_bytes=20_000, gathered_backups=3))
+    token = await sender.token()
+    sent = [f"{number}: " + "x" * 4000 for number in range(120)]
+    with capture_logs() as entries:
+        for text in sent:
+            await sender.send(token, text)
+        await until(lambda: path.exists() and bool(messages(path)) and messages(path)[-1] == sent[-1])
+        sizes = found(lambda: [one.stat().st_size for one in files(path)])
+
+    kept = messages(path)
+    assert sent[-len(kept) :] == kept
+    assert 4 == len(sizes)
+    assert sum(sizes) < 4 * 25_000
+    assert CANNOT not in [entry["event"] for entry in entries]
+
+
 async def test_a_place_that_cannot_be_written_is_told(serve: Serve, tmp_path: Path) -> None:
     """Where even the lock cannot be made, each worker knows by itself, and the dump begins when it can."""
     blocked = tmp_path / "logs"
@@ -435,7 +454,8 @@ class Writers:
             "SEALPOST_MONGO_URL": url,
             "SEALPOST_KEYS": keys,
             "SEALPOST_MONGO_DATABASE": api.settings.mongo_database,
-            "SEALPOST_LOG_MAX_BYTES": "40000",
+            "SEALPOST_GATHERED_MAX_BYTES": "40000",
+            "SEALPOST_GATHERED_BACKUPS": "1000000",
         }
         self.stored: dict[str, list[str]] = {}
 

@@ -19,6 +19,7 @@ from src.gatherer.dump_lock import DumpLock, Trouble
 
 EPOCH = b"\x01" * 16
 LARGE = 10_000_000
+MANY = 1_000_000
 
 
 def lines_of(position: int) -> bytes:
@@ -55,7 +56,7 @@ class Machine:
     After a power cut, what was not synced is lost besides: bytes are zeros, and what was replaced is as it was.
     """
 
-    CALLS = ("open", "write", "fsync", "replace", "rename", "ftruncate", "close", "fchmod")
+    CALLS = ("open", "write", "fsync", "replace", "rename", "ftruncate", "close", "fchmod", "unlink")
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
@@ -119,9 +120,11 @@ def path(place: Path) -> Path:
     return place / "logs" / "gathered.jsonl"
 
 
-def write_on(path: Path, last: int, *, max_bytes: int = LARGE, each: int = 3, epoch: bytes = EPOCH) -> None:
+def write_on(
+    path: Path, last: int, *, max_bytes: int = LARGE, backups: int = MANY, each: int = 3, epoch: bytes = EPOCH
+) -> None:
     """Go on where the last writer has stopped, as the dump does, in portions; then settle."""
-    file = DumpFile(path, max_bytes=max_bytes)
+    file = DumpFile(path, max_bytes=max_bytes, backups=backups)
     try:
         position = file.open(epoch).position
         while position < last:
@@ -201,7 +204,7 @@ def rename_and_create(path: Path) -> None:
 @pytest.mark.parametrize("rotate", [rename, rename_and_create])
 def test_a_rotation_by_others_loses_and_doubles_nothing(path: Path, rotate: Callable[[Path], None]) -> None:
     """The writer goes on in a new file of the old name, from one append to the next."""
-    file = DumpFile(path, max_bytes=LARGE)
+    file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(10), at(10))
     rotate(path)
@@ -241,7 +244,7 @@ def test_a_crash_and_a_rotation_lose_and_double_nothing(
 
 def test_a_file_that_is_removed_is_begun_anew(path: Path) -> None:
     """What was in it is gone by somebody's own doing; what comes is in the new one."""
-    file = DumpFile(path, max_bytes=LARGE)
+    file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(10), at(10))
     path.unlink()
@@ -261,7 +264,7 @@ def test_a_file_that_is_removed_is_begun_anew(path: Path) -> None:
 
 def test_a_file_that_is_cut_or_added_to_by_others_goes_on(path: Path) -> None:
     """No hole where it was cut, and a line of its own behind what somebody has added."""
-    file = DumpFile(path, max_bytes=LARGE)
+    file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(10), at(10))
     os.truncate(path, 0)
@@ -279,7 +282,7 @@ def test_a_file_that_is_cut_or_added_to_by_others_goes_on(path: Path) -> None:
 def test_what_others_have_written_over_a_torn_line_is_left(path: Path, machine: Machine) -> None:
     """It is not the dump's to cut off; the write is done again behind it."""
     write_on(path, 7)
-    file = DumpFile(path, max_bytes=LARGE)
+    file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     lines = lines_of(9) + lines_of(10) + lines_of(11)
     intended = dump_record.Intended(end=path.stat().st_size + len(lines), mark=at(11), digest="00")
@@ -325,11 +328,70 @@ def test_the_dump_of_another_database_begins_anew(path: Path) -> None:
     assert "of another database" == entries[0]["reason"]
 
 
-def test_its_own_rotation_keeps_every_file(path: Path) -> None:
-    """At the size that is set, a file is renamed to a name with the time, and none is ever removed."""
+def rotated(path: Path) -> list[Path]:
+    """Return the files that were set aside, the oldest first."""
+    return sorted(one for one in path.parent.iterdir() if one.name.startswith(f"{path.name}.2"))
+
+
+@pytest.mark.parametrize("power_cut", [False, True])
+@pytest.mark.parametrize("backups", [0, 2])
+def test_a_crash_while_old_files_are_deleted_loses_no_other_lines(
+    place: Path, machine: Machine, backups: int, power_cut: bool
+) -> None:
+    """Whichever call of a rotation the writer dies at: the newest files are there, whole and in order."""
+    crashes = 0
+    while True:
+        path = place / str(crashes) / "gathered.jsonl"
+        write_on(path, 21, max_bytes=300, backups=backups)
+        machine.calls, machine.dies_at = 0, crashes + 1
+        try:
+            write_on(path, 42, max_bytes=300, backups=backups)
+        except Crashed:
+            crashes += 1
+            machine.dies_at = 0
+            if power_cut:
+                machine.cut_power(path.parent)
+            before = content(path)
+            write_on(path, 42, max_bytes=LARGE, backups=backups)
+
+            # Nothing of what was there is deleted by whoever goes on, before it rotates.
+            assert lines_up_to(42).endswith(content(path))
+            assert len(before) <= len(content(path)) or b"\0" in before
+            assert len(rotated(path)) in {backups, backups + 1}
+        else:
+            break
+        finally:
+            machine.dies_at = 0
+        write_on(path, 63, max_bytes=300, backups=backups)
+
+        assert lines_up_to(63).endswith(content(path)), crashes
+        assert backups == len(rotated(path)), crashes
+    assert crashes > 50
+
+
+def test_only_the_oldest_of_its_own_files_are_deleted(path: Path) -> None:
+    """Others keep theirs under whatever other name, and a clock that was set back changes nothing."""
+    path.parent.mkdir()
+    others = [path.with_name(f"{path.name}.{end}") for end in ("1", "2026-01-01", "20260101T000000.000000Z.gz")]
+    for other in others:
+        other.write_text("kept")
+    ahead = path.with_name(f"{path.name}.29981231T235959.999998Z")
+    ahead.write_text("oldest")
+
+    write_on(path, 40, max_bytes=300, backups=3)
+
+    assert ["kept"] * 3 == [other.read_text() for other in others]
+    own = [one for one in rotated(path) if one not in others]
+    assert 3 == len(own)
+    assert all(one.name > ahead.name for one in own)
+    assert lines_up_to(40).endswith(b"".join(one.read_bytes() for one in [*own, path]))
+
+
+def test_its_own_rotation_keeps_as_many_files_as_told(path: Path) -> None:
+    """At the size that is set, a file is renamed to a name with the time."""
     write_on(path, 200, max_bytes=1000)
 
-    files = [one for one in path.parent.iterdir() if one.name.startswith("gathered.jsonl.2")]
+    files = rotated(path)
     assert len(files) > 10
     assert max(one.stat().st_size for one in files) <= 1000
     assert lines_up_to(200) == content(path)
@@ -346,7 +408,7 @@ def test_a_crash_in_its_own_rotation_leaves_what_was_set_aside_to_others(
         rename(*arguments)
         raise Crashed
 
-    file = DumpFile(path, max_bytes=300)
+    file = DumpFile(path, max_bytes=300, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(6), at(6))
     monkeypatch.setattr("src.gatherer.dump_file.os.rename", rename_and_die)

@@ -42,13 +42,15 @@ class Dump:
         path: Path,
         *,
         max_bytes: int,
+        backups: int,
         archive: Archive,
         lines: Lines,
         counters: Counters,
         is_ready: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
-        self._file = DumpFile(path, max_bytes=max_bytes)
+        self._file = DumpFile(path, max_bytes=max_bytes, backups=backups)
+        self._most_bytes = min(MOST_BYTES, max_bytes)
         self._lock = DumpLock(path.with_name(f"{path.name}.lock"))
         self._archive = archive
         self._lines = lines
@@ -148,7 +150,7 @@ class Dump:
         for place, some in await self._lines.page(Span(), after):
             lines += some
             reached = Mark(position=place.position, arrived_at=milliseconds(place.received_at))
-            if len(lines) >= MOST_BYTES:
+            if len(lines) >= self._most_bytes:
                 break
         return bytes(lines), reached
 

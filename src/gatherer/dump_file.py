@@ -3,14 +3,18 @@
 Each write is announced in the record beside the file, and counts when the file has all of it. Who comes after a crash
 looks: an announced write that is whole has taken place; of one that is torn, the torn part is cut off.
 
+It is rotated by size: renamed to a name with the time, of which so many are kept. It is rotated between writes only, so
+that no write is ever looked for in a file that has been deleted.
+
 The file may be renamed or removed by others at any time. It is known by its inode, and looked for under whatever name
 it has in its directory, and another one is begun under its own name.
 """
 
 import errno
 import os
+import re
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -30,6 +34,7 @@ from .dump_record import (
 
 LINE_BREAK = b"\n"
 MODE = 0o600
+_NAME, _NAME_LENGTH = "%Y%m%dT%H%M%S.%fZ", len("20260301T093000.250000Z")
 _PIECE = 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -38,13 +43,14 @@ log = structlog.get_logger(__name__)
 class DumpFile:
     """The file at a path; every method blocks, is for the one who holds the lock, and raises `OSError`.
 
-    After an error, `open` has to be called again.
+    After an error, `open` has to be called again. ``backups`` is how many rotated files are kept.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int) -> None:
+    def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
         self._path = path
         self._record_path = path.with_name(f"{path.name}.state")
         self._max_bytes = max_bytes
+        self._backups = backups
         self._descriptor: int | None = None
         self._record = Record(epoch="", inode=0, offset=0, mark=BEGINNING)
         self.is_settled = True
@@ -162,13 +168,33 @@ class DumpFile:
         self._set_aside()
         self.close()
         self._open_current()
+        # After the rename: a crash before leaves one file too many until the next rotation, and never one too few.
+        for path in self._rotated()[: -self._backups or None]:
+            path.unlink(missing_ok=True)
 
     def _set_aside(self) -> Path:
         """Rename the file to a name with the time, and return that."""
-        target = self._path.with_name(f"{self._path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z")
+        moment = datetime.now(UTC)
+        if rotated := self._rotated():
+            # Where the clock was set back, the order of the names would not be that of the lines.
+            moment = max(moment, _moment(rotated[-1]) + timedelta(microseconds=1))
+        target = self._path.with_name(f"{self._path.name}.{moment:{_NAME}}")
         os.rename(self._path, target)  # noqa: PTH104 (every step of this is one of the operating system's)
         sync_directory(self._path.parent)
         return target
+
+    def _rotated(self) -> list[Path]:
+        """Return the files that were rotated here, the oldest first, and none that others have named."""
+        pattern = re.compile(re.escape(self._path.name) + r"\.\d{8}T\d{6}\.\d{6}Z")
+        return sorted(path for path in self._path.parent.iterdir() if pattern.fullmatch(path.name))
+
+
+def _moment(rotated: Path) -> datetime:
+    """Return the time in the name of a rotated file; of one that is no time, the earliest."""
+    try:
+        return datetime.strptime(rotated.name[-_NAME_LENGTH:], _NAME).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _digest_of(descriptor: int, start: int, end: int) -> str:

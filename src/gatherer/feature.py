@@ -59,7 +59,8 @@ class GathererFeature:
         if settings.dump_path is not None:
             self._dump = Dump(
                 settings.dump_path,
-                max_bytes=settings.log_max_bytes,
+                max_bytes=settings.gathered_max_bytes,
+                backups=settings.gathered_backups,
                 archive=archive,
                 lines=lines,
                 counters=Counters(mongo),

@@ -389,9 +389,10 @@ def test_a_mongod_that_hangs_is_killed(data_dir: Path) -> None:
         write(url)
         [pid] = mongods(data_dir)
         os.kill(pid, signal.SIGSTOP)
-        Server(data_dir / "mongo", None).stop(patience=0.2)
+        with locks.turn(data_dir / "mongo" / "gate.lock"):
+            Server(data_dir / "mongo", None).stop(patience=0.2)
 
-        assert mongods(data_dir) == []
+            assert mongods(data_dir) == []
 
     with embedded_mongod(data_dir) as url:
         assert count(url) == 1
@@ -436,6 +437,26 @@ def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest
 
     assert 1 == kept
     assert "is full" in next(entry["reason"] for entry in entries if entry["event"] == CANNOT_START)
+
+
+def test_leaving_does_not_wait_for_a_start_that_hangs(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that is under way when its last user leaves is given up, and nothing stays behind."""
+    monkeypatch.setattr(keeper, "POLL_SECONDS", 0.1)
+    find = server.find_mongod
+    hanging = make_program(tmp_path / "mongod", '#!/bin/sh\nsh -c "sleep 60; :" "$@"\n')
+    with ExitStack() as stack:
+        stack.enter_context(embedded_mongod(data_dir))
+        [pid] = mongods(data_dir)
+        monkeypatch.setattr(server, "find_mongod", lambda _: find(hanging))
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: mongods(data_dir) not in ([], [pid]))
+        began = time.monotonic()
+        stack.close()
+
+    assert time.monotonic() - began < server.START_SECONDS / 2
+    assert mongods(data_dir) == []
 
 
 def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def start(
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=inherited,
-        preexec_fn=end_with_parent,  # noqa: PLW1509 (no other thread of the launcher does anything but wait)
+        preexec_fn=end_with_parent,  # noqa: PLW1509 (it takes no lock that another thread may hold)
     )
 
 

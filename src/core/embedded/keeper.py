@@ -34,7 +34,7 @@ class Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End. A start that is under way is waited for."""
+        """End. A start that is under way is cancelled."""
         self._stopping.set()
         self._thread.join()
 
@@ -48,10 +48,12 @@ class Keeper:
                     if time.monotonic() - since > STEADY_SECONDS:
                         pause = FIRST_PAUSE_SECONDS
                     log.error("the embedded MongoDB ended: it is started again", reason=self._server.describe_end())
-                    self._server.ensure(same_port=True)
+                    self._server.ensure(same_port=True, is_cancelled=self._stopping.is_set)
                     since = time.monotonic()
                 log.info("the embedded MongoDB runs again")
             except MongodError as error:
+                if self._stopping.is_set():
+                    return
                 log.error(
                     "the embedded MongoDB cannot be started again: it is tried again later",
                     reason=str(error),

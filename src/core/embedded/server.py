@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,11 +93,11 @@ class Server:
             return None
         return replica_set.make_url(port, password)
 
-    def ensure(self, *, same_port: bool = False) -> str:
+    def ensure(self, *, same_port: bool = False, is_cancelled: Callable[[], bool] = lambda: False) -> str:
         """Return the URL of a mongod that accepts writes: the running one, or a new one.
 
         With ``same_port``, the URL is the one of before, which other processes hold. Raises `MongodError` when there is
-        none after a minute, and then leaves none behind that nobody uses.
+        none after a minute or it is cancelled, and then leaves none behind that nobody uses.
         """
         attempt = 1
         while True:
@@ -104,13 +105,13 @@ class Server:
             try:
                 if not joined:
                     self._spawn(same_port=same_port)
-                return self._make_ready()
+                return self._make_ready(is_cancelled)
             except BaseException as error:
                 if joined and self.used():
                     raise
                 self.stop(patience=0)
                 # Worth another try: one that was left behind half-dead, or that lost its port to another program.
-                again = joined or not _is_free(read_number(self._port))
+                again = not is_cancelled() and (joined or not _is_free(read_number(self._port)))
                 if not (isinstance(error, MongodError) and again and attempt < START_ATTEMPTS):
                     raise
             attempt += 1
@@ -220,7 +221,7 @@ class Server:
             f"No free port was found on {replica_set.ADDRESS}. Set SEALPOST_MONGO_URL to a MongoDB that runs already."
         )
 
-    def _make_ready(self) -> str:
+    def _make_ready(self, is_cancelled: Callable[[], bool]) -> str:
         port, key, password = read_number(self._port), read_secret(self._key), read_secret(self._password)
         if port is None or key is None:
             damaged = self._port if port is None else self._key
@@ -242,6 +243,8 @@ class Server:
                     if replica_set.is_refusal(error):
                         raise self._failure(f"mongod refuses the key in {self._key}") from error
                     reason = str(error)
+                if is_cancelled():
+                    raise MongodError("mongod was stopped before it was ready")
                 time.sleep(pause)
                 # mongod takes 30 s to give up on its old port where another program accepts connections and is silent.
                 pause = min(pause * 1.1, _SLOWEST_POLL_SECONDS)
@@ -270,7 +273,7 @@ class Server:
     def describe_end(self) -> str:
         """Return why the mongod that ran last has ended, as far as that is known, without a line of its log."""
         cause = explain(self._log, database=self._database, key=self._key)
-        told = " ".join(part for part in (self._returned(), cause) if part)
+        told = ". ".join(part for part in (self._returned(), cause) if part)
         return told or f"unknown; its log is {self._log}"
 
     def _returned(self) -> str:

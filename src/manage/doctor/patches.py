@@ -29,7 +29,7 @@ async def examine_patches(mongo: Mongo) -> Outcome:
         return ok(f"{version} has the fix for {CVE}")
     handshake = await mongo.database.command("hello", compression=["zlib"])
     if "zlib" not in handshake.get("compression", []):
-        return ok(f"{version} lacks the fix for {CVE}, which needs zlib network compression: that is off")
+        return ok(f"{version} lacks the fix for {CVE}, but zlib network compression, which it concerns, is off")
     fixes = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in FIRST_FIXED.items())
     return failed(
         f"{version} discloses memory to clients that have not authenticated ({CVE})",

@@ -25,6 +25,7 @@ _HTTPS_URL = re.compile(
 )
 
 Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5} per [1-9][0-9]{0,3} (second|minute|hour|day)s?$")]
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
 class SettingsError(Exception):
@@ -198,6 +199,12 @@ class Settings(BaseSettings):
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def parse_limit(limit: Limit) -> tuple[int, timedelta]:
+    """Return the maximum and the window of a limit such as ``10 per 15 minutes``."""
+    maximum, _, number, unit = limit.split(" ")
+    return int(maximum), timedelta(seconds=int(number) * _SECONDS[unit.removesuffix("s")])
 
 
 def is_secret(name: str) -> bool:

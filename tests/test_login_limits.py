@@ -9,7 +9,7 @@ import pytest
 
 from src.core.clock import utc_now
 from src.core.keys import KeyRing
-from src.core.limits import Counters, Limit, LimitReached, failures_counted
+from src.core.limits import Limit, LimitReached, failures_counted
 from src.core.mongo import Mongo
 from src.errors import Forbidden, Unavailable
 
@@ -130,7 +130,7 @@ async def limit(api: Api, mongo_url: str) -> Any:
     assert api.settings.keys is not None
     ring = KeyRing.parse(api.settings.keys.get_secret_value())
     mongo = Mongo(api.settings, mongo_url)
-    yield Limit(Counters(mongo), ring, "tries", "1 per 1 hour", enabled=True), mongo
+    yield Limit(mongo, ring, "tries", 1, timedelta(hours=1)), mongo
     await mongo.close()
 
 
@@ -151,12 +151,13 @@ async def test_what_could_not_be_tried_does_not_count(limit: tuple[Limit, Mongo]
 async def test_what_is_given_back_late_does_not_lift_the_next_limit(limit: tuple[Limit, Mongo]) -> None:
     """A try that outlasts its window was counted there and nowhere else."""
     tries, mongo = limit
-    await tries.spend("ann")
+    window = await tries.spend("ann")
     await mongo.collection("limits").update_many({}, {"$set": {"expireAt": utc_now() - timedelta(seconds=1)}})
 
-    await tries.give_back("ann")
+    await tries.give_back("ann", window=window)
 
     await tries.spend("ann")
+    await tries.give_back("ann", window=window)
     with pytest.raises(LimitReached):
         await tries.spend("ann")
 
@@ -183,3 +184,22 @@ async def test_the_counters_name_nobody(serve: Serve) -> None:
     assert "127.0.0.1" not in str(documents)
     indexes = await api.mongo.collection("limits").index_information()
     assert 0 == indexes["expireAt"]["expireAfterSeconds"]
+
+
+async def test_a_refused_amount_is_not_counted(limit: tuple[Limit, Mongo], api: Api, mongo_url: str) -> None:
+    """In parallel an amount is either counted in full or refused and not counted at all."""
+    _, mongo = limit
+    assert api.settings.keys is not None
+    ring = KeyRing.parse(api.settings.keys.get_secret_value())
+    amounts = Limit(mongo, ring, "bytes", 100, timedelta(hours=1))
+
+    outcomes = await asyncio.gather(*(amounts.spend("ann", 30) for _ in range(20)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, LimitReached)]
+
+    assert 17 == len(refused)
+    assert {"3600"} == {outcome.headers["Retry-After"] for outcome in refused}
+    window = await amounts.spend("ann", 10)
+    with pytest.raises(LimitReached):
+        await amounts.spend("ann")
+    await amounts.give_back("ann", 30, window=window)
+    assert window == await amounts.spend("ann", 30)

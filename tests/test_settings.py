@@ -1,11 +1,12 @@
 """Settings."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from src.core.keys import new_key
-from src.settings import OF_THE_CLIENT, SECRETS, Settings, SettingsError, read_settings, secret_files
+from src.settings import OF_THE_CLIENT, SECRETS, Settings, SettingsError, parse_limit, read_settings, secret_files
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +125,17 @@ def test_variables_of_the_client_are_passed_over(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, "x")
 
     assert Settings(_env_file=None) == read_settings()
+
+
+@pytest.mark.parametrize(
+    ("limit", "parsed"),
+    [
+        ("10 per 1 hour", (10, timedelta(hours=1))),
+        ("5 per 15 minutes", (5, timedelta(minutes=15))),
+        ("1 per 2 days", (1, timedelta(days=2))),
+        ("7 per 30 second", (7, timedelta(seconds=30))),
+    ],
+)
+def test_a_limit_is_a_maximum_in_a_window(limit: str, parsed: tuple[int, timedelta]) -> None:
+    """The notation of the settings gives a number and a time."""
+    assert parsed == parse_limit(limit)

@@ -12,10 +12,10 @@ from ..core.background import running
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
-from ..core.limits import Counters, Limit
+from ..core.limits import Limit
 from ..core.metrics import Metrics
 from ..core.mongo import Indexes, Mongo
-from ..settings import Settings
+from ..settings import Settings, parse_limit
 from . import api_tokens, sessions, users
 from .access_tokens import AccessTokens
 from .activity import Activity
@@ -109,11 +109,10 @@ def credential_limits(
 ) -> CredentialLimits:
     """Return the limits on credentials as they are set."""
     refusals = (metrics or Metrics.off()).limit_refusals
-    counters = Counters(mongo)
 
     def limit(name: str, rate: str, label: str) -> Limit:
         enabled = settings.rate_limits == "on"
-        return Limit(counters, ring, name, rate, enabled=enabled, refusals=refusals.child(label))
+        return Limit(mongo, ring, name, *parse_limit(rate), enabled=enabled, refusals=refusals.child(label))
 
     return CredentialLimits(
         register=limit("register by network", settings.limit_register, "register"),

@@ -1,72 +1,124 @@
-"""Limits on how often something may be tried, counted in MongoDB, so that all workers share them.
+"""Rate limits in fixed windows, counted in MongoDB and shared by all workers.
 
-What is counted by is written down under a keyed blind index only: the counters name neither accounts nor addresses. A
-counter that MongoDB does not answer for lets nothing through.
+Subjects are stored under a keyed blind index, so the counters name neither accounts nor addresses. Windows begin and
+end by MongoDB's clock, and a window begins with the first amount that is counted in it. A counter that cannot be
+reached lets nothing through.
 """
 
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
-from limits import parse
-from limits.aio.storage import MongoDBStorage
-from limits.aio.strategies import FixedWindowRateLimiter
-from pymongo import IndexModel
+from pymongo import IndexModel, ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from ..errors import TooMany, Unavailable
 from .blind_index import BlindIndex
-from .clock import utc_now
+from .clock import MILLISECOND, utc_now
 from .keys import KeyRing
 from .metrics import NOTHING, Counter
-from .mongo import Indexes, Mongo, answering
+from .mongo import Document, Indexes, Mongo, answering
 
 COLLECTION = "limits"
 INDEXES: Indexes = {COLLECTION: [IndexModel("expireAt", name="expireAt", expireAfterSeconds=0)]}
+# A window that counts nothing, because all of it was given back, begins anew with the next amount.
+_IS_LIVE: Document = {"$and": [{"$gt": ["$expireAt", "$$NOW"]}, {"$gt": ["$count", 0]}]}
 
 
 class LimitReached(TooMany):
-    """Tried too often; the counter starts anew after ``Retry-After``."""
+    """The limit is used up until the window ends, after ``Retry-After``."""
 
     code, default = "limit_reached", "Tried too often. Try again after the seconds in Retry-After."
 
 
 class Limit:
-    """So many in a span of time, counted for each of whatever it is asked about."""
+    """At most ``maximum`` in each ``window``, counted for each subject: an account, an address, a network.
+
+    ``name`` separates the counters of one limit from those of another. A limit that is not ``enabled`` counts nothing.
+    """
 
     def __init__(
-        self, counters: "Counters", ring: KeyRing, name: str, rate: str, *, enabled: bool, refusals: Counter = NOTHING
+        self,
+        mongo: Mongo,
+        ring: KeyRing,
+        name: str,
+        maximum: int,
+        window: timedelta,
+        *,
+        enabled: bool = True,
+        refusals: Counter = NOTHING,
     ) -> None:
-        self._counters = counters
-        self._limiter = FixedWindowRateLimiter(counters)
-        self._rate = parse(rate)
+        self._collection = mongo.collection(COLLECTION)
         self._index = BlindIndex(ring, name)
+        self._maximum = maximum
+        self._window = window
         self._enabled = enabled
         self._refusals = refusals
 
-    async def spend(self, subject: str) -> None:
-        """Count one. Raises `LimitReached`, and `Unavailable` where MongoDB does not answer."""
+    async def spend(self, subject: str, amount: int = 1) -> datetime:
+        """Count an amount and return the end of the window that it was counted in.
+
+        Raises `LimitReached`, having counted nothing, where the amount would exceed the limit, and `Unavailable`.
+        """
+        if not self._enabled:
+            return utc_now()
+        counter = await self._update(
+            subject,
+            [
+                {
+                    "$set": {
+                        "count": {"$cond": [_IS_LIVE, "$count", 0]},
+                        "expireAt": {
+                            "$cond": [_IS_LIVE, "$expireAt", {"$add": ["$$NOW", self._window // MILLISECOND]}]
+                        },
+                    }
+                },
+                {"$set": {"granted": {"$lte": [{"$add": ["$count", amount]}, self._maximum]}}},
+                {"$set": {"count": {"$add": ["$count", {"$cond": ["$granted", amount, 0]}]}}},
+            ],
+        )
+        if not counter["granted"]:
+            self._refusals.inc()
+            raise LimitReached(retry_after=max(1, ceil(counter["milliseconds_left"] / 1000)))
+        end: datetime = counter["expireAt"]
+        return end
+
+    async def give_back(self, subject: str, amount: int = 1, *, window: datetime) -> None:
+        """Take back an amount that was counted in the window with this end, if that window has not ended.
+
+        Raises `Unavailable`.
+        """
         if not self._enabled:
             return
-        key = self._key(subject)
+        same = {"_id": self._key(subject), "expireAt": window}
         with answering():
-            if await self._limiter.hit(self._rate, key):
-                return
-            reset_at, _ = await self._limiter.get_window_stats(self._rate, key)
-        self._refusals.inc()
-        raise LimitReached(retry_after=max(1, ceil(reset_at - time.time())))
-
-    async def give_back(self, subject: str) -> None:
-        """Take back what was counted last."""
-        if self._enabled:
-            with answering():
-                await self._counters.decrement(self._rate.key_for(self._key(subject)))
+            await self._collection.update_one(
+                same, [{"$set": {"count": {"$max": [0, {"$subtract": ["$count", amount]}]}}}]
+            )
 
     async def forget(self, subject: str) -> None:
-        """Begin the count anew."""
+        """Delete the counter of a subject. Raises `Unavailable`."""
         with answering():
-            await self._limiter.clear(self._rate, self._key(subject))
+            await self._collection.delete_one({"_id": self._key(subject)})
+
+    async def _update(self, subject: str, changes: list[Document]) -> Document:
+        """Update a counter, which is created if need be, and return it with the milliseconds until its window ends."""
+        fields: Any = {"granted": 1, "expireAt": 1, "milliseconds_left": {"$subtract": ["$expireAt", "$$NOW"]}}
+        while True:
+            with answering():
+                try:
+                    counter: Document = await self._collection.find_one_and_update(
+                        {"_id": self._key(subject)},
+                        changes,
+                        fields,
+                        upsert=True,
+                        return_document=ReturnDocument.AFTER,
+                    )
+                except DuplicateKeyError:
+                    continue  # another request has created it since
+            return counter
 
     def _key(self, subject: str) -> str:
         return self._index.of(subject)[0].hex()
@@ -79,11 +131,10 @@ async def failures_counted(*limits: tuple[Limit, str]) -> AsyncIterator[None]:
     So tries in parallel, on however many workers, together never exceed a limit. What one limit refuses is not tried,
     and so counts against none.
     """
-    spent: list[tuple[Limit, str]] = []
+    spent: list[tuple[Limit, str, datetime]] = []
     try:
         for limit, subject in limits:
-            await limit.spend(subject)
-            spent.append((limit, subject))
+            spent.append((limit, subject, await limit.spend(subject)))
         yield
     except (LimitReached, Unavailable):
         await _give_back(spent)
@@ -91,37 +142,6 @@ async def failures_counted(*limits: tuple[Limit, str]) -> AsyncIterator[None]:
     await _give_back(spent)
 
 
-async def _give_back(limits: Sequence[tuple[Limit, str]]) -> None:
-    for limit, subject in limits:
-        await limit.give_back(subject)
-
-
-class Counters(MongoDBStorage):
-    """The library's counters on our own connection, with the time-outs and the durability of every other command."""
-
-    def __init__(self, mongo: Mongo) -> None:
-        # The library makes a client of its own, which has not connected yet.
-        super().__init__("async+mongodb://127.0.0.1", counter_collection_name=COLLECTION)
-        self.storage.close()
-        self._mongo = mongo
-
-    @property
-    def database(self) -> Any:
-        """The database of the service."""
-        return self._mongo.database
-
-    async def create_indices(self) -> None:
-        """Do nothing: the index is made with all others when the service starts."""
-
-    async def get_expiry(self, key: str) -> float:
-        """Return when a counter starts anew, in seconds since 1970; now for one that MongoDB has just removed."""
-        counter = await self.database[COLLECTION].find_one({"_id": key})
-        return float(counter["expireAt"].timestamp()) if counter else time.time()
-
-    async def decrement(self, key: str) -> None:
-        """Take one off a counter whose time is not over: taken off the next one, it would lift the limit there."""
-        live = {"_id": key, "expireAt": {"$gt": utc_now()}, "count": {"$gt": 0}}
-        await self.database[COLLECTION].update_one(live, {"$inc": {"count": -1}})
-
-    def __del__(self) -> None:
-        """Leave the connection open: it is not the counters' own."""
+async def _give_back(spent: list[tuple[Limit, str, datetime]]) -> None:
+    for limit, subject, window in spent:
+        await limit.give_back(subject, window=window)

@@ -79,7 +79,7 @@ async def make_operator(mongo_url: str, database: str, ring: KeyRing, username: 
         users=users,
         sessions=SessionStore(mongo, ring, life=SPAN),
         tokens=ApiTokenStore(mongo, ring, batching),
-        login_failures=credential_limits(settings, mongo, ring).login_account,
+        limits=credential_limits(settings, mongo, ring),
         bcrypt_cost=settings.bcrypt_cost,
     )
     await administration.set_operator(username, operator=True)

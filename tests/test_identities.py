@@ -27,7 +27,7 @@ from src.errors import Damaged, Malformed
 from .conftest import PASSWORD, Api
 
 Serve = Callable[..., Awaitable[Api]]
-HERE = "192.0.2.1"
+HERE = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
             users=users,
             sessions=SessionStore(api.mongo, ring, life=timedelta(hours=1)),
             tokens=ApiTokenStore(api.mongo, ring, batching),
-            login_failures=limits.login_account,
+            limits=limits,
             bcrypt_cost=4,
         )
         return Place(api, identities, users, administration)
@@ -204,19 +204,31 @@ async def test_a_first_password_follows_the_rule_of_registration(place: Place) -
         await place.identities.authenticate("web-1", "short", HERE)
 
 
-async def test_free_names_count_as_registrations_and_known_ones_do_not(
-    make_place: Callable[..., Awaitable[Place]],
-) -> None:
-    """Nobody fills the database with names, and whoever has one may say so as often as they like."""
-    place = await make_place(rate_limits="on", limit_register="3 per 1 hour")
-    for name in ("one", "two", "three"):
+async def test_every_name_counts_before_it_is_looked_up(make_place: Callable[..., Awaitable[Place]]) -> None:
+    """Once an address has used up its limit, free and taken names get the same refusal."""
+    place = await make_place(rate_limits="on", limit_identify="3 per 1 hour")
+    await place.register("ann", PASSWORD)
+    for name in ("one", "ann", "one"):
         await place.identities.identify(name, HERE)
 
+    for name in ("ann", "one", "two"):
+        with pytest.raises(LimitReached):
+            await place.identities.identify(name, HERE)
+    assert await place.identities.find("two") is None
+    await place.identities.identify("two", "192.0.2.2")
+
+
+async def test_a_first_password_counts_as_a_registration(make_place: Callable[..., Awaitable[Place]]) -> None:
+    """A program cannot make more accounts at an address than a person."""
+    place = await make_place(rate_limits="on", limit_register="2 per 1 hour")
+    for name in ("one", "two", "three"):
+        await place.identities.identify(name, HERE)
+    for name in ("one", "two"):
+        await place.identities.authenticate(name, PASSWORD, HERE)
+
     with pytest.raises(LimitReached):
-        await place.identities.identify("four", HERE)
-    for _ in range(5):
-        await place.identities.identify("one", HERE)
-    await place.identities.identify("four", "192.0.2.2")
+        await place.identities.authenticate("three", PASSWORD, HERE)
+    await place.identities.authenticate("one", PASSWORD, HERE)
 
 
 async def test_wrong_passwords_share_the_count_of_the_login(make_place: Callable[..., Awaitable[Place]]) -> None:

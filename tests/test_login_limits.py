@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from src.core.clock import utc_now
+from src.core.failures import FailureLimit, failures_counted
 from src.core.keys import KeyRing
-from src.core.limits import Limit, LimitReached, failures_counted
+from src.core.limits import Limit, LimitReached
 from src.core.mongo import Mongo
 from src.errors import Forbidden, Unavailable
 
@@ -110,7 +112,7 @@ async def test_registration_is_limited_for_each_address(serve: Serve) -> None:
 
 
 async def test_an_open_session_is_no_way_around_the_limit(serve: Serve) -> None:
-    """Guesses at the password count for the account wherever they are made."""
+    """Guesses with a stolen access token are limited too, and do not keep the owner from signing in."""
     api = await serve(**RATES)
     token = await api.sign_up("ann")
 
@@ -121,31 +123,202 @@ async def test_an_open_session_is_no_way_around_the_limit(serve: Serve) -> None:
     statuses = [await guess(*guesses[number % 2]) for number in range(6)]
 
     assert [403] * 5 + [429] == statuses
-    assert 429 == (await attempt(api, "ann", PASSWORD))[0]
+    assert 200 == (await attempt(api, "ann", PASSWORD))[0]
+
+
+async def attempt_from(api: Api, address: str, password: str) -> int:
+    """Try to sign in as ann from an address and return the status."""
+    body = {"username": "ann", "password": password}
+    async with api.client.post("/login", json=body, headers={"X-Real-IP": address}) as answer:
+        return answer.status
+
+
+async def test_a_stranger_locks_out_their_own_network_only(serve: Serve) -> None:
+    """Wrong passwords from elsewhere refuse the owner neither a login nor a change of the password."""
+    api = await serve(behind_nginx=True, **RATES)
+    await api.register("ann")
+    token = (await api.login("ann"))["access_token"]
+    strangers = [await attempt_from(api, "192.0.2.1", "wrong") for _ in range(6)]
+
+    assert [401] * 5 + [429] == strangers
+    assert 200 == await attempt_from(api, "192.0.2.2", PASSWORD)
+    change = {"current": PASSWORD, "new": "another good password"}
+    assert 204 == (await api.call("PUT", "/me/password", change, token=token))[0]
+
+
+async def test_many_networks_together_guess_at_one_account_ten_times_as_often(serve: Serve) -> None:
+    """Over all networks an account has ten times the limit; then its owner can still change the password."""
+    api = await serve(behind_nginx=True, **{**RATES, "limit_login_account": "2 per 15 minutes"})
+    await api.register("ann")
+    token = (await api.login("ann"))["access_token"]
+
+    statuses = [await attempt_from(api, f"192.0.2.{number // 2}", "wrong") for number in range(22)]
+
+    assert [401] * 20 + [429] * 2 == statuses
+    assert 429 == await attempt_from(api, "192.0.2.99", PASSWORD)
+    change = {"current": PASSWORD, "new": "another good password"}
+    assert 204 == (await api.call("PUT", "/me/password", change, token=token))[0]
+
+
+async def counted(api: Api) -> list[int]:
+    """Return the counts of all limits, tries that are being checked included."""
+    documents = await api.mongo.collection("limits").find({}).to_list(None)
+    return [document["count"] + len(document.get("places", [])) for document in documents]
+
+
+@pytest.mark.parametrize("times", [30, 200])
+async def test_right_passwords_in_parallel_are_never_refused(serve: Serve, times: int) -> None:
+    """Many programs sign in at once with the right password, on two servers: no 429, and nothing is counted."""
+    rates = {**RATES, "limit_login_address": "50 per 15 minutes", "limit_register": "1000 per 1 hour"}
+    patient = {"hashing_wait": 60, "request_timeout": 60, "hashing_queue": 1000}
+    one = await serve(**rates, **patient)
+    other = await serve(**rates, **patient, mongo_database=one.settings.mongo_database, keys=one.settings.keys)
+    await one.register("ann")
+    await one.mongo.collection("limits").delete_many({})
+
+    answers = await asyncio.gather(*(attempt((one, other)[number % 2], "ann", PASSWORD) for number in range(times)))
+
+    assert {200} == {status for status, _ in answers}
+    assert [0, 0, 0] == await counted(one)
+
+
+async def test_right_passwords_beside_wrong_ones_wait_their_turn(serve: Serve) -> None:
+    """A few wrong tries in flight hold places; right ones in parallel sign in as long as the limit is not reached."""
+    api = await serve(**RATES, hashing_wait=60, request_timeout=60)
+    await api.register("ann")
+
+    answers = await asyncio.gather(
+        *(attempt(api, "ann", "wrong" if number % 8 == 0 else PASSWORD) for number in range(32))
+    )
+
+    assert [200] * 28 + [401] * 4 == sorted(status for status, _ in answers)
 
 
 @pytest.fixture
 async def limit(api: Api, mongo_url: str) -> Any:
     """A limit of one, on a connection of its own."""
-    assert api.settings.keys is not None
-    ring = KeyRing.parse(api.settings.keys.get_secret_value())
     mongo = Mongo(api.settings, mongo_url)
-    yield Limit(mongo, ring, "tries", 1, timedelta(hours=1)), mongo
+    yield Limit(mongo, ring_of(api), "tries", 1, timedelta(hours=1)), mongo
     await mongo.close()
 
 
-async def test_what_could_not_be_tried_does_not_count(limit: tuple[Limit, Mongo]) -> None:
-    """A full queue costs no try; a wrong password does."""
-    tries, _ = limit
+def ring_of(api: Api) -> KeyRing:
+    """Return the keys of a server."""
+    assert api.settings.keys is not None
+    return KeyRing.parse(api.settings.keys.get_secret_value())
 
-    for error in (Unavailable, Unavailable, Forbidden):
-        with pytest.raises(error):
-            async with failures_counted((tries, "ann")):
-                raise error
+
+def failure_limit(api: Api, mongo: Mongo, *, lease: float = 60, patience: float = 60) -> FailureLimit:
+    """Return a limit of one failure."""
+    return FailureLimit(
+        mongo,
+        ring_of(api),
+        "failures",
+        1,
+        timedelta(hours=1),
+        patience=patience,
+        lease=timedelta(seconds=lease),
+    )
+
+
+@pytest.mark.parametrize("error", [Unavailable, LimitReached, asyncio.CancelledError])
+async def test_what_could_not_be_tried_does_not_count(api: Api, error: type[BaseException]) -> None:
+    """A full queue, another limit and a time-out cost no try; a wrong password does."""
+    tries = failure_limit(api, api.mongo)
+
+    for raised in (error, error, Forbidden):
+        with pytest.raises(raised):
+            async with failures_counted(tries.of("ann")):
+                raise raised
     with pytest.raises(LimitReached):
-        await tries.spend("ann")
+        async with failures_counted(tries.of("ann")):
+            raise AssertionError("it was tried")
     await tries.forget("ann")
-    await tries.spend("ann")
+    async with failures_counted(tries.of("ann")):
+        pass
+
+
+async def test_forgiving_a_group_forgives_each_of_its_members(api: Api) -> None:
+    """All networks of an account are forgiven with it, and no other account."""
+    tries = failure_limit(api, api.mongo)
+    for subject in (("ann", "one"), ("ann", "two"), ("bob", "one")):
+        with pytest.raises(Forbidden):
+            async with failures_counted(tries.of(*subject)):
+                raise Forbidden
+
+    await tries.forget("ann")
+
+    for network in ("one", "two"):
+        async with failures_counted(tries.of("ann", network)):
+            pass
+    with pytest.raises(LimitReached):
+        async with failures_counted(tries.of("bob", "one")):
+            raise AssertionError("it was tried")
+
+
+async def test_a_try_waits_for_one_that_holds_the_last_place(api: Api) -> None:
+    """It goes ahead where the other one succeeds, and is refused where that fails."""
+    tries = failure_limit(api, api.mongo)
+    for outcome, expected in ((None, type(None)), (Forbidden(), LimitReached)):
+        go_on = asyncio.Event()
+
+        async def hold(go_on: asyncio.Event = go_on, outcome: Exception | None = outcome) -> None:
+            async with failures_counted(tries.of("ann")):
+                await go_on.wait()
+                if outcome:
+                    raise outcome
+
+        async def follow() -> None:
+            async with failures_counted(tries.of("ann")):
+                pass
+
+        first = asyncio.create_task(hold())
+        while [1] != await counted(api):
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(follow())
+        done, _ = await asyncio.wait([second], timeout=0.2)
+
+        assert not done
+        go_on.set()
+        results = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome), expected] == [type(result) for result in results]
+
+
+async def test_a_place_that_nobody_gives_up_lapses(api: Api) -> None:
+    """The try of a process that died holds others up for its lease; until then they are told to come back."""
+    tries = failure_limit(api, api.mongo, patience=0.1)
+    await tries.enter(tries.of("ann").key, ObjectId())
+
+    async def follow() -> None:
+        async with failures_counted(tries.of("ann")):
+            raise AssertionError("it was tried")
+
+    outcomes = await asyncio.gather(*(follow() for _ in range(3)), return_exceptions=True)
+
+    assert [Unavailable] * 3 == [type(outcome) for outcome in outcomes]
+    past = {"$set": {"places.0.at": utc_now() - timedelta(seconds=61)}}
+    await api.mongo.collection("limits").update_many({}, past)
+
+    async with failures_counted(tries.of("ann")):
+        pass
+
+
+async def test_a_try_that_is_cancelled_holds_no_place(api: Api) -> None:
+    """Whenever a request times out, entering or being checked, its place is free again at once."""
+    tries = failure_limit(api, api.mongo)
+
+    async def hold() -> None:
+        async with failures_counted(tries.of("ann")):
+            await asyncio.Event().wait()
+
+    for turns in range(12):
+        task = asyncio.create_task(hold())
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert [0] == (await counted(api) or [0])
 
 
 async def test_what_is_given_back_late_does_not_lift_the_next_limit(limit: tuple[Limit, Mongo]) -> None:
@@ -162,13 +335,16 @@ async def test_what_is_given_back_late_does_not_lift_the_next_limit(limit: tuple
         await tries.spend("ann")
 
 
-async def test_without_mongodb_nobody_tries_anything(limit: tuple[Limit, Mongo]) -> None:
+async def test_without_mongodb_nobody_tries_anything(limit: tuple[Limit, Mongo], api: Api) -> None:
     """A limiter that cannot count lets nothing through."""
-    tries, mongo = limit
+    amounts, mongo = limit
+    tries = failure_limit(api, mongo)
     await mongo.close()
 
     with pytest.raises(Unavailable):
-        async with failures_counted((tries, "ann")):
+        await amounts.spend("ann")
+    with pytest.raises(Unavailable):
+        async with failures_counted(tries.of("ann")):
             raise AssertionError("it was tried")
 
 
@@ -179,19 +355,16 @@ async def test_the_counters_name_nobody(serve: Serve) -> None:
 
     documents = await api.mongo.collection("limits").find({}).to_list(None)
 
-    assert 2 == len(documents)
+    assert 3 == len(documents)
     assert "findable-name" not in str(documents)
     assert "127.0.0.1" not in str(documents)
     indexes = await api.mongo.collection("limits").index_information()
     assert 0 == indexes["expireAt"]["expireAfterSeconds"]
 
 
-async def test_a_refused_amount_is_not_counted(limit: tuple[Limit, Mongo], api: Api, mongo_url: str) -> None:
+async def test_a_refused_amount_is_not_counted(api: Api) -> None:
     """In parallel an amount is either counted in full or refused and not counted at all."""
-    _, mongo = limit
-    assert api.settings.keys is not None
-    ring = KeyRing.parse(api.settings.keys.get_secret_value())
-    amounts = Limit(mongo, ring, "bytes", 100, timedelta(hours=1))
+    amounts = Limit(api.mongo, ring_of(api), "bytes", 100, timedelta(hours=1))
 
     outcomes = await asyncio.gather(*(amounts.spend("ann", 30) for _ in range(20)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, LimitReached)]

@@ -412,7 +412,7 @@ async def test_a_change_survives_one_that_comes_between(api: Api, monkeypatch: p
         users=UserStore(api.mongo, ring, batching),
         sessions=SessionStore(api.mongo, ring, life=timedelta(days=1)),
         tokens=ApiTokenStore(api.mongo, ring, batching),
-        login_failures=credential_limits(api.settings, api.mongo, ring).login_account,
+        limits=credential_limits(api.settings, api.mongo, ring),
         bcrypt_cost=4,
     )
 

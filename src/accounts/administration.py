@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.limits import Limit
 from ..errors import Damaged
 from .api_tokens import ApiTokenStore
+from .credentials import CredentialLimits
 from .passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD, hash_password
 from .sessions import SessionStore
 from .users import User, UserStore
@@ -50,7 +50,7 @@ class Account:
 
 
 class AccountAdministration:
-    """Looks at accounts and changes them; ``login_failures`` is the limit on them by account.
+    """Looks at accounts and changes them.
 
     Whatever names a user raises `UnknownUser`, `UnreadableUser`, and `Unavailable`.
     """
@@ -61,13 +61,13 @@ class AccountAdministration:
         users: UserStore,
         sessions: SessionStore,
         tokens: ApiTokenStore,
-        login_failures: Limit,
+        limits: CredentialLimits,
         bcrypt_cost: int,
     ) -> None:
         self._users = users
         self._sessions = sessions
         self._tokens = tokens
-        self._login_failures = login_failures
+        self._limits = limits
         self._bcrypt_cost = bcrypt_cost
 
     def list(self) -> AsyncIterator[User | bytes]:
@@ -88,8 +88,10 @@ class AccountAdministration:
         return user
 
     async def enable(self, username: str) -> User:
-        """Let a user sign in again; their API tokens work again."""
-        return await self._change(username, disabled=False)
+        """Let a user sign in again and forgive failed logins; their API tokens work again."""
+        user = await self._change(username, disabled=False)
+        await self._limits.forgive(user.name)
+        return user
 
     async def set_operator(self, username: str, *, operator: bool) -> User:
         """Make a user an operator, or no longer one."""
@@ -101,7 +103,7 @@ class AccountAdministration:
         password_hash = await asyncio.to_thread(hash_password, password, self._bcrypt_cost)
         user = await self._change(username, password_hash=password_hash)
         await self._sessions.end_all(user.user_id)
-        await self._login_failures.forget(user.name.lower())
+        await self._limits.forgive(user.name)
         return user
 
     async def _change(self, username: str, **changes: Any) -> User:

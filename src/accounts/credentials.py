@@ -3,7 +3,8 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from ..core.limits import Limit, failures_counted
+from ..core.failures import FailureLimit, failures_counted
+from ..core.limits import Limit
 from ..core.metrics import Metrics, Stopwatch
 from ..errors import FieldError, Malformed
 from .passwords import SHORTEST_PASSWORD, Passwords
@@ -13,11 +14,23 @@ from .users import User, UserContent, UserStore
 
 @dataclass(frozen=True, kw_only=True)
 class CredentialLimits:
-    """How often credentials may be tried; what counts are names in lower case and client networks."""
+    """How often credentials may be tried. Usernames count in lower case, and addresses as client networks.
+
+    ``login_account`` counts wrong passwords for an account from one network, ``login_account_total`` from all of them,
+    and ``own_password`` those that a signed-in user gives for their own account, for each session.
+    """
 
     register: Limit
-    login_account: Limit
-    login_address: Limit
+    identify: Limit
+    login_address: FailureLimit
+    login_account: FailureLimit
+    login_account_total: FailureLimit
+    own_password: FailureLimit
+
+    async def forgive(self, username: str) -> None:
+        """Forget every failed login of an account. Raises `Unavailable`."""
+        await self.login_account.forget(username.lower())
+        await self.login_account_total.forget(username.lower())
 
 
 class Credentials:
@@ -36,20 +49,30 @@ class Credentials:
         """Return what measures how long it takes to tell whose a name and a password are."""
         return Stopwatch(self._times)
 
-    def failures_counted(self, username: str, network: str) -> AbstractAsyncContextManager[None]:
-        """Count what the block does as a wrong password, unless it ends well or could not try."""
-        limits = self._limits
-        # The address first: one without tries left does not even for a moment take them from an account.
-        return failures_counted((limits.login_address, network), (limits.login_account, username.lower()))
+    def login_failures_counted(self, username: str, network: str) -> AbstractAsyncContextManager[None]:
+        """Count the block as a wrong password for an account from a network, if it raises and could try."""
+        limits, name = self._limits, username.lower()
+        # From the narrowest attacker to the account: a try that is refused earlier holds no place later.
+        return failures_counted(
+            limits.login_address.of(network),
+            limits.login_account.of(name, network),
+            limits.login_account_total.of(name),
+        )
+
+    def own_failures_counted(self, session_id: bytes) -> AbstractAsyncContextManager[None]:
+        """Count the block as a wrong password that a session gave for its own account, if it raises and could try.
+
+        Failures elsewhere do not count, so strangers cannot keep a signed-in user from changing the password.
+        """
+        return failures_counted(self._limits.own_password.of(session_id.hex()))
 
     async def reserve(self, username: str, network: str) -> tuple[User, bool]:
         """Return the user of a name, and True where the name was free and is now kept for a while.
 
         Raises `UsernameTaken` while the account is being deleted, `LimitReached`, `Damaged`, `Unavailable`.
         """
-        user = await self._users.find_by_name(username)
-        if user is None or user.is_lapsed:
-            await self._limits.register.spend(network)
+        # Counted for every name: once the limit is reached, the answer is the same whether or not a name is taken.
+        await self._limits.identify.spend(network)
         reserved = await self._users.reserve(username)
         if reserved is None:
             raise UsernameTaken
@@ -72,7 +95,7 @@ class Credentials:
 
         Raises `IncorrectCredentials`, `AccountDisabled`, `LimitReached`, `Unavailable`.
         """
-        async with self.failures_counted(username, network):
+        async with self.login_failures_counted(username, network):
             user = await self._matching(username, password, stopwatch)
         return await self._admitted(user, password, stopwatch)
 
@@ -86,7 +109,9 @@ class Credentials:
         user = await self._users.find_by_name(username)
         if user is not None and user.is_reserved and len(password) < SHORTEST_PASSWORD:
             raise Malformed(errors=(FieldError("password", f"must have at least {SHORTEST_PASSWORD} characters"),))
-        async with self.failures_counted(username, network):
+        if user is not None and user.is_reserved:
+            await self._limits.register.spend(network)
+        async with self.login_failures_counted(username, network):
             while user is not None and user.is_reserved:
                 with stopwatch.paused():
                     password_hash = await self._passwords.hash(password)

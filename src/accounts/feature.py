@@ -10,6 +10,7 @@ from ..api.routing import Route
 from ..core import limits
 from ..core.background import running
 from ..core.batching import Batching
+from ..core.failures import FailureLimit
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.limits import Limit
@@ -33,6 +34,10 @@ from .token_service import TokenService
 from .users import UserStore
 
 INDEXES: Indexes = {**users.INDEXES, **sessions.INDEXES, **api_tokens.INDEXES, **limits.INDEXES}
+NETWORKS = 10
+"""How many times the failed logins from one network an account may have from all of them."""
+LONGEST_OVERTIME = timedelta(minutes=1)
+"""How long a request goes on, at the most, after it has timed out."""
 RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
 
 
@@ -109,13 +114,32 @@ def credential_limits(
 ) -> CredentialLimits:
     """Return the limits on credentials as they are set."""
     refusals = (metrics or Metrics.off()).limit_refusals
+    enabled = settings.rate_limits == "on"
 
     def limit(name: str, rate: str, label: str) -> Limit:
-        enabled = settings.rate_limits == "on"
         return Limit(mongo, ring, name, *parse_limit(rate), enabled=enabled, refusals=refusals.child(label))
+
+    def failures(name: str, rate: str, label: str, *, times: int = 1) -> FailureLimit:
+        maximum, window = parse_limit(rate)
+        return FailureLimit(
+            mongo,
+            ring,
+            name,
+            maximum * times,
+            window,
+            patience=settings.hashing_wait,
+            lease=timedelta(seconds=settings.request_timeout) + LONGEST_OVERTIME,
+            enabled=enabled,
+            refusals=refusals.child(label),
+        )
 
     return CredentialLimits(
         register=limit("register by network", settings.limit_register, "register"),
-        login_account=limit("login by username", settings.limit_login_account, "login_account"),
-        login_address=limit("login by network", settings.limit_login_address, "login_address"),
+        identify=limit("identify by network", settings.limit_identify, "identify"),
+        login_address=failures("login by network", settings.limit_login_address, "login_address"),
+        login_account=failures("login by username and network", settings.limit_login_account, "login_account"),
+        login_account_total=failures(
+            "login by username", settings.limit_login_account, "login_account_total", times=NETWORKS
+        ),
+        own_password=failures("password by session", settings.limit_login_account, "own_password"),
     )

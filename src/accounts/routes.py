@@ -173,11 +173,11 @@ class AccountRoutes:
 
     async def change_password(self, request: web.Request, body: ChangePassword) -> None:
         """Change one's password."""
-        await self._service.change_password(request[CALLER], body.current, body.new, self._origin.network(request))
+        await self._service.change_password(request[CALLER], body.current, body.new)
 
     async def delete(self, request: web.Request, body: DeleteAccount) -> None:
         """Delete one's account and all that it wrote."""
-        await self._service.delete(request[CALLER], body.password, self._origin.network(request))
+        await self._service.delete(request[CALLER], body.password)
 
     async def sessions(self, request: web.Request, _: None) -> Sessions:
         """List one's sessions."""

@@ -91,12 +91,12 @@ class AccountService:
             raise InvalidToken
         return user
 
-    async def change_password(self, caller: Caller, current: str, new: str, network: str) -> None:
+    async def change_password(self, caller: Caller, current: str, new: str) -> None:
         """Change the caller's password and end every other session.
 
         Raises `IncorrectPassword`, `InvalidToken`, `LimitReached`, `Unavailable`.
         """
-        user = await self._with_password(caller, current, network)
+        user = await self._with_password(caller, current)
         password_hash = await self._credentials.hash(new)
         while await self._users.change(user, password_hash=password_hash) is None:
             # Sealed anew under another key, say. Only another password is a reason to refuse.
@@ -106,12 +106,12 @@ class AccountService:
             user = now
         await self._sessions.end_all(user.user_id, but=caller.session_id)
 
-    async def delete(self, caller: Caller, password: str, network: str) -> None:
+    async def delete(self, caller: Caller, password: str) -> None:
         """Delete the caller's account with all that it wrote.
 
         Raises `IncorrectPassword`, `InvalidToken`, `LimitReached`, `Unavailable`.
         """
-        user = await self._with_password(caller, password, network)
+        user = await self._with_password(caller, password)
         await self._deletion.delete(user.user_id)
         self._ended_sessions.add(_session_id(caller))
 
@@ -125,9 +125,9 @@ class AccountService:
             raise SessionNotFound
         self._ended_sessions.add(session_id)
 
-    async def _with_password(self, caller: Caller, password: str, network: str) -> User:
+    async def _with_password(self, caller: Caller, password: str) -> User:
         user = await self.me(caller)
-        async with self._credentials.failures_counted(user.name, network):
+        async with self._credentials.own_failures_counted(_session_id(caller)):
             if not await self._credentials.fits(user, password):
                 raise IncorrectPassword
         return user

@@ -5,8 +5,6 @@ end by MongoDB's clock, and a window begins with the first amount that is counte
 reached lets nothing through.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from pymongo import IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from ..errors import TooMany, Unavailable
+from ..errors import TooMany
 from .blind_index import BlindIndex
 from .clock import MILLISECOND, utc_now
 from .keys import KeyRing
@@ -23,8 +21,8 @@ from .mongo import Document, Indexes, Mongo, answering
 
 COLLECTION = "limits"
 INDEXES: Indexes = {COLLECTION: [IndexModel("expireAt", name="expireAt", expireAfterSeconds=0)]}
-# A window that counts nothing, because all of it was given back, begins anew with the next amount.
-_IS_LIVE: Document = {"$and": [{"$gt": ["$expireAt", "$$NOW"]}, {"$gt": ["$count", 0]}]}
+# A window that counts nothing begins anew with the next request.
+IS_LIVE: Document = {"$and": [{"$gt": ["$expireAt", "$$NOW"]}, {"$gt": ["$count", 0]}]}
 
 
 class LimitReached(TooMany):
@@ -33,10 +31,58 @@ class LimitReached(TooMany):
     code, default = "limit_reached", "Tried too often. Try again after the seconds in Retry-After."
 
 
-class Limit:
-    """At most ``maximum`` in each ``window``, counted for each subject: an account, an address, a network.
+class Counters:
+    """The documents that count for one limit, one for each subject; ``name`` separates them from those of others.
 
-    ``name`` separates the counters of one limit from those of another. A limit that is not ``enabled`` counts nothing.
+    A subject is an account, an address, or a list of such, of which the first is the group that it belongs to.
+    """
+
+    def __init__(self, mongo: Mongo, ring: KeyRing, name: str, window: timedelta) -> None:
+        self.collection = mongo.collection(COLLECTION)
+        self._index = BlindIndex(ring, name)
+        self._window = window // MILLISECOND
+
+    def key(self, *subject: str) -> str:
+        """Return the id of a subject's counter: that of its group comes first."""
+        return "/".join(self._index.of("\0".join(subject[:length]))[0].hex() for length in range(1, len(subject) + 1))
+
+    async def update(self, key: str, *changes: Document) -> Document:
+        """Update a counter in its present window, and return it with the ``milliseconds_left`` of that.
+
+        Counter and window are created where there are none. Raises `Unavailable`.
+        """
+        window: Document = {
+            "count": {"$cond": [IS_LIVE, "$count", 0]},
+            "expireAt": {"$cond": [IS_LIVE, "$expireAt", {"$add": ["$$NOW", self._window]}]},
+        }
+        fields: Any = {"granted": 1, "count": 1, "expireAt": 1}
+        fields["milliseconds_left"] = {"$subtract": ["$expireAt", "$$NOW"]}
+        while True:
+            with answering():
+                try:
+                    counter: Document = await self.collection.find_one_and_update(
+                        {"_id": key},
+                        [{"$set": window}, *({"$set": change} for change in changes)],
+                        fields,
+                        upsert=True,
+                        return_document=ReturnDocument.AFTER,
+                    )
+                except DuplicateKeyError:
+                    continue  # another request has created it since
+            return counter
+
+    async def forget(self, *subject: str) -> None:
+        """Delete the counter of a subject, and those of the group where it is one. Raises `Unavailable`."""
+        key = self.key(*subject)
+        with answering():
+            # "0" follows "/".
+            await self.collection.delete_many({"_id": {"$gte": key, "$lt": key + "0"}})
+
+
+class Limit:
+    """At most ``maximum`` in each ``window`` for each subject: an account, an address, a network.
+
+    A limit that is not ``enabled`` counts nothing.
     """
 
     def __init__(
@@ -50,10 +96,8 @@ class Limit:
         enabled: bool = True,
         refusals: Counter = NOTHING,
     ) -> None:
-        self._collection = mongo.collection(COLLECTION)
-        self._index = BlindIndex(ring, name)
+        self._counters = Counters(mongo, ring, name, window)
         self._maximum = maximum
-        self._window = window
         self._enabled = enabled
         self._refusals = refusals
 
@@ -64,24 +108,14 @@ class Limit:
         """
         if not self._enabled:
             return utc_now()
-        counter = await self._update(
-            subject,
-            [
-                {
-                    "$set": {
-                        "count": {"$cond": [_IS_LIVE, "$count", 0]},
-                        "expireAt": {
-                            "$cond": [_IS_LIVE, "$expireAt", {"$add": ["$$NOW", self._window // MILLISECOND]}]
-                        },
-                    }
-                },
-                {"$set": {"granted": {"$lte": [{"$add": ["$count", amount]}, self._maximum]}}},
-                {"$set": {"count": {"$add": ["$count", {"$cond": ["$granted", amount, 0]}]}}},
-            ],
+        counter = await self._counters.update(
+            self._counters.key(subject),
+            {"granted": {"$lte": [{"$add": ["$count", amount]}, self._maximum]}},
+            {"count": {"$add": ["$count", {"$cond": ["$granted", amount, 0]}]}},
         )
         if not counter["granted"]:
             self._refusals.inc()
-            raise LimitReached(retry_after=max(1, ceil(counter["milliseconds_left"] / 1000)))
+            raise limit_reached(counter)
         end: datetime = counter["expireAt"]
         return end
 
@@ -92,56 +126,16 @@ class Limit:
         """
         if not self._enabled:
             return
-        same = {"_id": self._key(subject), "expireAt": window}
+        same = {"_id": self._counters.key(subject), "expireAt": window}
+        reduced = {"count": {"$max": [0, {"$subtract": ["$count", amount]}]}}
         with answering():
-            await self._collection.update_one(
-                same, [{"$set": {"count": {"$max": [0, {"$subtract": ["$count", amount]}]}}}]
-            )
+            await self._counters.collection.update_one(same, [{"$set": reduced}])
 
     async def forget(self, subject: str) -> None:
         """Delete the counter of a subject. Raises `Unavailable`."""
-        with answering():
-            await self._collection.delete_one({"_id": self._key(subject)})
-
-    async def _update(self, subject: str, changes: list[Document]) -> Document:
-        """Update a counter, which is created if need be, and return it with the milliseconds until its window ends."""
-        fields: Any = {"granted": 1, "expireAt": 1, "milliseconds_left": {"$subtract": ["$expireAt", "$$NOW"]}}
-        while True:
-            with answering():
-                try:
-                    counter: Document = await self._collection.find_one_and_update(
-                        {"_id": self._key(subject)},
-                        changes,
-                        fields,
-                        upsert=True,
-                        return_document=ReturnDocument.AFTER,
-                    )
-                except DuplicateKeyError:
-                    continue  # another request has created it since
-            return counter
-
-    def _key(self, subject: str) -> str:
-        return self._index.of(subject)[0].hex()
+        await self._counters.forget(subject)
 
 
-@asynccontextmanager
-async def failures_counted(*limits: tuple[Limit, str]) -> AsyncIterator[None]:
-    """Count a try against each limit before it is made, and take it back when the block ends well or could not try.
-
-    So tries in parallel, on however many workers, together never exceed a limit. What one limit refuses is not tried,
-    and so counts against none.
-    """
-    spent: list[tuple[Limit, str, datetime]] = []
-    try:
-        for limit, subject in limits:
-            spent.append((limit, subject, await limit.spend(subject)))
-        yield
-    except (LimitReached, Unavailable):
-        await _give_back(spent)
-        raise
-    await _give_back(spent)
-
-
-async def _give_back(spent: list[tuple[Limit, str, datetime]]) -> None:
-    for limit, subject, window in spent:
-        await limit.give_back(subject, window=window)
+def limit_reached(counter: Document) -> LimitReached:
+    """Return the refusal of a counter that is used up until its window ends."""
+    return LimitReached(retry_after=max(1, ceil(counter["milliseconds_left"] / 1000)))

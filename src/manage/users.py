@@ -102,7 +102,7 @@ def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
             users=UserStore(mongo, ring, batching),
             sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
             tokens=ApiTokenStore(mongo, ring, batching),
-            login_failures=credential_limits(settings, mongo, ring).login_account,
+            limits=credential_limits(settings, mongo, ring),
             bcrypt_cost=settings.bcrypt_cost,
         )
         return await command(accounts)

@@ -12,6 +12,7 @@ import pytest
 from src.accounts.passwords import Passwords, hash_password
 from src.accounts.sessions import SessionStore
 from src.accounts.users import KIND, UserContent
+from src.core.clock import utc_now
 from src.core.keys import KeyRing
 from src.core.records import RecordSealer
 
@@ -152,6 +153,23 @@ async def test_the_oldest_session_makes_way(api: Api, monkeypatch: pytest.Monkey
 
     statuses = [(await api.call("POST", "/refresh", {"refresh_token": p["refresh_token"]}))[0] for p in pairs]
     assert [401, 401, 200, 200] == statuses
+
+
+async def test_parallel_logins_leave_as_many_sessions_as_a_user_may_have(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither more nor fewer, also where sessions on two servers begin in the same millisecond."""
+    monkeypatch.setattr("src.accounts.sessions.MOST_SESSIONS", 5)
+    moment = utc_now()
+    monkeypatch.setattr("src.accounts.sessions.utc_now", lambda: moment)
+    one = await serve()
+    other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
+    await one.register()
+
+    pairs = await asyncio.gather(*((one, other)[number % 2].login() for number in range(30)))
+
+    statuses = [(await one.call("POST", "/refresh", {"refresh_token": p["refresh_token"]}))[0] for p in pairs]
+    assert [200] * 5 + [401] * 25 == sorted(statuses)
 
 
 async def test_a_new_password_replaces_the_old_one_and_ends_other_sessions(api: Api) -> None:

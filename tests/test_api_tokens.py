@@ -162,6 +162,36 @@ async def test_there_is_a_limit_to_tokens(api: Api, monkeypatch: pytest.MonkeyPa
     assert 201 == (await create(api, session))[0]
 
 
+async def test_requests_in_parallel_make_no_more_tokens_than_a_user_may_have(serve: Serve) -> None:
+    """Of 120 at once on two servers, exactly as many succeed as there is room for, whatever was there before."""
+    one = await serve()
+    other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
+    session = await one.sign_up()
+    for _ in range(3):
+        await create(one, session)
+    tokens = one.mongo.collection("api_tokens")
+    # One of an earlier release, and one that has expired and is not swept yet.
+    first, second, _ = await tokens.find({}).to_list(None)
+    await tokens.update_one({"_id": first["_id"]}, {"$unset": {"slot": ""}})
+    await tokens.update_one({"_id": second["_id"]}, {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}})
+
+    answers = await asyncio.gather(*(create((one, other)[number % 2], session) for number in range(120)))
+
+    assert [201] * 48 + [409] * 72 == sorted(status for status, _ in answers)
+    assert 50 == len((await one.call("GET", "/tokens", token=session))[1]["tokens"])
+
+
+async def test_a_token_that_cannot_be_read_takes_no_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose tokens were sealed under a lost key can make as many as any other."""
+    monkeypatch.setattr("src.accounts.token_service.MOST_TOKENS", 2)
+    session = await api.sign_up()
+    for _ in range(2):
+        await create(api, session)
+    await api.mongo.collection("api_tokens").update_many({}, {"$set": {"key_id": "lost"}})
+
+    assert [201, 201, 409] == [(await create(api, session))[0] for _ in range(3)]
+
+
 @pytest.mark.parametrize("field", ["envelope", "key_id"])
 async def test_whoever_writes_to_the_database_widens_no_token(closed: Api, field: str) -> None:
     """A token with another's envelope, or with a hash of one's own, opens nothing."""

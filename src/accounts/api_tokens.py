@@ -22,7 +22,7 @@ from ..core.batching import Batching
 from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Indexes, Mongo, answering
+from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
 from ..core.records import Content, RecordSealer
 from ..core.resealing import Resealable
 from ..core.sealing import Unsealable
@@ -33,6 +33,13 @@ INDEXES: Indexes = {
     COLLECTION: [
         IndexModel("hash", name="hash", unique=True),
         IndexModel("user_id", name="user_id"),
+        # Each slot of a user has one token, so requests in parallel never make more than there are slots.
+        IndexModel(
+            [("user_id", 1), ("slot", 1)],
+            name="slot",
+            unique=True,
+            partialFilterExpression={"slot": {"$exists": True}},
+        ),
         IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
     ]
 }
@@ -101,19 +108,42 @@ class ApiTokenStore:
         self._finds = batching("find_api_tokens", self._find_each)
         self._damaged = damaged
 
-    async def add(self, content: ApiTokenContent) -> ApiToken:
-        """Store a new token."""
+    async def free_slots(self, user_id: bytes, most: int) -> list[int]:
+        """Return the slots for another token of a user who may have so many; none once the user has them.
+
+        Tokens that have expired are deleted first: their slots are free.
+        """
+        expired = {"user_id": user_id, "expires_at": {"$type": "date"}, "$expr": {"$lte": ["$expires_at", "$$NOW"]}}
+        with answering():
+            await self._collection.delete_many(expired)
+            documents = await self._collection.find({"user_id": user_id}).to_list(None)
+        tokens = [self._token(document) for document in documents]
+        if sum(token is not None for token in tokens) >= most:
+            return []
+        taken = {document["slot"] for document in documents if "slot" in document}
+        # A token of an earlier release has no slot and counts nonetheless. One that cannot be read does not count.
+        without_slot = sum(
+            token is not None and "slot" not in document for token, document in zip(tokens, documents, strict=True)
+        )
+        unreadable = sum(
+            token is None and "slot" in document for token, document in zip(tokens, documents, strict=True)
+        )
+        return [slot for slot in range(most - without_slot + unreadable) if slot not in taken]
+
+    async def add(self, content: ApiTokenContent, slot: int) -> ApiToken | None:
+        """Store a new token; None where the slot has been taken."""
         token_id = secrets.token_bytes(ID_BYTES)
         document = {
             "_id": token_id,
             "hash": content.hash,
             "user_id": content.user_id,
+            "slot": slot,
             "created_at": utc_now(),
             **({"expires_at": content.expires_at} if content.expires_at else {}),
             **self._sealer.seal(content, token_id),
         }
-        with answering():
-            await self._collection.insert_one(document)
+        if not await insert_unique(self._collection, document):
+            return None
         return ApiToken(token_id, content, document["created_at"], None)
 
     async def find(self, token: str) -> ApiToken | None:

@@ -129,9 +129,11 @@ class SessionStore:
     async def end_surplus(self, user_id: bytes) -> None:
         """End the oldest sessions of a user who has more than `MOST_SESSIONS`."""
         query = {"user_id": user_id, **_live(utc_now())}
+        # By id as well: logins in parallel agree on which sessions are the oldest, and end no others.
+        newest_first = [("created_at", -1), ("_id", -1)]
         with answering():
             surplus = (
-                await self._collection.find(query, {"_id": 1}).sort("created_at", -1).skip(MOST_SESSIONS).to_list(None)
+                await self._collection.find(query, {"_id": 1}).sort(newest_first).skip(MOST_SESSIONS).to_list(None)
             )
         if surplus:
             await self._end({"_id": {"$in": [document["_id"] for document in surplus]}})

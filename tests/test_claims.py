@@ -127,6 +127,53 @@ async def test_what_was_burned_meanwhile_stays_burned(api: Api) -> None:
     assert ("burned", False) == (document["state"], "envelope" in document)
 
 
+@pytest.mark.parametrize("fields", [{}, {"phrase": "p"}, {"max_opens": 2}])
+async def test_a_burn_wins_over_a_claim_that_is_given_back_later(api: Api, fields: dict[str, Any]) -> None:
+    """Once a burn was answered, the text never opens, though the claim that came before it ends without an outcome."""
+    created = await api.create(**fields)
+    if "max_opens" in fields:
+        assert 200 == (await api.open(created["secret_key"]))[0]
+    claims, flaky = flaky_claims(api, carried_out=True)
+    burned = asyncio.Event()
+
+    async def update_one(*arguments: Any) -> Any:
+        await burned.wait()
+        return await api.items.update_one(*arguments)
+
+    flaky.update_one = update_one  # type: ignore[attr-defined]
+    item = await found(api)
+    attempt = await AttemptStore(api.mongo).spend(item.item_id, [item.key_id])
+    with pytest.raises(Unavailable):
+        await claims.claim(item, attempt.check_id if attempt else None)
+    assert "opened" == await api.state(created["receipt_key"])
+
+    statuses = [(await api.call("DELETE", f"/receipts/{created['receipt_key']}"))[0] for _ in range(2)]
+    burned.set()
+    await claims.close()
+
+    assert [404, 404] == statuses
+    document = await api.items.find_one()
+    assert ("burned", False, False) == (document["state"], "envelope" in document, "phrase" in document)
+    assert document["delete_at"] > document["expires_at"]
+    assert 404 == (await api.open(created["secret_key"], **({"phrase": "p"} if "phrase" in fields else {})))[0]
+    receipt = (await api.call("GET", f"/receipts/{created['receipt_key']}"))[1]
+    assert ("burned", "max_opens" in fields) == (receipt["state"], receipt.get("opened_at") is not None)
+    assert 0 == (await api.items.update_many(*flaky.late[0])).matched_count
+
+
+async def test_burning_what_was_opened_changes_nothing_that_its_receipt_says(api: Api) -> None:
+    """The reader has had the text: the burn comes too late, and says so."""
+    created = await api.create()
+    await api.open(created["secret_key"])
+    path = f"/receipts/{created['receipt_key']}"
+    before = await api.call("GET", path)
+
+    assert 404 == (await api.call("DELETE", path))[0]
+
+    assert "opened" == before[1]["state"]
+    assert before == await api.call("GET", path)
+
+
 async def test_giving_back_goes_on_until_the_database_answers(api: Api) -> None:
     """A longer outage delays the giving back, and does not prevent it."""
     created = await api.create()

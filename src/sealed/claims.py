@@ -7,12 +7,13 @@ where the count of changed documents falls short of the count of claims, the win
 A command whose answer is lost may or may not have been carried out, and may yet be. Its requesters are told to come
 back, so its plaintexts never leave: the claims are given back as soon as the database answers again. Giving back takes
 the stamp off where it stands and voids it on the item, so that a command that arrives late finds itself refused. The
-same goes for a claim that was won for a requester who had been told to come back meanwhile.
+same goes for a claim that was won for a requester who had been told to come back meanwhile. An item that its sender
+burned in the meantime stays without its envelope and becomes ``burned``.
 """
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from bson import ObjectId
@@ -146,13 +147,19 @@ def _without(array: str, value: str, unwanted: Sequence[ObjectId]) -> Document:
 def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
     """Return the pipeline update that undoes a claim where it was carried out and voids it where it was not yet."""
     item = claim.item
+    phrase = {"$literal": item.phrase.to_document()} if item.phrase else "$$REMOVE"
+    is_burned = {"$gt": ["$burned_at", None]}
+
+    def unless_burned(value: Any, otherwise: Any) -> Document:
+        return {"$cond": [is_burned, otherwise, value]}
+
     was_claimed = {"$in": [claim_id, {"$ifNull": ["$claims", []]}]}
     others = _without("$claims", "$$one", [claim_id])
     undone = {
-        "state": (State.WAITING.value, "$state"),
-        "envelope": ({"$literal": item.envelope}, "$envelope"),
-        "phrase": ({"$literal": item.phrase.to_document()} if item.phrase else "$$REMOVE", "$phrase"),
-        "delete_at": ("$expires_at", "$delete_at"),
+        "state": (unless_burned(State.WAITING.value, State.BURNED.value), "$state"),
+        "envelope": (unless_burned({"$literal": item.envelope}, "$$REMOVE"), "$envelope"),
+        "phrase": (unless_burned(phrase, "$$REMOVE"), "$phrase"),
+        "delete_at": (unless_burned("$expires_at", "$delete_at"), "$delete_at"),
         "opened_at": ({"$cond": [{"$eq": [{"$size": others}, 0]}, "$$REMOVE", "$opened_at"]}, "$opened_at"),
         "claims": (others, "$claims"),
     }

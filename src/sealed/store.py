@@ -46,12 +46,22 @@ class ItemStore:
         return item
 
     async def burn(self, item_id: bytes) -> str | None:
-        """Destroy a waiting item unopened and return its kind; None when there is none."""
+        """Destroy a waiting item unopened and return its kind; None when there is none.
+
+        An item whose last opening has been claimed can never be opened again after this, not even where the claim is
+        given back.
+        """
+        is_waiting = {"state": State.WAITING.value, "expires_at": {"$gt": utc_now()}}
         with answering():
-            document = await self._collection.find_one_and_update(
-                waiting([item_id], utc_now()), [{"$set": erased_when(True, State.BURNED)}], {"kind": 1}
+            before = await self._collection.find_one_and_update(
+                {"_id": item_id, "$or": [is_waiting, {"state": State.OPENED.value}]},
+                [
+                    {"$set": {"burned_at": {"$ifNull": ["$burned_at", "$$NOW"]}}},
+                    {"$set": erased_when({"$eq": ["$state", State.WAITING.value]}, State.BURNED)},
+                ],
+                {"kind": 1, "state": 1},
             )
-        return str(document.get("kind")) if document else None
+        return str(before.get("kind")) if before and before["state"] == State.WAITING.value else None
 
     async def delete_expired(self, kind: str) -> AsyncIterator[int]:
         """Delete the items of a kind that have expired while they waited; yield how many this has deleted."""

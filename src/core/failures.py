@@ -7,7 +7,6 @@ place of a worker that died lapses.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,22 +71,18 @@ class FailureLimit:
         """Take a place for a try. Raises `LimitReached`, and `Unavailable` also after waiting in vain."""
         if not self._enabled:
             return
-        deadline = time.monotonic() + self._patience
         turn = self._turns.setdefault(key, asyncio.Lock())
+        # Where others wait, this one queues up behind them.
+        if not turn.locked() and await _finished(self._take_place(key, try_id)):
+            return
         try:
-            async with asyncio.timeout(self._patience):
-                await turn.acquire()
+            async with asyncio.timeout(self._patience), turn:
+                pause = FIRST_PAUSE
+                while not await _finished(self._take_place(key, try_id)):
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
         except TimeoutError:
             raise Unavailable(BUSY) from None
-        try:
-            pause = FIRST_PAUSE
-            while not await _finished(self._take_place(key, try_id)):
-                if time.monotonic() + pause > deadline:
-                    raise Unavailable(BUSY)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-        finally:
-            turn.release()
 
     def leaving(self, key: str, try_id: ObjectId, *, failed: bool) -> list[UpdateOne]:
         """Return the command that gives a try's place up and counts its failure, unless the window has ended."""

@@ -141,7 +141,10 @@ class Settings(BaseSettings):
         10, gt=0, le=12, description="Seconds that a stopping process may take; supervisord kills it after 15."
     )
     limit_register: Limit = Field("10 per 1 hour", description="Registrations from one client address.")
-    limit_identify: Limit = Field("100 per 15 minutes", description="Uses of /identify from one client address.")
+    limit_identify: Limit = Field(
+        "100 per 15 minutes",
+        description="Uses of /identify from one client address that no right password follows.",
+    )
     limit_login_account: Limit = Field(
         "10 per 15 minutes",
         description="Wrong passwords for one account from one client address; ten times as many from all addresses.",

@@ -274,9 +274,25 @@ async def test_wrong_passwords_and_new_names_are_limited(serve: Serve) -> None:
     assert [403, 403, 429] == [(await wrong.authenticate())[0] for _ in range(3)]
     assert (429, "limit_reached") == code(await sender.authenticate())
     assert (1, 1) == await sender.send(token, "the token is still good")
-    names = [replace(sender, username=f"web-{number}") for number in range(2, 4)]
-    assert [201, 429] == [(await name.identify())[0] for name in names]
+    names = [replace(sender, username=f"web-{number}") for number in range(2, 5)]
+    assert [201, 201, 429] == [(await name.identify())[0] for name in names]
     assert (429, "limit_reached") == code(await sender.identify())
+
+
+async def test_senders_with_the_right_password_identify_as_often_as_they_like(serve: Serve) -> None:
+    """Each identification counts until its sender authenticates, and is taken back no more than once."""
+    rates = {"limit_identify": "3 per 1 hour"}
+    sender = Sender(await serve(behind_nginx=True, rate_limits="on", **rates))
+
+    for _ in range(6):
+        await sender.token()
+    for _ in range(3):
+        assert 202 == (await sender.identify())[0]
+    assert 429 == (await sender.identify())[0]
+    for _ in range(3):
+        assert 202 == (await sender.authenticate())[0]
+    assert 202 == (await sender.identify())[0]
+    assert 429 == (await sender.identify())[0]
 
 
 async def test_states_lapse(sender: Sender) -> None:

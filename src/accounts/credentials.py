@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..core.failures import FailureLimit, failures_counted
 from ..core.limits import Limit
@@ -66,17 +67,21 @@ class Credentials:
         """
         return failures_counted(self._limits.own_password.of(session_id.hex()))
 
-    async def reserve(self, username: str, network: str) -> tuple[User, bool]:
-        """Return the user of a name, and True where the name was free and is now kept for a while.
+    async def reserve(self, username: str, network: str) -> tuple[User, bool, datetime]:
+        """Return the user of a name, True where the name was free and is now kept for a while, and when its count ends.
 
         Raises `UsernameTaken` while the account is being deleted, `LimitReached`, `Damaged`, `Unavailable`.
         """
         # Counted for every name: once the limit is reached, the answer is the same whether or not a name is taken.
-        await self._limits.identify.spend(network)
+        counted_until = await self._limits.identify.spend(network)
         reserved = await self._users.reserve(username)
         if reserved is None:
             raise UsernameTaken
-        return reserved
+        return *reserved, counted_until
+
+    async def take_back_identification(self, network: str, counted_until: datetime) -> None:
+        """Take back what `reserve` has counted. Raises `Unavailable`."""
+        await self._limits.identify.give_back(network, window=counted_until)
 
     async def register(self, username: str, password: str, network: str) -> User:
         """Make an account. Raises `UsernameTaken`, `LimitReached`, `Unavailable`."""

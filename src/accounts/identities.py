@@ -6,6 +6,7 @@ one in time: whoever authenticates or registers under it first.
 
 import hmac
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
 from ..errors import Damaged
@@ -18,10 +19,11 @@ PROOF_BYTES = 16
 
 @dataclass(frozen=True)
 class Identity:
-    """A user by id; ``is_new`` where the name was free until now."""
+    """A user by id; ``is_new`` where the name was free until now. ``counted_until`` is when its count ends."""
 
     user_id: bytes
     is_new: bool
+    counted_until: datetime
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,8 +48,15 @@ class Identities:
 
         Raises `UsernameTaken` while an account of that name is being deleted, `LimitReached`, `Damaged`, `Unavailable`.
         """
-        user, is_new = await self._credentials.reserve(username, network)
-        return Identity(user.user_id, is_new)
+        user, is_new, counted_until = await self._credentials.reserve(username, network)
+        return Identity(user.user_id, is_new, counted_until)
+
+    async def take_back(self, network: str, counted_until: datetime) -> None:
+        """Take back the count of an identification whose sender has authenticated; at most once for each.
+
+        Raises `Unavailable`.
+        """
+        await self._credentials.take_back_identification(network, counted_until)
 
     async def find(self, username: str) -> bytes | None:
         """Return the id of who has a name; None where nobody does. Raises `Damaged`, `Unavailable`."""

@@ -67,7 +67,7 @@ class GathererService:
         Raises `UsernameTaken`, `LimitReached`, `Damaged`, `Unavailable`.
         """
         identity = await self._identities.identify(username, network)
-        await self._states.identify(identity.user_id, network)
+        await self._states.identify(identity.user_id, network, identity.counted_until)
         return identity.is_new
 
     async def authenticate(self, username: str, password: str, network: str) -> Admitted:
@@ -84,9 +84,14 @@ class GathererService:
             authenticated = await self._identities.authenticate(username, password, network)
         except IncorrectCredentials:
             raise IncorrectPassword from None
-        if authenticated.user_id != state.user_id or not await self._states.authenticate(state.state_id):
+        is_present, counted_until = False, None
+        if authenticated.user_id == state.user_id:
+            is_present, counted_until = await self._states.authenticate(state.state_id)
+        if not is_present:
             # Meanwhile it was grounded, or the name has gone to somebody else.
             raise OutOfOrder
+        if counted_until:
+            await self._identities.take_back(network, counted_until)
         claims = SenderClaims(
             user_id=state.user_id,
             state_id=state.state_id,

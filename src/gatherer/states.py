@@ -59,15 +59,19 @@ class StateStore:
         """Tell whether an index stands for a user at an address, under whichever key of the ring."""
         return any(hmac.compare_digest(index, one) for one in self._index(user_id, network))
 
-    async def identify(self, user_id: bytes, network: str) -> None:
-        """Let a sender be identified for a while; one that is authenticated stays so for its time."""
+    async def identify(self, user_id: bytes, network: str, counted_until: datetime) -> None:
+        """Let a sender be identified for a while; one that is authenticated stays so for its time.
+
+        ``counted_until`` is kept for `authenticate`.
+        """
         pair_index = self._index(user_id, network)
         while True:
             now = utc_now()
             same = {"pair_index": {"$in": pair_index}}
             with answering():
                 result = await self._collection.update_one(
-                    {**same, "expires_at": {"$gt": now}}, {"$max": {"expires_at": now + LIFE}}
+                    {**same, "expires_at": {"$gt": now}},
+                    {"$max": {"expires_at": now + LIFE}, "$set": {"counted_until": counted_until}},
                 )
                 if result.matched_count:
                     return
@@ -77,21 +81,26 @@ class StateStore:
                 "_id": secrets.token_bytes(ID_BYTES),
                 "pair_index": pair_index,
                 "user_id": user_id,
+                "counted_until": counted_until,
                 "expires_at": now + LIFE,
             }
             if await insert_unique(self._collection, document):
                 return
 
-    async def authenticate(self, state_id: bytes) -> bool:
-        """Let an identified sender be authenticated for a while; False where it is grounded by now."""
+    async def authenticate(self, state_id: bytes) -> tuple[bool, datetime | None]:
+        """Let an identified sender be authenticated for a while; False where it is grounded by now.
+
+        The second value is until when its last identification counts, and None once that has been returned.
+        """
         now = utc_now()
         until = now + AUTHENTICATED_LIFE
         with answering():
-            result = await self._collection.update_one(
+            before = await self._collection.find_one_and_update(
                 {"_id": state_id, "expires_at": {"$gt": now}},
-                {"$max": {"authenticated_until": until, "expires_at": until}},
+                {"$max": {"authenticated_until": until, "expires_at": until}, "$unset": {"counted_until": ""}},
+                {"counted_until": 1},
             )
-        return bool(result.matched_count)
+        return (True, before.get("counted_until")) if before else (False, None)
 
     async def find(self, user_id: bytes, network: str) -> State | None:
         """Return the state of a sender; None for one that is grounded."""

@@ -244,6 +244,19 @@ async def test_wrong_passwords_share_the_count_of_the_login(make_place: Callable
     assert 429 == await place.login("ann", PASSWORD)
 
 
+async def test_enabling_an_account_forgives_wrong_passwords(make_place: Callable[..., Awaitable[Place]]) -> None:
+    """From every address, and of no other account."""
+    place = await make_place(rate_limits="on", limit_login_account="1 per 1 hour")
+    for name in ("ann", "bob"):
+        await place.register(name, PASSWORD)
+        assert 401 == await place.login(name, "wrong")
+        assert 429 == await place.login(name, PASSWORD)
+
+    await place.administration.enable("Ann")
+
+    assert [200, 429] == [await place.login(name, PASSWORD) for name in ("ann", "bob")]
+
+
 async def test_a_proof_holds_as_long_as_the_password(place: Place) -> None:
     """It is void once the password is another one, the account is disabled, or gone."""
     await place.register("ann", PASSWORD)

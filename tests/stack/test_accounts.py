@@ -280,6 +280,43 @@ async def test_all_workers_together_check_as_many_passwords_as_are_allowed(
     assert 4 == sum(any(json.loads(line).get("route") == "/login" for line in log) for log in logs)
 
 
+async def test_parallel_right_passwords_lock_nothing(limited: RunningStack) -> None:
+    """Each of 30 parallel logins with the right password succeeds, and as many wrong ones are left as before."""
+    async with from_address(limited, "127.0.1.3") as client:
+        name = await register(client)
+        outcomes = await asyncio.gather(*(attempt(client, name, PASSWORD) for _ in range(30)))
+        wrong = [(await attempt(client, name, f"wrong {number}")).status for number in range(TRIES_PER_ACCOUNT + 1)]
+
+    assert {200: 30} == Counter(outcome.status for outcome in outcomes)
+    assert [401] * TRIES_PER_ACCOUNT + [429] == wrong
+
+
+async def test_a_stranger_locks_nobody_out(limited: RunningStack) -> None:
+    """Wrong passwords from another address keep the owner neither from signing in nor from changing the password."""
+    async with from_address(limited, "127.0.1.4") as owner, from_address(limited, "127.0.1.5") as stranger:
+        name = await register(owner)
+        token = (await log_in(owner, name))["access_token"]
+        guesses = await asyncio.gather(*(attempt(stranger, name, f"wrong {number}") for number in range(30)))
+        again = await attempt(owner, name, PASSWORD)
+        change = {"current": PASSWORD, "new": f"{PASSWORD} 2"}
+        changed = await ask(owner, "PUT", "/me/password", change, token=token)
+
+    assert {401: 10, 429: 20} == Counter(outcome.status for outcome in guesses)
+    assert (200, 204) == (again.status, changed.status)
+
+
+async def test_a_user_has_no_more_tokens_than_allowed_whatever_comes_at_once(limited: RunningStack) -> None:
+    """Of 120 requests at once, over four workers, exactly 50 make a token."""
+    body = {"name": "a", "scopes": ["echo"]}
+    async with from_address(limited, "127.0.1.6") as one, from_address(limited, "127.0.1.7") as other:
+        token = (await log_in(one, await register(one)))["access_token"]
+        outcomes = await asyncio.gather(
+            *(ask((one, other)[number % 2], "POST", "/tokens", body, token=token) for number in range(120))
+        )
+
+    assert {201: 50, 409: 70} == Counter(outcome.status for outcome in outcomes)
+
+
 async def test_the_address_that_counts_is_the_one_that_nginx_sees(limited: RunningStack) -> None:
     """Whatever a client says of where it comes from: it neither escapes its limit nor spends another's."""
     claims = ("X-Real-IP", "X-Forwarded-For", "Forwarded", "X-Client-IP")

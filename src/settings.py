@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -222,15 +222,26 @@ def is_secret(name: str) -> bool:
 SECRETS = tuple(name for name in Settings.model_fields if is_secret(name))
 
 
+def unknown_names(environment: Iterable[str]) -> list[str]:
+    """List the names that begin like a setting's and are none, in their order."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= OF_THE_CLIENT | {PREFIX + name.upper() + "_FILE" for name in SECRETS}
+    return [name for name in environment if name.startswith(PREFIX) and name not in known]
+
+
+def data_directory() -> Path:
+    """Return ``SEALPOST_DATA_DIR``, whether or not the other settings are valid."""
+    given = _environment().get(PREFIX + "DATA_DIR")
+    return Path(given) if given else Path(Settings.model_fields["data_dir"].default)
+
+
 def read_settings(**overrides: Any) -> Settings:
     """Read and validate the settings; a secret may come from the file that its ``_FILE`` form names.
 
     Raises `SettingsError`, which names every setting at fault, misspelt ones included.
     """
     environment = _environment()
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    known |= OF_THE_CLIENT | {PREFIX + name.upper() + "_FILE" for name in SECRETS}
-    problems = [f"{name}: no such setting" for name in environment if name.startswith(PREFIX) and name not in known]
+    problems = [f"{name}: no such setting" for name in unknown_names(environment)]
     for name in SECRETS:
         variable = PREFIX + name.upper()
         path = environment.get(variable + "_FILE")

@@ -17,10 +17,15 @@ def locate_run_directory(data_dir: Path) -> Path:
     """
     data_dir = data_dir.resolve()
     path = data_dir / "run"
-    if len(os.fsencode(path / _LONGEST_SOCKET_NAME)) > _SOCKET_PATH_MAX:
+    if not fits_a_socket(path):
         digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
         path = Path(tempfile.gettempdir()) / f"sealpost-{os.geteuid()}-{digest}"
     return path
+
+
+def fits_a_socket(run_dir: Path) -> bool:
+    """Tell whether the path of every socket in a directory is short enough for the kernel."""
+    return len(os.fsencode(run_dir / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_MAX
 
 
 def worker_sockets(run_dir: Path) -> list[Path]:

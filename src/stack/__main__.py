@@ -32,6 +32,9 @@ def main() -> int:
     except (SettingsError, CertificateError, StackError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'A file'} cannot be used: {error.strerror}\n")
+        return 1
     return 0
 
 

@@ -4,6 +4,7 @@ import fcntl
 import http.client
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -19,11 +20,14 @@ from types import FrameType
 from typing import NamedTuple
 
 from ..core.addresses import join_host_and_port
+from ..core.core_dumps import forbid_core_dumps
 from ..core.embedded import MongodError, embedded_mongod
 from ..core.keys import ensure_key_file
-from ..core.workers import WORKERS, locate_run_directory, worker_sockets
+from ..core.readiness import is_ready
+from ..core.supervisor import RestartLoops, Supervisor, SupervisorError
+from ..core.workers import WORKERS, fits_a_socket, locate_run_directory, worker_sockets
+from ..pages.assets import STATIC
 from ..settings import Settings
-from .healthcheck import is_ready
 from .nginx import Tls, render
 from .processes import end, start
 from .rotation import rotate
@@ -37,6 +41,10 @@ _READY_TIMEOUT = 60.0
 _NGINX_PATIENCE = 8.0  # seconds for what it has begun to answer
 _WORKER_PATIENCE = 20.0  # seconds, above stopwaitsecs
 _WATCH_INTERVAL = 0.2
+_STATES_INTERVAL = 1.0  # seconds: supervisord waits that long, and longer each time, before it starts a worker again
+_SHORT_STARTS = 2  # of one worker in a row; one more is a restart loop
+_LAST_WORDS = 2000  # characters of a worker's stderr that are shown
+_UNUSABLE_IN_NGINX = re.compile(r'[$"\\\x00-\x1f\x7f\ud800-\udfff]')  # a surrogate stands for what is not UTF-8
 
 
 class StackError(Exception):
@@ -46,6 +54,10 @@ class StackError(Exception):
 def run_directory(data_dir: Path) -> Path:
     """Return the stack's private directory (mode 0700) for sockets and configuration, made where it is missing."""
     path = locate_run_directory(data_dir)
+    if not fits_a_socket(path):
+        raise StackError(
+            f"The path of {path} is too long for a unix socket. Set TMPDIR to a shorter path, such as /tmp."
+        )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -78,18 +90,24 @@ class Launcher:
         self._certificate: ServedCertificate | None = None
         self._signals = 0
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._loops = RestartLoops(allowed=_SHORT_STARTS)
+        self._reported: list[int] = []
+        self._asked_at = 0.0
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Run the stack until a signal ends it; call ``ready`` with its address once it answers.
 
-        Raises `StackError` when a part is missing, does not start, or dies; the others are ended first. Raises
-        `SettingsError` and `CertificateError` for a certificate that cannot be served, before anything starts.
+        Raises `StackError` for a path that a part cannot use, and when a part is missing, does not start, or dies; the
+        others are ended first. Raises `SettingsError` and `CertificateError` for a certificate that cannot be served,
+        before anything starts.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, self._note_signal)
         # Logs and configuration are nobody else's. The workers' sockets get their own mask from supervisord.
         os.umask(0o077)
+        forbid_core_dumps()
+        self._check_paths()
         nginx = _find_nginx()
         self._check_ports()
         run_dir = run_directory(self.settings.data_dir)
@@ -110,6 +128,7 @@ class Launcher:
                 ready(f"https://{self._at(ports.https)}" if self._certificate else f"http://{self._at(ports.http)}")
             while not self._signals:
                 self._check_children()
+                self._check_workers(run_dir)
                 if self._certificate and self._certificate.follow(_say):
                     self._children["nginx"].send_signal(signal.SIGHUP)
                 if rotate(self.log_dir / "access.jsonl", self.settings.log_max_bytes, self.settings.log_backups):
@@ -122,6 +141,20 @@ class Launcher:
 
     def _at(self, port: int) -> str:
         return join_host_and_port(self.host, port)
+
+    def _check_paths(self) -> None:
+        paths = {
+            "Sealpost's own directory": STATIC,
+            "the data directory (SEALPOST_DATA_DIR)": self.settings.data_dir.resolve(),
+            "the directory for sockets": locate_run_directory(self.settings.data_dir),
+            "the log directory": self.log_dir,
+        }
+        for name, path in paths.items():
+            if found := _UNUSABLE_IN_NGINX.search(str(path)):
+                raise StackError(
+                    f"nginx cannot use the path of {name}, {str(path)!r}, because it contains {found[0]!r}. Use a path"
+                    ' without $, ", backslash, control characters and bytes that are not UTF-8.'
+                )
 
     def _check_ports(self) -> None:
         _check_port(self.host, self.ports.http, "PORT=9090")
@@ -140,8 +173,7 @@ class Launcher:
             "RUN_DIR": str(run_dir),
             "LOG_DIR": str(self.log_dir),
             "METRICS_DIR": str(run_dir / "metrics"),
-            # supervisord's configuration says `python`: this one.
-            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+            "PYTHON": sys.executable,
         }
         if "hashing_threads" not in self.settings.model_fields_set:
             # The workers share the cores: more threads than cores only take more memory and spoil each other's cache.
@@ -203,7 +235,7 @@ class Launcher:
         for name, (command, number, patience) in commands.items():
             # Each child holds the lock too: as long as one of them lives on, no second stack starts here.
             # nginx needs none of the settings, and so gets none of the secrets among them.
-            told = environment if name == "supervisord" else {"PATH": environment["PATH"]}
+            told = environment if name == "supervisord" else {"PATH": os.environ.get("PATH", os.defpath)}
             child = start(command, told, [lock])
             stack.callback(end, child, number, patience, lambda: self._signals > 1)
             self._children[name] = child
@@ -213,12 +245,42 @@ class Launcher:
             if child.poll() is not None:
                 raise StackError(f"{name} ended unexpectedly ({child.returncode}). Its log is in {self.log_dir}.")
 
+    def _check_workers(self, run_dir: Path) -> None:
+        """Report workers in a restart loop. Raises `StackError` once all of them are in one."""
+        if time.monotonic() < self._asked_at + _STATES_INTERVAL:
+            return
+        self._asked_at = time.monotonic()
+        looping = self._looping(run_dir)
+        if len(looping) == WORKERS:
+            raise StackError(f"No worker stays up. {self._last_words(looping[0])}")
+        for number in looping:
+            if number not in self._reported:
+                _say(f"worker {number} ends whenever it is started. {self._last_words(number)}")
+        self._reported = looping
+
+    def _looping(self, run_dir: Path) -> list[int]:
+        try:
+            return self._loops.note(Supervisor(run_dir).workers())
+        except SupervisorError:  # it is starting or ending; `_check_children` notices its end
+            return []
+
+    def _last_words(self, number: int) -> str:
+        """Return the last lines that a worker wrote to its standard error, for the operator."""
+        path = self.log_dir / f"worker-{number}.err"
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip()
+        except OSError:
+            text = ""
+        return f"{path} ends with:\n{text}" if text else f"Its logs are in {self.log_dir}."
+
     def _await_readiness(self, run_dir: Path) -> None:
-        """Wait until all workers listen and one is ready."""
+        """Wait until all workers listen and one is ready. Raises `StackError` for a worker in a restart loop."""
         sockets = worker_sockets(run_dir)
         deadline = time.monotonic() + _READY_TIMEOUT
         while not (all(path.exists() for path in sockets) and self._is_ready()) and not self._signals:
             self._check_children()
+            if looping := self._looping(run_dir):
+                raise StackError(f"Worker {looping[0]} ends whenever it is started. {self._last_words(looping[0])}")
             if time.monotonic() > deadline:
                 raise StackError(f"Not ready after {_READY_TIMEOUT:.0f} s. The workers' logs are in {self.log_dir}.")
             time.sleep(_WATCH_INTERVAL)

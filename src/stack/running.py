@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.supervisor import Supervisor
 from .launcher import SUPERVISORD_CONF, run_directory
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ class RunningStack:
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of worker 1, 2 and so on; 0 for one that is not running."""
-        return [int(line) for line in self.supervisorctl("pid", "all").split()]
+        return [worker.pid for _, worker in sorted(Supervisor(self.run_dir).workers().items())]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal the launcher, wait until all is gone, and return its exit code."""

@@ -1,0 +1,14 @@
+"""Core dumps, which would hold keys and plaintext: switched off."""
+
+import resource
+import sys
+
+
+def forbid_core_dumps() -> None:
+    """Have the kernel write no core dump of this process, nor of its children."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # Linux ignores a limit of 0 where core_pattern pipes dumps to a program, such as apport. There, 1 byte means no
+    # dump at all (core(5), fs/coredump.c); for a file it is too small to hold one.
+    lowest = 1 if sys.platform == "linux" else 0
+    limit = lowest if hard == resource.RLIM_INFINITY else min(lowest, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))

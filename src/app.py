@@ -26,7 +26,8 @@ from .api.tls import ServerTls
 from .api.unparsable import answer_in_our_shape
 from .core.background import running
 from .core.batching import Batching, group_commit
-from .core.certificates import CertificateError
+from .core.certificates import CertificateError, read_pair
+from .core.core_dumps import forbid_core_dumps
 from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
 from .core.keys import read_key_ring
@@ -158,14 +159,18 @@ async def build_app(
 
 
 def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = None) -> int:
-    """Run the service and return the exit code: 0 stopped, 1 could not run, 2 wrong arguments or settings.
+    """Run the service and return the exit code: 0 stopped or checked, 1 could not run, 2 wrong arguments or settings.
 
     ``batching`` is as for `build_app`.
     """
     options = _parse(arguments)
+    forbid_core_dumps()
     try:
         settings = read_settings(**({"log_level": options.log_level} if options.log_level else {}))
         read_key_ring(settings)
+        if options.check:
+            _check(options, settings)
+            return 0
         configure_logs(settings)
         tls = _tls(options, settings)
     except (SettingsError, CertificateError, OSError) as error:
@@ -226,6 +231,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="overrides SEALPOST_LOG_LEVEL"
     )
+    parser.add_argument("--check", action="store_true", help="check settings, keys and certificate, and start nothing")
     options = parser.parse_args(arguments)
     if options.socket and (options.host is not None or options.port is not None):
         parser.error("give either a socket or a host and port, not both")
@@ -234,6 +240,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.socket and options.tls_cert:
         parser.error("TLS is for a host and port: on a socket nginx speaks plain HTTP")
     return options
+
+
+def _check(options: argparse.Namespace, settings: Settings) -> None:
+    """Check the rest of the configuration. Raises `SettingsError` and `CertificateError`."""
+    _tls(options, settings)
+    if settings.mongo_url:
+        check_url(settings.mongo_url.get_secret_value())
+    if settings.tls_cert and settings.tls_key:
+        read_pair(settings.tls_cert, settings.tls_key)
 
 
 def _tls(options: argparse.Namespace, settings: Settings) -> ServerTls | None:

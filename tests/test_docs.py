@@ -717,7 +717,7 @@ def test_the_commands_of_the_operator_are_as_documented() -> None:
         name: set(re.findall(r"--[\w-]+|\[[A-Z]+\]\.\.\.|[A-Z]+", re.sub(r"(--[\w-]+) [A-Z]+", r"\1", rest)))
         for name, rest in typed_commands(lines)
     }
-    assert set(served) == described | {"purge", "doctor"}
+    assert set(served) == described | {"purge", "doctor", "restart"}
 
 
 async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from ..accounts.administration import Refused
 from ..core.embedded import MongodError
 from ..errors import Damaged, Unavailable
 from ..settings import SettingsError
-from . import gathered, keys, posts, purge, users
+from . import gathered, keys, posts, purge, restart, users
 from .doctor.command import doctor
 from .output import CommandError, place, say
 
@@ -27,6 +27,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(posts.app, name="posts")
 app.add_typer(gathered.app, name="gathered")
 app.command("purge")(purge.purge_expired)
+app.command("restart")(restart.restart_workers)
 app.command()(doctor)
 
 

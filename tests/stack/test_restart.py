@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +14,12 @@ import pytest
 from aiohttp import ClientSession
 
 from src.core.workers import worker_sockets
+from src.manage.__main__ import main
 from src.stack.running import RunningStack
 
+from ..commands import Ended, Operator
 from ..processes import PATIENCE
+from .mongod import Mongod
 from .traffic import Outcome, assert_problem, open_secret, post
 
 pytestmark = pytest.mark.stack
@@ -130,13 +135,14 @@ async def test_a_rolling_restart_drops_no_request(stack: RunningStack, client: C
     async with asyncio.TaskGroup() as tasks:
         for number in range(32):
             tasks.create_task(work(number))
-        for number in range(1, 5):
-            begun = time.monotonic()
-            await asyncio.to_thread(stack.supervisorctl, "restart", f"worker:worker-{number}")
-            assert time.monotonic() - begun < 18
+        begun = time.monotonic()
+        restarted = await restart(stack)
+        seconds = time.monotonic() - begun
         done = True
     after = await all_running(stack)
 
+    assert (0, 4) == (restarted.code, restarted.stderr.count("is ready"))
+    assert seconds < 4 * 18
     assert failures == []
     assert count > 100
     assert not set(before) & set(after)
@@ -150,3 +156,97 @@ async def test_the_sockets_are_for_their_owner_and_group(stack: RunningStack) ->
     assert set(modes) == {"supervisor.sock", *(f"worker-{number}.sock" for number in range(1, 5))}
     assert all(mode & 0o007 == 0 for mode in modes.values())
     assert stack.run_dir.stat().st_mode & 0o777 == 0o700
+
+
+@contextmanager
+def dotenv(stack: RunningStack, text: str) -> Iterator[None]:
+    """Have a file .env in the directory where the stack was started."""
+    path = stack.log_dir.parent / ".env"
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
+@contextmanager
+def without_counts(stack: RunningStack) -> Iterator[None]:
+    """Make the directory of counts unusable for workers that start."""
+    counts, away = stack.run_dir / "metrics", stack.run_dir / "metrics.away"
+    counts.rename(away)
+    counts.touch()
+    try:
+        yield
+    finally:
+        counts.unlink()
+        away.rename(counts)
+
+
+def restart(stack: RunningStack) -> Awaitable[Ended]:
+    return Operator({"RUN_DIR": str(stack.run_dir)}).run("restart")
+
+
+async def test_a_restart_with_invalid_settings_restarts_nothing(stack: RunningStack) -> None:
+    """The settings are checked first, in the workers' own environment, and what is wrong is named."""
+    before = await all_running(stack)
+    with dotenv(stack, "SEALPOST_TTL_MX=5\nSEALPOST_BATCH_MAX=many\n"):
+        ended = await restart(stack)
+    after = await all_running(stack)
+
+    assert 2 == ended.code
+    assert "SEALPOST_TTL_MX: no such setting" in ended.stderr
+    assert "SEALPOST_BATCH_MAX" in ended.stderr
+    assert "Nothing was restarted" in ended.stderr
+    assert before == after
+
+
+async def test_a_restart_stops_at_the_first_worker_that_does_not_come_back(
+    stack: RunningStack, client: ClientSession
+) -> None:
+    """The others run on as they were and serve; once the cause is gone, the same command restarts all of them."""
+    before = await all_running(stack)
+    with without_counts(stack):
+        failed = await restart(stack)
+        between = await asyncio.to_thread(stack.worker_pids)
+        for _ in range(20):
+            async with client.get("/readyz") as response:
+                assert response.status == 200
+    succeeded = await restart(stack)
+    after = await all_running(stack)
+
+    assert 1 == failed.code
+    assert "worker 1 does not become ready" in failed.stderr
+    assert "Workers 2, 3, 4 run on with the settings that they had" in failed.stderr
+    assert "worker-1.err ends with:" in failed.stderr
+    assert [0, *before[1:]] == between
+    assert 0 == succeeded.code
+    assert not set(before) & set(after)
+
+
+async def test_a_worker_that_starts_but_is_not_ready_gets_no_requests(
+    stack: RunningStack, mongod: Mongod, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is stopped, so that nginx sends requests to the others alone."""
+    monkeypatch.setenv("RUN_DIR", str(stack.run_dir))
+    monkeypatch.setattr("src.manage.restart.READY_SECONDS", 4)
+    await all_running(stack)
+    await asyncio.to_thread(mongod.stop)
+    try:
+        code = await asyncio.to_thread(main, ["restart"])
+        between = await asyncio.to_thread(stack.worker_pids)
+    finally:
+        await asyncio.to_thread(mongod.start)
+    said = capsys.readouterr().err
+    restarted = await restart(stack)
+
+    assert (1, 0) == (code, restarted.code)
+    assert "it answers, but is not ready after 4 s" in said
+    assert [0, True, True, True] == [between[0], *map(bool, between[1:])]
+
+
+async def test_a_restart_without_a_stack_says_where_it_looked(tmp_path: Path) -> None:
+    """The directory of the sockets is named."""
+    nowhere = await Operator({"SEALPOST_DATA_DIR": str(tmp_path)}).run("restart")
+
+    assert 1 == nowhere.code
+    assert f"no stack has its sockets in {tmp_path / 'run'}" in nowhere.stderr

@@ -1,0 +1,113 @@
+"""``restart``: the workers of a running stack, one after the other, each only once the one before serves again."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..core.readiness import UnixConnection, is_ready
+from ..core.supervisor import CHECK, RestartLoops, Supervisor, SupervisorError, worker_name
+from ..core.workers import WORKERS, locate_run_directory, worker_sockets
+from ..settings import SettingsError, data_directory
+from .output import CommandError, say
+
+READY_SECONDS = 60.0
+"""How long a worker may take until it is ready."""
+_CHECK_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+_SHORT_STARTS = 1  # in a row; one more and the worker has failed
+_OUTPUT_BYTES = 2000
+
+
+def restart_workers() -> None:
+    """Restart the workers of the stack one by one, without dropping a request.
+
+    The settings are checked first. Stops at the first worker that does not become ready; the others then run on with
+    the settings that they had.
+    """
+    run_dir = find_run_directory()
+    supervisor = Supervisor(run_dir)
+    try:
+        with _alone_in(run_dir):
+            _check_settings(supervisor)
+            for number, path in enumerate(worker_sockets(run_dir), start=1):
+                _restart(supervisor, number, path)
+                say(f"worker {number} of {WORKERS} is ready")
+    except SupervisorError as error:
+        raise CommandError(f"{error}. Run this as the user of the service, while the stack runs.") from None
+
+
+def find_run_directory() -> Path:
+    """Return the directory of the workers' sockets: ``RUN_DIR`` in a container, else that of the data directory.
+
+    Raises `CommandError` where no stack runs.
+    """
+    given = os.environ.get("RUN_DIR")
+    run_dir = Path(given) if given else locate_run_directory(data_directory())
+    if not run_dir.is_dir() or not any(path.exists() for path in (run_dir / "supervisor.sock", run_dir / "lock")):
+        raise CommandError(
+            f"no stack has its sockets in {run_dir}. Type this in the directory where the stack was started, with the"
+            " same SEALPOST_DATA_DIR."
+        )
+    return run_dir
+
+
+@contextmanager
+def _alone_in(run_dir: Path) -> Iterator[None]:
+    """Hold the right to restart workers. Raises `CommandError` where another command has it."""
+    descriptor = os.open(run_dir / "restart.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CommandError("another restart is under way. Wait until it has ended.") from None
+    finally:
+        os.close(descriptor)
+
+
+def _check_settings(supervisor: Supervisor) -> None:
+    """Have supervisord validate the configuration in the workers' own environment. Raises `SettingsError`."""
+    supervisor.stop(CHECK)
+    supervisor.clear_output(CHECK)
+    supervisor.start(CHECK)
+    deadline = time.monotonic() + _CHECK_SECONDS
+    while (check := supervisor.state(CHECK)).state not in {"EXITED", "FATAL"}:
+        if time.monotonic() > deadline:
+            raise CommandError("checking the settings did not end. Nothing was restarted. Is a disk hanging?")
+        time.sleep(_POLL_SECONDS)
+    if check.state != "EXITED" or check.exit_code != 0:
+        words = supervisor.output(CHECK, _OUTPUT_BYTES).strip()
+        raise SettingsError(f"no worker would start with these settings. Nothing was restarted.\n{words}")
+
+
+def _restart(supervisor: Supervisor, number: int, path: Path) -> None:
+    """Restart a worker and wait until it is ready. Raises `CommandError`; the worker is then stopped."""
+    name = worker_name(number)
+    supervisor.stop(name)
+    supervisor.start(name)
+    loops = RestartLoops(allowed=_SHORT_STARTS)
+    deadline = time.monotonic() + READY_SECONDS
+    reason = ""
+    while not reason:
+        if is_ready(UnixConnection(path)):
+            return
+        if loops.note({number: supervisor.state(name)}):
+            reason = "it ends whenever it is started"
+        elif time.monotonic() > deadline:
+            reason = (
+                f"it answers, but is not ready after {READY_SECONDS:.0f} s" if path.exists() else "it does not listen"
+            )
+        else:
+            time.sleep(_POLL_SECONDS)
+    words = supervisor.output(name, _OUTPUT_BYTES).strip()
+    # nginx sends requests to whatever listens, ready or not.
+    supervisor.stop(name)
+    others = ", ".join(str(other) for other in range(number + 1, WORKERS + 1))
+    left = f" Workers {others} run on with the settings that they had." if others else ""
+    raise CommandError(
+        f"worker {number} does not become ready: {reason}. It was stopped, and the restart ends here.{left} See"
+        f" worker-{number}.jsonl and worker-{number}.err in the log directory, correct the cause, and restart again."
+        + (f"\nworker-{number}.err ends with:\n{words}" if words else "")
+    )

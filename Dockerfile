@@ -1,7 +1,7 @@
 # The four workers under supervisord. Keys and the database's address come as files: docker-compose.yml shows how.
 
 # Everything that is needed to install stays in this stage.
-FROM python:3.13-slim AS build
+FROM python:3.13.13-slim AS build
 WORKDIR /build
 COPY confs/docker/uv.txt ./
 RUN python -m venv /opt/uv \
@@ -18,7 +18,7 @@ COPY confs confs
 # The root file system may be read-only, so the byte code is made here.
 RUN /opt/venv/bin/python -m compileall -q src
 
-FROM python:3.13-slim
+FROM python:3.13.13-slim
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="Sealpost" \
       org.opencontainers.image.description="A self-hosted backend for words that should not outlive their purpose." \

@@ -27,7 +27,7 @@ from src.core.keys import KeyRing, new_key
 from src.pages.assets import STATIC
 from src.settings import SECRETS, Settings
 from src.stack import healthcheck, provision
-from src.stack.provision import Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
+from src.stack.provision import DECIDED_HERE, Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
 from src.stack.replica_set import DatabaseError, set_up_database
 from src.stack.running import free_port
 
@@ -395,9 +395,49 @@ def compose(name: str) -> Any:
 def test_compose_passes_every_setting_that_is_no_secret() -> None:
     """Each one may be set from outside, save those that the containers themselves decide."""
     decided = {"mongo_database", "mongod", "data_dir", "log_file", "metrics_dir", "tls_cert", "tls_key", *SECRETS}
+    variables = {f"SEALPOST_{name.upper()}" for name in decided}
     passed = {name for name in compose("docker-compose.yml")["x-settings"] if name.startswith("SEALPOST_")}
 
     assert {f"SEALPOST_{name.upper()}" for name in Settings.model_fields if name not in decided} == passed
+    assert DECIDED_HERE == variables | {f"SEALPOST_{name.upper()}_FILE" for name in SECRETS}
+
+
+def test_a_misspelt_setting_beside_compose_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Compose ignores it, so init reads .env itself; a setting that the containers decide is named, and no more."""
+    monkeypatch.chdir(root)
+    (root / "clone").mkdir()
+    (root / "clone" / ".env").write_text("HTTP_PORT=8080\nSEALPOST_TTL_MX=s3cret\nSEALPOST_KEYZ_FILE=/x\n")
+    before = names(root)
+    misspelt = main(["files"], root=root, owners=OWNERS), capsys.readouterr().err
+    left = names(root)
+    (root / "clone" / ".env").write_text("SEALPOST_TTL_MAX=60\nSEALPOST_KEYS=s3cret\nSEALPOST_URL=https://x\n")
+    accepted = main(["files"], root=root, owners=OWNERS), capsys.readouterr().out
+
+    assert 1 == misspelt[0]
+    assert "SEALPOST_TTL_MX: no such setting" in misspelt[1]
+    assert "SEALPOST_KEYZ_FILE: no such setting" in misspelt[1]
+    assert "s3cret" not in misspelt[1] + accepted[1]
+    assert before == left
+    assert (0, "SEALPOST_KEYS in .env has no effect: docker-compose.yml decides that.\n") == accepted
+
+
+def test_each_image_is_one_version_and_each_service_is_bounded() -> None:
+    """No tag moves by itself; processes are limited, and none leaves a core dump."""
+    services = {
+        f"{name} {service}": content
+        for name in ("docker-compose.yml", "docker-compose.replicas.yml")
+        for service, content in compose(name)["services"].items()
+        if "image" in content
+    }
+    images = {content["image"] for content in services.values()} - {"${IMAGE:-sealpost}"}
+    bases = re.findall(r"(?m)^FROM (\S+)", (ROOT / "Dockerfile").read_text())
+
+    assert len(services) == 9
+    assert [] == [image for image in (*images, *bases) if not re.search(r":v?\d+\.\d+\.\d+(-slim)?$", image)]
+    assert {name for name, content in services.items() if content["pids_limit"] > 0} == services.keys()
+    assert {0} == {content["ulimits"]["core"] for content in services.values()}
 
 
 def test_the_overlay_has_members_like_the_first() -> None:

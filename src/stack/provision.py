@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from ..core.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
 from ..core.keys import KeyRing, KeyRingError, new_key
 from ..core.private_files import sync_directory
 from ..core.self_signed import ensure_self_signed, public_hosts
 from ..pages.assets import STATIC
-from ..settings import Settings, SettingsError, read_settings
+from ..settings import DOTENV, PREFIX, Settings, SettingsError, read_settings, unknown_names
 from .nginx import HTTPS_PORT, Tls, render
 from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_database
 
@@ -33,6 +35,16 @@ _KEY_FILE_BYTES = 756  # as base64 under the 1024 characters that MongoDB takes
 _PASSWORD_BYTES = 32
 _NGINX_PLACE = Path("/etc/sealpost")
 """Where nginx's container has its directory."""
+
+
+DECIDED_HERE = frozenset(
+    PREFIX + name
+    for name in (
+        *("MONGO_DATABASE", "MONGOD", "DATA_DIR", "LOG_FILE", "METRICS_DIR", "TLS_CERT", "TLS_KEY"),
+        *("MONGO_URL", "MONGO_URL_FILE", "KEYS", "KEYS_FILE"),
+    )
+)
+"""Variables of settings that docker-compose.yml decides itself."""
 
 
 class ProvisionError(Exception):
@@ -55,6 +67,20 @@ class Owners:
     db: Owner = Owner(999, 999)
     nginx: Owner = Owner(10002, 10001)
     grafana: Owner = Owner(472, 472)
+
+
+def check_dotenv(path: Path) -> list[str]:
+    """Return the settings in an operator's ``.env`` that do not reach the containers; none where there is no file.
+
+    Docker Compose hands on the variables that docker-compose.yml names and ignores all others. Raises `SettingsError`
+    for a name that is no setting at all.
+    """
+    given = [name for name, value in dotenv_values(path).items() if value]
+    if unknown := unknown_names(given):
+        raise SettingsError(
+            "\n".join(f"{name}: no such setting, in .env beside docker-compose.yml" for name in unknown)
+        )
+    return [name for name in given if name in DECIDED_HERE]
 
 
 def provision_files(
@@ -223,6 +249,8 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: O
     try:
         match task:
             case "files":
+                for name in check_dotenv(root / "clone" / DOTENV):
+                    _say(f"{name} in .env has no effect: docker-compose.yml decides that.")
                 provision_files(root, members, read_settings(), owners, _published_port())
             case "database":
                 for member in provision_database(root, members):

@@ -68,10 +68,12 @@ def test_a_container_runs_as_a_user_who_can_do_nothing_else(stack: Compose, serv
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_container_has_bounds_and_comes_back(stack: Compose, service: str) -> None:
-    """Memory and logs are limited, and Docker starts it anew."""
+    """Memory, processes and logs are limited, no core is dumped, and Docker starts it anew."""
     host = stack.inspect(service)["HostConfig"]
 
     assert host["Memory"] > 0
+    assert host["PidsLimit"] > 0
+    assert {"core": 0} == {limit["Name"]: limit["Hard"] for limit in host["Ulimits"] if limit["Name"] == "core"}
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert {"max-size": "10m", "max-file": "3"} == host["LogConfig"]["Config"]
 

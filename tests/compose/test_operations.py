@@ -33,9 +33,7 @@ def own(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compos
 
 
 async def restart_workers(stack: Compose) -> None:
-    for number in range(1, 5):
-        control = ("supervisorctl", "-c", "confs/supervisor/supervisord.conf")
-        await asyncio.to_thread(stack.execute, "web", *control, "restart", f"worker:worker-{number}")
+    await asyncio.to_thread(stack.execute, "web", "python", "-m", "src.manage", "restart")
 
 
 def served(stack: Compose) -> str:
@@ -115,6 +113,22 @@ async def test_volumes_that_were_removed_are_put_back_from_a_copy(own: Compose, 
 
     assert "MongoDB has data, but the volumes" in said
     assert (200, "kept") == (outcome.status, outcome.body["secret"])
+
+
+def test_a_misspelt_setting_is_refused(own: Compose) -> None:
+    """Docker Compose ignores it; `init` says which it is, and what runs goes on."""
+    path = own.directory / ".env"
+    path.write_text("SEALPOST_TTL_MX=60\n")
+    try:
+        own.compose("up", "-d", check=False)
+        said = own.compose("logs", "init")
+        refused = own.inspect("init")["State"]["ExitCode"]
+    finally:
+        path.unlink()
+    own.up()
+
+    assert 1 == refused
+    assert "SEALPOST_TTL_MX: no such setting" in said
 
 
 def test_the_doctor_finds_nothing_wrong(own: Compose) -> None:

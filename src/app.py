@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -30,10 +30,12 @@ from .core.certificates import CertificateError, read_pair
 from .core.core_dumps import forbid_core_dumps
 from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
-from .core.keys import read_key_ring
+from .core.keys import KeyRing, read_key_ring
 from .core.logs import configure_logs
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
+from .core.running_settings import RunningSettings, publish
+from .core.workers import locate_run_directory
 from .echo import EchoRoutes
 from .gatherer.feature import GathererFeature
 from .health import HealthRoutes
@@ -167,7 +169,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
     forbid_core_dumps()
     try:
         settings = read_settings(**({"log_level": options.log_level} if options.log_level else {}))
-        read_key_ring(settings)
+        ring = read_key_ring(settings)
         if options.check:
             _check(options, settings)
             return 0
@@ -182,6 +184,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
         with ExitStack() as stack:
             listener = stack.enter_context(_listen(options))
             mongo_url = _mongo_url(settings, stack)
+            stack.enter_context(_published(settings, ring, listener, options.socket))
             with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
                 runner.run(_run(settings, mongo_url, listener, socket_path=options.socket, tls=tls, batching=batching))
             # A second Ctrl-C must not leave a mongod behind.
@@ -211,6 +214,21 @@ async def _run(
         batching=batching,
     )
     await serve(app, listener, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout, tls=tls)
+
+
+def _published(
+    settings: Settings, ring: KeyRing, listener: socket.socket, socket_path: Path | None
+) -> AbstractContextManager[None]:
+    """Leave the settings where `doctor` looks for them: beside the socket, or else under the data directory."""
+    running = RunningSettings.of(settings, ring)
+    if socket_path:
+        return publish(socket_path.absolute().parent, _worker_name(socket_path), running)
+    run_dir = locate_run_directory(settings.data_dir)
+    # Not made for this alone: with MongoDB and keys elsewhere there is no data directory.
+    if run_dir.parent.is_dir() and run_dir.is_relative_to(settings.data_dir.resolve()):
+        with suppress(OSError):
+            run_dir.mkdir(mode=0o700, exist_ok=True)
+    return publish(run_dir, f"{ALONE}-{listener.getsockname()[1]}", running)
 
 
 def _worker_name(socket_path: Path) -> str:

@@ -7,7 +7,8 @@ import pty
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from aiohttp import web
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from src.core.keys import new_key
+from src.core.keys import KeyRing, new_key
+from src.core.running_settings import RunningSettings, publish
 from src.core.workers import locate_run_directory
 from src.manage.__main__ import main
 from src.manage.doctor import command, disk
@@ -24,7 +26,7 @@ from src.manage.doctor.disk import examine_disk, look_at
 from src.manage.doctor.examination import LIMIT, examine
 from src.manage.doctor.findings import Mark, Outcome
 from src.manage.doctor.workers import examine_workers
-from src.settings import Settings
+from src.settings import Settings, read_settings
 from src.stack.running import free_port
 
 from .commands import Ended, Operator
@@ -82,9 +84,15 @@ async def test_a_healthy_service_is_ok(api: Api, mongo_url: str, tmp_path: Path,
     outcomes = parsed(lines.stdout)
     assert (0, 0) == (text.code, lines.code)
     workers = {f"worker {number}" for number in range(1, 5)}
-    assert {"secret files", *workers, "certificate files", "metrics", "HTTPS", "certificate"} == marks(
-        outcomes, Mark.NOT_CHECKED
-    )
+    assert {
+        "secret files",
+        *workers,
+        "certificate files",
+        "metrics",
+        "HTTPS",
+        "certificate",
+        "service settings",
+    } == marks(outcomes, Mark.NOT_CHECKED)
     assert outcomes.keys() - marks(outcomes, Mark.NOT_CHECKED) == marks(outcomes, Mark.OK)
     shown = text.stdout.splitlines()
     assert [(outcome.mark, check) for check, outcome in outcomes.items()] == [
@@ -156,7 +164,7 @@ async def test_warnings_count_where_they_are_to(
 
 async def configured() -> dict[str, Outcome]:
     """Check the settings and keys of the environment."""
-    return await collect(Configuration().examine())
+    return await collect(Configuration({}).examine())
 
 
 async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +193,71 @@ async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: 
     assert {"valid; set are SEALPOST_DATA_DIR, SEALPOST_GATHERED_FILE"} == {
         outcomes["settings"].found for outcomes in found
     }
+
+
+async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every difference is named, secrets without their values, and the checks go by the service's settings."""
+    monkeypatch.chdir(tmp_path)
+    ring = new_key()
+    for name, value in {"KEYS": ring, "MONGO_URL": "mongodb://h/?replicaSet=s3cret", "TTL_MAX": "600"}.items():
+        monkeypatch.setenv(f"SEALPOST_{name}", value)
+    run_dir = locate_run_directory(Path(".data"))
+    run_dir.mkdir(parents=True)
+    same = RunningSettings.of(read_settings(), KeyRing.parse(ring), tmp_path / "logs")
+    url = SecretStr("mongodb://s3cret@elsewhere/")
+    other = RunningSettings.of(read_settings(ttl_max=60, rate_all="9r/s", mongo_url=url), KeyRing.parse(ring))
+    rotated = RunningSettings.of(read_settings(keys=SecretStr(old := new_key())), KeyRing.parse(old))
+
+    async def examined(**processes: RunningSettings) -> tuple[Outcome, Configuration]:
+        with ExitStack() as running:
+            for name, process in processes.items():
+                running.enter_context(publish(run_dir, name, process))
+            configuration = Configuration({})
+            outcomes = await collect(configuration.examine())
+        return outcomes["service settings"], configuration
+
+    none, _ = await examined()
+    agreeing, agreed = await examined(stack=same, worker=same)
+    # As after a restart with a changed .env: nginx has its rates from the launcher.
+    newer, _ = await examined(stack=same, worker=replace(other, fingerprints=same.fingerprints))
+    differing, found = await examined(app=other)
+    older, _ = await examined(app=rotated)
+    half, _ = await examined(a=same, b=other)
+    monkeypatch.delenv("SEALPOST_KEYS")
+    monkeypatch.delenv("SEALPOST_MONGO_URL")
+    hidden, unknowing = await examined(app=same)
+    outcomes = {finding.check: finding.outcome async for finding in command.examine_all(None, {})}
+    (run_dir / "killed.settings").write_text(json.dumps(asdict(other)))
+    killed, _ = await examined()
+
+    assert [Mark.NOT_CHECKED, Mark.OK] == [none.mark, agreeing.mark]
+    assert str(tmp_path / "logs") == (agreed.service and agreed.service.log_dir)
+    assert [Mark.WARNING] * 5 == [outcome.mark for outcome in (newer, differing, older, half, hidden)]
+    assert "SEALPOST_TTL_MAX is 60 there and 600 here" in newer.found
+    assert "SEALPOST_RATE_ALL" not in newer.found
+    assert "SEALPOST_RATE_ALL is 9r/s there and 50r/s here" in differing.found
+    assert "SEALPOST_MONGO_URL is another one there than here" in differing.found
+    assert (60, "9r/s") == (found.settings and (found.settings.ttl_max, found.settings.rate_all))
+    assert f"the keys there are {old.partition(':')[0]}, and here {ring.partition(':')[0]}" in older.found
+    assert "the workers run with different values of SEALPOST_RATE_ALL, SEALPOST_TTL_MAX" in half.found
+    assert "SEALPOST_MONGO_URL is set there and unset here" in hidden.found
+    assert {"mongo_url", "keys"} == unknowing.unknown
+    assert Mark.NOT_CHECKED is killed.mark is outcomes["service settings"].mark
+    assert "s3cret" not in "".join(outcome.found for outcome in (none, agreeing, newer, differing, half, hidden))
+    assert [run_dir / "killed.settings"] == list(run_dir.iterdir())
+
+
+async def test_what_needs_an_unknown_secret_is_not_checked(tmp_path: Path, run_here: RunHere) -> None:
+    """MongoDB and the key ring of a service whose secrets this shell does not have."""
+    run_dir = locate_run_directory(tmp_path)
+    run_dir.mkdir()
+    settings = read_settings(keys=SecretStr(key := new_key()), mongo_url=SecretStr("mongodb://h/"), data_dir=tmp_path)
+    with publish(run_dir, "app", RunningSettings.of(settings, KeyRing.parse(key))):
+        shown = parsed((await run_here({"SEALPOST_DATA_DIR": str(tmp_path)}, "--json")).stdout)
+
+    assert [Mark.NOT_CHECKED] * 3 == [shown[name].mark for name in ("MongoDB", "keys in use", "key ring")]
+    assert "the service has SEALPOST_MONGO_URL, which is not set here" == shown["MongoDB"].found
+    assert Mark.WARNING is shown["service settings"].mark
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from src.core.embedded import find_mongod, locks, replica_set
 from src.core.keys import read_key_ring
 from src.manage.doctor import connection, database, disk
 from src.manage.doctor.clock import compare_clocks
+from src.manage.doctor.connection import kernel_advice
 from src.manage.doctor.database import examine_database
 from src.manage.doctor.examination import LIMIT
 from src.manage.doctor.findings import Mark, Outcome
@@ -354,3 +355,13 @@ async def test_an_embedded_mongodb_is_not_started(
     assert "cannot be used" in unusable.found
     monkeypatch.undo()
     assert Mark.OK is (await embedded(mongo_directory)).mark
+
+
+def test_a_kernel_on_which_mongodb_8_crashes_is_named() -> None:
+    """From Linux 6.19 on, with what prevents it; other kernels are not mentioned."""
+    mentioned = {release: kernel_advice(release) for release in ("6.19.14-200.fc43.x86_64", "7.0.0-14-generic")}
+
+    assert {""} == {kernel_advice(release) for release in ("6.18.7-200.fc43.x86_64", "5.15.0", "odd")}
+    for release, advice in mentioned.items():
+        assert release in advice
+        assert "GLIBC_TUNABLES=glibc.pthread.rseq=1" in advice

@@ -40,6 +40,7 @@ class Purpose(StrEnum):
     CURSOR = "cursor"
     ACCESS_TOKEN = "access-token"  # noqa: S105 (a purpose)
     GATHER_TOKEN = "gather-token"  # noqa: S105 (a purpose)
+    SETTINGS = "settings"
 
 
 class KeyRing:

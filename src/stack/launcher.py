@@ -22,8 +22,9 @@ from typing import NamedTuple
 from ..core.addresses import join_host_and_port
 from ..core.core_dumps import forbid_core_dumps
 from ..core.embedded import MongodError, embedded_mongod
-from ..core.keys import ensure_key_file
+from ..core.keys import ensure_key_file, read_key_ring
 from ..core.readiness import is_ready
+from ..core.running_settings import LAUNCHER, RunningSettings, publish
 from ..core.supervisor import RestartLoops, Supervisor, SupervisorError
 from ..core.workers import WORKERS, fits_a_socket, locate_run_directory, worker_sockets
 from ..pages.assets import STATIC
@@ -119,6 +120,8 @@ class Launcher:
             if self._certificate:
                 stack.callback(self._certificate.remove)
             environment = self._environment(run_dir, stack)
+            running = RunningSettings.of(self.settings, read_key_ring(self.settings), self.log_dir)
+            stack.enter_context(publish(run_dir, LAUNCHER, running))
             if self._signals:
                 return
             self._launch(stack, environment, lock, nginx, run_dir)

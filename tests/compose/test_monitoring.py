@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from ..processes import PATIENCE
-from .engine import Compose, docker
+from .engine import ROOT, Compose, docker
 from .test_confinement import (
     test_a_container_has_bounds_and_comes_back as has_bounds_and_comes_back,
 )
 
 pytestmark = pytest.mark.compose
 
-IMAGE = "prom/prometheus:v3"
+IMAGE = re.findall(r"image: (prom/prometheus:\S+)", (ROOT / "docker-compose.yml").read_text())[0]
 STAND_IN = """
 FROM python:3.13-slim
 RUN apt-get update -qq \\

@@ -15,6 +15,7 @@ from .mongod import Mongod
 
 KEYS = "test:" + base64.b64encode(bytes(range(32))).decode()
 # With escapes in it, which supervisord must not take for its own.
+SETTINGS = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_ARGON2_MEMORY_KIB": "64", "SEALPOST_BCRYPT_COST": "4"}
 PROBE = {"SEALPOST_MONGO_URL": "mongodb://us%40er:100%25@127.0.0.1:1/?replicaSet=none", "SEALPOST_KEYS": KEYS}
 
 
@@ -30,13 +31,7 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
 def stack(mongod: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """The real stack on a MongoDB that the tests own, with every limiter off."""
     directory = tmp_path_factory.mktemp("stack")
-    environment = {
-        "SEALPOST_MONGO_URL": mongod.url,
-        "SEALPOST_KEYS": KEYS,
-        "SEALPOST_RATE_LIMITS": "off",
-        "SEALPOST_ARGON2_MEMORY_KIB": "64",
-        "SEALPOST_BCRYPT_COST": "4",
-    }
+    environment = {"SEALPOST_MONGO_URL": mongod.url, "SEALPOST_KEYS": KEYS, **SETTINGS}
     with running_stack(data_dir=directory, log_dir=directory / "logs", environment=environment) as running:
         yield running
 

@@ -8,7 +8,7 @@ import pytest
 from src.stack.running import RunningStack
 
 from ..commands import Operator
-from .conftest import KEYS
+from .conftest import KEYS, SETTINGS
 from .mongod import Mongod
 
 pytestmark = pytest.mark.stack
@@ -21,13 +21,14 @@ async def test_a_running_stack_is_healthy_until_a_worker_stops(stack: RunningSta
             "SEALPOST_MONGO_URL": mongod.url,
             "SEALPOST_KEYS": KEYS,
             "SEALPOST_DATA_DIR": str(stack.log_dir.parent),
-            "SEALPOST_PUBLIC_URL": stack.url,
-            "LOG_DIR": str(stack.log_dir),
+            # As the launcher was: without the setting, which other tests switch off.
+            "SEALPOST_GATHERED_FILE": "",
+            **SETTINGS,
         }
     )
 
     async def examine() -> tuple[int, dict[str, str]]:
-        ended = await operator.run("doctor", "--json")
+        ended = await operator.run("doctor", "--json", "--url", stack.url)
         findings = [json.loads(line) for line in ended.stdout.splitlines()]
         return ended.code, {finding["check"]: finding["mark"] for finding in findings}
 
@@ -45,3 +46,27 @@ async def test_a_running_stack_is_healthy_until_a_worker_stops(stack: RunningSta
     assert {"worker 1", "worker 4", "front", "body limit", "keys in use"} <= healthy.keys()
     assert 1 == code_without
     assert {**healthy, "worker 3": "failed"} == without
+
+
+async def test_a_shell_with_other_settings_is_noticed(stack: RunningStack, mongod: Mongod) -> None:
+    """The doctor goes by the settings of the workers and nginx, and names what its own shell has otherwise."""
+    operator = Operator(
+        {
+            "SEALPOST_MONGO_URL": mongod.url,
+            "SEALPOST_KEYS": KEYS,
+            "SEALPOST_DATA_DIR": str(stack.log_dir.parent),
+            "SEALPOST_GATHERED_FILE": "",
+            "SEALPOST_TTL_MAX": "60",
+        }
+    )
+
+    ended = await operator.run("doctor", "--json")
+
+    findings = {finding["check"]: finding for finding in map(json.loads, ended.stdout.splitlines())}
+    found = findings["service settings"]["found"]
+    assert "warning" == findings["service settings"]["mark"]
+    assert "SEALPOST_TTL_MAX is 604800 there and 60 here" in found
+    assert "SEALPOST_RATE_LIMITS is off there and on here" in found
+    assert "SEALPOST_MONGO_URL" not in found
+    assert "SEALPOST_GATHERED_FILE" not in found
+    assert str(stack.log_dir) in findings["log directory"]["found"]

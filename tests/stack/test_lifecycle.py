@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -49,6 +50,16 @@ def is_free(url: str) -> bool:
         return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
 
 
+def core_limits(directory: Path) -> set[int]:
+    """Return the limits, in bytes, on core dumps of the processes at work in a directory."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink().is_relative_to(directory):
+                found |= set(resource.prlimit(int(entry.name), resource.RLIMIT_CORE))
+    return found
+
+
 def probe_stack(directory: Path, **settings: str) -> AbstractContextManager[RunningStack]:
     environment = {**PROBE, "SEALPOST_RATE_LIMITS": "off", **settings}
     return running_stack(
@@ -68,6 +79,8 @@ def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
         running = " ".join(processes(tmp_path))
         key = asyncio.run(ask(stack, "/generate", {"secret": "kept"}))["secret_key"]
 
+        # A dump would hold keys: 1 byte is none, also where the kernel pipes dumps to a program.
+        assert core_limits(tmp_path) <= {0, 1}
         assert all(name in running for name in ("nginx: master", "nginx: worker", "supervisord", "src.app", "mongod"))
         assert stack.end(signal.SIGINT) == 0
         assert processes(tmp_path) == []

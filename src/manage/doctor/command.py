@@ -60,13 +60,20 @@ async def _report(report: Report, url: URL | None, environment: Mapping[str, str
 
 async def examine_all(url: URL | None, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
     """Carry out every check, and ask at the address if there is one."""
-    configuration = Configuration()
+    configuration = Configuration(environment)
     async for finding in configuration.examine():
         yield finding
     settings = configuration.settings
     # Checks say themselves what is wrong.
     configure_logs((settings or Settings.model_construct()).model_copy(update={"log_level": "error"}), sys.stderr)
-    async for finding in examine_database(settings, configuration.ring):
+    if configuration.service is not None and configuration.service.log_dir:
+        environment = {**environment, "LOG_DIR": configuration.service.log_dir}
+    if "mongo_url" in configuration.unknown:
+        reason = "the service has SEALPOST_MONGO_URL, which is not set here"
+        checks = examine_database(None, None, reason=reason)
+    else:
+        checks = examine_database(settings, configuration.ring)
+    async for finding in checks:
         yield finding
     async for finding in examine_disk(settings, environment):
         yield finding

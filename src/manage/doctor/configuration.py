@@ -1,7 +1,7 @@
 """The settings, the key ring, and the files that secrets are in."""
 
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,38 +11,60 @@ from ...core.keys import KEY_FILE, KeyRing, read_key_ring
 from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
 from .examination import examine, in_thread
 from .findings import Finding, Outcome, failed, not_checked, ok, warning, worst
+from .service import Service
 
 _OTHERS, _GROUP_CHANGES, _GROUP_READS = 0o007, 0o030, 0o040
 
 
 class Configuration:
-    """What the service would be started with: ``settings`` and ``ring`` are there once they were found to be usable."""
+    """The settings that the other checks go by.
 
-    def __init__(self) -> None:
+    ``settings`` and ``ring`` are there once they were found to be usable. Where a service runs, ``settings`` are its
+    own, as far as they are no secret. ``unknown`` names secrets that the service has and this command does not know.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self.settings: Settings | None = None
         self.ring: KeyRing | None = None
+        self.service: Service | None = None
+        self.unknown: set[str] = set()
+        self._environment = environment
+        self._own: Settings | None = None
 
     async def examine(self) -> AsyncIterator[Finding]:
         """Check all of it."""
         yield await examine("settings", self._read_settings())
         yield await examine("key ring", self._read_ring())
+        yield await examine("service settings", self._compare())
         yield await examine("secret files", self._look_at_files())
 
     async def _read_settings(self) -> Outcome:
         try:
-            self.settings = await in_thread(read_settings)
+            self.settings = self._own = own = await in_thread(read_settings)
         except SettingsError as error:
             return failed(
                 "; ".join(str(error).splitlines()),
                 "Correct them in the environment or in .env: docs/operations.md, Settings, has each with its bounds.",
             )
-        names = sorted(PREFIX + name.upper() for name in self.settings.model_fields_set)
+        names = sorted(PREFIX + name.upper() for name in own.model_fields_set)
+        with suppress(OSError):
+            self.service = service = await in_thread(lambda: Service.find(own, self._environment))
+            self.settings, self.unknown = await in_thread(lambda: service.settings(own)), service.unknown(own)
         return ok(f"valid; set are {', '.join(names)}" if names else "valid; each has its default")
+
+    async def _compare(self) -> Outcome:
+        if self._own is None:
+            return not_checked("the settings come first")
+        if self.service is None:
+            return not_checked("this user cannot read them", "Run this as the user of the service.")
+        return self.service.compare(self._own, self.ring)
 
     async def _read_ring(self) -> Outcome:
         settings = self.settings
         if settings is None:
             return not_checked("the settings come first")
+        if "keys" in self.unknown:
+            return not_checked("the service has SEALPOST_KEYS, which is not set here", "Set it here as well.")
         generated = settings.data_dir / KEY_FILE
         # To read a ring that is not there would make one.
         if not settings.keys and not await in_thread(generated.exists):

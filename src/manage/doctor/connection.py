@@ -1,6 +1,9 @@
 """The connection to MongoDB, and why there is none."""
 
 import asyncio
+import platform
+import re
+import sys
 from functools import partial
 
 from pymongo.errors import ConfigurationError, NetworkTimeout, OperationFailure, PyMongoError
@@ -16,6 +19,7 @@ from .findings import Outcome, failed, ok
 ANSWER_SECONDS = 3.5
 """How long MongoDB may take; less than a check may, so that there is time to find out why."""
 _PROBE_SECONDS = 1.0
+_KERNEL_WITHOUT_OLD_RSEQ = (6, 19)
 _REFUSED = {18, 8000}
 """Codes of wrong credentials: MongoDB's own, and that of its hosted service."""
 _STATES = {
@@ -107,7 +111,25 @@ class Connection:
                 "Compare replicaSet=NAME with the set's name. A standalone server has to be started with --replSet.",
             )
         states = "; ".join([f"{_name(server)}: {await _state(server)}" for server in servers])
-        return failed(f"no primary answers: {states}", "Look whether mongod runs there, and at its log.")
+        return failed(
+            f"no primary answers: {states}", f"Look whether mongod runs there, and at its log.{kernel_advice()}"
+        )
+
+
+def kernel_advice(release: str | None = None) -> str:
+    """Return a sentence on MongoDB 8 for a kernel on which its allocator may crash; nothing for any other.
+
+    ``release`` is the kernel's, by default this host's, which containers share. See
+    https://jira.mongodb.org/browse/SERVER-121912.
+    """
+    release = platform.release() if release is None else release
+    version = re.match(r"(\d+)\.(\d+)", release)
+    if sys.platform != "linux" or version is None or (int(version[1]), int(version[2])) < _KERNEL_WITHOUT_OLD_RSEQ:
+        return ""
+    return (
+        f" If it runs on this kernel, Linux {release}, MongoDB 8 may have ended with code 139 or refused to start: set"
+        " GLIBC_TUNABLES=glibc.pthread.rseq=1 in its environment (docs/compose.md, When it does not come up)."
+    )
 
 
 def state_of_members(mongo: Mongo) -> dict[str, str | None]:

@@ -38,12 +38,19 @@ _UNAUTHORIZED = 13
 
 
 async def examine_database(
-    settings: Settings | None, ring: KeyRing | None, now: Callable[[], datetime] = utc_now
+    settings: Settings | None,
+    ring: KeyRing | None,
+    now: Callable[[], datetime] = utc_now,
+    *,
+    reason: str = "the settings come first",
 ) -> AsyncIterator[Finding]:
-    """Check MongoDB, as the service would use it. ``now`` is this host's clock."""
+    """Check MongoDB, as the service would use it. ``now`` is this host's clock.
+
+    ``reason`` says why there are no settings, where there are none.
+    """
     if settings is None:
         for name in ("MongoDB", *_CHECKS):
-            yield Finding(name, not_checked("the settings come first"))
+            yield Finding(name, not_checked(reason))
         return
     connection = Connection(settings)
     try:

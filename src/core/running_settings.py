@@ -1,0 +1,116 @@
+"""What a process runs with, left beside its socket for ``doctor``: its settings, and of secrets only fingerprints.
+
+The process holds a lock on the file as long as it lives, so a file without one is of a process that was killed.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..settings import SECRETS, Settings
+from .keys import KeyRing, Purpose
+from .private_files import open_private
+
+LAUNCHER = "stack"
+"""Name of the launcher's record."""
+_SUFFIX = ".settings"
+
+
+@dataclass(frozen=True)
+class RunningSettings:
+    """The settings of a running process.
+
+    ``values`` holds those that are no secret, as `plain_values` has them. ``fingerprints`` holds, for each
+    secret that is set, a MAC under the newest key of the ring; ``key_ids`` names the keys. ``directory`` is where the
+    process was started, and ``log_dir`` where a stack's logs are.
+    """
+
+    values: Mapping[str, Any]
+    fingerprints: Mapping[str, str]
+    key_ids: list[str]
+    directory: str
+    log_dir: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, ring: KeyRing, log_dir: Path | None = None) -> "RunningSettings":
+        """Describe this process."""
+        return cls(
+            plain_values(settings),
+            {
+                name: ring.mac(Purpose.SETTINGS, _message(name, secret)).hex()
+                for name, secret in _secrets(settings).items()
+            },
+            list(ring.key_ids),
+            os.getcwd(),  # noqa: PTH109 (a string is wanted)
+            str(log_dir) if log_dir else None,
+        )
+
+    def agrees_on(self, name: str, settings: Settings, ring: KeyRing) -> bool:
+        """Tell whether a secret that is set on both sides is the same on both."""
+        secret = _secrets(settings).get(name)
+        made = self.fingerprints.get(name, "")
+        return secret is not None and ring.has_made(bytes.fromhex(made), Purpose.SETTINGS, _message(name, secret))
+
+
+def plain_values(settings: Settings) -> dict[str, Any]:
+    """Return the settings that are no secret as JSON has them, each path that was set made absolute."""
+    values = settings.model_dump(mode="json", exclude=set(SECRETS))
+    for name in values.keys() & settings.model_fields_set:
+        if isinstance(path := getattr(settings, name), Path):
+            values[name] = str(path if str(path) == "off" else path.absolute())
+    return values
+
+
+@contextmanager
+def publish(directory: Path, name: str, running: RunningSettings) -> Iterator[None]:
+    """Leave the settings of this process in a directory until the block ends; not where that cannot be written to."""
+    path = directory / f"{name}{_SUFFIX}"
+    try:
+        file = open_private(path, "ab")
+    except OSError:
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            file.write(json.dumps(asdict(running)).encode())
+            file.flush()
+        except OSError:  # another process of this name lives, or the disk is full
+            yield
+            return
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def find(directory: Path) -> dict[str, RunningSettings]:
+    """Return the settings of the processes that run in a directory, by their names. Raises `OSError`."""
+    found = {}
+    for path in sorted(directory.glob(f"*{_SUFFIX}")):
+        with suppress(FileNotFoundError, ValueError, TypeError), path.open("rb") as file:
+            if _is_locked(file.fileno()):
+                found[path.stem] = RunningSettings(**json.loads(file.read()))
+    return found
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    return {name: value.get_secret_value() for name in SECRETS if (value := getattr(settings, name)) is not None}
+
+
+def _message(name: str, secret: str) -> bytes:
+    return f"{name}={secret}".encode()

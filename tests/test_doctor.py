@@ -220,6 +220,8 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     agreeing, agreed = await examined(stack=same, worker=same)
     # As after a restart with a changed .env: nginx has its rates from the launcher.
     newer, _ = await examined(stack=same, worker=replace(other, fingerprints=same.fingerprints))
+    renamed = replace(same, values={**same.values, "public_url": "https://old.example.org"})
+    stale, _ = await examined(stack=renamed, worker=same)
     differing, found = await examined(app=other)
     older, _ = await examined(app=rotated)
     half, _ = await examined(a=same, b=other)
@@ -235,6 +237,7 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     assert [Mark.WARNING] * 5 == [outcome.mark for outcome in (newer, differing, older, half, hidden)]
     assert "SEALPOST_TTL_MAX is 60 there and 600 here" in newer.found
     assert "SEALPOST_RATE_ALL" not in newer.found
+    assert "SEALPOST_PUBLIC_URL is https://old.example.org in nginx and unset here" in stale.found
     assert "SEALPOST_RATE_ALL is 9r/s there and 50r/s here" in differing.found
     assert "SEALPOST_MONGO_URL is another one there than here" in differing.found
     assert (60, "9r/s") == (found.settings and (found.settings.ttl_max, found.settings.rate_all))

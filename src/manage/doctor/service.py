@@ -19,6 +19,8 @@ _OF_THE_LAUNCHER = frozenset(
     }
 )
 """Settings that the launcher uses itself, or hands to the workers in a form of its own."""
+_ALSO_OF_NGINX = ("public_url", "request_timeout", "trusted_proxies")
+"""Settings of the workers that the launcher puts into nginx's configuration as well."""
 _OF_SUPERVISORD = frozenset({"log_file", "metrics_dir"})
 """Settings that supervisord's configuration gives each worker."""
 _ADVICE = (
@@ -74,10 +76,15 @@ class Service:
         return ok(f"as those of {names} in {self._any().directory}")
 
     def _differences(self, own: Settings) -> list[str]:
-        here = plain_values(own)
+        here, there = plain_values(own), self._values()
+        launcher = self.processes.get(LAUNCHER)
+        of_nginx = {
+            name: launcher.values.get(name) for name in _ALSO_OF_NGINX if launcher and there.get(name) == here[name]
+        }
         return [
-            f"{PREFIX}{name.upper()} is {_shown(value)} there and {_shown(here[name])} here"
-            for name, value in self._values().items()
+            f"{PREFIX}{name.upper()} is {_shown(value)} {where} and {_shown(here[name])} here"
+            for where, values in (("there", there), ("in nginx", of_nginx))
+            for name, value in values.items()
             if name in here and here[name] != value
         ]
 

@@ -96,6 +96,18 @@ async def test_a_post_in_flight_on_a_worker_that_dies_is_not_sent_to_another(
     assert len(set(before) - set(after)) == 1
 
 
+async def test_what_no_worker_accepts_is_starting(probes: RunningStack, prober: ClientSession) -> None:
+    """It has not been carried out, so it is a 503 that says when to send it again, and `/metrics` says the same."""
+    await asyncio.to_thread(probes.supervisorctl, "stop", "all")
+    try:
+        for method, url in (("GET", "/readyz"), ("POST", "/generate"), ("GET", probes.metrics_url)):
+            async with prober.request(method, url) as response:
+                await assert_problem(response, 503, "starting")
+                assert "1" == response.headers["Retry-After"]
+    finally:
+        await asyncio.to_thread(probes.supervisorctl, "start", "all")
+
+
 async def test_a_post_goes_to_another_worker_when_one_does_not_listen(
     probes: RunningStack, prober: ClientSession
 ) -> None:

@@ -1,6 +1,7 @@
 """The configuration of nginx, as text: what is filled in, left out and refused."""
 
 import re
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from src import errors
+from src.app import MAX_BODY
 from src.settings import Settings
 from src.stack.nginx import TEMPLATE, render
 
@@ -97,6 +99,28 @@ def test_only_networks_in_the_settings_are_trusted() -> None:
     assert ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"] == re.findall(r"(?m)^ +(\S+/\d+) 1;$", text)
     assert not re.search(r"real_ip|\b1;$", rendered().partition("geo ")[2].partition("}")[0])
     assert "real_ip_" not in rendered()
+
+
+@pytest.mark.parametrize(
+    ("hard", "files", "connections"),
+    [(resource.RLIM_INFINITY, 32_832, 32_768), (1 << 20, 32_832, 32_768), (4096, 4096, 4032)],
+)
+def test_nginx_has_the_connections_that_the_machine_allows(
+    monkeypatch: pytest.MonkeyPatch, hard: int, files: int, connections: int
+) -> None:
+    """As many as one address can open, as far as the limit on open files goes: one above it would not be granted."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
+
+    assert f"worker_rlimit_nofile {files};" in rendered()
+    assert f"worker_connections {connections};" in rendered()
+
+
+def test_the_largest_answer_fits_into_the_buffers() -> None:
+    """A worker hands it over at once, and none reaches the disk. A byte of a text may become six of JSON or HTML."""
+    [(count, size)] = set(re.findall(r"proxy_buffers (\d+) (\d+)k;", rendered()))
+
+    assert int(count) * int(size) * 1024 > 6 * MAX_BODY + 65_536
+    assert "proxy_max_temp_file_size 0;" in rendered()
 
 
 def test_nginx_waits_longer_than_a_worker() -> None:

@@ -83,7 +83,7 @@ async def test_a_proxy_that_is_not_trusted_is_told(serve: Serve) -> None:
     forwarded = {"X-Forwarded-For": CLIENT}
 
     assert ["untrusted", None, None] == [
-        (await api.send("GET", "/readyz", **headers)).headers.get("Sealpost-Proxy")
+        (await api.send("GET", "/readyz", None, **headers)).headers.get("Sealpost-Proxy")
         for api, headers in ((doubting, forwarded), (trusting, forwarded), (doubting, {}))
     ]
 
@@ -114,7 +114,7 @@ async def test_a_trusted_proxy_names_the_host(serve: Serve) -> None:
     api = await serve(public_url="https://drop.example", trusted_proxies="127.0.0.1")
     headers = {"Host": "backend:8080", "X-Forwarded-Host": "drop.example"}
 
-    assert 200 == (await api.send("GET", "/hello", **headers)).status
+    assert 200 == (await api.send("GET", "/hello", None, **headers)).status
     assert 421 == (await api.send("GET", "/hello", Host="backend:8080")).status
 
 

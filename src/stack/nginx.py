@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,6 +19,8 @@ from ..settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
 HTTPS_PORT = 443
+_CONNECTIONS = 32_768  # of each nginx process, to clients and to workers; Linux lets one address open 28,232 to a port
+_SPARE_FILES = 64  # logs, sockets that listen, and what nginx keeps open besides connections
 _MARGIN = 5  # seconds by which nginx outwaits a worker, which answers for itself when a request takes too long
 _UNKNOWN_OUTCOME = "It may or may not have been carried out: look before you send it again."
 # What nginx answers by itself: (code, title, detail) as a client reads them. Where the workers have the same error, the
@@ -107,12 +110,14 @@ def render(
     processes: str = "auto",
     tls: Tls | None = None,
     assets_dir: Path = STATIC,
+    most_open_files: int | None = None,
 ) -> str:
     """Fill in the template.
 
     ``listen`` holds addresses as nginx takes them (``127.0.0.1:8080``, ``80``, ``[::]:80``), and ``metrics_listen``
     those where it answers `/metrics` and nothing else. ``user`` is for a master that runs as root: the name under which
     its workers run, who must reach the sockets in ``socket_dir``. ``assets_dir`` is where nginx finds the page's files.
+    ``most_open_files`` bounds the connections of an nginx process; without it, the hard limit of this process does.
     """
     text = TEMPLATE.read_text(encoding="utf-8")
     switched_off = {
@@ -125,6 +130,7 @@ def render(
         text = _without(text, part)
     served = _listen(tls.listen, "ssl backlog=4096") if tls else _listen(listen, "backlog=4096")
     assets = read_assets()
+    open_files = _open_files() if most_open_files is None else most_open_files
     values = {
         "assets_path": assets.path,
         "asset_names": "|".join(map(re.escape, assets.files)),
@@ -133,6 +139,8 @@ def render(
         "assets_dir": _checked(assets_dir),
         "user": f"user {user};" if user else "",
         "processes": processes,
+        "open_files": str(min(open_files, _CONNECTIONS + _SPARE_FILES)),
+        "connections": str(min(_CONNECTIONS, open_files - _SPARE_FILES)),
         "pid_file": _checked(pid_file),
         "log_dir": _checked(log_dir),
         "temp_dir": _checked(temp_dir),
@@ -166,6 +174,12 @@ def render(
         }
     # A value of several lines keeps the indentation of the place where it stands.
     return re.sub(r"(?m)(^ *)?%\{(\w+)\}", lambda place: indent(values[place[2]], place[1] or ""), text)
+
+
+def _open_files() -> int:
+    """Return how many files nginx may open: it starts with the limits of this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS + _SPARE_FILES if hard == resource.RLIM_INFINITY else hard
 
 
 def _without(text: str, part: str) -> str:

@@ -301,7 +301,7 @@ async def test_a_route_may_have_several_statuses_and_members_of_its_own(make_set
             async with client.post("/", params={"kind": kind}) as answer:
                 assert (status, status) == (answer.status, (await answer.json(content_type=None))["outcome"])
     responses = openapi_document([route]).paths["/"]["post"]["responses"]
-    assert {"201", "202", "429", "503"} == set(responses)
+    assert {"201", "202", "403", "421", "429", "503"} == set(responses)
     assert responses["201"]["content"] == responses["202"]["content"]
     assert "ToldOutcome" in str(responses["503"])
 

@@ -34,7 +34,7 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     421: (
         Misdirected.code,
         Misdirected.title,
-        "The proxy must connect over TLS, or SEALPOST_TLS must be off: plain HTTP is only redirected here.",
+        "The proxy must connect over TLS, or SEALPOST_TLS must be off: this port serves nothing in the clear.",
     ),
     429: (TooMany.code, TooMany.title, TooMany.default),
     500: (Problem.code, Problem.title, Problem.default),

@@ -24,16 +24,18 @@ from .api.routing import add_routes
 from .api.server import listen_on_tcp, listen_on_unix, serve
 from .api.tls import ServerTls
 from .api.unparsable import answer_in_our_shape
-from .core.background import running
+from .core.background import repeat, running
 from .core.batching import Batching, group_commit
 from .core.certificates import CertificateError, read_pair
 from .core.core_dumps import forbid_core_dumps
 from .core.embedded import MongodError, embedded_mongod
 from .core.hashing import HashingPool
+from .core.key_checks import CHECK_SECONDS, KeyChecks
 from .core.keys import KeyRing, read_key_ring
 from .core.logs import configure_logs
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
+from .core.resealing import Resealing
 from .core.running_settings import RunningSettings, publish
 from .core.workers import locate_run_directory
 from .echo import EchoRoutes
@@ -44,7 +46,7 @@ from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError, read_settings
-from .storage import INDEXES
+from .storage import EXPIRING, INDEXES, RESEALABLE
 
 MAX_BODY = 1024 * 1024
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
@@ -133,9 +135,15 @@ async def build_app(
     ]
     routes += OpenApiRoutes(routes).routes()
 
+    keys = KeyChecks(mongo, ring, Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys)
+
+    async def keep_checking_keys() -> None:
+        # Another host may have begun to seal under a key that this ring lacks.
+        await repeat(lambda: mongo.check(keys.require), every=CHECK_SECONDS)
+
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with (
-            running(mongo.set_up(INDEXES)),
+            running(mongo.set_up(INDEXES, keys.require), mongo.when_set_up(keep_checking_keys)),
             figures.running(),
             accounts.running(),
             sealed.running(),
@@ -156,7 +164,7 @@ async def build_app(
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY)
     app[EDGE], app[MONGO] = edge, mongo
     app.cleanup_ctx.append(run)
-    add_routes(app, routes)
+    add_routes(app, routes, mongo.admit)
     return app
 
 

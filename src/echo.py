@@ -57,6 +57,7 @@ class EchoRoutes:
                     summary="Say hello",
                     handler=self.hello,
                     answer=Greeting,
+                    needs_database=False,
                     shell=shell,
                 )
                 for path, shell in {"/": self._shell, "/hello": None}.items()

@@ -62,6 +62,7 @@ class HealthRoutes:
                 summary="Tell whether the process is alive",
                 handler=self.healthz,
                 answer=Health,
+                needs_database=False,
             ),
             Route(
                 method="GET",
@@ -70,6 +71,7 @@ class HealthRoutes:
                 summary="Tell whether MongoDB and the keys can be used",
                 handler=self.readyz,
                 answer=Readiness,
+                needs_database=False,
             ),
         ]
 
@@ -78,7 +80,9 @@ class HealthRoutes:
         return Health()
 
     async def readyz(self, _: web.Request, __: None) -> Readiness:
-        """Tell whether MongoDB can be used; without usable keys the process would not have started."""
+        """Tell whether MongoDB and the keys can be used."""
+        if self._mongo.unfit is not None:
+            raise Unavailable(str(self._mongo.unfit))
         if not await self._mongo.is_ready():
             raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
         trouble = self._dump_trouble()

@@ -31,6 +31,7 @@ class ScrapeRoutes:
                 " over TCP to another host.",
                 handler=self.metrics,
                 text=MEDIA_TYPE,
+                needs_database=False,
                 problems=(NotFound,),
             )
         ]

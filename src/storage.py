@@ -1,6 +1,7 @@
 """What all features keep in the database, gathered from each."""
 
 from .accounts import feature as accounts
+from .core import key_checks
 from .core.mongo import Indexes
 from .core.resealing import Expiring, Resealable
 from .gatherer import feature as gatherer
@@ -8,6 +9,6 @@ from .posts import feature as posts
 from .sealed import feature as sealed
 from .sealed import items
 
-INDEXES: Indexes = {**accounts.INDEXES, **items.INDEXES, **posts.INDEXES, **gatherer.INDEXES}
+INDEXES: Indexes = {**accounts.INDEXES, **items.INDEXES, **posts.INDEXES, **gatherer.INDEXES, **key_checks.INDEXES}
 RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)
 EXPIRING: tuple[Expiring, ...] = sealed.EXPIRING

@@ -229,6 +229,9 @@ async def start(settings: Settings, url: str, *, behind_nginx: bool = False, **o
         client = TestClient(server)
         await client.start_server()
     while not app[MONGO].is_set_up:
+        if unfit := app[MONGO].unfit:
+            await client.close()
+            raise unfit
         await asyncio.sleep(0.01)
     return Api(client, app[MONGO], settings)
 

@@ -26,6 +26,7 @@ from src.accounts.sessions import SessionStore
 from src.accounts.users import User, UserContent, UserNames, UserStore
 from src.core.batching import group_commit
 from src.core.embedded import embedded_mongod
+from src.core.key_checks import KeyChecks
 from src.core.keys import KeyRing, KeyRingError, new_key, put_in_front, read_key_ring
 from src.core.mongo import Mongo
 from src.manage.__main__ import main
@@ -245,7 +246,8 @@ def test_what_cannot_be_done_says_why(
 ) -> None:
     """On stderr, in words and without a secret; in this process, because there are so many."""
     settings = make_settings()
-    asyncio.run(add_damaged_user(settings, mongo_url))
+    with capture_logs():
+        asyncio.run(add_damaged_user(settings, mongo_url))
     changed = {"SEALPOST_DATA_DIR": str(tmp_path), **environment}
     for name, value in {**Operator.of(settings, mongo_url).environment, **changed}.items():
         monkeypatch.setenv(name, value)
@@ -265,6 +267,7 @@ def test_what_cannot_be_done_says_why(
 async def add_damaged_user(settings: Settings, url: str) -> None:
     """Store a user whose key nobody has."""
     mongo = Mongo(settings, url)
+    await KeyChecks(mongo, read_key_ring(settings)).require()
     users = UserStore(mongo, KeyRing.parse(new_key()), group_commit(max_batch=1, max_queue=1))
     user = await users.add(UserContent(username="ann"))
     assert user is not None

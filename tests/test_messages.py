@@ -120,13 +120,13 @@ async def test_a_message_that_was_changed_is_told_as_damaged(api: Api, field: st
     assert (410, "damaged") == (status, problem["code"])
 
 
-async def test_a_message_whose_key_is_not_in_the_ring_is_told_as_damaged(api: Api) -> None:
-    """And not as one that was never there: with the key back, it opens."""
+async def test_a_message_whose_key_is_not_in_the_ring_is_unavailable(api: Api) -> None:
+    """It is neither damaged nor gone: with the key back, it opens."""
     path, _ = await create(api)
     document = await api.items.find_one({})
     await api.items.update_one({}, {"$set": {"key_id": "elsewhere"}})
 
-    assert 410 == (await api.call("GET", path))[0]
+    assert 503 == (await api.call("GET", path))[0]
     await api.items.replace_one({}, document)
     assert 200 == (await api.call("GET", path))[0]
 

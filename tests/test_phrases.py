@@ -183,12 +183,14 @@ async def test_a_phrase_that_is_not_asked_for_is_ignored(api: Api) -> None:
     assert 200 == (await api.open(created["secret_key"], phrase="anything"))[0]
 
 
-async def test_a_missing_server_key_spends_no_attempt(serve: Serve, api: Api) -> None:
-    """A process whose ring lacks the item's key says that the item is unreadable, and never counts it as a guess."""
+async def test_a_missing_server_key_spends_no_attempt(api: Api) -> None:
+    """An item whose key the ring lacks is unavailable, and the request never counts as a guess."""
     created = await api.create(phrase="right", max_attempts=1)
-    other = await serve(mongo_database=api.settings.mongo_database)
+    document = await api.items.find_one({})
+    await api.items.update_one({}, {"$set": {"key_id": "elsewhere"}})
 
-    status, problem = await other.open(created["secret_key"], phrase="right")
+    status, problem = await api.open(created["secret_key"], phrase="right")
 
-    assert (410, "damaged") == (status, problem["code"])
+    assert (503, "unavailable") == (status, problem["code"])
+    await api.items.update_one({}, {"$set": {"key_id": document["key_id"]}})
     assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]

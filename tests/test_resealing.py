@@ -19,6 +19,7 @@ from src.accounts.users import UserContent, UserStore
 from src.core import resealing
 from src.core.batching import group_commit
 from src.core.clock import utc_now
+from src.core.key_checks import KeyChecks
 from src.core.keys import KeyRing, new_key, read_key_ring
 from src.core.resealing import Resealed, Resealing
 from src.errors import Unavailable
@@ -301,6 +302,7 @@ async def test_a_document_that_changes_meanwhile_is_looked_at_again(
 
     # Bob has been sealed under the new key by his own change, and only had to be indexed by it.
     assert (2, [], []) == (users.changed, users.unopened, users.clashing)
+    await KeyChecks(both.mongo, read_key_ring(both.settings)).retire_all_but([])
     after = await rotation.start(rotation.new)
     await after.login("ANN", ann.password)
     await after.login("BOB", bob.password)
@@ -324,6 +326,7 @@ async def test_an_account_without_an_index_under_the_newest_key_keeps_the_old_on
     await resealing_of(both).run(quietly)
     uses = await resealing_of(both).uses()
     assert [(new, False), (old, True)] == [(use.key_id, uses.may_be_dropped(use)) for use in uses.keys]
+    await KeyChecks(both.mongo, read_key_ring(both.settings)).retire_all_but([])
     after = await rotation.start(rotation.new)
     await after.login("ANN", f"{PASSWORD}!")
 
@@ -399,8 +402,9 @@ async def test_two_of_one_name_are_reported_and_left(rotation: Rotation) -> None
     before = await rotation.start(rotation.old)
     await before.register("ann")
     await before.register("bob")
-    without = await rotation.start(rotation.new)
-    await without.register("ANN")
+    # A process of an older version, which did not check its keys.
+    without = UserStore(before.mongo, KeyRing.parse(rotation.new), group_commit(max_batch=1, max_queue=1))
+    assert await without.add(UserContent(username="ANN")) is not None
     both = await rotation.start(rotation.new, rotation.old)
     store = UserStore(both.mongo, read_key_ring(both.settings), group_commit(max_batch=1, max_queue=1))
 

@@ -58,6 +58,7 @@ class AccountsFeature:
         origin: Origin,
         metrics: Metrics,
     ) -> None:
+        self._mongo = mongo
         self._users = UserStore(mongo, ring, batching, metrics.damaged)
         self._tokens = ApiTokenStore(mongo, ring, batching, metrics.damaged)
         self._activity = Activity(mongo, batching)
@@ -99,7 +100,7 @@ class AccountsFeature:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep up with what other processes have ended and begun, and finish what they left."""
-        async with running(self._ended_sessions.watch(), self.deletion.watch()):
+        async with running(self._ended_sessions.watch(), self._mongo.when_set_up(self.deletion.watch)):
             yield
 
     async def close(self) -> None:

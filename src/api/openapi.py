@@ -55,6 +55,7 @@ class OpenApiRoutes:
                 summary="Describe every request and answer",
                 handler=self.document,
                 answer=Document,
+                needs_database=False,
             )
         ]
 

@@ -54,7 +54,7 @@ class Route(Generic[BodyT]):
     without asking the handler. ``text`` is the media type of an answer that is a text instead, and ``lines`` is the
     type of each line of a streamed one. ``status_of`` tells the status of an answer that may have one of
     ``other_statuses``. ``problems`` are those that this route adds to the ones that every route may answer with;
-    ``details`` is what it tells of each.
+    ``details`` is what it tells of each. ``needs_database`` is False for a route that answers without the database.
     """
 
     method: str
@@ -78,6 +78,7 @@ class Route(Generic[BodyT]):
     status_of: Callable[[Any], int] | None = None
     problems: tuple[type[Problem], ...] = ()
     details: type[ProblemDetails] = ProblemDetails
+    needs_database: bool = True
 
 
 def id_of(request: web.Request, parameter: str) -> bytes:
@@ -85,14 +86,21 @@ def id_of(request: web.Request, parameter: str) -> bytes:
     return bytes.fromhex(request.match_info[parameter])
 
 
-def add_routes(app: web.Application, routes: Iterable[Route[Any]]) -> None:
-    """Serve the routes; one that answers GET answers HEAD too."""
+def add_routes(
+    app: web.Application,
+    routes: Iterable[Route[Any]],
+    admit_to_database: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serve the routes; one that answers GET answers HEAD too.
+
+    ``admit_to_database`` raises a problem while this process must not use the database.
+    """
     for route in routes:
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         # An id is 32 hexadecimal digits. So /posts/analytics is no post, also when it comes to what it allows.
         path = _ID_PARAMETER.sub(rf"{{\1:{ID_PATTERN}}}", route.path)
         for method in methods:
-            app.router.add_route(method, path, _endpoint(route), expect_handler=_expect)
+            app.router.add_route(method, path, _endpoint(route, admit_to_database), expect_handler=_expect)
 
 
 def json_response(body: bytes, *, status: int = 200, content_type: str = "application/json") -> web.Response:
@@ -108,7 +116,9 @@ async def _expect(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _endpoint(
+    route: Route[Any], admit_to_database: Callable[[], Awaitable[None]] | None
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     answers = TypeAdapter[Any](route.answer) if route.answer else None
     varies = route.shell is not None or route.page is not None
 
@@ -119,6 +129,8 @@ def _endpoint(route: Route[Any]) -> Callable[[web.Request], Awaitable[web.Stream
                 return route.shell(request)
             if route.page:
                 request[PAGE] = route.page
+        if route.needs_database and admit_to_database:
+            await admit_to_database()
         if route.guard:
             await route.guard.admit(request)
         body: Any = None

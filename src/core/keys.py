@@ -23,6 +23,8 @@ KEY_BYTES = 32
 MAC_BYTES = 16
 KEY_FILE = "keys"
 """Name of the generated key file in the data directory."""
+_EMBEDDED_DATA = Path("mongo", "db", "WiredTiger")
+"""The file by which mongod knows its data, under the data directory."""
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -41,6 +43,7 @@ class Purpose(StrEnum):
     ACCESS_TOKEN = "access-token"  # noqa: S105 (a purpose)
     GATHER_TOKEN = "gather-token"  # noqa: S105 (a purpose)
     SETTINGS = "settings"
+    KEY_CHECK = "key-check"
 
 
 class KeyRing:
@@ -91,6 +94,11 @@ class KeyRing:
         """Return the newest key's HMAC-SHA256 of a message, its first 16 bytes."""
         return _mac(self._subkeys[purpose, self.newest], message)
 
+    def mac_under(self, purpose: Purpose, key_id: str, message: bytes) -> bytes | None:
+        """Return one key's HMAC-SHA256 of a message, its first 16 bytes; None where the ring does not hold the key."""
+        key = self.subkey(purpose, key_id)
+        return None if key is None else _mac(key, message)
+
     def has_made(self, mac: bytes, purpose: Purpose, message: bytes) -> bool:
         """Tell whether one of the keys has made the MAC for this message, in constant time for each."""
         return any(hmac.compare_digest(mac, _mac(key, message)) for key in self.subkeys(purpose))
@@ -140,8 +148,17 @@ def new_key() -> str:
 
 
 def ensure_key_file(path: Path) -> Path:
-    """Make a key file of mode 0600 with one fresh key where there is none; several processes may call this at once."""
+    """Make a key file of mode 0600 with one fresh key where there is none; several processes may call this at once.
+
+    Raises `SettingsError` where the data directory holds a database and its key file is gone: a new key would open
+    nothing of it.
+    """
     if not path.exists():
+        if (path.parent / _EMBEDDED_DATA).exists():
+            raise SettingsError(
+                f"{path} is gone, and MongoDB's data beside it is sealed with its keys. Put the file back from your"
+                f" copy, or move {path.parent} away to start anew."
+            )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _open_directory(path.parent) as directory, _draft(path, new_key() + "\n") as draft:
             # A link appears whole or not at all, and the first of several processes wins.

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -24,6 +24,8 @@ from ..settings import Settings, SettingsError
 from .addresses import join_host_and_port
 
 Document = dict[str, Any]
+Prerequisite = Callable[[], Awaitable[None]]
+"""Raises `Unfit` while this process must not use the database."""
 Result = TypeVar("Result")
 Indexes = Mapping[str, Sequence[IndexModel]]
 """The indexes that a feature needs, by collection."""
@@ -37,6 +39,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 log = structlog.get_logger(__name__)
 
 
+class Unfit(Exception):
+    """The process must not use the database; the message says why and what to do, and clients may read it."""
+
+
 class Mongo:
     """A connected database. Belongs to the event loop in which it is made. ``listeners`` learn what the driver does."""
 
@@ -46,7 +52,46 @@ class Mongo:
         # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
         self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
-        self.is_set_up = False
+        self._set_up = asyncio.Event()
+        self.unfit: Unfit | None = None
+        """Why this process must not use the database, if it must not."""
+
+    @property
+    def is_set_up(self) -> bool:
+        """Tell whether the set-up is done: this process may use the database, and the indexes exist."""
+        return self._set_up.is_set()
+
+    async def admit(self) -> None:
+        """Wait until the set-up is done, for the time of one command at most.
+
+        Raises `Unavailable` after that, and at once where this process must not use the database.
+        """
+        if self.unfit is None and not self.is_set_up:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.mongo_timeout):
+                    await self._set_up.wait()
+        if self.unfit is not None:
+            raise Unavailable(str(self.unfit))
+        if not self.is_set_up:
+            raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
+
+    async def when_set_up(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work once the set-up is done."""
+        await self._set_up.wait()
+        await work()
+
+    async def check(self, prerequisite: Prerequisite) -> None:
+        """Find out whether this process may use the database, and log a change. Raises `Unavailable`."""
+        before, found = self.unfit, None
+        try:
+            await prerequisite()
+        except Unfit as error:
+            found = error
+        self.unfit = found
+        if found is not None and str(found) != str(before or ""):
+            log.error("this process must not use the database", reason=str(found))
+        elif before is not None and found is None:
+            log.info("this process may use the database again")
 
     def collection(self, name: str) -> Any:
         """Return a collection of the configured database."""
@@ -76,29 +121,34 @@ class Mongo:
             raise Unavailable from None
         return result
 
-    async def set_up(self, indexes: Indexes) -> None:
-        """Wait for a primary, initiating the replica set where nobody has, and create the indexes.
+    async def set_up(self, indexes: Indexes, prerequisite: Prerequisite | None = None) -> None:
+        """Wait for a primary and for the prerequisite, initiate the replica set if need be, and create the indexes.
 
-        Never gives up and never drops anything; says in the log what it waits for.
+        Never gives up and never drops anything; the log says what it waits for. Writes nothing before the prerequisite
+        holds.
         """
         pause = FIRST_PAUSE
         while not self.is_set_up:
             await self._initiate()
             try:
                 await self._check_kind()
-                for collection, models in indexes.items():
-                    if models:
-                        await self.database[collection].create_indexes(list(models))
-                self.is_set_up = True
-            except PyMongoError as error:
+                if prerequisite is not None:
+                    await self.check(prerequisite)
+                if self.unfit is None:
+                    for collection, models in indexes.items():
+                        if models:
+                            await self.database[collection].create_indexes(list(models))
+                    self._set_up.set()
+                    break
+            except (PyMongoError, Unavailable) as error:
                 log.warning("waiting for MongoDB", reason=type(error).__name__, retry_in_seconds=round(pause, 1))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
         log.info("MongoDB is ready", database=self._settings.mongo_database)
 
     async def is_ready(self) -> bool:
-        """Tell whether the set-up is done and a primary answers now."""
-        if not self.is_set_up:
+        """Tell whether this process may use the database, the set-up is done and a primary answers now."""
+        if not self.is_set_up or self.unfit is not None:
             return False
         try:
             await self.database.command("ping")

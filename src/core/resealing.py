@@ -135,6 +135,10 @@ class Resealing:
         await self._count(found, {"key_id": {"$nin": list(self._ring.key_ids)}})
         return list(found.values())
 
+    async def missing_keys(self) -> list[str]:
+        """Return the ids of keys that documents name and the ring does not hold. Raises `Unavailable`."""
+        return [use.key_id for use in await self.missing() if use.key_id]
+
     async def _count(self, found: dict[str | None, KeyUse], condition: Document) -> None:
         """Add the documents that meet the condition to the uses of their keys."""
 

@@ -8,6 +8,7 @@ from typer.main import get_command
 
 from ..accounts.administration import Refused
 from ..core.embedded import MongodError
+from ..core.mongo import Unfit
 from ..errors import Damaged, Unavailable
 from ..settings import SettingsError
 from . import gathered, keys, posts, purge, restart, users
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(
             "MongoDB does not answer. Look whether it runs and can be reached under SEALPOST_MONGO_URL, then try again."
         )
-    except (Refused, CommandError, MongodError, Damaged) as error:
+    except (Refused, CommandError, MongodError, Damaged, Unfit) as error:
         say(str(error))
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")

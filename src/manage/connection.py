@@ -10,10 +10,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..core.embedded import embedded_mongod
+from ..core.key_checks import KeyChecks, raise_for
 from ..core.keys import KeyRing, read_key_ring
 from ..core.logs import configure_logs
 from ..core.mongo import Mongo, answering, check_url
+from ..core.resealing import Resealing
 from ..settings import Settings, read_settings
+from ..storage import EXPIRING, RESEALABLE
 
 T = TypeVar("T")
 
@@ -27,10 +30,11 @@ class Service:
     mongo: Mongo
 
 
-def run(command: Callable[[Service], Awaitable[T]]) -> T:
+def run(command: Callable[[Service], Awaitable[T]], *, with_any_keys: bool = False) -> T:
     """Carry out a command on the configured database; an embedded one is joined, or started and stopped again.
 
-    Raises `SettingsError`, `MongodError`, `Unavailable`, and whatever the command raises.
+    Raises `SettingsError`, `MongodError`, `Unavailable`, `Unfit` where the ring lacks a key in use, unless the command
+    is to run ``with_any_keys``, and whatever the command raises.
     """
     settings = read_settings()
     ring = read_key_ring(settings)
@@ -48,10 +52,12 @@ def run(command: Callable[[Service], Awaitable[T]]) -> T:
             # A second Ctrl-C must not leave a mongod behind.
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(partial(signal.signal, number, signal.SIG_IGN))
-        return asyncio.run(_run(command, settings, ring, url))
+        return asyncio.run(_run(command, settings, ring, url, with_any_keys=with_any_keys))
 
 
-async def _run(command: Callable[[Service], Awaitable[T]], settings: Settings, ring: KeyRing, url: str) -> T:
+async def _run(
+    command: Callable[[Service], Awaitable[T]], settings: Settings, ring: KeyRing, url: str, *, with_any_keys: bool
+) -> T:
     loop = asyncio.get_running_loop()
     # It wakes the loop, for every signal. Without it, one that comes as the loop begins to wait is seen after the wait.
     loop.add_signal_handler(signal.SIGTERM, _interrupt)
@@ -60,6 +66,9 @@ async def _run(command: Callable[[Service], Awaitable[T]], settings: Settings, r
     try:
         with answering():
             await mongo.database.command("ping")
+        if not with_any_keys:
+            missing_in_data = Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys
+            raise_for(await KeyChecks(mongo, ring, missing_in_data).missing())
         return await command(Service(settings, ring, mongo))
     finally:
         await mongo.close()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.key_checks import KeyChecks
 from ..core.keys import KeyRingError, find_key_file, new_key, put_in_front
 from ..core.resealing import KeyUse, Resealed, Resealing, Uses
 from ..settings import read_settings
@@ -25,7 +26,7 @@ def list_keys(
 
     The exit code is 1 where something is under a key that the ring does not hold.
     """
-    uses = run(lambda service: _resealing(service).uses())
+    uses = run(lambda service: _resealing(service).uses(), with_any_keys=True)
     sealed, waiting = [one.collection for one in RESEALABLE], [one.collection for one in EXPIRING]
     if as_json:
         show_records(_record(use, uses) for use in uses.keys)
@@ -84,6 +85,8 @@ def new(
 def reseal() -> None:
     """Seal under the newest key what is under an older one; beside the running service, as often as you like.
 
+    Keys that nothing needs any more are retired: the service then starts with a ring that lacks them.
+
     The exit code is 1 where something could not be.
     """
 
@@ -91,9 +94,12 @@ def reseal() -> None:
         resealing = _resealing(service)
         with progress() as report:
             done = await resealing.run(report)
-        return done, await resealing.uses()
+        uses = await resealing.uses()
+        needed = {use.key_id for use in uses.keys if use.key_id and not uses.may_be_dropped(use)}
+        await KeyChecks(service.mongo, service.ring).retire_all_but(needed)
+        return done, uses
 
-    done, uses = run(everything)
+    done, uses = run(everything, with_any_keys=True)
     for resealed in done:
         show_line(f"{resealed.collection}: {resealed.changed} sealed or indexed anew")
         _name_some(resealed.collection, resealed.unopened, "do not open and were left as they are")

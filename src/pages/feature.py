@@ -48,6 +48,7 @@ class PagesFeature:
                     description="The same for everybody: what it is to show stands behind # and is not sent.",
                     handler=_handler(self._shells.shell(view)),
                     text=CONTENT_TYPE,
+                    needs_database=False,
                 )
                 for path, (view, summary) in views.items()
             ),
@@ -58,6 +59,7 @@ class PagesFeature:
                 summary="A file of the page",
                 handler=self.file,
                 text="*/*",
+                needs_database=False,
                 problems=(NotFound,),
             ),
         ]

@@ -29,6 +29,7 @@ class PostsFeature:
     def __init__(
         self, *, ring: KeyRing, mongo: Mongo, batching: Batching, authenticator: Authenticator, metrics: Metrics
     ) -> None:
+        self._mongo = mongo
         self._posts = PostStore(mongo, ring, batching, metrics.damaged)
         self._reactions = ReactionStore(mongo, batching, metrics.damaged)
         self._deletion = PostDeletion(self._posts, self._reactions)
@@ -50,7 +51,7 @@ class PostsFeature:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Finish the deletions that other processes have left."""
-        async with running(self._deletion.watch()):
+        async with running(self._mongo.when_set_up(self._deletion.watch)):
             yield
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 import structlog
 
 from ..core.metrics import Counter
-from ..errors import Damaged
+from ..errors import Damaged, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +20,11 @@ class Damage:
         log.error("an item does not open: it was changed in the database", item_id=item_id.hex())
         return Damaged()
 
-    def without_key(self, item_id: bytes) -> Damaged:
-        """Report an item that was sealed with a key that is not in the ring, and return what to raise."""
+    def without_key(self, item_id: bytes) -> Unavailable:
+        """Report an item that was sealed with a key that is not in the ring, and return what to raise.
+
+        The item is whole, and opens once the operator has put the key back.
+        """
         self._damaged.inc()
         log.error("the key that an item was sealed with is not in the ring", item_id=item_id.hex())
-        return Damaged()
+        return Unavailable("The server lacks the key that this was sealed with. Its operator can put the key back.")

@@ -15,7 +15,7 @@ class Unsealer:
         self._damage = Damage(damaged)
 
     def require_key(self, link: Link, item: Item) -> None:
-        """Raise `Damaged` for an item that was sealed with a key that is not in the ring."""
+        """Raise `Unavailable` for an item that was sealed with a key that is not in the ring."""
         if not self._sealer.holds(item.key_id):
             raise self._damage.without_key(link.item_id)
 

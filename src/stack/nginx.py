@@ -160,6 +160,8 @@ def render(
         ),
         "problem": _PROBLEM,
         "worker_problem": _WORKER_PROBLEM,
+        # Not every build of nginx has the module that this variable is from.
+        "peer": "$realip_remote_addr" if settings.trusted_networks else "$remote_addr",
         "real_ip": "\n".join(f"set_real_ip_from {network};" for network in settings.trusted_networks),
         "proxies": "\n".join(f"{network} 1;" for network in settings.trusted_networks),
         "strict_transport": STRICT_TRANSPORT,

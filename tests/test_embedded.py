@@ -436,6 +436,7 @@ def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest
         kept = count(url, text="kept")
 
     assert 1 == kept
+    assert 1 == [entry["event"] for entry in entries].count(ENDED)
     assert "is full" in next(entry["reason"] for entry in entries if entry["event"] == CANNOT_START)
 
 
@@ -737,6 +738,14 @@ def test_a_full_disk_is_told_and_costs_nothing_once_there_is_room(tmp_path: Path
     assert f"The disk of {disk}/data/mongo/db is full" in str(caught.value)
     assert f"delete nothing in {disk}/data/mongo/db" in str(caught.value)
     assert 1 == kept
+
+
+def test_a_full_disk_is_told_where_there_was_no_room_for_the_log(tmp_path: Path) -> None:
+    """The free space says what the log could not."""
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        explained = failures.explain(disk / "log", database=disk, key=disk / "key")
+
+    assert f"The disk of {disk} is full" in explained
 
 
 def test_a_port_that_is_taken_each_time_is_told(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 _TAIL_BYTES = 256 * 1024
@@ -22,11 +24,17 @@ _SIGNALS = {
     "SIGXFSZ": "a limit on the size of files (ulimit -f) was reached",
 }
 
+_FULL = (
+    "The disk of {database} is full, and MongoDB needs some space to start. Delete other files on that disk or enlarge"
+    " it, but delete nothing in {database}; then MongoDB starts again and deletes what has expired."
+)
+_NO_ROOM = 128 * 1024 * 1024
+"""Free bytes below which a disk counts as full, where the log does not say so: it is on that disk, too. A file of the
+journal takes 100 MB, which a mongod that ends gives back."""
+
 # The first that matches counts. Of a full disk, say, WiredTiger complains in many ways afterwards.
 _COMPLAINTS = {
-    r"No space left on device|Disk quota exceeded|\"error\": ?(28|122)\b": "The disk of {database} is full, and MongoDB"
-    " needs some space to start. Delete other files on that disk or enlarge it, but delete nothing in {database}; then"
-    " MongoDB starts again and deletes what has expired.",
+    r"No space left on device|Disk quota exceeded|\"error\": ?(28|122)\b": _FULL,
     r"Read-only file system": "{database} is on a file system that is mounted read-only.",
     r"permissions on \S+ are too open|Read security file failed|Unable to acquire security key": "{key} must belong to"
     " this user, and others must not be able to read it: chmod 600 {key}",
@@ -63,11 +71,14 @@ def describe_end(returncode: int | None) -> str:
 
 
 def explain(log: Path, *, database: Path, key: Path) -> str:
-    """Return the likely cause that a log of mongod shows, as sentences; empty where it shows none that is known."""
+    """Return the likely cause that a log of mongod, or its disk, shows; empty where none is known."""
     text = "\n".join(_complaints(_read(log)))
     for pattern, explanation in _COMPLAINTS.items():
         if re.search(pattern, text, re.IGNORECASE):
             return explanation.format(database=database, key=key)
+    with suppress(OSError):
+        if shutil.disk_usage(database).free < _NO_ROOM:
+            return _FULL.format(database=database)
     return ""
 
 

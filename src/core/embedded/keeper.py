@@ -39,15 +39,19 @@ class Keeper:
         self._thread.join()
 
     def _run(self) -> None:
-        pause, since = FIRST_PAUSE_SECONDS, time.monotonic()
+        pause, since, was_running = FIRST_PAUSE_SECONDS, time.monotonic(), True
         while not self._stopping.wait(POLL_SECONDS):
             try:
                 with in_plain_words(self._server.home), turn(self._server.gate):
                     if self._server.running():
+                        was_running = True
                         continue
                     if time.monotonic() - since > STEADY_SECONDS:
                         pause = FIRST_PAUSE_SECONDS
-                    log.error("the embedded MongoDB ended: it is started again", reason=self._server.describe_end())
+                    if was_running:
+                        reason = self._server.describe_end()
+                        log.error("the embedded MongoDB ended: it is started again", reason=reason)
+                    was_running = False
                     self._server.ensure(same_port=True, is_cancelled=self._stopping.is_set)
                     since = time.monotonic()
                 log.info("the embedded MongoDB runs again")

@@ -177,6 +177,8 @@ class Server:
             "bind_ip": replica_set.ADDRESS,
             "port": port,
             "wiredTigerCacheSizeGB": 0.5,
+            # By default the journal takes 300 MB of an idle server's disk, and grows by up to 400 MB at once.
+            "wiredTigerEngineConfigString": "log=(file_max=32MB,prealloc=false)",
             # In MB. What is deleted stays in the oplog until newer writes push it out: a small one forgets sooner.
             "oplogSize": 256,
             # Slow commands would be logged with the documents in them, which must not outlive their deletion there.

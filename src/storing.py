@@ -1,0 +1,33 @@
+"""Limits on the content that requests store: the storage budget, and the byte budget of each caller."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from .accounts.auth import CALLER
+from .api.origin import Origin
+from .core.byte_budget import ByteBudget
+from .core.storage_budget import StorageBudget
+
+
+class StorageLimits:
+    """Applies both budgets to requests. The byte budget is the account's where the route requires one, else the network's."""
+
+    def __init__(self, storage: StorageBudget, byte_budget: ByteBudget, origin: Origin) -> None:
+        self._storage = storage
+        self._byte_budget = byte_budget
+        self._origin = origin
+
+    def admit(self) -> None:
+        """Raise `StorageFull` while storage is full."""
+        self._storage.admit()
+
+    @asynccontextmanager
+    async def storing(self, request: web.Request, size: int) -> AsyncIterator[None]:
+        """Let the block store so many bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
+        caller = request.get(CALLER)
+        subject = f"account {caller.user_id.hex()}" if caller else f"network {self._origin.network(request)}"
+        async with self._storage.storing(size):
+            await self._byte_budget.spend(subject, size)
+            yield

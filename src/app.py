@@ -37,6 +37,7 @@ from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
 from .core.resealing import Resealing
 from .core.running_settings import RunningSettings, publish
+from .core.storage_budget import NEAR_SECONDS, StorageBudget
 from .core.workers import locate_run_directory
 from .echo import EchoRoutes
 from .gatherer.feature import GathererFeature
@@ -47,6 +48,7 @@ from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError, read_settings
 from .storage import EXPIRING, INDEXES, RESEALABLE
+from .storing import StorageLimits, create_byte_budget
 
 MAX_BODY = 1024 * 1024
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
@@ -126,8 +128,10 @@ async def build_app(
     )
     accounts.deletion.add(gatherer.erase)
     features = (accounts, sealed, posts, gatherer)
+    storage = StorageBudget(mongo, settings, metrics)
+    storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
     routes = [
-        *HealthRoutes(mongo, dump_trouble=gatherer.trouble).routes(),
+        *HealthRoutes(mongo, dump_trouble=gatherer.trouble, creating_is_paused=lambda: storage.is_paused).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
         *EchoRoutes(accounts.authenticator, pages.create).routes(),
         *pages.routes(),
@@ -143,7 +147,11 @@ async def build_app(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with (
-            running(mongo.set_up(INDEXES, keys.require), mongo.when_set_up(keep_checking_keys)),
+            running(
+                mongo.set_up(INDEXES, keys.require),
+                mongo.when_set_up(keep_checking_keys),
+                repeat(storage.watch, every=NEAR_SECONDS),
+            ),
             figures.running(),
             accounts.running(),
             sealed.running(),
@@ -164,7 +172,7 @@ async def build_app(
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY)
     app[EDGE], app[MONGO] = edge, mongo
     app.cleanup_ctx.append(run)
-    add_routes(app, routes, mongo.admit)
+    add_routes(app, routes, mongo.admit, storage_limits)
     return app
 
 

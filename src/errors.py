@@ -129,6 +129,13 @@ class TooMany(Problem):
     default = "Too many requests. Try again after the seconds in Retry-After."
 
 
+class StorageFull(Problem):
+    """There is no room for new content; what is stored can be opened, read and deleted."""
+
+    status, code, title = 507, "storage_full", "Storage full"
+    default = "The storage of this service is full, so nothing new can be stored. What is stored can still be opened."
+
+
 class Unavailable(Problem):
     """Something that the answer needs is not available now; the request may be sent again."""
 

@@ -39,18 +39,25 @@ class Behind(Answer):
 
 
 class Readiness(Answer):
-    """The process can do its work; ``dump`` is there while gathered messages cannot be written to their file."""
+    """The process can do its work.
+
+    ``dump`` is present while gathered messages cannot be written to their file, ``creating`` while storage is full.
+    """
 
     status: Literal["ready"] = "ready"
     dump: Behind | None = Field(None, exclude_if=lambda behind: behind is None)
+    creating: Literal["paused"] | None = Field(None, exclude_if=lambda creating: creating is None)
 
 
 class HealthRoutes:
     """The handlers and their declarations."""
 
-    def __init__(self, mongo: Mongo, *, dump_trouble: Callable[[], Trouble | None]) -> None:
+    def __init__(
+        self, mongo: Mongo, *, dump_trouble: Callable[[], Trouble | None], creating_is_paused: Callable[[], bool]
+    ) -> None:
         self._mongo = mongo
         self._dump_trouble = dump_trouble
+        self._creating_is_paused = creating_is_paused
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -86,4 +93,7 @@ class HealthRoutes:
         if not await self._mongo.is_ready():
             raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
         trouble = self._dump_trouble()
-        return Readiness(dump=Behind(since=trouble.since, reason=trouble.reason) if trouble else None)
+        return Readiness(
+            dump=Behind(since=trouble.since, reason=trouble.reason) if trouble else None,
+            creating="paused" if self._creating_is_paused() else None,
+        )

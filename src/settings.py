@@ -17,6 +17,11 @@ DOTENV = ".env"
 OF_THE_CLIENT = frozenset(PREFIX + name for name in ("URL", "TOKEN", "PASSWORD", "NEW_PASSWORD", "PHRASE", "CA_FILE"))
 """Variables that the terminal client reads. They may be set where a server runs, and mean nothing to it."""
 
+SMALLEST_STORAGE_MAX = 128 * 1024 * 1024
+"""Bytes. Creating pauses 32 MiB before the maximum and resumes 64 MiB before it, so a smaller one
+would leave little room.
+"""
+
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
 
 # As it may stand in a header and in nginx's configuration.
@@ -25,6 +30,14 @@ _HTTPS_URL = re.compile(
 )
 
 Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5} per [1-9][0-9]{0,3} (second|minute|hour|day)s?$")]
+
+ByteLimit = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[1-9][0-9]{0,8} (bytes|KiB|MiB|GiB) per [1-9][0-9]{0,3} (second|minute|hour|day)s?$",
+    ),
+]
+_BYTES = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
@@ -140,6 +153,18 @@ class Settings(BaseSettings):
     shutdown_timeout: float = Field(
         10, gt=0, le=12, description="Seconds that a stopping process may take; supervisord kills it after 15."
     )
+    storage_max: int = Field(
+        0,
+        ge=0,
+        description="Bytes of data at which creating pauses; 0: no limit. At least 134217728 (128 MiB).",
+    )
+    storage_reserve: int | None = Field(
+        None,
+        ge=134_217_728,
+        le=2**50,
+        description="Bytes to keep free on MongoDB's disk; below, creating pauses."
+        " Empty: 5 % of the disk, at least 128 MiB and at most 1 GiB.",
+    )
     limit_register: Limit = Field("10 per 1 hour", description="Registrations from one client address.")
     limit_identify: Limit = Field(
         "100 per 15 minutes",
@@ -150,6 +175,9 @@ class Settings(BaseSettings):
         description="Wrong passwords for one account from one client address; ten times as many from all addresses.",
     )
     limit_login_address: Limit = Field("50 per 15 minutes", description="Wrong passwords from one client address.")
+    limit_create_bytes: ByteLimit = Field(
+        "100 MiB per 1 hour", description="Bytes that one account, or one client address without one, may store."
+    )
     rate_limits: Literal["on", "off"] = Field(
         "on", description="off switches every limiter off: for benches and tests."
     )
@@ -170,6 +198,8 @@ class Settings(BaseSettings):
     def _agree(self) -> Self:
         if self.default_ttl > self.ttl_max:
             raise ValueError("SEALPOST_TTL_DEFAULT must not exceed SEALPOST_TTL_MAX")
+        if 0 < self.storage_max < SMALLEST_STORAGE_MAX:
+            raise ValueError(f"SEALPOST_STORAGE_MAX must be 0 or at least {SMALLEST_STORAGE_MAX}")
         if self.mongo_url and not self.keys:
             raise ValueError("SEALPOST_KEYS (or SEALPOST_KEYS_FILE) is needed with SEALPOST_MONGO_URL")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -212,6 +242,13 @@ def parse_limit(limit: Limit) -> tuple[int, timedelta]:
     """Return the maximum and the window of a limit such as ``10 per 15 minutes``."""
     maximum, _, number, unit = limit.split(" ")
     return int(maximum), timedelta(seconds=int(number) * _SECONDS[unit.removesuffix("s")])
+
+
+def parse_byte_limit(limit: ByteLimit) -> tuple[int, timedelta]:
+    """Return the bytes and the window of a limit such as ``100 MiB per 1 hour``."""
+    number, unit, rate = limit.split(" ", 2)
+    _, window = parse_limit(f"1 {rate}")
+    return int(number) * _BYTES[unit], window
 
 
 def is_secret(name: str) -> bool:

@@ -8,11 +8,19 @@ from aiohttp import web
 from .accounts.auth import CALLER
 from .api.origin import Origin
 from .core.byte_budget import ByteBudget
+from .core.keys import KeyRing
+from .core.limits import Limit
+from .core.metrics import Metrics
+from .core.mongo import Mongo
 from .core.storage_budget import StorageBudget
+from .settings import Settings, parse_byte_limit
 
 
 class StorageLimits:
-    """Applies both budgets to requests. The byte budget is the account's where the route requires one, else the network's."""
+    """Applies both budgets to requests.
+
+    The byte budget is that of the account where the route requires a token, and of the client's network elsewhere.
+    """
 
     def __init__(self, storage: StorageBudget, byte_budget: ByteBudget, origin: Origin) -> None:
         self._storage = storage
@@ -31,3 +39,11 @@ class StorageLimits:
         async with self._storage.storing(size):
             await self._byte_budget.spend(subject, size)
             yield
+
+
+def create_byte_budget(settings: Settings, mongo: Mongo, ring: KeyRing, metrics: Metrics) -> ByteBudget:
+    """Return the byte budget as it is set."""
+    budget, window = parse_byte_limit(settings.limit_create_bytes)
+    enabled = settings.rate_limits == "on"
+    limit = Limit(mongo, ring, "bytes by creator", budget, window, enabled=enabled)
+    return ByteBudget(limit, budget, metrics.limit_refusals.child("create_bytes"))

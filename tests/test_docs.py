@@ -553,10 +553,12 @@ def test_the_limits_on_credentials_are_as_documented() -> None:
     defaults = {
         PREFIX + name.upper(): field.default for name, field in Settings.model_fields.items() if "limit_" in name
     }
+    stored = defaults.pop("SEALPOST_LIMIT_CREATE_BYTES")
     limits = {words(row[3])[0]: row[2] for row in rows(section(API, "## Signing in")) if len(row) == 4}
     registering, failing = (defaults[f"SEALPOST_LIMIT_{name}"].split()[0] for name in ("REGISTER", "LOGIN_ACCOUNT"))
 
     assert {name: default.replace(" per ", " in ") for name, default in defaults.items()} == limits
+    assert f"{stored}, the setting `SEALPOST_LIMIT_CREATE_BYTES`" in said(API, "## General rules")
     assert {"10": "ten"}[failing] + " wrong passwords" in said(SECURITY, "### Guessing passwords")
     assert f"has {registering} tries in 1 hour" in said(SECURITY, "### What the answers tell")
 

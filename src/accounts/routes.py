@@ -52,6 +52,7 @@ class AccountRoutes:
                 summary="Make an account",
                 handler=self.register,
                 body=Register,
+                stores=True,
                 answer=Registered,
                 status=201,
                 problems=(UsernameTaken, LimitReached),

@@ -35,6 +35,7 @@ class TokenRoutes:
                 guard=self._signed_in,
                 handler=self.create,
                 body=CreateToken,
+                stores=True,
                 answer=TokenCreated,
                 status=201,
                 problems=(TooManyTokens,),

@@ -10,7 +10,8 @@ from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
-from ..errors import CrossSite, Malformed, Misdirected, Problem, TooLarge, TooMany, Unavailable
+from ..core.limits import LimitReached
+from ..errors import CrossSite, Malformed, Misdirected, Problem, StorageFull, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route
 from .schema import Answer, QueryParameters
@@ -19,6 +20,7 @@ from .streaming import CONTENT_TYPE as LINES
 EVERYWHERE: tuple[type[Problem], ...] = (Misdirected, TooMany, Unavailable)
 """Any route may answer these: the check of the host, nginx's limiter and a full queue are in front of all of them."""
 WITH_BODY: tuple[type[Problem], ...] = (Malformed, TooLarge)
+STORING: tuple[type[Problem], ...] = (StorageFull, LimitReached)
 
 SECURITY_SCHEME = "bearer"
 BEARER = {
@@ -100,6 +102,8 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
     problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else (Malformed,) if route.query else ())
     if route.method == "POST":
         problems += (CrossSite,)
+    if route.stores:
+        problems += STORING
     guard = route.guard or route.optional_guard
     if guard:
         problems += guard.problems

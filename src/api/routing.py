@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -44,6 +45,16 @@ class Guard(Protocol):
         """Raise one of the problems unless the request may go on."""
 
 
+class StorageControl(Protocol):
+    """Limits on the content that requests store."""
+
+    def admit(self) -> None:
+        """Raise `StorageFull` while nothing can be stored."""
+
+    def storing(self, request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
+        """Let the block store so many bytes for a request. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[BodyT]):
     """A method and path with all that is promised about it; a path's parameter ``…_id`` is 32 hexadecimal digits.
@@ -55,6 +66,8 @@ class Route(Generic[BodyT]):
     type of each line of a streamed one. ``status_of`` tells the status of an answer that may have one of
     ``other_statuses``. ``problems`` are those that this route adds to the ones that every route may answer with;
     ``details`` is what it tells of each. ``needs_database`` is False for a route that answers without the database.
+    ``stores`` is true of a route that creates documents: it is refused before its body is read while storage is full,
+    and the bytes of its body count against the caller's budget.
     """
 
     method: str
@@ -79,6 +92,7 @@ class Route(Generic[BodyT]):
     problems: tuple[type[Problem], ...] = ()
     details: type[ProblemDetails] = ProblemDetails
     needs_database: bool = True
+    stores: bool = False
 
 
 def id_of(request: web.Request, parameter: str) -> bytes:
@@ -90,17 +104,19 @@ def add_routes(
     app: web.Application,
     routes: Iterable[Route[Any]],
     admit_to_database: Callable[[], Awaitable[None]] | None = None,
+    storage: StorageControl | None = None,
 ) -> None:
     """Serve the routes; one that answers GET answers HEAD too.
 
-    ``admit_to_database`` raises a problem while this process must not use the database.
+    ``admit_to_database`` raises a problem while this process must not use the database. ``storage`` limits the routes
+    that store.
     """
     for route in routes:
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         # An id is 32 hexadecimal digits. So /posts/analytics is no post, also when it comes to what it allows.
         path = _ID_PARAMETER.sub(rf"{{\1:{ID_PATTERN}}}", route.path)
         for method in methods:
-            app.router.add_route(method, path, _endpoint(route, admit_to_database), expect_handler=_expect)
+            app.router.add_route(method, path, _endpoint(route, admit_to_database, storage), expect_handler=_expect)
 
 
 def json_response(body: bytes, *, status: int = 200, content_type: str = "application/json") -> web.Response:
@@ -117,7 +133,7 @@ async def _expect(request: web.Request) -> None:
 
 
 def _endpoint(
-    route: Route[Any], admit_to_database: Callable[[], Awaitable[None]] | None
+    route: Route[Any], admit_to_database: Callable[[], Awaitable[None]] | None, storage: StorageControl | None
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     answers = TypeAdapter[Any](route.answer) if route.answer else None
     varies = route.shell is not None or route.page is not None
@@ -133,12 +149,21 @@ def _endpoint(
             await admit_to_database()
         if route.guard:
             await route.guard.admit(request)
+        if storage and route.stores:
+            storage.admit()
         body: Any = None
+        size = 0
         if route.query:
             body = parse_query(route.query, list(request.query.items()))
         elif route.body:
-            body = _parsed(route.body, route.form, request, await request.read())
-        answer = await route.handler(request, body)
+            raw = await request.read()
+            size = len(raw)
+            body = _parsed(route.body, route.form, request, raw)
+        if storage and route.stores:
+            async with storage.storing(request, size):
+                answer = await route.handler(request, body)
+        else:
+            answer = await route.handler(request, body)
         if isinstance(answer, AsyncGenerator):
             return await StreamedResponse.begin(answer, status=route.status)
         return answer if isinstance(answer, web.Response) else written(request, answer)

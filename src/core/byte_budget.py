@@ -7,10 +7,12 @@ from datetime import datetime
 
 from .clock import utc_now
 from .limits import Limit, LimitReached
+from .metrics import NOTHING, Counter
 
 MOST_SUBJECTS = 10_000
 LARGEST_BLOCK = 1024 * 1024
-SMALLEST_BLOCK_SHARE = 100
+BLOCKS = 100
+SPENT = "You have stored as much as you may for now. Try again after the seconds in Retry-After."
 
 
 @dataclass
@@ -23,43 +25,44 @@ class _Block:
 
 
 class ByteBudget:
-    """A limit on bytes, reserved in blocks so that most requests need no command.
+    """A limit on the bytes that each subject stores, reserved in blocks so that most requests need no command.
 
-    A block is 1 MiB, or a hundredth of a budget under 100 MiB. The budget is never exceeded in a window of MongoDB's
-    clock, apart from the difference between that clock and this process's. It can fall short by one block for each
-    other worker that has served the subject: a block is not shared. For a subject that one of the others pushes out of
-    memory, which holds the last 10,000, the rest of a block is lost as well.
+    A block is 1 MiB, or a hundredth of a budget below 100 MiB. Blocks are counted before they are spent and lapse with
+    their window, so the budget is exceeded by at most one request of each process, as a window ends. It falls short by
+    at most one block for each other process that serves the subject, and by the rest of a block for a subject that has
+    left memory, which holds the last 10,000. Bytes of a request that fails later stay spent.
     """
 
-    def __init__(self, limit: Limit, budget: int) -> None:
+    def __init__(self, limit: Limit, budget: int, refusals: Counter = NOTHING) -> None:
         self._limit = limit
-        self._block = max(1, min(LARGEST_BLOCK, budget // SMALLEST_BLOCK_SHARE))
+        self._block = max(1, min(LARGEST_BLOCK, budget // BLOCKS))
+        self._refusals = refusals
         self._blocks: OrderedDict[str, _Block] = OrderedDict()
 
     async def spend(self, subject: str, size: int) -> None:
         """Spend so many bytes of a subject's budget. Raises `LimitReached`, having spent nothing, and `Unavailable`."""
         block = self._block_of(subject)
-        # One request of a subject reserves at a time: the ones that arrive meanwhile may share its block.
+        # One request reserves at a time: those that arrive meanwhile may find enough in its block.
         async with block.reserving:
             if block.window is None or block.window <= utc_now():
                 block.left = 0
             if size > block.left:
                 await self._reserve(subject, block, size - block.left)
-            block.left -= size
+            block.left = max(0, block.left - size)
 
     async def _reserve(self, subject: str, block: _Block, missing: int) -> None:
-        amount = max(missing, self._block)
-        try:
-            window = await self._limit.spend(subject, amount)
-        except LimitReached:
-            if amount == missing:
-                raise
-            # The rest of the budget may be less than a block, and enough.
-            amount = missing
-            window = await self._limit.spend(subject, amount)
-        # What is left of an earlier window has lapsed; the request stores a little more than it has spent.
-        block.left += amount
-        block.window = window
+        for amount in (max(missing, self._block), missing):
+            try:
+                window = await self._limit.spend(subject, amount)
+            except LimitReached as error:
+                # The rest of the budget may be less than a block, and enough.
+                if amount > missing:
+                    continue
+                self._refusals.inc()
+                raise LimitReached(SPENT, retry_after=int(error.headers["Retry-After"])) from None
+            block.left = amount + (block.left if window == block.window else 0)
+            block.window = window
+            return
 
     def _block_of(self, subject: str) -> _Block:
         block = self._blocks.setdefault(subject, _Block())

@@ -49,7 +49,10 @@ class StorageBudget:
         self._max = settings.storage_max
         self._reserve = settings.storage_reserve
         self._metrics = metrics
-        self._refusals = {"max": metrics.storage_refusals.child("max"), "reserve": metrics.storage_refusals.child("reserve")}
+        self._refusals = {
+            "max": metrics.storage_refusals.child("max"),
+            "reserve": metrics.storage_refusals.child("reserve"),
+        }
         self._paused: Reason | None = None
         self._room = 0.0
         self._allowance = 0.0
@@ -111,7 +114,8 @@ class StorageBudget:
                     raise
                 self._look_away()
                 return
-        self._room, reason = float("inf"), None
+        self._room = float("inf")
+        reason: Reason | None = None
         if self._max:
             self._room, reason = self._max - figures.used, "max"
         for disk in figures.disks:

@@ -44,6 +44,7 @@ class PostRoutes:
                 guard=self._guard,
                 handler=self.create,
                 body=CreatePost,
+                stores=True,
                 answer=PostAnswer,
                 status=201,
                 problems=(Damaged,),
@@ -132,6 +133,7 @@ class PostRoutes:
             handler=self._reacting(reaction),
             answer=ReactionsAnswer,
             problems=(PostNotFound, Damaged),
+            stores=reaction is not None,
         )
 
     def _reacting(self, reaction: Reaction | None) -> Callable[[web.Request, None], Awaitable[ReactionsAnswer]]:

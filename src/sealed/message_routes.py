@@ -39,6 +39,7 @@ class MessageRoutes:
                 handler=self.create,
                 body=CreateMessage,
                 form=MessageForm,
+                stores=True,
                 answer=MessageCreated,
                 status=201,
             ),

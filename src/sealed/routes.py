@@ -35,6 +35,7 @@ class SecretRoutes:
                 guard=self._create_guard,
                 handler=self.generate,
                 body=CreateSecret,
+                stores=True,
                 answer=SecretCreated,
                 status=201,
             ),

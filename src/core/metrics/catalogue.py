@@ -72,9 +72,29 @@ class Metrics:
             "sealpost_ended_sessions_known_timestamp_seconds",
             "When this worker last learned which sessions have ended.",
         ).child()
+        self._prepare_storage(make)
         self._prepare_load(make)
         self._prepare_process(make)
         self.definitions: tuple[Definition, ...] = tuple(make.definitions)
+
+    def _prepare_storage(self, make: Instruments) -> None:
+        self.storage_used = make.gauge(
+            "sealpost_storage_used_bytes", "Bytes of documents and indexes in MongoDB."
+        ).child()
+        self.storage_max = make.gauge("sealpost_storage_max_bytes", "SEALPOST_STORAGE_MAX; 0 without a limit.").child()
+        self.storage_free = make.gauge("sealpost_storage_free_bytes", "Free bytes on MongoDB's disk.").child()
+        self.storage_reserve = make.gauge(
+            "sealpost_storage_reserve_bytes", "Bytes that are kept free on MongoDB's disk."
+        ).child()
+        self.storage_room = make.gauge(
+            "sealpost_storage_room_bytes", "Bytes that can be stored before a limit is reached."
+        ).child()
+        self.creating_is_paused = make.gauge(
+            "sealpost_creating_paused", "1 while this worker refuses new content because storage is full."
+        ).child()
+        self.storage_refusals = make.counter(
+            "sealpost_storage_refusals_total", "Requests that were refused because storage is full.", "reason"
+        )
 
     def _prepare_load(self, make: Instruments) -> None:
         self.batch_requests = make.histogram(

@@ -26,6 +26,7 @@ from .examination import LIMIT, examine
 from .findings import Finding, Mark, Outcome, failed, not_checked, ok, warning
 from .indexes import compare_indexes
 from .patches import examine_patches
+from .storage import examine_storage
 
 OLDEST, TESTED = (6, 0), "6.0"
 SLOW_SECONDS = 0.1
@@ -60,7 +61,7 @@ async def examine_database(
             for name in _CHECKS:
                 yield Finding(name, not_checked("MongoDB has to answer first"))
             return
-        database = _Database(connection, ring, now)
+        database = _Database(connection, settings, ring, now)
         for name, (check, seconds) in _CHECKS.items():
             if database.silent:
                 yield Finding(name, not_checked("MongoDB does not answer any more"))
@@ -73,8 +74,11 @@ async def examine_database(
 class _Database:
     """The checks of a MongoDB that answers."""
 
-    def __init__(self, connection: Connection, ring: KeyRing | None, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, connection: Connection, settings: Settings, ring: KeyRing | None, now: Callable[[], datetime]
+    ) -> None:
         self._mongo = connection.mongo
+        self._settings = settings
         self._hello = connection.hello
         self._ring = ring
         self._now = now
@@ -188,6 +192,10 @@ class _Database:
             return not_checked("cannot tell: MongoDB does not say how large its disk is")
         return judge_room(told["fsTotalSize"] - told["fsUsedSize"], "where MongoDB keeps its data")
 
+    async def storage(self) -> Outcome:
+        """Tell how close the database is to the limits on storage."""
+        return await examine_storage(self._mongo, self._settings)
+
     async def keys_in_use(self) -> Outcome:
         """Tell whether something is under a key that the ring does not hold."""
         if self._ring is None:
@@ -225,6 +233,7 @@ _CHECKS: dict[str, tuple[Callable[[_Database], Awaitable[Outcome]], float]] = {
     "clock": (_Database.clock, LIMIT),
     "indexes": (_Database.indexes, LIMIT),
     "MongoDB space": (_Database.space, LIMIT),
+    "storage": (_Database.storage, LIMIT),
     "keys in use": (_Database.keys_in_use, SCAN_SECONDS + 1),
 }
 

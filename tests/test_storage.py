@@ -1,0 +1,389 @@
+"""Limits on what is stored: the storage budget, and the byte budget of each caller."""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from pymongo.errors import OperationFailure
+
+from src.core import byte_budget, storage_budget
+from src.core.byte_budget import ByteBudget
+from src.core.keys import read_key_ring
+from src.core.metrics import Metrics
+from src.core.storage_budget import PAUSE_ROOM, RESUME_ROOM, SHARES, StorageBudget
+from src.core.storage_figures import LEAST_RESERVE, MIB, MOST_RESERVE, Disk, StorageFigures
+from src.errors import StorageFull
+from src.manage.doctor.findings import Mark
+from src.manage.doctor.storage import judge_storage
+from src.settings import Settings, SettingsError, parse_byte_limit, read_settings
+from src.storing import create_byte_budget
+
+from .conftest import Api
+
+Serve = Callable[..., Awaitable[Api]]
+
+MAX = 128 * MIB
+STORED_NOTHING_NEW = {
+    "POST /login": "a session; signing in goes on while storage is full",
+    "POST /refresh": "changes a session",
+    "POST /echo": "stores nothing",
+    "POST /logout": "ends a session",
+    "POST /delete": "deletes",
+    "POST /secrets/{secret_key}": "opening replaces a secret by less",
+    "POST /authenticate": "changes what /identify has stored",
+    "PUT /me/password": "changes an account",
+}
+"""Requests that are not GET or DELETE and are not refused while storage is full, and why."""
+
+
+async def operations(api: Api) -> dict[str, dict[str, Any]]:
+    """Return what the OpenAPI document says of each operation."""
+    document = (await api.send("GET", "/openapi.json")).json()
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+async def fill(api: Api) -> Any:
+    """Store so much that creating pauses, and return the ids."""
+    collection = api.mongo.collection("items")
+    documents = [{"_id": os.urandom(16), "envelope": os.urandom(MIB)} for _ in range((MAX - PAUSE_ROOM) // MIB + 1)]
+    await collection.insert_many(documents)
+    await until(api, "paused")
+    return [document["_id"] for document in documents]
+
+
+async def until(api: Api, creating: str | None) -> None:
+    """Wait until the service says so of creating."""
+    async with asyncio.timeout(30):
+        while (answer := (await api.send("GET", "/readyz")).json()).get("creating") != creating:
+            assert answer["status"] == "ready"
+            await asyncio.sleep(0.05)
+
+
+async def test_every_route_that_creates_is_declared(api: Api) -> None:
+    """Of the requests that may change something, each is refused while storage is full, or creates nothing."""
+    changing = {name: operation for name, operation in (await operations(api)).items() if name[:3] in {"POS", "PUT"}}
+    storing = {name for name, operation in changing.items() if "507" in operation["responses"]}
+
+    assert set(changing) - storing == STORED_NOTHING_NEW.keys()
+
+
+async def test_storing_pauses_at_the_maximum_and_everything_else_goes_on(serve: Serve) -> None:
+    """Every declared route answers 507 unread; opening, reading, burning and signing in work; deleting ends it."""
+    api = await serve(storage_max=MAX)
+    token = await api.sign_up()
+    secret = await api.create()
+    burned = await api.create("to be burned")
+    _, message = await api.call("POST", "/", {"message": "hello"})
+    _, post = await api.call("POST", "/posts", {"content": "a post"}, token=token)
+    ids = await fill(api)
+
+    refused = [name for name, operation in (await operations(api)).items() if "507" in operation["responses"]]
+    for name in refused:
+        method, path = name.split(" ")
+        path = path.replace("{post_id}", post["id"])
+        # The body is no JSON: it has not been looked at.
+        answer = await api.send(method, path, b"nonsense", Authorization=f"Bearer {token}")
+
+        assert (507, "storage_full") == (answer.status, answer.json()["code"]), name
+        assert StorageFull.default == answer.json()["detail"]
+    assert (200, "a secret") == ((opened := await api.open(secret["secret_key"]))[0], opened[1]["secret"])
+    assert 200 == (await api.call("GET", "/message/" + message["url"].rpartition("/")[2]))[0]
+    assert 204 == (await api.call("DELETE", f"/receipts/{burned['receipt_key']}"))[0]
+    assert 204 == (await api.call("DELETE", f"/posts/{post['id']}", token=token))[0]
+    refresh = (await api.login())["refresh_token"]
+    assert 200 == (await api.call("POST", "/refresh", {"refresh_token": refresh}))[0]
+
+    # One document less is not enough to resume: creating would pause at once again.
+    await api.items.delete_one({"_id": ids.pop()})
+    await asyncio.sleep(1.5 * storage_budget.NEAR_SECONDS)
+    assert "paused" == (await api.send("GET", "/readyz")).json()["creating"]
+    await api.items.delete_many({"_id": {"$in": ids}})
+    await until(api, None)
+    await api.create()
+
+
+async def test_a_paused_service_says_so_in_its_metrics(serve: Serve) -> None:
+    """The metrics have the bytes, the limit, the pause and the refusals."""
+    api = await serve(storage_max=MAX)
+    await fill(api)
+    await api.send("POST", "/generate", b"{}")
+
+    told = (await api.send("GET", "/metrics")).body.decode()
+
+    def value(name: str) -> float:
+        return float(re.findall(rf"^{name}(?:{{.*}})? (\S+)$", told, re.MULTILINE)[0])
+
+    assert MAX == value("sealpost_storage_max_bytes")
+    assert MAX - PAUSE_ROOM < value("sealpost_storage_used_bytes") < MAX
+    assert MAX - value("sealpost_storage_used_bytes") == value("sealpost_storage_room_bytes")
+    assert 0 < value("sealpost_storage_reserve_bytes") <= MOST_RESERVE
+    assert value("sealpost_storage_free_bytes") > 0
+    assert 1 == value("sealpost_creating_paused")
+    assert 1 == value("sealpost_storage_refusals_total")
+
+
+def test_the_reserve_is_a_share_of_the_disk_within_bounds() -> None:
+    """5 %, but at least 128 MiB and at most 1 GiB; or as configured."""
+    assert [LEAST_RESERVE, 500 * MIB, MOST_RESERVE] == [
+        Disk(total=total * MIB, free=0, reusable=0).reserve(None) for total in (700, 10_000, 100_000)
+    ]
+    assert 42 == Disk(total=10**12, free=0, reusable=0).reserve(42)
+
+
+@pytest.mark.parametrize(
+    ("disk", "room"),
+    [
+        (Disk(total=1000, free=300, reusable=0, oplog_growth=0, unwritten=0), 100),
+        (Disk(total=1000, free=300, reusable=50, oplog_growth=0, unwritten=0), 125),
+        (Disk(total=1000, free=300, reusable=1000, oplog_growth=0, unwritten=0), 200),
+        (Disk(total=1000, free=300, reusable=0, oplog_growth=80, unwritten=20), 50),
+        (Disk(total=1000, free=400, reusable=0), 100),
+        (Disk(total=1000, free=50, reusable=1000, oplog_growth=0, unwritten=0), -50),
+    ],
+    ids=[
+        "journal and data",
+        "reusable space",
+        "reusable space for all",
+        "oplog and memory",
+        "oplog unknown",
+        "no room",
+    ],
+)
+def test_room_counts_each_copy_of_a_byte(disk: Disk, room: int) -> None:
+    """A byte goes to the journal, to a data file unless it reuses space there, and perhaps to the oplog."""
+    assert room == disk.room(100)
+
+
+class FakeDisk:
+    """A MongoDB that tells of a stored byte only after a while."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.looks = 0
+
+    async def figures(self, _: object) -> StorageFigures:
+        self.looks += 1
+        await asyncio.sleep(0)
+        return StorageFigures(0, (Disk(total=0, free=self.free, reusable=10**15, oplog_growth=0, unwritten=0),))
+
+
+@pytest.fixture
+def make_budget(monkeypatch: pytest.MonkeyPatch, api: Api) -> Callable[[FakeDisk], StorageBudget]:
+    """Make budgets of processes that share a disk."""
+
+    def make(disk: FakeDisk) -> StorageBudget:
+        monkeypatch.setattr(storage_budget, "read_storage_figures", disk.figures)
+        settings = Settings(_env_file=None, storage_reserve=LEAST_RESERVE)
+        return StorageBudget(api.mongo, settings, Metrics.off())
+
+    return make
+
+
+async def test_many_processes_together_stay_within_the_room(make_budget: Callable[[FakeDisk], StorageBudget]) -> None:
+    """However many requests sixteen processes have under way, they pause with the reserve untouched."""
+    disk = FakeDisk(LEAST_RESERVE + 200 * MIB)
+    budgets = [make_budget(disk) for _ in range(SHARES)]
+
+    async def store(budget: StorageBudget) -> None:
+        while True:
+            try:
+                async with budget.storing(MIB):
+                    # The bytes are on the disk only after others have looked.
+                    await asyncio.sleep(0.001)
+                    disk.free -= MIB
+            except StorageFull:
+                return
+
+    await asyncio.gather(*(store(budget) for budget in budgets for _ in range(4)))
+
+    assert all(budget.is_paused for budget in budgets)
+    assert LEAST_RESERVE < disk.free < LEAST_RESERVE + PAUSE_ROOM
+
+
+async def test_creating_resumes_well_above_the_room_at_which_it_pauses(
+    make_budget: Callable[[FakeDisk], StorageBudget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two it stays as it is, so that it does not start and stop all the time."""
+    monkeypatch.setattr(storage_budget, "NEAR_SECONDS", 0)
+    disk = FakeDisk(LEAST_RESERVE + PAUSE_ROOM)
+    budget = make_budget(disk)
+    states = []
+    for room in (PAUSE_ROOM, PAUSE_ROOM - 1, RESUME_ROOM - 1, RESUME_ROOM, PAUSE_ROOM):
+        disk.free = LEAST_RESERVE + room
+        await budget.watch()
+        states.append(budget.is_paused)
+
+    assert [False, True, True, False, False] == states
+
+
+async def test_plenty_of_room_costs_no_commands(make_budget: Callable[[FakeDisk], StorageBudget]) -> None:
+    """With gigabytes left, requests are let through without asking MongoDB."""
+    disk = FakeDisk(10**12)
+    budget = make_budget(disk)
+    for _ in range(1000):
+        async with budget.storing(MIB):
+            pass
+        await budget.watch()
+
+    assert 1 == disk.looks
+
+
+async def test_a_user_who_may_not_ask_has_no_budget(
+    make_budget: Callable[[FakeDisk], StorageBudget], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log says so once, and requests are let through."""
+    disk = FakeDisk(0)
+
+    async def refuse(_: object) -> StorageFigures:
+        raise OperationFailure("not authorized", 13)
+
+    disk.figures = refuse  # type: ignore[method-assign]
+    budget = make_budget(disk)
+    for _ in range(3):
+        async with budget.storing(MIB):
+            pass
+
+    assert not budget.is_paused
+    assert 1 == "".join(capsys.readouterr()).count("the storage budget is off")
+
+
+@pytest.mark.parametrize(
+    ("figures", "mark", "found"),
+    [
+        (StorageFigures(10 * MIB, ()), Mark.OK, "10 MiB of 200 MiB"),
+        (StorageFigures(190 * MIB, ()), Mark.FAILED, "190 MiB of 200 MiB"),
+        (
+            StorageFigures(10 * MIB, (Disk(10**10, 900 * MIB, 0, oplog_growth=0, unwritten=0),)),
+            Mark.WARNING,
+            "can be stored",
+        ),
+        (
+            StorageFigures(10 * MIB, (Disk(10**10, 10 * MIB, 0, oplog_growth=0, unwritten=0),)),
+            Mark.FAILED,
+            "reserve of",
+        ),
+    ],
+)
+def test_the_doctor_says_how_full_it_is(figures: StorageFigures, mark: Mark, found: str) -> None:
+    """Past a limit is a failure, and near one a warning; both come with advice."""
+    outcome = judge_storage(figures, Settings(_env_file=None, storage_max=200 * MIB))
+
+    assert mark == outcome.mark
+    assert found in outcome.found
+    assert bool(outcome.advice) == (mark is not Mark.OK)
+
+
+def test_a_maximum_under_which_nothing_could_be_stored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the least that is allowed."""
+    monkeypatch.setenv("SEALPOST_STORAGE_MAX", "1000000")
+
+    with pytest.raises(SettingsError, match="SEALPOST_STORAGE_MAX must be 0 or at least 134217728"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "seconds"),
+    [
+        ("100 MiB per 1 hour", 100 * MIB, 3600),
+        ("1 GiB per 2 days", 1024 * MIB, 172_800),
+        ("5000 bytes per 10 seconds", 5000, 10),
+        ("64 KiB per 5 minutes", 65_536, 300),
+    ],
+)
+def test_a_byte_limit_is_written_with_its_unit(text: str, size: int, seconds: int) -> None:
+    """Bytes, KiB, MiB or GiB, in a span of time."""
+    settings = Settings(_env_file=None, limit_create_bytes=text)
+    maximum, window = parse_byte_limit(settings.limit_create_bytes)
+
+    assert (size, seconds) == (maximum, window.total_seconds())
+
+
+async def generate(api: Api, size: int, token: str = "") -> int:
+    """Send a creation whose body has that many bytes, and return the status."""
+    body = json.dumps({"secret": ""}).encode()
+    body = body.replace(b'""', b'"' + b"x" * (size - len(body)) + b'"')
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = await api.send("POST", "/generate", body, **headers)
+    if answer.status == 429:
+        assert "limit_reached" == answer.json()["code"]
+        assert byte_budget.SPENT == answer.json()["detail"]
+        assert 0 < int(answer.headers["Retry-After"]) <= 3600
+    return answer.status
+
+
+async def test_an_address_stores_so_many_bytes(serve: Serve) -> None:
+    """Exactly so many, whatever the sizes; what is refused counts nothing; malformed requests count nothing."""
+    api = await serve(rate_limits="on", limit_create_bytes="10000 bytes per 1 hour")
+
+    assert 201 == await generate(api, 6000)
+    assert 429 == await generate(api, 4001)
+    assert 400 == (await api.send("POST", "/generate", b"x" * 4000)).status
+    assert 201 == await generate(api, 3000)
+    assert 201 == await generate(api, 1000)
+    assert 429 == await generate(api, 50)
+    assert 429 == (await api.call("POST", "/", {"message": "of the same budget"}))[0]
+
+
+async def test_an_account_has_a_budget_of_its_own(serve: Serve) -> None:
+    """Where a token is required, bytes count for the account, from whatever address."""
+    api = await serve(rate_limits="on", anonymous_create=False, limit_create_bytes="1000 bytes per 1 hour")
+    ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
+
+    assert 201 == await generate(api, 1000, ann)
+    assert 429 == await generate(api, 100, ann)
+    assert 429 == (await api.call("POST", "/posts", {"content": "a post"}, token=ann))[0]
+    assert 201 == await generate(api, 1000, bob)
+
+
+async def test_workers_count_together_and_mostly_without_commands(serve: Serve, own_database: str) -> None:
+    """Two workers together stay within the budget, and small requests share a block."""
+    shared = {"mongo_database": own_database, "rate_limits": "on", "limit_create_bytes": "100 KiB per 1 hour"}
+    one = await serve(**shared)
+    other = await serve(**shared, keys=one.settings.keys)
+
+    statuses = await asyncio.gather(*(generate(api, 1000) for api in (one, other) for _ in range(70)))
+
+    assert 100_000 < 1000 * statuses.count(201) <= 102_400
+
+
+async def test_a_block_is_reserved_with_one_command(serve: Serve) -> None:
+    """A hundred small requests cost one command on the counter, not a hundred."""
+    api = await serve(rate_limits="on")
+    for _ in range(100):
+        assert 201 == await generate(api, 100)
+
+    told = (await api.send("GET", "/metrics")).body.decode()
+
+    found = re.search(r'duration_seconds_count{command="findAndModify",outcome="ok"} (\S+)', told)
+    assert found
+    assert 1 == float(found[1])
+
+
+async def test_the_budget_comes_back_with_its_window(serve: Serve) -> None:
+    """Once Retry-After has passed, as much may be stored again, and no more."""
+    api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 2 seconds")
+
+    assert 201 == await generate(api, 900)
+    async with asyncio.timeout(10):
+        while await generate(api, 900) == 429:
+            await asyncio.sleep(0.05)
+    assert 429 == await generate(api, 900)
+
+
+async def test_few_subjects_are_remembered(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    """Memory is bounded; a subject that has left it goes on with a new block."""
+    monkeypatch.setattr(byte_budget, "MOST_SUBJECTS", 2)
+    api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 1 hour")
+    budget: ByteBudget = create_byte_budget(api.settings, api.mongo, read_key_ring(api.settings), Metrics.off())
+    for subject in ("a", "b", "c", "a"):
+        await budget.spend(subject, 5)
+
+    assert ["c", "a"] == list(budget._blocks)

@@ -59,6 +59,21 @@ def test_a_missing_connection_is_told_and_mended(base: str, visitors: Visitors) 
     reader.sees("waiting")
 
 
+def test_a_full_storage_is_told_in_the_words_of_the_server(base: str, visitors: Visitors) -> None:
+    """The form stays as it is, and what the answer says stands below the button."""
+    sender = visitors.new()
+    body = '{"code": "storage_full", "detail": "The storage is full."}'
+    sender.page.route(
+        "**/generate", lambda route: route.fulfill(status=507, content_type="application/problem+json", body=body)
+    )
+    sender.page.goto(base)
+    sender.page.fill("#text", TEXT)
+    sender.page.click("#create")
+
+    expect(sender.page.locator("#problem")).to_have_text("The server refused: The storage is full.", timeout=PATIENCE)
+    assert TEXT == sender.page.input_value("#text")
+
+
 PAYLOADS = (
     "<script>document.title='ran'</script>",
     "<img src=x onerror=\"document.title='ran'\">",

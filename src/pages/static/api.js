@@ -29,6 +29,8 @@ export async function call(method, path, body) {
 /** Name what an answer other than a success means, as the texts of the page have it. */
 export function failure({ status, code }) {
   if (status === 502 || status === 504) return "lost";
+  // A moment later it would be the same, so the answer's own words are shown.
+  if (status === 507 || code === "limit_reached") return "refused";
   if (status === 429 || status >= 500) return "busy";
   return { 401: "unauthorized", 403: "unauthorized", 410: "damaged", 413: "too_large" }[status] ?? (code === "key_not_found" ? "gone" : "refused");
 }

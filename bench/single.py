@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Callable, Hashable
 
-from src import app
+from src.command import main
 from src.core.batching import Command, Committer, Request, Result
 
 
@@ -39,4 +39,4 @@ def one_per_request(
 
 
 if __name__ == "__main__":
-    sys.exit(app.main(batching=one_per_request))
+    sys.exit(main(batching=one_per_request))

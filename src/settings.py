@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
@@ -28,6 +28,10 @@ Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
 _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!&'()*+,;=:@%/-]*)?"
 )
+
+LogLevel = Literal["debug", "info", "warn", "warning", "error", "critical", "fatal", "notset"]
+"""The names of `logging`, in lower case."""
+LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 
 Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5} per [1-9][0-9]{0,3} (second|minute|hour|day)s?$")]
 
@@ -96,7 +100,7 @@ class Settings(BaseSettings):
     )
     tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")
     tls_key: Path | None = Field(None, description="PEM file with the certificate's key.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_level: LogLevel = Field("info", description="Least severe level logged, in upper or lower case.")
     log_file: Path | None = Field(None, description="File for the JSON log lines, rotated, mode 0600. Empty: stdout.")
     log_max_bytes: int = Field(10_000_000, ge=10_000, description="Size in bytes at which the log file is rotated.")
     log_backups: int = Field(5, ge=0, le=100, description="Rotated log files that are kept.")
@@ -193,6 +197,11 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
         return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _ignore_case(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -21,7 +21,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from multidict import CIMultiDictProxy
 
-from src.app import ALONE, MONGO, build_app, event_loop_factory
+from src.app import ALONE, MONGO, build_app
+from src.command import event_loop_factory
 from src.core.batching import Batching
 from src.core.embedded import embedded_mongod, find_mongod
 from src.core.keys import new_key

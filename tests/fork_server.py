@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from .tracing import leave_motor_out, write_out
 
-PRELOADED = ("src.app", "src.manage.__main__")
+PRELOADED = ("src.command", "src.app", "src.manage.__main__")
 LARGEST_ORDER = 1 << 20
 STREAMS = ("stdin", "stdout", "stderr")
 

@@ -177,6 +177,37 @@ async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Pa
         assert 0 == await asyncio.wait_for(app.process.wait(), 5)
 
 
+async def test_a_process_serves_a_socket_and_a_port(
+    mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
+) -> None:
+    """A secret created on the port opens on the socket, and an address in a header is believed on the socket alone."""
+    path, output = tmp_path / "s.sock", tmp_path / "out"
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    arguments = ("-U", str(path), "-P", str(unused_tcp_port), "--log-level", "DEBUG")
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory), "SEALPOST_LIMIT_REGISTER": "1 per 1 hour"}
+    async with run_app(*arguments, url=url, output=output, environment=environment) as app:
+        await app.ready()
+        _, created = await call(session, "POST", f"{url}/generate", {"secret": "s"})
+        opened = [await on_socket(path, "POST", f"/secrets/{created['secret_key']}") for _ in range(2)]
+        statuses = []
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as nginx:
+            for sender, where in ((session, url), (nginx, "http://worker")):
+                for number in range(2):
+                    body = {"username": f"user-{len(statuses)}", "password": "correct horse battery staple"}
+                    told = {"X-Real-IP": f"192.0.2.{number}"}
+                    async with sender.post(f"{where}/register", json=body, headers=told) as answer:
+                        statuses.append(answer.status)
+
+        assert 0 == await app.stop()
+
+    assert [200, 404] == [status for status, _ in opened]
+    assert [201, 429, 201, 201] == statuses
+    assert not path.exists()
+    lines = output.read_text()
+    assert all(f'"event":"listening","address":"{address}"' in lines for address in (url, path))
+    assert created["secret_key"] not in lines
+
+
 def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     """Neither a listener nor a file stays behind where the path is no good."""
     with pytest.raises(OSError, match="too long"):
@@ -188,7 +219,10 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "told"),
     [
-        (["-U", "/tmp/x", "-P", "1"], {}, 2, "not both"),
+        (["-U", "/tmp/x", "--tls-cert", "/no/cert", "--tls-key", "/no/key"], {}, 2, "TLS is for a host and port"),
+        (["-U", "/no/such/folder/x.sock", "-P", "0"], {}, 1, "cannot listen on /no/such/folder/x.sock"),
+        (["--log-level", "loud"], {}, 2, "invalid choice: 'loud'"),
+        ([], {"SEALPOST_LOG_LEVEL": "loud"}, 2, "SEALPOST_LOG_LEVEL: Input should be 'debug'"),
         (["-P", "many"], {}, 2, "invalid"),
         (["-P", "99999"], {}, 2, "between 0 and 65535"),
         (["--tls-cert", "/no/cert", "--tls-key", "/no/key"], {}, 2, "/no/cert cannot be read: No such file"),

@@ -1,12 +1,20 @@
 """Settings."""
 
+<<<<<<< HEAD
 from datetime import timedelta
+=======
+import logging
+>>>>>>> 657231b (app: serve a socket and a port; take every log level in any case)
 from pathlib import Path
 
 import pytest
 
 from src.core.keys import new_key
+<<<<<<< HEAD
 from src.settings import OF_THE_CLIENT, SECRETS, Settings, SettingsError, parse_limit, read_settings, secret_files
+=======
+from src.settings import LOG_LEVELS, OF_THE_CLIENT, SECRETS, Settings, SettingsError, read_settings, secret_files
+>>>>>>> 657231b (app: serve a socket and a port; take every log level in any case)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +53,18 @@ def test_what_is_given_directly_wins_over_both(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SEALPOST_LOG_LEVEL", "error")
 
     assert "debug" == read_settings(log_level="debug").log_level
+
+
+def test_every_level_of_logging_is_known_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are those of `logging`: debug, WARN, Fatal."""
+    names = logging.getLevelNamesMapping()
+    found = set()
+    for name in names:
+        for spelling in (name, name.lower(), name.title()):
+            monkeypatch.setenv("SEALPOST_LOG_LEVEL", spelling)
+            found.add(read_settings().log_level.upper())
+
+    assert set(names) == found == {level.upper() for level in LOG_LEVELS}
 
 
 @pytest.mark.parametrize("where", ["environment", "file"])

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from src.api.edge import STRICT_TRANSPORT
-from src.app import main
+from src.command import main
 from src.core.certificates import CIPHERS, CertificateError, load_context, read_pair, self_signed_files
 from src.settings import Settings, SettingsError, read_settings
 from src.stack.nginx import Tls, render

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -68,7 +69,7 @@ def listen_on_unix(path: Path) -> socket.socket:
 
 async def serve(
     app: web.Application,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     *,
     socket_path: Path | None,
     shutdown_timeout: float,
@@ -78,7 +79,8 @@ async def serve(
 
     Half of them are for open connections; the application's own clean-up has the rest.
 
-    ``socket_path`` is where the listener stands if nginx alone connects to it. With ``tls``, SIGHUP renews it.
+    ``socket_path`` is the path of the listener that is a unix socket, if there is one. ``tls`` is for the others, and
+    SIGHUP renews it.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -91,9 +93,12 @@ async def serve(
     )
     try:
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=tls.context if tls else None).start()
+        for listener in listeners:
+            context = tls.context if tls and listener.family != socket.AF_UNIX else None
+            await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=context).start()
         _spare_the_collector()
-        log.info("listening", address=_address(listener, socket_path, tls), version=__version__, pid=os.getpid())
+        for listener in listeners:
+            log.info("listening", address=_address(listener, socket_path, tls), version=__version__, pid=os.getpid())
         await stopping.wait()
         log.info("stopping")
         if socket_path:
@@ -115,7 +120,7 @@ async def _drain(runner: web.AppRunner, app: web.Application, socket_path: Path,
 
     The path goes first: nginx finds no worker here any more, while what had connected before is still accepted. Each
     answer then closes its connection. One without a request is left for nginx to close, because a request may be on
-    its way on it.
+    its way on it. Clients of a port are not waited for here: closing their idle connections is the runner's part.
     """
     socket_path.unlink(missing_ok=True)  # noqa: ASYNC240 (one system call on a local path)
     app[EDGE].draining = True
@@ -123,11 +128,16 @@ async def _drain(runner: web.AppRunner, app: web.Application, socket_path: Path,
     connections_left = True
     while connections_left and time.monotonic() < deadline:
         await asyncio.sleep(DRAIN_POLL_SECONDS)
-        connections_left = bool(runner.server and runner.server.connections)
+        connections_left = any(map(_is_on_a_unix_socket, runner.server.connections if runner.server else ()))
+
+
+def _is_on_a_unix_socket(connection: web.RequestHandler) -> bool:
+    transport = connection.transport
+    return transport is not None and transport.get_extra_info("socket").family == socket.AF_UNIX
 
 
 def _address(listener: socket.socket, socket_path: Path | None, tls: ServerTls | None) -> str:
-    if socket_path:
+    if listener.family == socket.AF_UNIX:
         return str(socket_path)
     host, port = listener.getsockname()[:2]
     return f"{'https' if tls else 'http'}://{join_host_and_port(host, port)}"

@@ -1,0 +1,189 @@
+"""The command line of one process: `python -m src.app`."""
+
+import argparse
+import asyncio
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from .api.server import listen_on_tcp, listen_on_unix, serve
+from .api.tls import ServerTls
+from .app import ALONE, build_app
+from .core.batching import Batching
+from .core.certificates import CertificateError, read_pair
+from .core.core_dumps import forbid_core_dumps
+from .core.embedded import MongodError
+from .core.keys import read_key_ring
+from .core.mongo import check_url
+from .core.running_settings import RunningSettings, publish
+from .core.workers import locate_run_directory
+from .settings import LOG_LEVELS, Settings, SettingsError, read_settings
+from .startup import mongo_url, prepare
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
+HIGHEST_PORT = 65535
+
+
+def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = None) -> int:
+    """Run the service and return the exit code: 0 stopped or checked, 1 could not run, 2 wrong arguments or settings.
+
+    ``batching`` is as for `build_app`.
+    """
+    options = _parse(arguments)
+    forbid_core_dumps()
+    try:
+        if options.check:
+            _check(options)
+            return 0
+        settings = prepare(options.log_level)
+        tls = _tls(options, settings)
+    except (SettingsError, CertificateError, OSError) as error:
+        print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
+        return 2
+    # Until the event loop has handlers of its own, being stopped must still stop the embedded MongoDB.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(listener) for listener in _listen(options)]
+            url = stack.enter_context(mongo_url(settings))
+            stack.enter_context(_published(settings, listeners[0], options.socket))
+            with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
+                runner.run(_run(settings, url, listeners, socket_path=options.socket, tls=tls, batching=batching))
+            # A second Ctrl-C must not leave a mongod behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        return 0
+    except (MongodError, SettingsError, OSError) as error:
+        print(f"sealpost: {error}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+        return 1
+    return 0
+
+
+async def _run(
+    settings: Settings,
+    url: str,
+    listeners: Sequence[socket.socket],
+    *,
+    socket_path: Path | None,
+    tls: ServerTls | None,
+    batching: Batching | None,
+) -> None:
+    app = await build_app(
+        settings,
+        url,
+        worker=_worker_name(socket_path) if socket_path else ALONE,
+        batching=batching,
+    )
+    await serve(app, listeners, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout, tls=tls)
+
+
+def _published(settings: Settings, listener: socket.socket, socket_path: Path | None) -> AbstractContextManager[None]:
+    """Leave the settings where `doctor` looks for them: beside the socket, or else under the data directory."""
+    running = RunningSettings.of(settings, read_key_ring(settings))
+    if socket_path:
+        return publish(socket_path.absolute().parent, _worker_name(socket_path), running)
+    run_dir = locate_run_directory(settings.data_dir)
+    # Not made for this alone: with MongoDB and keys elsewhere there is no data directory.
+    if run_dir.parent.is_dir() and run_dir.is_relative_to(settings.data_dir.resolve()):
+        with suppress(OSError):
+            run_dir.mkdir(mode=0o700, exist_ok=True)
+    return publish(run_dir, f"{ALONE}-{listener.getsockname()[1]}", running)
+
+
+def _worker_name(socket_path: Path) -> str:
+    """Return what a process is called that listens on the socket, in letters that a file's name may have."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket_path.stem)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.app",
+        description="Serve Sealpost on a TCP port, on a unix socket, or on both. Everything else is a setting: see"
+        " .env.example.",
+    )
+    parser.add_argument("-H", "--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("-P", "--port", type=_port, help="port to listen on (default 8080)")
+    parser.add_argument(
+        "-U", "--socket", type=Path, help="unix socket for nginx to connect to; without -H and -P there is no port"
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate and its chain")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
+    parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS, help="overrides SEALPOST_LOG_LEVEL")
+    parser.add_argument("--check", action="store_true", help="check settings, keys and certificate, and start nothing")
+    options = parser.parse_args(arguments)
+    if (options.tls_cert is None) != (options.tls_key is None):
+        parser.error("give --tls-cert and --tls-key, or neither")
+    if options.tls_cert and not _takes_tcp(options):
+        parser.error("TLS is for a host and port: on a socket nginx speaks plain HTTP")
+    return options
+
+
+def _takes_tcp(options: argparse.Namespace) -> bool:
+    return not options.socket or options.host is not None or options.port is not None
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Check the configuration. Raises `SettingsError` and `CertificateError`."""
+    settings = read_settings(**({"log_level": options.log_level} if options.log_level else {}))
+    read_key_ring(settings)
+    _tls(options, settings)
+    if settings.mongo_url:
+        check_url(settings.mongo_url.get_secret_value())
+    if settings.tls_cert and settings.tls_key:
+        read_pair(settings.tls_cert, settings.tls_key)
+
+
+def _tls(options: argparse.Namespace, settings: Settings) -> ServerTls | None:
+    if options.tls_cert:
+        return ServerTls(options.tls_cert, options.tls_key)
+    if settings.tls != "off" and _takes_tcp(options):
+        # What is meant to be served over TLS is never served in the clear by mistake.
+        raise SettingsError(
+            "SEALPOST_TLS is for the stack. One process takes --tls-cert and --tls-key; or set SEALPOST_TLS=off for it."
+        )
+    return None
+
+
+def _port(text: str) -> int:
+    # getaddrinfo takes any number and wraps it around silently.
+    port = int(text)
+    if not 0 <= port <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {HIGHEST_PORT}")
+    return port
+
+
+def _listen(options: argparse.Namespace) -> Iterator[socket.socket]:
+    """Yield the listening sockets. Raises `OSError` with words for the terminal."""
+    if _takes_tcp(options):
+        host, port = options.host or DEFAULT_HOST, DEFAULT_PORT if options.port is None else options.port
+        yield _open_listener(f"{host} port {port}", partial(listen_on_tcp, host, port))
+    # Last: its file is left behind where anything after it fails.
+    if options.socket:
+        yield _open_listener(str(options.socket), partial(listen_on_unix, options.socket))
+
+
+def _open_listener(where: str, listen: Callable[[], socket.socket]) -> socket.socket:
+    try:
+        return listen()
+    except OSError as error:
+        raise OSError(f"cannot listen on {where}: {error.strerror or error}") from None
+
+
+def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the fastest event loop that this machine has; None for asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 (does not exist for Windows)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,8 +1,13 @@
 """The one place that knows every feature. `python -m src.app` runs the command line of `command`."""
 
+import argparse
 import asyncio
+import atexit
+import os
+import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import ExitStack
 
 import structlog
 from aiohttp import web
@@ -16,6 +21,7 @@ from .api.routing import add_routes
 from .api.unparsable import answer_in_our_shape
 from .core.background import repeat, running
 from .core.batching import Batching, group_commit
+from .core.embedded import MongodError
 from .core.hashing import HashingPool
 from .core.key_checks import CHECK_SECONDS, KeyChecks
 from .core.keys import read_key_ring
@@ -30,7 +36,8 @@ from .pages.feature import PagesFeature
 from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
-from .settings import Settings
+from .settings import Settings, SettingsError
+from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
 from .storage import EXPIRING, INDEXES, RESEALABLE
 from .storing import StorageLimits, create_byte_budget
 
@@ -44,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 async def build_app(
     settings: Settings,
-    mongo_url: str,
+    url: str,
     *,
     worker: str = ALONE,
     batching: Batching | None = None,
@@ -55,14 +62,14 @@ async def build_app(
     measures against it. Raises `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable
     directory of counts.
     """
-    check_url(mongo_url)
+    check_url(url)
     answer_in_our_shape()
     ring = read_key_ring(settings)
     origin = Origin(settings)
     metrics = Metrics.of(settings, worker)
     edge = Edge(origin, metrics, request_timeout=settings.request_timeout)
     figures = ProcessFigures(metrics)
-    mongo = Mongo(settings, mongo_url, mongo_listeners(metrics))
+    mongo = Mongo(settings, url, mongo_listeners(metrics))
     hashing = HashingPool(
         threads=settings.hashing_threads,
         queue=settings.hashing_queue,
@@ -155,6 +162,49 @@ async def build_app(
     app[EDGE], app[MONGO] = edge, mongo
     app.cleanup_ctx.append(run)
     add_routes(app, routes, mongo.admit, storage_limits)
+    return app
+
+
+def init_app(arguments: Sequence[str]) -> Awaitable[web.Application]:
+    """Return the application for aiohttp's own command: `python -m aiohttp.web src.app:init_app`.
+
+    ``arguments`` are those that aiohttp does not know. Ends the process with an error message, and with the exit codes
+    of `python -m src.app`, for wrong arguments or settings and when MongoDB cannot be started.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m aiohttp.web src.app:init_app",
+        description="Further options are aiohttp's: python -m aiohttp.web --help. The rest are settings: .env.example.",
+    )
+    add_log_level(parser)
+    options = parser.parse_args(arguments)
+    resources = ExitStack()
+    # For an end before the application has started; later, its clean-up closes them.
+    atexit.register(resources.close)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        settings = prepare(options.log_level)
+        refuse_cleartext(settings, "aiohttp's command has no option for a certificate; python -m src.app has")
+        url = resources.enter_context(mongo_url(settings))
+        check_url(url)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    except (SettingsError, MongodError, OSError) as error:
+        print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+        sys.exit(1 if isinstance(error, MongodError) else 2)
+    # aiohttp gives its socket no mode: keep out all but the process's own user and group.
+    os.umask(os.umask(0) | 0o007)
+    return _build_with(resources, settings, url)
+
+
+async def _build_with(resources: ExitStack, settings: Settings, url: str) -> web.Application:
+    """Build the application, whose clean-up closes the resources at its end."""
+    app = await build_app(settings, url)
+
+    async def close(_: web.Application) -> AsyncIterator[None]:
+        yield
+        resources.close()
+
+    app.cleanup_ctx.insert(0, close)
     return app
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from .api.server import listen_on_tcp, listen_on_unix, serve
 from .api.tls import ServerTls
@@ -23,8 +22,8 @@ from .core.keys import read_key_ring
 from .core.mongo import check_url
 from .core.running_settings import RunningSettings, publish
 from .core.workers import locate_run_directory
-from .settings import LOG_LEVELS, Settings, SettingsError, read_settings
-from .startup import mongo_url, prepare
+from .settings import Settings, SettingsError, read_settings
+from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 HIGHEST_PORT = 65535
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
         print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
         return 2
     # Until the event loop has handlers of its own, being stopped must still stop the embedded MongoDB.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             listeners = [stack.enter_context(listener) for listener in _listen(options)]
@@ -115,7 +114,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate and its chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
-    parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS, help="overrides SEALPOST_LOG_LEVEL")
+    add_log_level(parser)
     parser.add_argument("--check", action="store_true", help="check settings, keys and certificate, and start nothing")
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
@@ -143,11 +142,8 @@ def _check(options: argparse.Namespace) -> None:
 def _tls(options: argparse.Namespace, settings: Settings) -> ServerTls | None:
     if options.tls_cert:
         return ServerTls(options.tls_cert, options.tls_key)
-    if settings.tls != "off" and _takes_tcp(options):
-        # What is meant to be served over TLS is never served in the clear by mistake.
-        raise SettingsError(
-            "SEALPOST_TLS is for the stack. One process takes --tls-cert and --tls-key; or set SEALPOST_TLS=off for it."
-        )
+    if _takes_tcp(options):
+        refuse_cleartext(settings, "One process takes --tls-cert and --tls-key")
     return None
 
 
@@ -183,7 +179,3 @@ def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt

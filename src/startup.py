@@ -1,12 +1,18 @@
 """The first steps of every way to start the service: settings, keys, logs, MongoDB."""
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .core.embedded import embedded_mongod
 from .core.keys import read_key_ring
 from .core.logs import configure_logs
-from .settings import Settings, read_settings
+from .settings import LOG_LEVELS, Settings, SettingsError, read_settings
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--log-level``."""
+    parser.add_argument("--log-level", type=str.lower, choices=LOG_LEVELS, help="overrides SEALPOST_LOG_LEVEL")
 
 
 def prepare(log_level: str | None = None) -> Settings:
@@ -18,6 +24,12 @@ def prepare(log_level: str | None = None) -> Settings:
     read_key_ring(settings)
     configure_logs(settings)
     return settings
+
+
+def refuse_cleartext(settings: Settings, advice: str) -> None:
+    """Raise `SettingsError` where a port would serve in the clear a service that is configured for TLS."""
+    if settings.tls != "off":
+        raise SettingsError(f"SEALPOST_TLS is for the stack. {advice}; or set SEALPOST_TLS=off for it.")
 
 
 @contextmanager

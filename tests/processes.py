@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ async def run_app(
     output: Path,
     environment: dict[str, str] | None = None,
     trust: ssl.SSLContext | bool = True,
+    program: Sequence[str] = ("-m", "src.app"),
 ) -> AsyncIterator[AppProcess]:
     """Run the app; whatever happens it is gone afterwards, and its embedded MongoDB with it.
 
@@ -60,8 +61,8 @@ async def run_app(
     """
     environment = {**PATIENT_ENVIRONMENT, **(environment or {})}
     with output.open("ab") as file:
-        program = programs.running("-m", "src.app", *arguments, environment=environment, stdout=file, stderr=file)
-        async with program as process:
+        running = programs.running(*program, *arguments, environment=environment, stdout=file, stderr=file)
+        async with running as process:
             app = AppProcess(process, url, output, trust)
             try:
                 yield app

@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,13 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def run(*arguments: str, **environment: str) -> Ended:
+AIOHTTP = ("-m", "aiohttp.web", "src.app:init_app")
+"""The service under aiohttp's own command."""
+
+
+async def run(*arguments: str, program: Sequence[str] = ("-m", "src.app"), **environment: str) -> Ended:
     """Run the app to its end."""
-    async with programs.running("-m", "src.app", *arguments, environment=environment) as process:
+    async with programs.running(*program, *arguments, environment=environment) as process:
         out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
         return Ended(await process.wait(), out.decode(), err.decode())
 
@@ -206,6 +210,68 @@ async def test_a_process_serves_a_socket_and_a_port(
     lines = output.read_text()
     assert all(f'"event":"listening","address":"{address}"' in lines for address in (url, path))
     assert created["secret_key"] not in lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+async def test_aiohttps_own_command_serves_a_socket_and_a_port(
+    tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession, number: signal.Signals
+) -> None:
+    """A secret opens once, on the socket; a signal stops the mongod as well, and no log holds a path."""
+    path, output, data = tmp_path / "s.sock", tmp_path / "out", tmp_path / "data"
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    arguments = ("-U", str(path), "-H", "127.0.0.1", "-P", str(unused_tcp_port), "--log-level", "Debug")
+    # In asyncio's debug mode, aiohttp turns its access log on.
+    environment = {"SEALPOST_DATA_DIR": str(data), "PYTHONASYNCIODEBUG": "1"}
+    async with run_app(*arguments, url=url, output=output, environment=environment, program=AIOHTTP) as app:
+        await app.ready()
+        _, created = await call(session, "POST", f"{url}/generate", {"secret": "s"})
+        opened = [await on_socket(path, "POST", f"/secrets/{created['secret_key']}") for _ in range(2)]
+        mode = stat.S_IMODE(path.stat().st_mode)
+
+        assert 0 == await app.stop(number)
+
+    assert [200, 404] == [status for status, _ in opened]
+    assert 0 == mode & 0o007
+    assert not mongod_runs(data)
+    lines = output.read_text()
+    assert '"event":"request"' in lines
+    assert "Traceback" not in lines
+    assert created["secret_key"] not in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "told"),
+    [
+        (["--log-level", "loud"], {}, 2, "invalid choice: 'loud'"),
+        ([], {"SEALPOST_TTL_MAX": "x"}, 2, "SEALPOST_TTL_MAX"),
+        ([], {"SEALPOST_TLS": "self-signed"}, 2, "aiohttp's command has no option for a certificate"),
+        ([], {"SEALPOST_MONGO_URL": "nonsense", "SEALPOST_KEYS": new_key()}, 2, "SEALPOST_MONGO_URL"),
+        ([], {"SEALPOST_MONGOD": "/no/mongod"}, 1, "SEALPOST_MONGOD"),
+    ],
+)
+async def test_under_aiohttps_own_command_too_it_says_why(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, told: str
+) -> None:
+    """Wrong arguments and settings end at once with an error message instead of a traceback."""
+    ended = await run("-P", "0", *arguments, program=AIOHTTP, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
+
+    assert (code, True) == (ended.code, told in ended.stderr)
+    assert "Traceback" not in ended.stderr
+
+
+async def test_stopping_aiohttps_own_command_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the first moments ends the process and its mongod."""
+    data = tmp_path / "data"
+    environment = {"SEALPOST_DATA_DIR": str(data)}
+    output = tmp_path / "out"
+    async with run_app("-P", "0", url="", output=output, environment=environment, program=AIOHTTP) as app:
+        while not mongod_runs(data):
+            await asyncio.sleep(0.02)
+
+        assert 0 == await app.stop()
+
+    assert not mongod_runs(data)
+    assert "Traceback" not in output.read_text()
 
 
 def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:

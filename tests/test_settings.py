@@ -1,20 +1,22 @@
 """Settings."""
 
-<<<<<<< HEAD
-from datetime import timedelta
-=======
 import logging
->>>>>>> 657231b (app: serve a socket and a port; take every log level in any case)
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from src.core.keys import new_key
-<<<<<<< HEAD
-from src.settings import OF_THE_CLIENT, SECRETS, Settings, SettingsError, parse_limit, read_settings, secret_files
-=======
-from src.settings import LOG_LEVELS, OF_THE_CLIENT, SECRETS, Settings, SettingsError, read_settings, secret_files
->>>>>>> 657231b (app: serve a socket and a port; take every log level in any case)
+from src.settings import (
+    LOG_LEVELS,
+    OF_THE_CLIENT,
+    SECRETS,
+    Settings,
+    SettingsError,
+    parse_limit,
+    read_settings,
+    secret_files,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -91,3 +91,5 @@ def configure_logs(settings: Settings, output: TextIO | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[LibraryMessages()], force=True)
+    # aiohttp's own command turns it on in debug mode, and a path may hold a key.
+    logging.getLogger("aiohttp.access").disabled = True

@@ -55,12 +55,13 @@ async def build_app(
     *,
     worker: str = ALONE,
     batching: Batching | None = None,
+    prefix: str = "",
 ) -> web.Application:
     """Wire every feature into an application for the running event loop.
 
     ``worker`` names the process among those of its host. ``batching`` takes the place of group commit; the bench
-    measures against it. Raises `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable
-    directory of counts.
+    measures against it. The names of all collections begin with ``prefix``; the smoke test has its own. Raises
+    `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable directory of counts.
     """
     check_url(url)
     answer_in_our_shape()
@@ -69,7 +70,7 @@ async def build_app(
     metrics = Metrics.of(settings, worker)
     edge = Edge(origin, metrics, request_timeout=settings.request_timeout)
     figures = ProcessFigures(metrics)
-    mongo = Mongo(settings, url, mongo_listeners(metrics))
+    mongo = Mongo(settings, url, mongo_listeners(metrics), prefix=prefix)
     hashing = HashingPool(
         threads=settings.hashing_threads,
         queue=settings.hashing_queue,

@@ -313,6 +313,21 @@ async def test_what_cannot_start_says_why(
     assert "s3cret" not in ended.stderr
 
 
+async def test_the_options_are_as_documented() -> None:
+    """Each option of both commands is in `docs/operations.md`, and no other."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = text.partition("\n## One process\n")[2].partition("\n## ")[0]
+    own = await run("--help")
+
+    table = set(
+        re.findall(r"--[a-z-]+", "".join(line.split("|")[1] for line in page.splitlines() if line[:3] == "| `"))
+    )
+    assert set(re.findall(r"(?m)^  (?:-\w \w+, )?(--[a-z-]+)", own.stdout)) == table
+    assert (
+        ".venv/bin/python -m aiohttp.web src.app:init_app [-H HOST] [-P PORT] [-U SOCKET] [--log-level LEVEL]" in page
+    )
+
+
 def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
     """A URL that is none is refused before anything is served; as it is typed, without the fork server."""
     environment = {"SEALPOST_MONGO_URL": "nonsense", "SEALPOST_KEYS": new_key(), "SEALPOST_DATA_DIR": str(tmp_path)}

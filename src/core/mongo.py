@@ -44,11 +44,15 @@ class Unfit(Exception):
 
 
 class Mongo:
-    """A connected database. Belongs to the event loop in which it is made. ``listeners`` learn what the driver does."""
+    """A connected database. Belongs to the event loop in which it is made. ``listeners`` learn what the driver does.
 
-    def __init__(self, settings: Settings, url: str, listeners: Sequence[Any] = ()) -> None:
+    The names of all collections begin with ``prefix``.
+    """
+
+    def __init__(self, settings: Settings, url: str, listeners: Sequence[Any] = (), *, prefix: str = "") -> None:
         self._settings = settings
         self._url = url
+        self._prefix = prefix
         # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
         self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
@@ -95,7 +99,7 @@ class Mongo:
 
     def collection(self, name: str) -> Any:
         """Return a collection of the configured database."""
-        return self.database[name]
+        return self.database[self._prefix + name]
 
     @property
     def servers(self) -> list[ServerDescription]:
@@ -137,7 +141,7 @@ class Mongo:
                 if self.unfit is None:
                     for collection, models in indexes.items():
                         if models:
-                            await self.database[collection].create_indexes(list(models))
+                            await self.collection(collection).create_indexes(list(models))
                     self._set_up.set()
                     break
             except (PyMongoError, Unavailable) as error:

@@ -2,25 +2,35 @@
 
 import asyncio
 import json
+import re
 import ssl
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pymongo
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from src.api.edge import STRICT_TRANSPORT
 from src.core.certificates import read_chain
+from src.stack.running import free_port
 
 from ..certificates import Files, make_files
 from ..stack.traffic import create, open_secret
 from .conftest import session
-from .engine import RECONFIGURATION_SECONDS, Compose, project
+from .engine import RECONFIGURATION_SECONDS, ROOT, Compose, project
 
 pytestmark = pytest.mark.compose
 
 INIT = ("run", "--rm", "-T", "init")
+COLLECTIONS = """
+import pathlib, pymongo
+url = pathlib.Path('/etc/sealpost/mongo-url').read_text().strip()
+print(pymongo.MongoClient(url).sealpost.list_collection_names())
+"""
 PROVISION = (*INIT, "python", "-m", "src.stack.provision")
 
 
@@ -140,3 +150,35 @@ def test_the_doctor_finds_nothing_wrong(own: Compose) -> None:
 
     assert {check: "not checked" if check in left_out else "ok" for check in marks} == marks
     assert {"secret files", "replica set", "write concern", "log directory", "worker 4"} <= marks.keys()
+
+
+def test_the_smoke_test_runs_beside_the_deployment(own: Compose) -> None:
+    """`run --rm web python -m unittest src/tests.py` passes and leaves no collection and no gathered line."""
+    dump = ("sh", "-c", "cat logs/gathered.jsonl | wc -c")
+    before = own.execute("web", *dump)
+
+    # Fails with what it printed unless the exit code is 0.
+    own.compose("run", "--rm", "-T", "web", "python", "-m", "unittest", "src/tests.py")
+
+    assert before == own.execute("web", *dump)
+    assert "smoke_" not in own.execute("web", "python", "-c", COLLECTIONS)
+
+
+def test_the_database_is_opened_by_an_override(own: Compose) -> None:
+    """With the lines of docs/compose.md, MongoDB is reached on a loopback port; by default it is not."""
+    text = (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"(?m)^    services: \{db:.*\n(?:    .+\n)+", text)
+    port = free_port()
+    assert not any(own.inspect("db")["NetworkSettings"]["Ports"].values())
+    (own.directory / "docker-compose.override.yml").write_text(textwrap.dedent(lines).replace(":27017:", f":{port}:"))
+    files, own.files = own.files, (*own.files, "docker-compose.override.yml")
+    password = own.execute("db", "cat", "/etc/sealpost/root-password").strip()
+
+    own.up()
+
+    where: Any = {"username": "root", "password": password, "directConnection": True}
+    with pymongo.MongoClient[dict[str, Any]]("127.0.0.1", port, **where) as client:
+        assert "sealpost" in client.list_database_names()
+    own.files = files
+    own.up()
+    assert not any(own.inspect("db")["NetworkSettings"]["Ports"].values())

@@ -1,7 +1,10 @@
 """MongoDB: set-up, and what its failures turn into."""
 
 import asyncio
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -164,3 +167,60 @@ async def test_a_members_own_url_keeps_all_but_the_list(make_settings: MakeSetti
     assert (["a:1", "[::1]:2"], "x") == _seeds(url)
     assert ([], None) == _seeds("mongodb+srv://cluster.example/")
     assert "mongodb://u:p%40@a:1/db?replicaSet=x&tls=true" == _direct(url, "a:1")
+
+
+async def stalled_transaction(host: str, settings: Settings, process_id: int, stalls_in: str) -> tuple[float, float]:
+    """Stop mongod in the middle of a transaction; return the seconds that it took, and that the event loop stood still.
+
+    It is stopped before a command of the work, or before the commit.
+    """
+    mongo = Mongo(settings, f"mongodb://{host}/?replicaSet=rs")
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+
+    async def work(session: Any) -> None:
+        collection = mongo.collection("items")
+        await collection.insert_one({"_id": stalls_in.encode()}, session=session)
+        # The command that is stopped begins late, and so is under way when the time of the transaction is over.
+        await asyncio.sleep(settings.mongo_timeout / 2)
+        os.kill(process_id, signal.SIGSTOP)
+        if stalls_in == "work":
+            await collection.insert_one({"_id": b"second"}, session=session)
+
+    await mongo.set_up(INDEXES)
+    watching = asyncio.create_task(watch())
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Unavailable):
+            await mongo.transact(work)
+        took = time.monotonic() - begun
+        # The watch measures after a standstill, and what the transaction has begun ends later, in threads.
+        await asyncio.sleep(0.05)
+        if mongo._transactions:
+            await asyncio.wait(mongo._transactions, timeout=3 * settings.mongo_timeout)
+    finally:
+        os.kill(process_id, signal.SIGCONT)
+        watching.cancel()
+        await mongo.close()
+    return took, longest
+
+
+@pytest.mark.parametrize("stalls_in", ["work", "commit"])
+async def test_a_transaction_on_a_database_that_stands_still_ends_in_time(
+    bare_mongod: str, make_settings: MakeSettings, stalls_in: str
+) -> None:
+    """It is answered after the time of one command, and the event loop goes on meanwhile and afterwards."""
+    limit = 3.0
+    settings = make_settings(mongo_timeout=limit)
+    found = subprocess.run(["pgrep", "-f", f"port {bare_mongod.rpartition(':')[2]}"], capture_output=True, check=True)
+
+    took, stood_still = await stalled_transaction(bare_mongod, settings, int(found.stdout), stalls_in)
+
+    assert took < 1.75 * limit
+    assert stood_still < 0.75 * limit

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -57,6 +58,7 @@ class Mongo:
         self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
         self._set_up = asyncio.Event()
+        self._transactions: set[asyncio.Task[Any]] = set()
         self.unfit: Unfit | None = None
         """Why this process must not use the database, if it must not."""
 
@@ -110,20 +112,46 @@ class Mongo:
         """Carry out all commands of ``work`` or none, and return its result.
 
         ``work`` gives the session that it is called with to each command, and may be called again after a conflict.
-        Raises `Unavailable`, at the latest after the time of one command: the driver would try for two minutes.
+        Raises `Unavailable`, at the latest after the time of one command: the driver would try for two minutes. The
+        transaction may then still be committed.
         """
-        starting = self._client.start_session()
+        limit = self._settings.mongo_timeout
+        # A task of its own: cancelled within a command, a transaction could not be ended before that command is.
+        transaction = asyncio.create_task(self._transact(work, time.monotonic() + limit))
+        self._transactions.add(transaction)
+        transaction.add_done_callback(self._transactions.discard)
         try:
-            with answering():
-                async with (
-                    asyncio.timeout(self._settings.mongo_timeout),
-                    await starting if inspect.isawaitable(starting) else starting as session,
-                ):
-                    result: Result = await session.with_transaction(work)
+            async with asyncio.timeout(limit):
+                result: Result = await asyncio.shield(transaction)
         except TimeoutError:
             log.warning("a transaction took too long")
+            transaction.add_done_callback(_retrieve)
             raise Unavailable from None
+        except asyncio.CancelledError:
+            transaction.add_done_callback(_retrieve)
+            raise
         return result
+
+    async def _transact(self, work: Callable[[Any], Awaitable[Result]], deadline: float) -> Result:
+        """Try until the deadline, in seconds of the monotonic clock, to carry out all commands of ``work`` or none."""
+        with answering():
+            session = await _awaited(self._client.start_session())
+            try:
+                while True:
+                    try:
+                        await _awaited(session.start_transaction())
+                        result = await work(session)
+                        await _commit(session, deadline)
+                    except PyMongoError as error:
+                        if not error.has_error_label("TransientTransactionError") or time.monotonic() >= deadline:
+                            raise
+                        await _abort(session)
+                    else:
+                        return result
+            finally:
+                # Motor's own context manager would abort the transaction in the event loop's thread.
+                await _abort(session)
+                await session.end_session()
 
     async def set_up(self, indexes: Indexes, prerequisite: Prerequisite | None = None) -> None:
         """Wait for a primary and for the prerequisite, initiate the replica set if need be, and create the indexes.
@@ -293,7 +321,34 @@ def _direct(url: str, seed: str) -> str:
     return f"{scheme}://{credentials}{at}{seed}{slash}{tail}"
 
 
+async def _commit(session: Any, deadline: float) -> None:
+    while True:
+        try:
+            await session.commit_transaction()
+        except PyMongoError as error:
+            if not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() >= deadline:
+                raise
+        else:
+            return
+
+
+async def _abort(session: Any) -> None:
+    """Abort the transaction of a session if one has begun; MongoDB ends one by itself that it is not told of."""
+    if session.in_transaction:
+        with suppress(PyMongoError):
+            await session.abort_transaction()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at the outcome that is too late for its caller, so that asyncio does not report it as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _awaited(result: Any) -> Any:
+    """Return the result, awaited where the driver in use has it awaited."""
+    return await result if inspect.isawaitable(result) else result
+
+
 async def _close(client: Any) -> None:
-    closing = client.close()
-    if inspect.isawaitable(closing):
-        await closing
+    await _awaited(client.close())

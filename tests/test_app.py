@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 import re
+import secrets
 import signal
 import socket
 import stat
@@ -188,12 +189,17 @@ async def test_a_process_serves_a_socket_and_a_port(
     path, output = tmp_path / "s.sock", tmp_path / "out"
     url = f"http://127.0.0.1:{unused_tcp_port}"
     arguments = ("-U", str(path), "-P", str(unused_tcp_port), "--log-level", "DEBUG")
-    environment = {"SEALPOST_DATA_DIR": str(mongo_directory), "SEALPOST_LIMIT_REGISTER": "1 per 1 hour"}
+    environment = {
+        "SEALPOST_DATA_DIR": str(mongo_directory),
+        "SEALPOST_KEYS": new_key(),
+        "SEALPOST_MONGO_DATABASE": f"test-{secrets.token_hex(8)}",
+        "SEALPOST_LIMIT_REGISTER": "1 per 1 hour",
+    }
     async with run_app(*arguments, url=url, output=output, environment=environment) as app:
         await app.ready()
         _, created = await call(session, "POST", f"{url}/generate", {"secret": "s"})
         opened = [await on_socket(path, "POST", f"/secrets/{created['secret_key']}") for _ in range(2)]
-        statuses = []
+        statuses: list[int] = []
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as nginx:
             for sender, where in ((session, url), (nginx, "http://worker")):
                 for number in range(2):

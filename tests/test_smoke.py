@@ -8,12 +8,19 @@ from typing import Any
 import pymongo
 import pytest
 
+from src.core.keys import new_key
+
 from . import programs
 from .commands import Ended
 from .databases import Databases
 from .processes import PATIENCE, PATIENT_ENVIRONMENT
 
-ENVIRONMENT = {**PATIENT_ENVIRONMENT, "SEALPOST_BCRYPT_COST": "4", "SEALPOST_ARGON2_MEMORY_KIB": "64"}
+ENVIRONMENT = {
+    **PATIENT_ENVIRONMENT,
+    "SEALPOST_BCRYPT_COST": "4",
+    "SEALPOST_ARGON2_MEMORY_KIB": "64",
+    "SEALPOST_KEYS": new_key(),
+}
 
 
 async def run(*arguments: str, **environment: str) -> Ended:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from .accounts.auth import Scope
 from .accounts.feature import AccountsFeature
+from .api.bodies import MAX_BODY, leave_bodies_encoded
 from .api.edge import EDGE, Edge
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
@@ -41,7 +42,6 @@ from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
 from .storage import EXPIRING, INDEXES, RESEALABLE
 from .storing import StorageLimits, create_byte_budget
 
-MAX_BODY = 1024 * 1024
 ALONE = "app"
 """What a process is called that is none of several workers."""
 MONGO = web.AppKey("MONGO", Mongo)
@@ -65,6 +65,7 @@ async def build_app(
     """
     check_url(url)
     answer_in_our_shape()
+    leave_bodies_encoded()
     ring = read_key_ring(settings)
     origin = Origin(settings)
     metrics = Metrics.of(settings, worker)

@@ -10,6 +10,8 @@ from .api.routing import Route, Shell
 from .api.schema import Answer, RequestBody
 
 ECHO = "echo"
+LARGEST_ECHO = 1_000_000
+"""Largest body in bytes: the limit of the older service."""
 
 
 class Greeting(Answer):
@@ -71,6 +73,7 @@ class EchoRoutes:
                 " token in the Authorization header. Where both are there, `auth` counts.",
                 handler=self.echo,
                 body=EchoRequest,
+                max_body=LARGEST_ECHO,
                 answer=EchoAnswer,
                 optional_guard=self._authenticator.guard(Scope.ECHO),
             ),

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+MOST_ERRORS = 20
+"""Errors of fields that an answer lists."""
+
 
 @dataclass(frozen=True)
 class FieldError:
@@ -44,16 +47,23 @@ class Problem(Exception):
 
 
 class Malformed(Problem):
-    """The request cannot be understood or breaks a rule; without a detail of its own it tells of the first error."""
+    """The request cannot be understood or breaks a rule; without a detail of its own it tells of the first error.
+
+    At most `MOST_ERRORS` of the errors are listed; ``unlisted`` is how many more there are than ``errors`` has.
+    """
 
     status, code, title = 400, "malformed", "Malformed request"
     default = "The request is malformed. See errors for what to change."
 
-    def __init__(self, detail: str | None = None, *, errors: tuple[FieldError, ...] = ()) -> None:
+    def __init__(self, detail: str | None = None, *, errors: tuple[FieldError, ...] = (), unlisted: int = 0) -> None:
+        total, listed = len(errors) + unlisted, errors[:MOST_ERRORS]
         if errors and detail is None:
-            more = f" There are {len(errors)} errors in all." if len(errors) > 1 else ""
-            detail = f"{errors[0].field}: {errors[0].reason}.{more}"
-        super().__init__(detail, errors=errors)
+            detail = f"{errors[0].field}: {errors[0].reason}."
+            if total > 1:
+                detail += f" There are {total} errors in all."
+            if total > len(listed):
+                detail += f" The first {len(listed)} are listed, {total - len(listed)} more are not."
+        super().__init__(detail, errors=listed)
 
 
 class Unauthorized(Problem):
@@ -120,6 +130,9 @@ class TooLarge(Problem):
 
     status, code, title = 413, "too_large", "Body too large"
     default = "The body is over 1 MiB. Send a smaller one."
+
+    def __init__(self, *, limit: int = 1024 * 1024) -> None:
+        super().__init__(self.default.replace("1 MiB", "1 MiB" if limit == 1024 * 1024 else f"{limit:,} bytes"))
 
 
 class TooMany(Problem):

@@ -68,7 +68,6 @@ BAD_BODIES = {
     "invalid UTF-8": (b'{"secret": "\xff\xfe"}', None),
     "half a surrogate pair": (b'{"secret": "\\ud800"}', None),
     "UTF-16": ('{"secret": "x"}'.encode("utf-16"), None),
-    "a byte order mark": (b'\xef\xbb\xbf{"secret": "x"}', None),
     "deep nesting": (b'{"secret": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
     "deep objects": (b'{"ttl": ' * 5000 + b"1" + b"}" * 5000, None),
 }

@@ -105,8 +105,11 @@ class CreateToken(RequestBody):
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         description="What it is for, for its owner to recognise it by."
     )
-    scopes: Annotated[list[Scope], AfterValidator(_distinct)] = Field(
-        min_length=1, description="What it shall be good for.", json_schema_extra={"uniqueItems": True}
+    scopes: Annotated[list[Annotated[Scope, Field(strict=False)]], AfterValidator(_distinct)] = Field(
+        min_length=1,
+        max_length=len(Scope),
+        description="What it shall be good for.",
+        json_schema_extra={"uniqueItems": True},
     )
     expires_in_days: Annotated[int, Field(ge=1, le=3650), WHOLE] | None = Field(
         None, description="Without it, the token does not expire."

@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from pydantic import TypeAdapter
 
 from ..errors import Problem
+from .bodies import MAX_BODY, read_body
 from .pages import PageMaker, page_response, prefers_page
 from .schema import Answer, ProblemDetails, QueryParameters, RequestBody, parse_body, parse_form, parse_query
 from .streaming import StreamedResponse
@@ -68,6 +69,7 @@ class Route(Generic[BodyT]):
     ``details`` is what it tells of each. ``needs_database`` is False for a route that answers without the database.
     ``stores`` is true of a route that creates documents: it is refused before its body is read while storage is full,
     and the bytes of its body count against the caller's budget.
+    ``max_body`` is the size of the largest body in bytes.
     """
 
     method: str
@@ -80,6 +82,7 @@ class Route(Generic[BodyT]):
     handler: Handler[BodyT]
     body: type[BodyT] | None = None
     form: type[RequestBody] | None = None
+    max_body: int = MAX_BODY
     query: type[BodyT] | None = None
     answer: type[Answer] | None = None
     page: PageMaker | None = None
@@ -156,7 +159,7 @@ def _endpoint(
         if route.query:
             body = parse_query(route.query, list(request.query.items()))
         elif route.body:
-            raw = await request.read()
+            raw = await read_body(request, route.max_body)
             size = len(raw)
             body = _parsed(route.body, route.form, request, raw)
         if storage and route.stores:

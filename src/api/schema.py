@@ -1,18 +1,25 @@
 """The types that a request is validated by and an answer is written with; OpenAPI is generated from the same."""
 
-from collections.abc import Sequence
-from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import islice
+from typing import Any, Self, TypeVar, get_args
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import from_json
 
-from ..errors import FieldError, Malformed, Problem
+from ..errors import MOST_ERRORS, FieldError, Malformed, Problem
 
 Body = TypeVar("Body", bound="RequestBody")
 Query = TypeVar("Query", bound="QueryParameters")
+Model = TypeVar("Model", bound=BaseModel)
 
 LONGEST_NAME = 64
 MOST_FORM_FIELDS = 20
+MOST_CONTAINERS = 1000
+"""Objects and arrays that a body may have, in all: 2 bytes make one, and parsing one costs far more than its size."""
+_NO_MARKS = bytes(set(range(256)) - set(b'"{['))
 # Where pydantic's own words name a Python type or leave open what to do.
 _REASONS = {
     "missing": "is required",
@@ -96,12 +103,17 @@ class ProblemDetails(Answer):
 def parse_body(schema: type[Body], raw: bytes) -> Body:
     """Validate a request body. An empty one counts as ``{}``.
 
-    Raises `Malformed` that names each field at fault and never repeats a value.
+    Raises `Malformed` that names the fields at fault, the first `MOST_ERRORS` of them, and never repeats a value.
     """
+    if _count_containers(raw) > MOST_CONTAINERS:
+        raise Malformed(f"The body has more than {MOST_CONTAINERS} objects and arrays. Send fewer.")
     try:
-        return schema.model_validate_json(raw or b"{}")
-    except ValidationError as error:
-        raise _malformed(error) from None
+        document = from_json(raw or b"{}", cache_strings=False)
+    except ValueError as error:
+        if str(error).startswith("recursion limit"):
+            raise Malformed("The body is nested too deeply.") from None
+        raise Malformed("The body is not JSON in UTF-8. Send a JSON object.") from None
+    return _validated(schema, document)
 
 
 def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
@@ -109,35 +121,102 @@ def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
 
     Raises `Malformed`.
     """
+    unreadable = Malformed(f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON.")
+    fields = raw.split(b"&", MOST_FORM_FIELDS)
+    if len(fields) > MOST_FORM_FIELDS:
+        raise unreadable
     try:
-        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FORM_FIELDS)
+        parts = [field.partition(b"=") for field in fields if field]
+        pairs = [(_unquoted(name), _unquoted(value)) for name, _, value in parts]
     except ValueError:
-        raise Malformed(f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON.") from None
-    if len(dict(fields)) != len(fields):
+        raise unreadable from None
+    if len(dict(pairs)) != len(pairs):
         raise Malformed("The form has a field twice. Send each field once.")
-    try:
-        return schema.model_validate(form.model_validate(dict(fields)).model_dump())
-    except ValidationError as error:
-        raise _malformed(error) from None
+    return _validated(schema, _validated(form, dict(pairs)).model_dump())
 
 
 def parse_query(schema: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
     """Validate the parameters of a query, each of which may be there once. Raises `Malformed`."""
     if len(dict(parameters)) != len(parameters):
         raise Malformed("A query parameter is there twice. Send each one once.")
+    return _validated(schema, dict(parameters))
+
+
+class _Unknown:
+    """Fields that a request does not know: the first of them, and how many there are."""
+
+    def __init__(self) -> None:
+        self.first: list[FieldError] = []
+        self.count = 0
+
+    def look(self, document: Mapping[str, object], fields: Mapping[str, object], location: tuple[str, ...]) -> None:
+        """Add the fields of an object that are not among the known ones."""
+        self.count += len(document) - sum(name in document for name in fields)
+        names = (name for name in document if name not in fields)
+        self.first += (
+            FieldError(_path((*location, name)), _REASONS["extra_forbidden"])
+            for name in islice(names, MOST_ERRORS - len(self.first))
+        )
+
+
+def _validated(schema: type[Model], document: object) -> Model:
+    # pydantic makes an error for each unknown field, so it is not shown any: there may be a hundred thousand.
+    unknown = _Unknown()
+    known = _without_unknown(schema, document, unknown)
     try:
-        return schema.model_validate(dict(parameters))
+        validated = schema.model_validate(known)
     except ValidationError as error:
-        raise _malformed(error) from None
+        problems = error.errors(include_input=False, include_url=False)
+        errors = tuple(
+            FieldError(_path(p["loc"]), _REASONS.get(p["type"]) or _lowered(p["msg"])) for p in problems[:MOST_ERRORS]
+        )
+        unlisted = len(problems) - len(errors) + unknown.count - len(unknown.first)
+        raise Malformed(errors=(*errors, *unknown.first), unlisted=unlisted) from None
+    if unknown.count:
+        raise Malformed(errors=tuple(unknown.first), unlisted=unknown.count - len(unknown.first))
+    return validated
 
 
-def _malformed(error: ValidationError) -> Malformed:
-    problems = error.errors(include_input=False, include_url=False)
-    if any(problem["type"] == "json_invalid" for problem in problems):
-        return Malformed("The body is not JSON in UTF-8. Send a JSON object.")
-    return Malformed(
-        errors=tuple(FieldError(_path(p["loc"]), _REASONS.get(p["type"]) or _lowered(p["msg"])) for p in problems)
-    )
+def _without_unknown(
+    schema: type[BaseModel], document: object, unknown: _Unknown, location: tuple[str, ...] = ()
+) -> object:
+    """Return an object without the fields that a schema does not know, and those apart where it refuses them."""
+    if not isinstance(document, dict):
+        return document
+    fields = _fields(schema)
+    if schema.model_config.get("extra") == "forbid":
+        unknown.look(document, fields, location)
+    return {
+        name: _without_unknown(nested, document[name], unknown, (*location, name)) if nested else document[name]
+        for name, nested in fields.items()
+        if name in document
+    }
+
+
+@cache
+def _fields(schema: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+    """Return the fields that a schema knows, by their names in a request, each with the schema of its object."""
+    return {field.alias or name: _nested(field.annotation) for name, field in schema.model_fields.items()}
+
+
+def _nested(annotation: object) -> type[BaseModel] | None:
+    kinds = get_args(annotation) or (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _count_containers(raw: bytes) -> int:
+    """Return how many objects and arrays a JSON text has, without parsing it."""
+    openings = raw.count(b"{") + raw.count(b"[")
+    if openings <= MOST_CONTAINERS:
+        return openings
+    # Most of them may be in strings: of these, only the quotation marks that end them are left.
+    marks = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_MARKS)
+    return sum(len(outside) for outside in marks.split(b'"')[::2])
+
+
+def _unquoted(text: bytes) -> str:
+    # From bytes: from text, urllib decodes each run of escapes by itself, and there may be a hundred thousand.
+    return unquote_to_bytes(text.replace(b"+", b" ")).decode()
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -29,7 +29,7 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     400: (Malformed.code, Malformed.title, "The request line or a header is malformed or too long."),
     404: (NotFound.code, NotFound.title, NotFound.default),
     405: (MethodNotAllowed.code, MethodNotAllowed.title, "This method is not answered here."),
-    413: (TooLarge.code, TooLarge.title, TooLarge.default),
+    413: (TooLarge.code, TooLarge.title, TooLarge.default.replace("1 MiB", "$body_limit")),
     414: ("address_too_long", "Address too long", "The address is too long."),
     421: (
         Misdirected.code,

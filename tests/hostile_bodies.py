@@ -1,0 +1,68 @@
+"""Bodies of 1 MiB that cost most to refuse, and one that costs nothing to send."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import count
+
+SIZE = 1024 * 1024
+
+
+def _filled(head: bytes, item: Callable[[int], bytes] | bytes, tail: bytes, separator: bytes = b",") -> bytes:
+    """Return a body of almost `SIZE` bytes: as many items between head and tail as fit."""
+    items, left = [], SIZE - len(head) - len(tail)
+    for index in count():
+        items.append(item if isinstance(item, bytes) else item(index))
+        left -= len(items[-1]) + len(separator)
+        if left < len(items[-1]) + len(separator):
+            return head + separator.join(items) + tail
+    raise AssertionError
+
+
+def _texts() -> Iterator[tuple[str, bytes]]:
+    """JSON that is slow to parse or to complain of."""
+    yield "unknown fields", _filled(b"{", lambda index: b'"%x":1' % index, b"}")
+    yield "unknown empty lists", _filled(b"{", lambda index: b'"%x":[]' % index, b"}")
+    yield "empty lists", _filled(b'{"a":[', b"[]", b"]}")
+    yield "empty objects", _filled(b'{"a":[', b"{}", b"]}")
+    yield "nested lists", _filled(b'{"a":[', b"[" * 100 + b"]" * 100, b"]}")
+    yield "nested objects", _filled(b'{"a":[', b'{"":' * 100 + b"1" + b"}" * 100, b"]}")
+    yield "brackets in strings", _filled(b'{"a":[', b'"["', b"]}")
+    yield "escaped quotes", b'{"str":"' + b'[\\"' * (SIZE // 3 - 10) + b'"}'
+    yield "open lists", b"[" * SIZE
+    yield "open objects", b'{"":' * (SIZE // 4)
+    yield "numbers", _filled(b'{"a":[', b"1", b"]}")
+    yield "long numbers", _filled(b'{"a":[', b"1" * 4300, b"]}")
+    yield "one number", b'{"a":' + b"1" * (SIZE - 6) + b"}"
+    yield "one fraction", b'{"a":0.' + b"1" * (SIZE - 8) + b"}"
+    yield "one exponent", b'{"a":1e' + b"1" * (SIZE - 8) + b"}"
+    yield "one string", b'{"username":"' + b"\\u0000" * (SIZE // 6 - 4) + b'"}'
+    yield "one name", b'{"' + b"\\u0000" * (SIZE // 6 - 2) + b'":1}'
+    yield "a field over and over", _filled(b"{", b'"username":1', b"}")
+    yield "unknown parts of a ttl", _filled(b'{"ttl":{', lambda index: b'"%x":1' % index, b"}}")
+    yield "wrong messages", _filled(b'{"message_type":"MESSAGE","messages":[', b"1", b"]}")
+    yield "too many messages", _filled(b'{"message_type":"MESSAGE","messages":[', b'""', b"]}")
+    yield "wrong scopes", _filled(b'{"name":"x","scopes":[', b"1", b"]}")
+    yield "too many scopes", _filled(b'{"name":"x","scopes":[', b'"echo"', b"]}")
+    yield "white space", b" " * SIZE
+
+
+def _forms() -> Iterator[tuple[str, bytes]]:
+    """Forms that are slow to decode."""
+    yield "fields", _filled(b"", lambda index: b"%x=" % index, b"", b"&")
+    yield "no fields", b"&" * SIZE
+    yield "escapes", b"message=" + b"%41" * (SIZE // 3 - 4)
+    yield "escapes and text", b"message=" + "%41é".encode() * (SIZE // 5 - 4)
+    yield "a name of escapes", b"%41" * (SIZE // 3)
+
+
+def bomb() -> bytes:
+    """Return almost 1 MiB of gzip that inflates to a thousand times its size."""
+    deflating = zlib.compressobj(9, wbits=31)
+    head = deflating.compress(bytes(SIZE)) + deflating.flush(zlib.Z_FULL_FLUSH)
+    # Behind a full flush, a block leans on none before it.
+    block = deflating.compress(bytes(SIZE)) + deflating.flush(zlib.Z_FULL_FLUSH)
+    return head + block * ((SIZE - len(head)) // len(block))
+
+
+JSON_BODIES = dict(_texts())
+FORM_BODIES = dict(_forms())

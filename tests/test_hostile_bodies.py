@@ -1,0 +1,219 @@
+"""What a request costs follows its size, whatever is in it."""
+
+import gzip
+import json
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from src.api.routing import FORM_TYPE
+from src.api.schema import QueryParameters, RequestBody, parse_body, parse_form, parse_query
+from src.errors import MOST_ERRORS, Malformed
+from src.gatherer.schemas import MOST_MESSAGES, Message
+from src.sealed.schemas import CreateMessage, CreateSecret, MessageForm
+
+from .conftest import Api
+from .hostile_bodies import FORM_BODIES, JSON_BODIES, SIZE, bomb
+
+SECONDS = 0.15
+"""Processor time that refusing 1 MiB may take."""
+LARGEST_REFUSAL = 64 * 1024
+
+
+def _schemas(base: type[Any] = RequestBody) -> Iterator[type[Any]]:
+    for schema in base.__subclasses__():
+        if schema.__module__.startswith("src."):
+            yield schema
+        yield from _schemas(schema)
+
+
+def _seconds(parse: Callable[..., object], *arguments: object) -> float:
+    """Return the least processor time that something takes: others may hold it up, and nothing makes it faster."""
+    times: list[float] = []
+    while len(times) < 3 and min(times, default=SECONDS) >= SECONDS:
+        began = time.process_time()
+        with suppress(Malformed):
+            parse(*arguments)
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+@pytest.mark.parametrize("name", JSON_BODIES)
+def test_no_body_of_json_takes_long_for_any_route(name: str) -> None:
+    """Neither to parse nor to refuse: no error is made for each of a hundred thousand fields."""
+    times = {schema.__name__: _seconds(parse_body, schema, JSON_BODIES[name]) for schema in _schemas()}
+
+    assert max(times.values()) < SECONDS, times
+
+
+@pytest.mark.parametrize("name", FORM_BODIES)
+def test_no_form_takes_long(name: str) -> None:
+    """However many fields and escapes it has."""
+    assert _seconds(parse_form, MessageForm, CreateMessage, FORM_BODIES[name]) < SECONDS
+
+
+@pytest.mark.parametrize("name", JSON_BODIES)
+def test_no_body_of_json_takes_much_memory(name: str) -> None:
+    """A small multiple of its size, and none of it is kept."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            parse_body(CreateSecret, JSON_BODIES[name])
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 24 * SIZE
+    assert kept < SIZE / 4
+
+
+async def test_no_refusal_is_long(api: Api) -> None:
+    """Every route that takes a body refuses 130,000 unknown fields in less than 64 kB."""
+    token = await api.sign_up()
+    document = (await api.send("GET", "/openapi.json")).json()
+    routes = [
+        (method.upper(), path.replace("{", "").replace("}", ""))
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "requestBody" in operation
+    ]
+    assert ("POST", "/login") in routes
+    for method, path in routes:
+        body = JSON_BODIES["unknown fields"] if path != "/echo" else JSON_BODIES["unknown fields"][:1_000_000]
+
+        answer = await api.send(method, path, body, Authorization=f"Bearer {token}")
+
+        assert 400 == answer.status, path
+        assert len(answer.body) < LARGEST_REFUSAL
+
+
+@pytest.mark.parametrize("unknown", [1, MOST_ERRORS - 2, MOST_ERRORS - 1, 100_000])
+async def test_a_refusal_lists_twenty_fields_and_counts_the_rest(api: Api, unknown: int) -> None:
+    """The known fields at fault come first, and the count is that of all of them."""
+    body = {f"{number:x}": 1 for number in range(unknown)}
+
+    answer = await api.send("POST", "/login", json.dumps({"username": 1, **body}, separators=(",", ":")).encode())
+
+    problem, total = answer.json(), unknown + 2
+    listed = [error["field"] for error in problem["errors"]]
+    assert 400 == answer.status
+    assert ["username", "password", *body][:MOST_ERRORS] == listed
+    assert f"There are {total} errors in all." in problem["detail"]
+    assert (total > MOST_ERRORS) == (f"{total - MOST_ERRORS} more are not" in problem["detail"])
+
+
+def test_wrong_elements_of_a_list_are_listed_up_to_twenty() -> None:
+    """All of them are counted: there are no more than the list may have."""
+    body = {"message_type": "MESSAGE", "messages": [1] * MOST_MESSAGES}
+
+    with pytest.raises(Malformed, match=f"There are {MOST_MESSAGES} errors in all") as refusal:
+        parse_body(Message, json.dumps(body).encode())
+
+    assert [f"messages.{index}" for index in range(MOST_ERRORS)] == [error.field for error in refusal.value.errors]
+
+
+def test_unknown_parameters_of_a_query_are_listed_up_to_twenty() -> None:
+    """As are the fields of a body."""
+    for schema in _schemas(QueryParameters):
+        with pytest.raises(Malformed, match=r"270[0-2] errors") as refusal:
+            parse_query(schema, [(f"p{number}", "") for number in range(2700)])
+
+        assert MOST_ERRORS == len(refusal.value.errors)
+
+
+async def test_brackets_in_a_text_are_text(api: Api) -> None:
+    """Source code, JSON in JSON and the like are sealed as they are."""
+    text = json.dumps([[[{"quote": '"', "backslash": "\\"}]] * 5] * 500) * 2
+    created = await api.create(text)
+
+    assert text == (await api.open(created["secret_key"]))[1]["secret"]
+
+
+@pytest.mark.parametrize("text", ["grüße & mehr = 100 % +1", "\x01\ufeff\x7f", "a=b&c=d", ""])
+@pytest.mark.parametrize("is_escaped", [True, False])
+def test_a_form_is_read_as_browsers_and_curl_write_it(text: str, is_escaped: bool) -> None:
+    """With and without escapes, and empty fields passed over."""
+    if not is_escaped:
+        text = text.translate(dict.fromkeys(map(ord, "&+%")))
+    raw = f"&message=x{quote(text) if is_escaped else text}&".encode()
+
+    assert f"x{text}" == parse_form(MessageForm, CreateMessage, raw).message
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "raw deflate", "identity", "GZIP"])
+async def test_a_body_may_be_compressed(api: Api, encoding: str) -> None:
+    """With gzip or deflate, as before; deflate without its header, too."""
+    plain = b'{"secret": "x"}'
+    raw_deflate = zlib.compressobj(wbits=-15)
+    packed = {
+        "deflate": zlib.compress(plain),
+        "identity": plain,
+        "raw deflate": raw_deflate.compress(plain) + raw_deflate.flush(),
+    }.get(encoding, gzip.compress(plain))
+
+    answer = await api.send("POST", "/generate", packed, **{"Content-Encoding": encoding.removeprefix("raw ")})
+
+    assert 201 == answer.status
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("br", b"{}"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}"))),
+        ("gzip", gzip.compress(b"{}")[:-1]),
+        ("gzip", gzip.compress(b"{}") + gzip.compress(b"{}")),
+        ("deflate", b"{}"),
+    ],
+)
+async def test_an_encoding_that_is_not_understood_is_named(api: Api, encoding: str, body: bytes) -> None:
+    """Unknown ones, double ones, and bodies that are cut off or followed by others."""
+    answer = await api.send("POST", "/login", body, **{"Content-Encoding": encoding})
+
+    assert (400, "malformed") == (answer.status, answer.json()["code"])
+    assert "Content-Encoding" in answer.json()["detail"]
+
+
+async def test_what_inflates_is_inflated_no_further_than_the_limit(api: Api) -> None:
+    """1 GiB of zeros in 1 MiB is refused, whether or not a handler would have read it, at next to no cost."""
+    packed = bomb()
+    for path, status in {"/login": 413, "/delete": 200, "/hello": 405, "/nowhere": 404}.items():
+        began = time.process_time()
+
+        answer = await api.send("POST", path, packed, **{"Content-Encoding": "gzip"})
+
+        assert status == answer.status
+        assert time.process_time() - began < SECONDS * 2
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
+async def test_a_byte_order_mark_before_json_or_a_form_is_passed_over(api: Api, mark: bytes) -> None:
+    """RFC 8259 lets a parser ignore it, and no other reading is possible."""
+    json_answer = await api.send("POST", "/generate", mark + b'{"secret": "x"}')
+    form_answer = await api.send("POST", "/", mark + b"message=x", **{"Content-Type": FORM_TYPE})
+    typed_as_form = await api.send("POST", "/", mark + b'{"message": "x"}', **{"Content-Type": FORM_TYPE})
+
+    assert [201, 201, 201] == [json_answer.status, form_answer.status, typed_as_form.status]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+async def test_another_encoding_is_named(api: Api, encoding: str, mark: str) -> None:
+    """UTF-16 and UTF-32 are no JSON for others (RFC 8259, section 8.1): with and without a byte order mark."""
+    answer = await api.send("POST", "/generate", (mark + '{"secret": "x"}').encode(encoding))
+
+    assert (400, "malformed") == (answer.status, answer.json()["code"])
+    assert encoding.upper()[:6] in answer.json()["detail"]
+    assert "UTF-8" in answer.json()["detail"]
+
+
+def test_the_depth_is_named() -> None:
+    """A body that is nested too deeply is told so."""
+    with pytest.raises(Malformed, match="nested too deeply"):
+        parse_body(CreateSecret, b"[" * 300 + b"]" * 300)

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from pydantic import ConfigDict, Field
 
-from .accounts.auth import Authenticator, Scope, bearer_token
+from .accounts.auth import Authenticator, Scope, bearer_token, token_required
 from .api.routing import Route, Shell
 from .api.schema import Answer, RequestBody
 
@@ -86,5 +86,7 @@ class EchoRoutes:
     async def echo(self, request: web.Request, body: EchoRequest) -> EchoAnswer:
         """Say a text back."""
         token = body.auth if body.auth is not None else bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if token is None:
+            raise token_required(Scope.ECHO, where="auth")
         await self._authenticator.identify(token, Scope.ECHO)
         return EchoAnswer(text=body.text)

@@ -2,10 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import ClassVar
 
 MOST_ERRORS = 20
 """Errors of fields that an answer lists."""
+
+
+def describe_status(status: int) -> str:
+    """Return the standard description of a status; its phrase where there is none."""
+    return HTTPStatus(status).description or HTTPStatus(status).phrase
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Unauthorized(Problem):
     """No credentials, or none that are valid."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
-    default = "Sign in: POST /login gives an access token, to be sent as Authorization: Bearer <token>."
+    default = "This request needs a token: send it as Authorization: Bearer <token>."
 
     def __init__(self, detail: str | None = None, *, challenge: str = 'Bearer realm="sealpost"') -> None:
         super().__init__(detail, headers={"WWW-Authenticate": challenge})

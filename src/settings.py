@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     gathered_ttl: int = Field(
         2_592_000, ge=60, le=315_360_000, description="Seconds that a gathered message is kept in MongoDB."
     )
+    gather_password_min: int = Field(
+        4, ge=1, le=1024, description="Characters of a first password that is set through the gatherer."
+    )
     ttl_default: int | None = Field(
         None, ge=1, description="Seconds that an item lives when its creator does not say. Empty: SEALPOST_TTL_MAX."
     )

@@ -9,6 +9,7 @@ from src.accounts.users import UserStore
 from src.api.schema import ProblemDetails
 from src.core.batching import group_commit
 from src.core.keys import KeyRing
+from src.errors import describe_status
 
 from .conftest import PASSWORD, Api
 
@@ -31,11 +32,15 @@ class Sender:
         async with self.api.client.post(path, data=io.BytesIO(data), headers=headers) as response:
             answer = await response.json(content_type=None)
 
-        assert (response.status, response.reason) == (answer["status_code"], answer["status_message"])
+        assert (response.status, describe_status(response.status)) == (
+            answer["status_code"],
+            answer["status_description"],
+        )
         if response.status < 400:
-            assert answer["status_description"]
+            assert answer["status_message"]
         else:
-            assert answer["status_description"] == ProblemDetails.model_validate(answer).detail
+            assert answer["status_message"] == ProblemDetails.model_validate(answer).detail
+            assert ("token" in answer) == (path == "/authenticate")
             assert "application/problem+json" == response.headers["Content-Type"]
         return response.status, answer
 

@@ -223,3 +223,25 @@ def test_a_token_has_a_checksum() -> None:
 def test_no_other_text_is_an_api_token(text: str) -> None:
     """Whatever is sent, asking says no and raises nothing; one in 2^32 has the right checksum by chance."""
     assert not is_api_token(text)
+
+
+async def test_a_401_names_what_the_route_takes(api: Api) -> None:
+    """An access token, an API token with its scope, or a sender's own: without a token and with a bad one."""
+    document = (await api.send("GET", "/openapi.json")).json()
+    guarded = {
+        (method.upper(), re.sub("{.*}", "0" * 32, path)): operation["security"][0]["bearer"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "security" in operation
+    }
+    bodies = {"/echo": {"str": "s"}, "/message": {"message_type": "MESSAGE", "message": "m"}}
+    assert {("POST", "/echo"), ("POST", "/message"), ("GET", "/posts"), ("GET", "/me")} <= guarded.keys()
+
+    for (method, path), scopes in guarded.items():
+        for token in ("", "bad", "sp_bad"):
+            status, answer = await api.call(method, path, bodies.get(path), token=token)
+
+            assert 401 == status, (method, path)
+            wanted = "POST /authenticate" if path == "/message" else "POST /login"
+            assert wanted in answer["detail"]
+            assert (f"API token with the scope {scopes[0]}" if scopes else "no API token") in answer["detail"]

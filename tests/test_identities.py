@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
     """Start a server with given settings."""
     pools = []
 
-    async def make(**overrides: str) -> Place:
+    async def make(**overrides: Any) -> Place:
         api = await serve(**overrides)
         assert api.settings.keys is not None
         ring = KeyRing.parse(api.settings.keys.get_secret_value())
@@ -68,7 +69,12 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
         users = UserStore(api.mongo, ring, batching)
         limits = credential_limits(api.settings, api.mongo, ring)
         credentials = Credentials(users=users, passwords=Passwords(pool, cost=4), limits=limits, metrics=Metrics.off())
-        identities = Identities(users=users, credentials=credentials, activity=Activity(api.mongo, batching))
+        identities = Identities(
+            users=users,
+            credentials=credentials,
+            activity=Activity(api.mongo, batching),
+            shortest_password=api.settings.gather_password_min,
+        )
         administration = AccountAdministration(
             users=users,
             sessions=SessionStore(api.mongo, ring, life=timedelta(hours=1)),
@@ -193,15 +199,30 @@ async def test_the_same_identity_at_once_is_new_once(place: Place) -> None:
     assert [False] * 11 + [True] == sorted(identity.is_new for identity in identities)
 
 
-async def test_a_first_password_follows_the_rule_of_registration(place: Place) -> None:
-    """A short one is refused and leaves the name as it was; of an account it is merely wrong."""
+@pytest.mark.parametrize(("minimum", "words"), [(4, "4 characters"), (1, "1 character"), (30, "30 characters")])
+async def test_a_first_password_has_the_length_of_the_setting(
+    make_place: Callable[..., Awaitable[Place]], minimum: int, words: str
+) -> None:
+    """One character less is refused and leaves the name as it was; registering asks for 8, whatever is set."""
+    place = await make_place(gather_password_min=minimum)
+    await place.identities.identify("web-1", HERE)
+    await place.identities.identify("web-2", HERE)
+
+    with pytest.raises(Malformed, match=f"password: must have at least {words}$|at least {words}\\."):
+        await place.identities.authenticate("web-1", "x" * (minimum - 1), HERE)
+    assert (await place.identities.authenticate("web-1", "x" * minimum, HERE)).is_new
+    assert 400 == await place.register("web-2", "x" * 7)
+
+
+async def test_a_short_password_of_an_account_is_merely_wrong(place: Place) -> None:
+    """The minimum is that of first passwords."""
     await place.identities.identify("web-1", HERE)
 
-    with pytest.raises(Malformed, match="password: must have at least 8 characters"):
-        await place.identities.authenticate("web-1", "short", HERE)
+    with pytest.raises(Malformed, match="password: must have at least 4 characters"):
+        await place.identities.authenticate("web-1", "abc", HERE)
     assert (await place.identities.authenticate("web-1", PASSWORD, HERE)).is_new
     with pytest.raises(IncorrectCredentials):
-        await place.identities.authenticate("web-1", "short", HERE)
+        await place.identities.authenticate("web-1", "abc", HERE)
 
 
 async def test_every_name_counts_before_it_is_looked_up(make_place: Callable[..., Awaitable[Place]]) -> None:

@@ -1,5 +1,6 @@
 """The configuration of nginx, as text: what is filled in, left out and refused."""
 
+import json
 import re
 import resource
 from collections.abc import Sequence
@@ -158,11 +159,17 @@ def test_errors_have_the_words_of_the_workers() -> None:
 
 
 def test_no_error_needs_escaping_in_json() -> None:
-    """The words are put into JSON as they are."""
-    words = re.findall(r'^ {8}\d{3} (".*");$', rendered(), re.MULTILINE)
+    """The words are put into JSON as they are; the standard descriptions are escaped already."""
+    maps, descriptions = rendered().split("map $status $problem_description {")
+    words = re.findall(r'^ {8}\d{3} (".*");$', maps, re.MULTILINE)
+    described = re.findall(r'^ {8}(\d{3}) (".*");$', descriptions, re.MULTILINE)
 
     assert len(words) > 30
     assert [word for word in words if re.search(r'["\\$]', word[1:-1])] == []
+    assert len(described) > 10
+    for status, description in described:
+        assert errors.describe_status(int(status)) == json.loads(f'"{json.loads(description)}"')
+        assert "$" not in description
 
 
 def test_the_error_log_knows_no_request() -> None:

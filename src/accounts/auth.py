@@ -49,6 +49,7 @@ __all__ = [
     "UsernameTaken",
     "bearer_token",
     "is_api_token",
+    "token_required",
 ]
 
 TOKEN_LOOKUP_SECONDS = 1.0
@@ -86,7 +87,10 @@ class Authenticator:
         Raises `InvalidToken`, `InsufficientScope`, and `Unavailable` where it cannot be known.
         """
         with Stopwatch(self._api_token_times if token.startswith(PREFIX) else self._access_token_times):
-            return await self._identified(token, scope)
+            try:
+                return await self._identified(token, scope)
+            except InvalidToken:
+                raise InvalidToken(f"{InvalidToken.default} {_accepted(scope)}") from None
 
     async def _identified(self, token: str, scope: Scope | None) -> Caller:
         if token.startswith(PREFIX):
@@ -158,12 +162,22 @@ class Authenticator:
         return caller
 
 
-def bearer_token(authorization: str) -> str:
-    """Return the token of an ``Authorization`` header (RFC 6750, section 2.1). Raises `Unauthorized` without one."""
+def bearer_token(authorization: str) -> str | None:
+    """Return the token of an ``Authorization`` header (RFC 6750, section 2.1); None without one."""
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer":
-        raise Unauthorized
-    return token.strip()
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def token_required(scope: Scope | None, *, where: str = "") -> Unauthorized:
+    """Return the refusal of a request without a token; ``where`` names a field that may hold the token as well."""
+    place = f"in {where} or as Authorization: Bearer <token>" if where else "as Authorization: Bearer <token>"
+    return Unauthorized(f"{_accepted(scope)} Send it {place}.")
+
+
+def _accepted(scope: Scope | None) -> str:
+    return "This request takes an access token (POST /login or POST /refresh)" + (
+        f" or an API token with the scope {scope.value} (POST /tokens)." if scope else ", no API token."
+    )
 
 
 class BearerGuard:
@@ -179,6 +193,8 @@ class BearerGuard:
     async def admit(self, request: web.Request) -> None:
         """Note the caller with the request. Raises `Unauthorized`, `InvalidToken`, `InsufficientScope`."""
         token = bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if token is None:
+            raise token_required(self._scope)
         request[CALLER] = await self._authenticator.identify(token, self._scope)
 
 

@@ -8,7 +8,7 @@ from ..core.failures import FailureLimit, failures_counted
 from ..core.limits import Limit
 from ..core.metrics import Metrics, Stopwatch
 from ..errors import FieldError, Malformed
-from .passwords import SHORTEST_PASSWORD, Passwords
+from .passwords import Passwords
 from .problems import AccountDisabled, IncorrectCredentials, UsernameTaken
 from .users import User, UserContent, UserStore
 
@@ -105,15 +105,16 @@ class Credentials:
         return await self._admitted(user, password, stopwatch)
 
     async def verify_or_begin(
-        self, username: str, password: str, network: str, stopwatch: Stopwatch
+        self, username: str, password: str, network: str, stopwatch: Stopwatch, *, shortest: int
     ) -> tuple[User, bool]:
         """Return the user whose name and password these are, and True where it is the first password of the name.
 
-        Raises `Malformed` for a first password that is too short, and what `verify` raises.
+        Raises `Malformed` for a first password of less than ``shortest`` characters, and what `verify` raises.
         """
         user = await self._users.find_by_name(username)
-        if user is not None and user.is_reserved and len(password) < SHORTEST_PASSWORD:
-            raise Malformed(errors=(FieldError("password", f"must have at least {SHORTEST_PASSWORD} characters"),))
+        if user is not None and user.is_reserved and len(password) < shortest:
+            characters = f"{shortest} character{'' if shortest == 1 else 's'}"
+            raise Malformed(errors=(FieldError("password", f"must have at least {characters}"),))
         if user is not None and user.is_reserved:
             await self._limits.register.spend(network)
         async with self.login_failures_counted(username, network):

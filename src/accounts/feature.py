@@ -81,7 +81,12 @@ class AccountsFeature:
             limits=credential_limits(settings, mongo, ring, metrics),
             metrics=metrics,
         )
-        self.identities = Identities(users=self._users, credentials=credentials, activity=self._activity)
+        self.identities = Identities(
+            users=self._users,
+            credentials=credentials,
+            activity=self._activity,
+            shortest_password=settings.gather_password_min,
+        )
         service = AccountService(
             users=self._users,
             sessions=sessions,

@@ -36,12 +36,18 @@ class Authenticated:
 
 
 class Identities:
-    """Reserves names, checks passwords, and tells later whether all of that still holds."""
+    """Reserves names, checks passwords, and tells later whether all of that still holds.
 
-    def __init__(self, *, users: UserStore, credentials: Credentials, activity: Activity) -> None:
+    ``shortest_password`` is how many characters a first password has at least.
+    """
+
+    def __init__(
+        self, *, users: UserStore, credentials: Credentials, activity: Activity, shortest_password: int
+    ) -> None:
         self._users = users
         self._credentials = credentials
         self._activity = activity
+        self._shortest_password = shortest_password
 
     async def identify(self, username: str, network: str) -> Identity:
         """Return who has a name, which is reserved where nobody has it.
@@ -70,7 +76,9 @@ class Identities:
         `Damaged`, `Unavailable`.
         """
         with self._credentials.timed() as stopwatch:
-            user, is_new = await self._credentials.verify_or_begin(username, password, network, stopwatch)
+            user, is_new = await self._credentials.verify_or_begin(
+                username, password, network, stopwatch, shortest=self._shortest_password
+            )
         return Authenticated(user.user_id, _proof(user), is_new)
 
     async def are_good(self, user_id: bytes, proof: bytes) -> bool:

@@ -13,7 +13,7 @@ class InvalidToken(Unauthorized):
     """The credentials were sent and are not good."""
 
     code = "invalid_token"
-    default = "The token is not valid or no longer so. POST /refresh or POST /login gives a new one."
+    default = "The token is not valid, or no longer valid."
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, challenge='Bearer realm="sealpost", error="invalid_token"')

@@ -12,11 +12,12 @@ from ..accounts.auth import (
     Scope,
     UsernameTaken,
     bearer_token,
+    is_api_token,
 )
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.limits import LimitReached
-from ..errors import Damaged, FieldError, Malformed
+from ..errors import Damaged, FieldError, Malformed, Unauthorized
 from .archive import Span
 from .lines import Lines
 from .moments import parse_moment
@@ -24,6 +25,7 @@ from .problems import BatchReused, OtherAddress, OutOfOrder
 from .schemas import (
     Authenticate,
     Authenticated,
+    AuthenticationProblem,
     Gathered,
     GatheredMessage,
     GatheredQuery,
@@ -38,6 +40,10 @@ from .tokens import LIFE
 
 GATHERER = "gatherer"
 CREATED, ACCEPTED = 201, 202
+_UNAUTHORIZED = (
+    "This request takes a token of POST /authenticate (after POST /identify) or an API token with the scope gather."
+    " Send it in token or as Authorization: Bearer <token>."
+)
 # What each of the three requests of a sender has in common.
 _SENDING: dict[str, Any] = {
     "method": "POST",
@@ -80,7 +86,7 @@ class GathererRoutes:
                 body=Authenticate,
                 answer=Authenticated,
                 problems=(OutOfOrder, IncorrectPassword, AccountDisabled, LimitReached, Damaged),
-                **_SENDING,
+                **{**_SENDING, "details": AuthenticationProblem},
             ),
             Route(
                 path="/message",
@@ -128,7 +134,10 @@ class GathererRoutes:
         """Send messages, or say that this was all."""
         network = self._origin.network(request)
         token = body.token if body.token is not None else bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
-        if body.is_logout:
+        if token is None:
+            raise Unauthorized(_UNAUTHORIZED)
+        # An API token has no steps to log out of: with one, a blank line or "logout" is a message like others.
+        if body.is_logout and not is_api_token(token):
             await self._service.end(token, network)
             words = outcome(ACCEPTED, "You are logged out. Identify to send again.")
             return Gathered(**words, first_sequence=None, last_sequence=None)

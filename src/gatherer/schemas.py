@@ -1,18 +1,17 @@
 """What the routes of the gatherer take and answer."""
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from ..accounts.auth import GivenPassword, GivenUsername, Username
 from ..api.schema import Answer, ProblemDetails, QueryParameters, RequestBody
-from ..errors import Problem
+from ..errors import Problem, describe_status
 from .moments import parse_moment
 
 LOGOUT = ("", "logout")
-"""Messages that end the sender's authentication, where they are sent as ``message``."""
+"""Messages that log a sender out, where they are sent as ``message`` with a token of ``/authenticate``."""
 LONGEST_TOKEN = 4096
 LONGEST_BATCH_ID = 128
 MOST_MESSAGES = 1000
@@ -44,7 +43,9 @@ class Authenticate(RequestBody):
 
     message_type: Literal["AUTHENTICATE"]
     username: GivenUsername
-    password: GivenPassword = Field(description="The first one of a new name has 8 characters or more.")
+    password: GivenPassword = Field(
+        description="The first one of a new name has 4 characters or more, unless the server sets another minimum."
+    )
 
 
 def _either(schema: dict[str, Any]) -> None:
@@ -66,7 +67,9 @@ class Message(RequestBody):
         " Authorization header counts.",
     )
     # Without a value that stands for none: a null is no message.
-    message: str = Field("", description='A message. `""` and `"logout"` are none: they end the sending.')
+    message: str = Field(
+        "", description='A message. With a token of POST /authenticate, `""` and `"logout"` log out instead.'
+    )
     messages: list[str] = Field([], min_length=1, max_length=MOST_MESSAGES, description="Messages, in their order.")
     batch: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_BATCH_ID)] | None = Field(
         None, description="An id of the client's own making: sent again under it, messages are stored once."
@@ -80,7 +83,7 @@ class Message(RequestBody):
 
     @property
     def is_logout(self) -> bool:
-        """Tell whether this ends the sending."""
+        """Tell whether this logs a sender out."""
         return "message" in self.model_fields_set and self.message in LOGOUT
 
     @property
@@ -90,7 +93,7 @@ class Message(RequestBody):
 
 
 class SenderAnswer(Answer):
-    """What a sender is told: the status once more, in its own words and as a number, and a sentence for people."""
+    """The members of every answer to a sender: a sentence for people, the status, and its standard description."""
 
     status_message: str
     status_code: int
@@ -124,12 +127,18 @@ class SenderProblem(ProblemDetails):
         return super().of(problem, request_id, **outcome(problem.status, problem.detail), **members)
 
 
-def outcome(status: int, description: str) -> dict[str, Any]:
+class AuthenticationProblem(SenderProblem):
+    """A refusal to authenticate: older clients read its token before its status."""
+
+    token: Literal[""] = ""
+
+
+def outcome(status: int, message: str) -> dict[str, Any]:
     """Return the members that every answer to a sender has."""
     return {
-        "status_message": HTTPStatus(status).phrase,
+        "status_message": message,
         "status_code": status,
-        "status_description": description,
+        "status_description": describe_status(status),
     }
 
 

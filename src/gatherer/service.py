@@ -27,7 +27,10 @@ NOBODY = bytes(16)
 class InvalidSenderToken(InvalidToken):
     """The token of a sender is not good, or no longer."""
 
-    default = "The token is not valid or no longer so. POST /identify and POST /authenticate give a new one."
+    default = (
+        "The token is not valid, or no longer valid. This request takes a token of POST /authenticate (after POST"
+        " /identify) or an API token with the scope gather."
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,10 +121,8 @@ class GathererService:
         return sequences
 
     async def end(self, token: str, network: str) -> None:
-        """Ground a sender that says that it is done. Raises what `send` raises of tokens."""
-        user_id = await self._sender(token, network)
-        if not is_api_token(token):
-            await self._states.ground(user_id, network)
+        """Ground a sender that logs out with its own token. Raises what `send` raises of tokens."""
+        await self._states.ground(await self._sender(token, network), network)
 
     async def erase(self, user_id: bytes) -> None:
         """Delete what a user has sent and how far they had come; may be done again."""
@@ -130,7 +131,10 @@ class GathererService:
 
     async def _sender(self, token: str, network: str) -> bytes:
         if is_api_token(token):
-            return (await self._authenticator.identify(token, Scope.GATHER)).user_id
+            try:
+                return (await self._authenticator.identify(token, Scope.GATHER)).user_id
+            except InvalidToken:
+                raise InvalidSenderToken from None
         claims = self._tokens.read(token)
         if claims is None:
             raise InvalidSenderToken

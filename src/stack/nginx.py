@@ -5,7 +5,6 @@ import re
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from math import ceil
 from pathlib import Path
 from textwrap import indent
@@ -13,7 +12,16 @@ from textwrap import indent
 from ..api.edge import STRICT_TRANSPORT
 from ..core.certificates import CIPHERS
 from ..core.workers import WORKERS, worker_sockets
-from ..errors import Malformed, MethodNotAllowed, Misdirected, NotFound, Problem, TooLarge, TooMany
+from ..errors import (
+    Malformed,
+    MethodNotAllowed,
+    Misdirected,
+    NotFound,
+    Problem,
+    TooLarge,
+    TooMany,
+    describe_status,
+)
 from ..pages.assets import CACHE_CONTROL, MEDIA_TYPES, STATIC, read_assets
 from ..settings import Settings
 
@@ -29,7 +37,7 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     400: (Malformed.code, Malformed.title, "The request line or a header is malformed or too long."),
     404: (NotFound.code, NotFound.title, NotFound.default),
     405: (MethodNotAllowed.code, MethodNotAllowed.title, "This method is not answered here."),
-    413: (TooLarge.code, TooLarge.title, TooLarge.default.replace("1 MiB", "$body_limit")),
+    413: (TooLarge.code, TooLarge.title, TooLarge.default),
     414: ("address_too_long", "Address too long", "The address is too long."),
     421: (
         Misdirected.code,
@@ -154,8 +162,9 @@ def render(
         "rate_open": settings.rate_open,
         "problem_maps": "\n".join(
             [
-                *(_problem_map(name, index) for index, name in enumerate(("code", "title", "detail"))),
-                _map("phrase", {status: HTTPStatus(status).phrase for status in _PROBLEMS}),
+                *(_problem_map(name, index) for index, name in enumerate(("code", "title", "words"))),
+                # The words of HTTPStatus, one of which has quotation marks: they are put into JSON as they stand here.
+                _map("description", {status: json.dumps(describe_status(status))[1:-1] for status in _PROBLEMS}),
             ]
         ),
         "problem": _PROBLEM,

@@ -16,6 +16,7 @@ from src.accounts.users import UserStore
 from src.core.batching import group_commit
 from src.core.keys import KeyRing
 from src.core.mongo import Mongo
+from src.errors import describe_status
 from src.settings import Settings
 from src.stack.running import RunningStack
 
@@ -175,10 +176,11 @@ async def test_refusals_of_nginx_have_the_words_of_the_protocol(client: ClientSe
         if path == "/generate":
             assert set(words.values()) == {None}
         else:
+            assert problem.get("token") == ("" if path == "/authenticate" else None)
             assert words == {
-                "status_message": response.reason,
+                "status_message": problem["detail"],
                 "status_code": 413,
-                "status_description": problem["detail"],
+                "status_description": describe_status(413),
             }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from src.accounts.access_tokens import AccessClaims, AccessTokens
@@ -569,13 +569,19 @@ async def test_senders_go_on_while_a_new_key_is_brought_in(serve: Serve, sender:
     assert (403, "out_of_order") == code(await behind.message(token, message="x"))
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=5))
+UNSAFE = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F)))
+UNSAFE += "".join(map(chr, (*range(0x2028, 0x202F), *range(0x2066, 0x206A))))
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from(UNSAFE), max_size=20), min_size=1, max_size=5))
+@example([UNSAFE, f"\x9b2J{UNSAFE}\u202e"])
 def test_a_line_is_one_line_whatever_it_says(messages: list[str]) -> None:
-    """No text breaks its line, in whatever way a reader looks for the end of one, and all of it is there."""
+    """No text breaks its line, in whatever way a reader looks for the end of one, or commands a terminal."""
     delivery = Delivery(user_id=b"u", sequence=7, batch=None, messages=tuple(messages))
     lines = _lines(BundleContent(received_at=utc_now(), deliveries=(delivery,)), {b"u": "web-1"}).decode()
 
     assert len(messages) == len(lines.splitlines()) == lines.count("\n")
+    assert not set(lines) & set(UNSAFE.replace("\n", ""))
     for number, (line, message) in enumerate(zip(lines.splitlines(), messages, strict=True), 7):
         assert ["received_at", "username", "sequence", "message"] == list(json.loads(line))
         assert {"username": "web-1", "sequence": number, "message": message}.items() <= json.loads(line).items()

@@ -19,8 +19,8 @@ PANEL_FRAME = 4
 UNBOUNDED = 1000
 """Width for what is not a terminal: a program that reads a table wants no line broken."""
 
-# A terminal obeys these; whoever wrote the text must not command it.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# A terminal obeys these, or shows what follows in another order: control characters, and those of UAX #9, section 2.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def say(text: str) -> None:
@@ -38,7 +38,12 @@ def say_on_terminal(text: str) -> None:
 
 def make_harmless(text: str) -> str:
     """Return a text with its control characters written out, but for line breaks and tabs."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r\n", "\n"))
+    return _CONTROL.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,9 @@ class Output:
             # What is written next begins on a line of its own, and stdout has nothing but the text.
             sys.stderr.write("\n")
         if _CONTROL.search(text.replace("\r\n", "\n")):
-            say("the text has control characters, shown as \\x..; send stdout to a file to have them as they are")
+            say(
+                "the text has control characters, shown as \\x.. or \\u....; send stdout to a file to have them as they are"
+            )
 
     def done(self, record: Mapping[str, object], words: str) -> None:
         """Tell that something is done: a program by a record, a person in words on stderr."""

@@ -1,6 +1,7 @@
 """Gathered messages as lines of JSON: what the dump, the export and the HTTP answer have in common.
 
-A line holds no line break of any kind: JSON escapes the usual ones, and here those beyond ASCII are escaped as well.
+A line can be shown on a terminal: it has no line break, and no character that a terminal obeys or that reorders what is
+shown. JSON escapes those below U+0020, and this module the others.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,9 @@ Names = Callable[[Iterable[bytes]], Awaitable[Mapping[bytes, str]]]
 """Returns the names of users by id, those left out that are not there any more or cannot be read."""
 
 CHUNK_BYTES = 65_536
-_BREAKS = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "\u0085\u2028\u2029"}
+# DEL, C1 controls, bidirectional controls (UAX #9, section 2), and the separators of lines and paragraphs.
+_UNSAFE = (0x7F, *range(0x80, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {chr(code).encode(): f"\\u{code:04x}".encode() for code in _UNSAFE}
 
 
 class Lines:
@@ -73,8 +76,8 @@ def _lines(content: BundleContent, names: Mapping[bytes, str], user_id: bytes | 
         if delivery.user_id in names and user_id in {None, delivery.user_id}
         for sequence, message in enumerate(delivery.messages, start=delivery.sequence)
     )
-    for line_break, escaped in _BREAKS.items():
-        lines = lines.replace(line_break, escaped)
+    for character, escaped in _ESCAPES.items():
+        lines = lines.replace(character, escaped)
     return lines
 
 

@@ -269,11 +269,11 @@ async def test_a_server_is_named_by_host_and_port(url: str, typed: Typed, how: s
 
 async def test_a_text_does_not_command_the_terminal(url: str, typed: Typed, dialogue: Dialogue) -> None:
     """On a terminal, control characters are written out, and a pipe gets them as they are."""
-    text = "\x1b]0;title\x07 \x9b31m red\r\nblue"
+    text = "\x1b]0;title\x07 \x9b31m red\r\nblue \u202egpj.exe\u2028"
     link = (await typed("share", text, "--opens", "2")).stdout.strip()
 
     async with dialogue("open", link) as terminal:
-        await terminal.expect("\\x1b]0;title\\x07 \\x9b31m red\nblue\n")
+        await terminal.expect("\\x1b]0;title\\x07 \\x9b31m red\nblue \\u202egpj.exe\\u2028\n")
         await terminal.expect("control characters")
         await terminal.expect("1 more time")
 

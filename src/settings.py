@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -14,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SEALPOST_"
 DOTENV = ".env"
+ENCODING = "utf-8-sig"
+"""UTF-8, whose byte order mark is left out: it would become part of a secret, or of the first variable's name."""
 OF_THE_CLIENT = frozenset(PREFIX + name for name in ("URL", "TOKEN", "PASSWORD", "NEW_PASSWORD", "PHRASE", "CA_FILE"))
 """Variables that the terminal client reads. They may be set where a server runs, and mean nothing to it."""
 
@@ -55,6 +58,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=DOTENV,
+        env_file_encoding=ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -300,9 +304,11 @@ def read_settings(**overrides: Any) -> Settings:
             problems.append(f"{variable}: set it or {variable}_FILE, not both")
             continue
         try:
-            overrides[name] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeError) as error:
+            overrides[name] = _read_text(Path(path)).strip()
+        except OSError as error:
             problems.append(f"{variable}_FILE: cannot be read ({type(error).__name__})")
+        except UnicodeError:
+            problems.append(f"{variable}_FILE: cannot be read: it is not UTF-8 text")
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
@@ -319,14 +325,33 @@ def secret_file(name: str) -> Path | None:
 
 
 def secret_files() -> list[Path]:
-    """Return the files that secrets are read from: those that ``_FILE`` forms name, and ``.env`` if it holds one."""
+    """Return the files that secrets are read from: those that ``_FILE`` forms name, and ``.env`` if it holds one.
+
+    Raises `SettingsError` for a ``.env`` that is not UTF-8 text.
+    """
     named = [path for name in SECRETS if (path := secret_file(name))]
-    in_dotenv = dotenv_values(DOTENV)
+    in_dotenv = _dotenv()
     return [*named, *([Path(DOTENV)] if any(in_dotenv.get(PREFIX + name.upper()) for name in SECRETS) else [])]
 
 
 def _environment() -> Mapping[str, str | None]:
-    return {**dotenv_values(DOTENV), **os.environ}
+    return {**_dotenv(), **os.environ}
+
+
+def _dotenv() -> Mapping[str, str | None]:
+    path = Path(DOTENV)
+    try:
+        return dotenv_values(stream=StringIO(_read_text(path))) if path.is_file() else {}
+    except UnicodeError:
+        raise SettingsError(f"{DOTENV}: it is not UTF-8 text") from None
+
+
+def _read_text(path: Path) -> str:
+    """Return a text. Raises `OSError`, and `UnicodeError` for anything but UTF-8 without NULs, which UTF-16 has."""
+    text = path.read_text(encoding=ENCODING)
+    if "\0" in text:
+        raise UnicodeError
+    return text
 
 
 def _describe(error: ValidationError) -> list[str]:

@@ -3,6 +3,7 @@
 import base64
 import re
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.keys import KeyRing, KeyRingError, Purpose, ensure_key_file, new_key
+from src.core.keys import (
+    KEY_FILE,
+    KeyRing,
+    KeyRingError,
+    Purpose,
+    ensure_key_file,
+    new_key,
+    put_in_front,
+    read_key_ring,
+)
+from src.settings import Settings
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -74,6 +85,17 @@ def test_a_new_key_is_a_ring() -> None:
 
     assert first != second
     assert re.fullmatch(r"\d{8}-[0-9a-f]{6}", KeyRing.parse(first).newest)
+
+
+def test_a_byte_order_mark_before_a_ring_is_passed_over(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
+    """An editor may have put it there, and a key put in front leaves none in the middle."""
+    old, new = new_key(), new_key()
+    (tmp_path / KEY_FILE).write_text(f"{old}\n", encoding="utf-8-sig")
+    settings = make_settings(keys=None, data_dir=tmp_path)
+
+    assert read_key_ring(settings).key_ids == KeyRing.parse(old).key_ids
+    put_in_front(new, tmp_path / KEY_FILE)
+    assert f"{new}\n{old}\n" == (tmp_path / KEY_FILE).read_text(encoding="ascii")
 
 
 def test_a_key_file_is_made_once(tmp_path: Path) -> None:

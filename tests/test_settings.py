@@ -90,6 +90,40 @@ def test_every_secret_can_come_from_a_file(
     assert "mongodb://example.org/?replicaSet=x" == value.get_secret_value()
 
 
+@pytest.mark.parametrize("in_dotenv", [True, False])
+def test_a_byte_order_mark_is_part_of_no_secret_and_of_no_name(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, *, in_dotenv: bool
+) -> None:
+    """Neither in a file that holds a secret nor in `.env`, whose first setting would be passed over."""
+    ring = new_key()
+    if in_dotenv:
+        (elsewhere / ".env").write_text(f"SEALPOST_KEYS={ring}\nSEALPOST_TTL_MAX=77\n", encoding="utf-8-sig")
+    else:
+        (elsewhere / "secret").write_text(f"{ring}\n", encoding="utf-8-sig")
+        monkeypatch.setenv("SEALPOST_KEYS_FILE", str(elsewhere / "secret"))
+
+    settings = read_settings()
+
+    assert settings.keys is not None
+    assert ring == settings.keys.get_secret_value()
+    assert not in_dotenv or settings.ttl_max == 77
+    assert in_dotenv == (Path(".env") in secret_files())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_another_encoding_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """By the name of the setting, or of `.env`, and without a word of what is in it."""
+    (elsewhere / "secret").write_text("s3cret", encoding=encoding)
+    monkeypatch.setenv("SEALPOST_KEYS_FILE", str(elsewhere / "secret"))
+    with pytest.raises(SettingsError, match=r"^SEALPOST_KEYS_FILE: cannot be read: it is not UTF-8 text$"):
+        read_settings()
+
+    (elsewhere / ".env").write_text("SEALPOST_TTL_MAX=77", encoding=encoding)
+    for read in (read_settings, secret_files):
+        with pytest.raises(SettingsError, match=r"^\.env: it is not UTF-8 text$"):
+            read()
+
+
 @pytest.mark.parametrize(
     ("environment", "told"),
     [

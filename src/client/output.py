@@ -42,8 +42,8 @@ def make_harmless(text: str) -> str:
 
 
 def _written_out(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
+    character = found[0]
+    return f"\\x{ord(character):02x}" if character < "\u0100" else f"\\u{ord(character):04x}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Output:
             sys.stderr.write("\n")
         if _CONTROL.search(text.replace("\r\n", "\n")):
             say(
-                "the text has control characters, shown as \\x.. or \\u....; send stdout to a file to have them as they are"
+                "the text has control characters, shown as \\x.. or \\u....; send stdout to a file to have them as they"
+                " are"
             )
 
     def done(self, record: Mapping[str, object], words: str) -> None:

@@ -1,6 +1,7 @@
 """The master key ring, and the sub-keys that are derived from it for each purpose."""
 
 import base64
+import codecs
 import contextlib
 import fcntl
 import hmac
@@ -187,7 +188,7 @@ def put_in_front(entry: str, path: Path) -> None:
 
 def _read(path: Path) -> str:
     # What is not ASCII is no ring, and is refused as such.
-    return path.read_text(encoding="ascii", errors="replace")
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii", errors="replace")
 
 
 @contextlib.contextmanager

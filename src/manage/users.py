@@ -119,7 +119,7 @@ def _ask() -> str:
                 raise CommandError("these were two different passwords")
         else:
             # The length in bytes that cannot be right any more, with a line end.
-            password = sys.stdin.buffer.readline(LONGEST_PASSWORD * LONGEST_UTF8 + 2).decode().rstrip("\r\n")
+            password = sys.stdin.buffer.readline(LONGEST_PASSWORD * LONGEST_UTF8 + 2).decode("utf-8-sig").rstrip("\r\n")
         password.encode()
     except EOFError:
         raise CommandError("no password was given") from None

@@ -29,7 +29,7 @@ from bench.slo.probes import Revocation
 from bench.slo.report import table
 from bench.slo.schedule import UNDER_LIMITS
 from bench.slo.tally import Tally
-from bench.slo.texts import LAST, MEBIBYTE, SURROGATES, Texts, cut
+from bench.slo.texts import LARGEST_ECHO, LAST, SURROGATES, Texts, cut
 from src.settings import Settings
 
 BOUNDS = (0.01, 0.1, 1.0)
@@ -253,7 +253,7 @@ def test_texts_have_all_of_unicode() -> None:
 
     assert everything == set("".join(large))
     assert everything == set(short)
-    assert MEBIBYTE - 1024 < size < MEBIBYTE - 480
+    assert LARGEST_ECHO - 1024 < size < LARGEST_ECHO - 480
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")))

@@ -7,7 +7,9 @@ from json.encoder import encode_basestring
 from operator import sub
 
 MEBIBYTE = 1024 * 1024
-"""The limit of a body."""
+"""The limit of a body, in bytes."""
+LARGEST_ECHO = 1_000_000
+"""The limit of a body of the echo, in bytes."""
 ROOM = 512
 """Bytes of a body for what is in it besides the text: an access token at the most."""
 LONGEST_SHORT = 200
@@ -26,7 +28,7 @@ class Texts:
         # No loop of Python's own, here and in `cut`: over a million characters it takes seconds.
         places = map(count.__rmod__, range(0, count * STEP, STEP))
         self._all = "".join(map(characters.__getitem__, places))
-        self._large = cut(self._all, MEBIBYTE - ROOM)
+        self._large = cut(self._all, LARGEST_ECHO - ROOM)
         self._at = 0
 
     def short(self) -> str:

@@ -19,6 +19,7 @@ LONGEST_NAME = 64
 MOST_FORM_FIELDS = 20
 MOST_CONTAINERS = 1000
 """Objects and arrays that a body may have, in all: 2 bytes make one, and parsing one costs far more than its size."""
+_UNREADABLE_FORM = f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON."
 _NO_MARKS = bytes(set(range(256)) - set(b'"{['))
 # Where pydantic's own words name a Python type or leave open what to do.
 _REASONS = {
@@ -121,15 +122,14 @@ def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
 
     Raises `Malformed`.
     """
-    unreadable = Malformed(f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON.")
     fields = raw.split(b"&", MOST_FORM_FIELDS)
     if len(fields) > MOST_FORM_FIELDS:
-        raise unreadable
+        raise Malformed(_UNREADABLE_FORM)
     try:
         parts = [field.partition(b"=") for field in fields if field]
         pairs = [(_unquoted(name), _unquoted(value)) for name, _, value in parts]
     except ValueError:
-        raise unreadable from None
+        raise Malformed(_UNREADABLE_FORM) from None
     if len(dict(pairs)) != len(pairs):
         raise Malformed("The form has a field twice. Send each field once.")
     return _validated(schema, _validated(form, dict(pairs)).model_dump())

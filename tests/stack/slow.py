@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from bench.slo.texts import MEBIBYTE
+from bench.slo.texts import LARGEST_ECHO
 
 from ..processes import PATIENCE
 
@@ -81,7 +81,7 @@ class SlowClients:
         self.bodies.append(answer)
 
     async def _read(self, client: socket.socket) -> AsyncGenerator[None, None]:
-        body = json.dumps({"str": "x" * (MEBIBYTE - 100)}).encode()
+        body = json.dumps({"str": "x" * (LARGEST_ECHO - 100)}).encode()
         await self._send(client, self._head(len(body)) + body)
         while await asyncio.get_running_loop().sock_recv(client, 1):
             yield

@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 
 from bench.slo.objectives import ECHO_SECONDS, REVOCATION_SECONDS, SHARE, percentile
 from bench.slo.schedule import repeat
-from bench.slo.texts import LAST, MEBIBYTE, SURROGATES, cut
+from bench.slo.texts import LARGEST_ECHO, LAST, SURROGATES, cut
 from src.stack.running import RunningStack, running_stack
 
 from .conftest import KEYS
@@ -181,18 +181,20 @@ async def test_a_flood_from_one_address_is_refused_and_another_is_served(limited
 
 
 async def test_an_echo_has_all_of_unicode_up_to_the_limit_of_a_body(client: ClientSession) -> None:
-    """Every character of every plane, as it is and escaped, in bodies of up to 1 MiB to the byte; one more is a 413."""
+    """Every character of every plane, as it is and escaped, in bodies of up to 1 MB to the byte; one more is a 413."""
     token = await token_for_echo(client)
     everything = "".join(chr(number) for number in range(LAST + 1) if number not in SURROGATES)
-    room = MEBIBYTE - len('{"str":}')
+    room = LARGEST_ECHO - len('{"str":}')
     pieces = cut(everything, room)
     bodies = [f'{{"str":{json.dumps(piece, ensure_ascii=False)}}}'.encode() for piece in pieces]
-    fill = MEBIBYTE - len(bodies[-1])
+    fill = LARGEST_ECHO - len(bodies[-1])
     pieces[-1], bodies[-1] = pieces[-1] + "x" * fill, bodies[-1][:-2] + b"x" * fill + b'"}'
-    escaped_pieces = [everything[start : start + MEBIBYTE // 13] for start in range(0, len(everything), MEBIBYTE // 13)]
+    escaped_pieces = [
+        everything[start : start + LARGEST_ECHO // 13] for start in range(0, len(everything), LARGEST_ECHO // 13)
+    ]
     escaped = [json.dumps({"str": piece}).encode() for piece in escaped_pieces]
 
-    assert MEBIBYTE == len(bodies[-1])
+    assert LARGEST_ECHO == len(bodies[-1])
     for text, body in zip([*pieces, *escaped_pieces], [*bodies, *escaped], strict=True):
         async with client.post("/echo", data=BytesIO(body), headers={"Authorization": f"Bearer {token}"}) as response:
             assert 200 == response.status

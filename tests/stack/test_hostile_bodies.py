@@ -1,0 +1,79 @@
+"""Bodies that cost most to refuse, at the whole stack: they hold no other client up, and leave no memory taken."""
+
+import asyncio
+import json
+import sys
+import time
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from bench.slo.objectives import SHARE, percentile
+from src.errors import describe_status
+from src.stack.running import RunningStack
+
+from ..hostile_bodies import JSON_BODIES
+from .test_restart import all_running
+
+pytestmark = pytest.mark.stack
+
+ROOT = Path(__file__).parents[2]
+HELLO_SECONDS = 0.1
+PACE = 0.01
+LARGEST_REFUSAL = 64 * 1024
+GROWTH = 48 * 1024 * 1024
+"""Bytes that a worker may keep of all of it, freed memory that the allocator holds included."""
+
+
+def resident(process: int) -> int:
+    """Return the bytes of memory that a process has."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.timed
+async def test_hostile_bodies_hold_nobody_else_up(stack: RunningStack, client: ClientSession) -> None:
+    """Four at once: 99 of 100 greetings take less than 0.1 s, each refusal is short, and no worker grows by much."""
+    workers = await all_running(stack)
+    before = [resident(worker) for worker in workers]
+    host, port = stack.url.removeprefix("http://").split(":")
+    hostile = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.stack.hostile", host, port), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert hostile.stdout is not None
+    assert b"begun\n" == await hostile.stdout.readline()
+    ended, times = asyncio.create_task(hostile.stdout.read()), []
+    while not ended.done():
+        began = time.monotonic()
+        async with client.get("/hello") as response:
+            assert 200 == response.status
+            await response.read()
+        times.append(time.monotonic() - began)
+        await asyncio.sleep(PACE)
+    told = json.loads(await ended)
+    growth = [resident(worker) - size for worker, size in zip(workers, before, strict=True)]
+
+    assert 0 == await hostile.wait()
+    assert {"200", "201", "400", "404", "413"} == set(told["statuses"])
+    assert told["longest"] < LARGEST_REFUSAL
+    assert await asyncio.to_thread(stack.worker_pids) == workers
+    assert max(growth) < GROWTH
+    assert len(times) > 50
+    assert percentile(times, SHARE) < HELLO_SECONDS, told
+
+
+async def test_nginx_names_the_limit_of_the_echo_and_leaves_a_token_empty(client: ClientSession) -> None:
+    """Its own 413 at /echo, and what it answers to a sender."""
+    details = {}
+    for path in ("/echo", "/generate", "/authenticate"):
+        async with client.post(path, data=BytesIO(JSON_BODIES["white space"] + b"  ")) as response:
+            assert 413 == response.status
+            details[path] = await response.json(content_type=None)
+
+    assert "The body is over 1,000,000 bytes. Send a smaller one." == details["/echo"]["detail"]
+    assert "The body is over 1 MiB. Send a smaller one." == details["/generate"]["detail"]
+    assert ["token" in details[path] for path in details] == [False, False, True]
+    assert ("", describe_status(413), details["/generate"]["detail"]) == tuple(
+        details["/authenticate"][name] for name in ("token", "status_description", "status_message")
+    )

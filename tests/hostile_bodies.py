@@ -52,6 +52,7 @@ def _forms() -> Iterator[tuple[str, bytes]]:
     yield "no fields", b"&" * SIZE
     yield "escapes", b"message=" + b"%41" * (SIZE // 3 - 4)
     yield "escapes and text", b"message=" + "%41é".encode() * (SIZE // 5 - 4)
+    yield "stray per cent signs", b"message=" + b"%" * (SIZE - 8)
     yield "a name of escapes", b"%41" * (SIZE // 3)
 
 

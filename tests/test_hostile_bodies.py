@@ -8,9 +8,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src.api.routing import FORM_TYPE
 from src.api.schema import QueryParameters, RequestBody, parse_body, parse_form, parse_query
@@ -144,6 +146,22 @@ def test_a_form_is_read_as_browsers_and_curl_write_it(text: str, is_escaped: boo
     raw = f"&message=x{quote(text) if is_escaped else text}&".encode()
 
     assert f"x{text}" == parse_form(MessageForm, CreateMessage, raw).message
+
+
+@given(st.text(alphabet="%=+&;\r\n_ aAfF09zé\0", max_size=30).map(str.encode))
+def test_a_form_is_read_as_the_standard_library_reads_it(value: bytes) -> None:
+    """Escapes of all kinds, half ones and stray signs."""
+    raw = b"message=x" + value
+    try:
+        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        fields = []
+
+    if [name for name, _ in fields] == ["message"]:
+        assert fields[0][1] == parse_form(MessageForm, CreateMessage, raw).message
+    else:
+        with pytest.raises(Malformed):
+            parse_form(MessageForm, CreateMessage, raw)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "raw deflate", "identity", "GZIP"])

@@ -1,10 +1,11 @@
 """The types that a request is validated by and an answer is written with; OpenAPI is generated from the same."""
 
+import re
+from binascii import a2b_qp
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, Self, TypeVar, get_args
-from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import from_json
@@ -19,6 +20,9 @@ LONGEST_NAME = 64
 MOST_FORM_FIELDS = 20
 MOST_CONTAINERS = 1000
 """Objects and arrays that a body may have, in all: 2 bytes make one, and parsing one costs far more than its size."""
+MOST_STRAY = 10_000
+"""Per cent signs in a field of a form that begin no escape."""
+_STRAY = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNREADABLE_FORM = f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON."
 _NO_MARKS = bytes(set(range(256)) - set(b'"{['))
 # Where pydantic's own words name a Python type or leave open what to do.
@@ -215,8 +219,15 @@ def _count_containers(raw: bytes) -> int:
 
 
 def _unquoted(text: bytes) -> str:
-    # From bytes: from text, urllib decodes each run of escapes by itself, and there may be a hundred thousand.
-    return unquote_to_bytes(text.replace(b"+", b" ")).decode()
+    """Return a name or a value of a form. Raises `ValueError`.
+
+    A quoted-printable text has the same escapes, led by another character, and its decoder is 50 times as fast as that
+    of urllib, which takes a tenth of a second for 1 MiB of escapes.
+    """
+    text, stray = _STRAY.subn(b"%25", text, MOST_STRAY)
+    if stray == MOST_STRAY:
+        raise ValueError
+    return a2b_qp(text.replace(b"+", b" ").replace(b"=", b"=3D").replace(b"%", b"=")).decode()
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from src import errors
-from src.app import MAX_BODY
+from src.api.bodies import MAX_BODY
 from src.settings import Settings
 from src.stack.nginx import TEMPLATE, render
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from src.app import MAX_BODY
+from src.api.bodies import MAX_BODY
 from src.stack.running import RunningStack
 
 from ..processes import PATIENCE

@@ -10,6 +10,8 @@ from ..errors import Malformed, TooLarge
 MAX_BODY = 1024 * 1024
 """Largest body in bytes, as sent and as inflated, of a route that does not have its own limit."""
 _GZIP, _ZLIB, _RAW_DEFLATE = zlib.MAX_WBITS + 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_SLICE = 64 * 1024
+"""Bytes that are inflated at once."""
 # RFC 1950, section 2.2: the lower half of the first byte is the method, and 8 is the only one.
 _METHOD, _DEFLATE = 0x0F, 8
 # UTF-32 first: its little-endian byte order mark begins with that of UTF-16.
@@ -74,13 +76,17 @@ def _inflated(raw: bytes, encoding: str, limit: int) -> bytes:
         form = _ZLIB if raw[0] & _METHOD == _DEFLATE else _RAW_DEFLATE
     else:
         raise Malformed("This Content-Encoding is not supported. Send the body as it is, or as gzip or deflate.")
-    inflating = zlib.decompressobj(form)
-    try:
-        inflated = inflating.decompress(raw, limit + 1)
-    except zlib.error:
-        raise Malformed("The body is not encoded as its Content-Encoding says.") from None
-    if len(inflated) > limit:
-        raise TooLarge(limit=limit)
+    inflating, inflated = zlib.decompressobj(form), bytearray()
+    for begin in range(0, len(raw), _SLICE):
+        # So little output comes from empty blocks alone, each of which costs the building of its code tables.
+        if len(inflated) < begin // 2:
+            raise Malformed("The body is larger compressed than it is. Send it without a Content-Encoding.")
+        try:
+            inflated += inflating.decompress(raw[begin : begin + _SLICE], limit + 1 - len(inflated))
+        except zlib.error:
+            raise Malformed("The body is not encoded as its Content-Encoding says.") from None
+        if len(inflated) > limit:
+            raise TooLarge(limit=limit)
     if not inflating.eof or inflating.unused_data:
         raise Malformed("The body is not encoded as its Content-Encoding says: it ends early, or data follows it.")
-    return inflated
+    return bytes(inflated)

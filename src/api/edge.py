@@ -99,8 +99,8 @@ class Edge:
             self._origin.check(request)
             async with asyncio.timeout(self._request_timeout):
                 return await handler(request)
-        # Nothing here keeps an error: its traceback holds this frame and those that have the body in all its forms, so
-        # they would make a circle, and stay until the collector comes by.
+        # No variable of this frame keeps an error: its traceback holds this frame and those that hold the body, so they
+        # would form a reference cycle and stay in memory until the collector runs.
         except Problem as error:
             return self._refused(request, error, request_id)
         except web.HTTPException as error:

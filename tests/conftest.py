@@ -25,7 +25,7 @@ from src.app import ALONE, MONGO, build_app
 from src.command import event_loop_factory
 from src.core.batching import Batching
 from src.core.embedded import embedded_mongod, find_mongod
-from src.core.keys import new_key
+from src.core.keys import KEY_FILE, ensure_key_file, new_key
 from src.core.mongo import Mongo
 from src.settings import Settings
 
@@ -152,9 +152,12 @@ def mongo_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     # No test takes the power away, and making two dozen files for each is what takes longest on a disk.
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
         with tempfile.TemporaryDirectory(prefix="sealpost-tests-", dir=MEMORY) as directory:
+            ensure_key_file(Path(directory) / KEY_FILE)
             yield Path(directory)
     else:
-        yield tmp_path_factory.mktemp("sealpost-data")
+        directory = tmp_path_factory.mktemp("sealpost-data")
+        ensure_key_file(directory / KEY_FILE)
+        yield directory
 
 
 @pytest.fixture(scope="session")

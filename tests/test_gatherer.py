@@ -116,6 +116,18 @@ async def test_what_comes_out_of_order_is_refused_and_begins_anew(sender: Sender
     assert (1, 1) == await sender.send(token, "in order")
 
 
+async def test_a_refusal_before_the_route_has_the_words_of_the_protocol_too(api: Api) -> None:
+    """A wrong method, and a page of another site: the token of /authenticate is empty, and others have none."""
+    for path in ("/identify", "/authenticate", "/message"):
+        wrong_method = await api.send("GET", path)
+        foreign = await api.send("POST", path, b"{}", **{"Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"})
+
+        for status, answer in ((405, wrong_method), (403, foreign)):
+            told = answer.json()
+            assert (status, told["detail"]) == (answer.status, told["status_message"])
+            assert ("" if path == "/authenticate" else None) == told.get("token")
+
+
 @pytest.mark.parametrize("goodbye", ["", "logout"])
 async def test_an_empty_message_and_logout_end_the_sending(sender: Sender, goodbye: str) -> None:
     """202, nothing is stored, and the token is no good any more, also after authenticating anew."""

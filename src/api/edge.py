@@ -119,7 +119,9 @@ class Edge:
             response = page_response(page.refused(request, problem), status=problem.status)
             response.headers.update(problem.headers)
             return response
-        return problem_response(problem, request_id, request.get(DETAILS, ProblemDetails))
+        # By path: a request may be refused before it comes to its route.
+        details = request.app.get(DETAILS, {}).get(request.path, ProblemDetails)
+        return problem_response(problem, request_id, details)
 
     async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:
         """Write a streamed answer; what is over its first chunk has its limits of time for each chunk."""

@@ -18,8 +18,8 @@ from .streaming import StreamedResponse
 ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
 FORM_TYPE = "application/x-www-form-urlencoded"
-DETAILS: web.RequestKey[type[ProblemDetails]] = web.RequestKey("DETAILS")
-"""The kind of problem details that a request's route answers with."""
+DETAILS = web.AppKey("DETAILS", dict[str, type[ProblemDetails]])
+"""The problem details of each path that has its own kind."""
 PAGE: web.RequestKey[PageMaker] = web.RequestKey("PAGE")
 """What makes a page of whatever a request's route answers, where a browser asks."""
 
@@ -114,7 +114,10 @@ def add_routes(
     ``admit_to_database`` raises a problem while this process must not use the database. ``storage`` limits the routes
     that store.
     """
+    details = app.setdefault(DETAILS, {})
     for route in routes:
+        if route.details is not ProblemDetails:
+            details[route.path] = route.details
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         # An id is 32 hexadecimal digits. So /posts/analytics is no post, also when it comes to what it allows.
         path = _ID_PARAMETER.sub(rf"{{\1:{ID_PATTERN}}}", route.path)
@@ -142,7 +145,6 @@ def _endpoint(
     varies = route.shell is not None or route.page is not None
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        request[DETAILS] = route.details
         if varies and prefers_page(request.headers.get(hdrs.ACCEPT, "")):
             if route.shell:
                 return route.shell(request)

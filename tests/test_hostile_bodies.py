@@ -190,6 +190,7 @@ async def test_a_body_may_be_compressed(api: Api, encoding: str) -> None:
         ("gzip", gzip.compress(b"{}") + gzip.compress(b"{}")),
         ("deflate", b"{}"),
     ],
+    ids=["unknown", "twice", "cut off", "two members", "not compressed"],
 )
 async def test_an_encoding_that_is_not_understood_is_named(api: Api, encoding: str, body: bytes) -> None:
     """Unknown ones, double ones, and bodies that are cut off or followed by others."""

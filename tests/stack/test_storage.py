@@ -161,7 +161,7 @@ async def test_a_full_disk_pauses_creating_alone(full: FullStack, client: Client
     lives = SHORT_LIFE
     await until_stored(full, generate)
     await until_all_say(client, None)
-    await fill(generate)
+    await fill_for_good(full, generate)
     # Nothing is done about these: they expire.
     await until_stored(full, generate)
     assert full.mongod == mongod

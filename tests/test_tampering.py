@@ -69,7 +69,9 @@ async def test_a_changed_document_never_opens_and_never_crashes(api: Api, phrase
         status, answer = await api.open(created["secret_key"], **({"phrase": phrase} if phrase else {}))
         told, _ = await api.call("GET", f"/receipts/{created['receipt_key']}")
 
-        assert status in {403, 404, 410}, (described, status, answer)
+        # A changed key id may be that of a key which the ring lacks.
+        another_key = {503} if described.startswith("key_id=") else set()
+        assert status in {403, 404, 410} | another_key, (described, status, answer)
         assert {looked, told} <= {200, 404, 410}, described
         assert "the plaintext" not in str(answer)
     assert tried > 150

@@ -1,6 +1,6 @@
 """Opening an item's envelope."""
 
-from ..core.keys import KeyRing
+from ..core.keys import KeyRing, is_key_id
 from ..core.metrics import Counter
 from ..core.sealing import Link, Sealer, Unsealable
 from .damage import Damage
@@ -15,7 +15,12 @@ class Unsealer:
         self._damage = Damage(damaged)
 
     def require_key(self, link: Link, item: Item) -> None:
-        """Raise `Unavailable` for an item that was sealed with a key that is not in the ring."""
+        """Raise `Unavailable` for an item that was sealed with a key that is not in the ring.
+
+        Raises `Damaged` where what stands in its place is no key's id.
+        """
+        if not is_key_id(item.key_id):
+            raise self._damage.changed(link.item_id)
         if not self._sealer.holds(item.key_id):
             raise self._damage.without_key(link.item_id)
 

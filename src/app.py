@@ -22,9 +22,10 @@ from .api.routing import add_routes
 from .api.unparsable import answer_in_our_shape
 from .core.background import repeat, running
 from .core.batching import Batching, group_commit
+from .core.clock_check import ClockCheck
 from .core.embedded import MongodError
 from .core.hashing import HashingPool
-from .core.key_checks import CHECK_SECONDS, KeyChecks
+from .core.key_checks import KeyChecks
 from .core.keys import read_key_ring
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
@@ -132,15 +133,25 @@ async def build_app(
 
     keys = KeyChecks(mongo, ring, Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys)
 
-    async def keep_checking_keys() -> None:
-        # Another host may have begun to seal under a key that this ring lacks.
-        await repeat(lambda: mongo.check(keys.require), every=CHECK_SECONDS)
+    clock = ClockCheck(mongo, metrics.clock_offset)
+
+    async def may_use_database() -> None:
+        await clock.require()
+        await keys.require()
+
+    async def check_when_due() -> None:
+        # A clock may go wrong, and another host may have begun to seal under a key that this ring lacks.
+        if clock.is_due:
+            await mongo.check(may_use_database)
+
+    async def keep_checking() -> None:
+        await repeat(check_when_due, every=1)
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with (
             running(
-                mongo.set_up(INDEXES, keys.require),
-                mongo.when_set_up(keep_checking_keys),
+                mongo.set_up(INDEXES, may_use_database),
+                mongo.when_set_up(keep_checking),
                 repeat(storage.watch, every=NEAR_SECONDS),
             ),
             figures.running(),

@@ -19,8 +19,6 @@ from .mongo import Document, Indexes, Mongo, Unfit, answering
 COLLECTION = "key_checks"
 INDEXES: Indexes = {COLLECTION: []}
 MOST_KEYS = 1000
-CHECK_SECONDS = 60.0
-"""Seconds between two looks of a process at the keys that others have brought into use."""
 _MESSAGE = b"check"
 
 log = structlog.get_logger(__name__)

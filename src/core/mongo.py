@@ -23,6 +23,7 @@ from pymongo.server_description import ServerDescription
 from ..errors import Unavailable
 from ..settings import Settings, SettingsError
 from .addresses import join_host_and_port
+from .clock import DatabaseClock
 
 Document = dict[str, Any]
 Prerequisite = Callable[[], Awaitable[None]]
@@ -57,6 +58,7 @@ class Mongo:
         # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
         self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
+        self.clock = DatabaseClock()
         self._set_up = asyncio.Event()
         self._transactions: set[asyncio.Task[Any]] = set()
         self.unfit: Unfit | None = None

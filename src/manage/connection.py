@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from ..core.clock_check import ClockCheck
 from ..core.embedded import embedded_mongod
 from ..core.key_checks import KeyChecks, raise_for
 from ..core.keys import KeyRing, read_key_ring
@@ -33,8 +34,8 @@ class Service:
 def run(command: Callable[[Service], Awaitable[T]], *, with_any_keys: bool = False) -> T:
     """Carry out a command on the configured database; an embedded one is joined, or started and stopped again.
 
-    Raises `SettingsError`, `MongodError`, `Unavailable`, `Unfit` where the ring lacks a key in use, unless the command
-    is to run ``with_any_keys``, and whatever the command raises.
+    Raises `SettingsError`, `MongodError`, `Unavailable`, `Unfit` where the clock is wrong or the ring lacks a key in
+    use, which a command that runs ``with_any_keys`` allows, and whatever the command raises.
     """
     settings = read_settings()
     ring = read_key_ring(settings)
@@ -66,6 +67,7 @@ async def _run(
     try:
         with answering():
             await mongo.database.command("ping")
+        await ClockCheck(mongo).require()
         if not with_any_keys:
             missing_in_data = Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys
             raise_for(await KeyChecks(mongo, ring, missing_in_data).missing())

@@ -72,6 +72,10 @@ class Metrics:
             "sealpost_ended_sessions_known_timestamp_seconds",
             "When this worker last learned which sessions have ended.",
         ).child()
+        self.clock_offset = make.gauge(
+            "sealpost_clock_offset_seconds",
+            "By how much this worker's clock is ahead of MongoDB's; negative: behind. Measured every minute.",
+        ).child()
         self._prepare_storage(make)
         self._prepare_load(make)
         self._prepare_process(make)

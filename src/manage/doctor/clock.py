@@ -1,31 +1,25 @@
 """The clocks of this host and of MongoDB's."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from ...core.clock_check import MOST_APART, read_clocks
 from ...core.mongo import Mongo
-from ...core.signed_tokens import LEEWAY
 from .findings import Outcome, failed, ok, warning
 
-_READINGS = 5
-WARNING_SECONDS, FAILURE_SECONDS = 1.0, LEEWAY.total_seconds()
-"""How far apart they may be. Above the second, one host's access tokens are not yet good on another."""
+WARNED_APART = timedelta(seconds=1)
 
 
 async def compare_clocks(mongo: Mongo, now: Callable[[], datetime]) -> Outcome:
-    """Read MongoDB's clock some times. The quickest answer tells the difference best: to half of its time."""
-    readings = []
-    for _ in range(_READINGS):
-        asked = now()
-        told = await mongo.database.command("hello", codec_options=mongo.database.codec_options)
-        readings.append((now() - asked, told["localTime"] - asked))
-    round_trip, since = min(readings)
-    uncertain = round_trip.total_seconds() / 2
-    apart = since.total_seconds() - uncertain
-    certain = abs(apart) - uncertain
-    which = "ahead of" if apart > 0 else "behind"
-    found = f"MongoDB's is {abs(apart):.3f} s {which} this host's, give or take {uncertain:.3f} s"
-    if certain <= WARNING_SECONDS:
+    """Tell how far the clocks are apart. Raises `PyMongoError`."""
+    reading = await read_clocks(mongo, now)
+    which = "behind" if reading.offset > timedelta(0) else "ahead of"
+    found = (
+        f"MongoDB's is {abs(reading.offset.total_seconds()):.3f} s {which} this host's,"
+        f" give or take {reading.uncertainty.total_seconds():.3f} s"
+    )
+    if reading.apart <= WARNED_APART:
         return ok(found)
-    advice = "Set the clocks of all hosts by NTP: what expires does so by the clock of the process that is asked."
-    return (warning if certain <= FAILURE_SECONDS else failed)(found, advice)
+    if reading.apart <= MOST_APART:
+        return warning(found, "Synchronize the clocks of all hosts by NTP: beyond 5 s, a process is not ready.")
+    return failed(found, "Synchronize the clocks of all hosts by NTP: no process on this host is ready.")

@@ -1,0 +1,145 @@
+"""Clocks: a process whose clock is wrong does not use the database, and lifetimes go by MongoDB's clock."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from src.app import MONGO, build_app
+from src.core import clock
+from src.settings import Settings
+
+from .commands import Operator
+from .conftest import PASSWORD, Api
+from .test_key_checks import documents
+from .test_metrics import scrape
+
+Serve = Callable[..., Awaitable[Api]]
+SetClock = Callable[[timedelta], None]
+DAYS = timedelta(days=8)
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetClock]:
+    """Set the system clock of this process ahead of MongoDB's by a time span, or behind it."""
+    ahead = timedelta(0)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + ahead
+
+    def set_clock(by: timedelta) -> None:
+        nonlocal ahead
+        ahead = by
+
+    monkeypatch.setattr(clock, "datetime", Clock)
+    yield set_clock
+    ahead = timedelta(0)
+
+
+@asynccontextmanager
+async def started(settings: Settings, url: str) -> AsyncIterator[Api]:
+    """Start a process and wait for its verdict on the clock."""
+    app = await build_app(settings, url)
+    async with TestClient(TestServer(app)) as client, asyncio.timeout(30):
+        while app[MONGO].unfit is None and not app[MONGO].is_set_up:
+            await asyncio.sleep(0.01)
+        yield Api(client, app[MONGO], settings)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (DAYS, "691200.0 s ahead of"),
+        (-DAYS, "691200.0 s behind"),
+        (timedelta(seconds=6), "6.0 s ahead of"),
+        (timedelta(seconds=-6), "6.0 s behind"),
+    ],
+)
+async def test_a_process_with_a_wrong_clock_writes_nothing(
+    serve: Serve, mongo_url: str, set_clock: SetClock, ahead: timedelta, said: str
+) -> None:
+    """It is not ready, says how far its clock is off, refuses every request, and leaves the database as it was."""
+    api = await serve()
+    await api.register("ann")
+    created = await api.create("kept")
+    before = await documents(api)
+
+    set_clock(ahead)
+    async with started(api.settings, mongo_url) as other:
+        ready, problem = await other.call("GET", "/readyz")
+        refused = {
+            (await other.call(method, path, body))[0]
+            for method, path, body in [
+                ("POST", "/generate", {"secret": "s"}),
+                ("POST", f"/secrets/{created['secret_key']}", None),
+                ("GET", f"/receipts/{created['receipt_key']}", None),
+                ("POST", "/login", {"username": "ann", "password": PASSWORD}),
+                ("POST", "/delete", None),
+            ]
+        }
+        alive, _ = await other.call("GET", "/healthz")
+        offset = (await scrape(other)).total("sealpost_clock_offset_seconds")
+
+    assert (503, 200, {503}) == (ready, alive, refused)
+    assert said in problem["detail"]
+    assert "NTP" in problem["detail"]
+    assert ahead.total_seconds() == pytest.approx(offset, abs=0.5)
+    assert before == await documents(api)
+
+
+async def test_a_clock_that_is_a_little_off_is_ready(serve: Serve, mongo_url: str, set_clock: SetClock) -> None:
+    """Up to 5 s are accepted."""
+    api = await serve()
+    for seconds in (-4, 4):
+        set_clock(timedelta(seconds=seconds))
+        async with started(api.settings, mongo_url) as other:
+            assert 200 == (await other.call("GET", "/readyz"))[0]
+
+
+async def test_a_running_process_notices_that_its_clock_was_set(serve: Serve, set_clock: SetClock) -> None:
+    """It stops serving within seconds, and serves again once the clock is right."""
+    api = await serve()
+
+    async def wait_for(status: int) -> None:
+        async with asyncio.timeout(30):
+            while (await api.call("GET", "/readyz"))[0] != status:
+                await asyncio.sleep(0.05)
+
+    set_clock(DAYS)
+    await wait_for(503)
+    refused = await api.call("POST", "/delete")
+    set_clock(timedelta(0))
+    await wait_for(200)
+
+    assert 503 == refused[0]
+    assert 201 == (await api.call("POST", "/generate", {"secret": "s"}))[0]
+
+
+async def test_commands_refuse_a_wrong_clock(serve: Serve, mongo_url: str) -> None:
+    """`manage purge` on a host that is 8 days ahead deletes nothing, and ends with exit code 1."""
+    api = await serve()
+    await api.create("kept")
+    script = (
+        "import sys\n"
+        "from datetime import datetime, timedelta\n"
+        "from src.core import clock\n"
+        "class Clock(datetime):\n"
+        "    @classmethod\n"
+        "    def now(cls, tz=None):\n"
+        "        return datetime.now(tz) + timedelta(days=8)\n"
+        "clock.datetime = Clock\n"
+        "from src.manage.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+
+    ended = await replace(Operator.of(api.settings, mongo_url), script=script).run("purge")
+
+    assert (1, "") == (ended.code, ended.stdout)
+    assert "691200.0 s ahead of MongoDB's" in ended.stderr
+    assert 1 == await api.items.count_documents({})

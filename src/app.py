@@ -156,7 +156,6 @@ async def build_app(
             ),
             figures.running(),
             accounts.running(),
-            sealed.running(),
             posts.running(),
             gatherer.running(),
         ):

@@ -46,4 +46,4 @@ def create_byte_budget(settings: Settings, mongo: Mongo, ring: KeyRing, metrics:
     budget, window = parse_byte_limit(settings.limit_create_bytes)
     enabled = settings.rate_limits == "on"
     limit = Limit(mongo, ring, "bytes by creator", budget, window, enabled=enabled)
-    return ByteBudget(limit, budget, metrics.limit_refusals.child("create_bytes"))
+    return ByteBudget(limit, mongo.clock, budget, metrics.limit_refusals.child("create_bytes"))

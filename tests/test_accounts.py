@@ -161,7 +161,7 @@ async def test_parallel_logins_leave_as_many_sessions_as_a_user_may_have(
     """Neither more nor fewer, also where sessions on two servers begin in the same millisecond."""
     monkeypatch.setattr("src.accounts.sessions.MOST_SESSIONS", 5)
     moment = utc_now()
-    monkeypatch.setattr("src.accounts.sessions.utc_now", lambda: moment)
+    monkeypatch.setattr("src.core.clock.DatabaseClock.now", lambda _: moment)
     one = await serve()
     other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
     await one.register()

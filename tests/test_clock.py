@@ -4,19 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from src.app import MONGO, build_app
 from src.core import clock
+from src.core.clock import UNEXPIRED
+from src.core.clock_check import MOST_APART, ClockCheck
+from src.sealed.items import waiting
 from src.settings import Settings
 
 from .commands import Operator
 from .conftest import PASSWORD, Api
+from .senders import Sender
 from .test_key_checks import documents
 from .test_metrics import scrape
+from .test_posts import publish
 
 Serve = Callable[..., Awaitable[Api]]
 SetClock = Callable[[timedelta], None]
@@ -143,3 +149,107 @@ async def test_commands_refuse_a_wrong_clock(serve: Serve, mongo_url: str) -> No
     assert (1, "") == (ended.code, ended.stdout)
     assert "691200.0 s ahead of MongoDB's" in ended.stderr
     assert 1 == await api.items.count_documents({})
+
+
+@pytest.mark.parametrize("ahead", [-DAYS, timedelta(seconds=-4), timedelta(seconds=4), DAYS])
+async def test_lifetimes_go_by_the_clock_of_mongodb(
+    serve: Serve, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    """A process with another clock serves nothing that has expired, and neither hides nor deletes anything else."""
+    monkeypatch.setattr(ClockCheck, "is_due", False)
+    api = await serve()
+    set_clock(ahead)
+    if abs(ahead) < MOST_APART:
+        await ClockCheck(api.mongo).require()
+    await api.register("ann")
+    token = (await api.login("ann"))["access_token"]
+    items: dict[bool, list[Any]] = {}
+    posts: dict[bool, Any] = {}
+    for lasting, ttl in ((True, {"minutes": 1}), (False, {"seconds": 1})):
+        phrases = (None, "right")
+        items[lasting] = [await api.create("text", ttl=ttl, **({"phrase": one} if one else {})) for one in phrases]
+        items[lasting].append((await api.call("POST", "/", {"message": "text", "ttl": ttl}))[1])
+        posts[lasting] = await publish(api, token, ttl=ttl)
+    ends = [datetime.fromisoformat(one["expires_at"]) for one in items[False]]
+
+    assert max(ends) < datetime.now(UTC) + timedelta(seconds=1.1)
+    while datetime.now(UTC) <= max(*ends, datetime.fromisoformat(posts[False]["expires_at"])):
+        await asyncio.sleep(0.05)
+
+    async def statuses(lasting: bool) -> set[int]:
+        plain, phrased, message = items[lasting]
+        return {
+            status
+            for status, _ in [
+                await api.call("GET", f"/secrets/{plain['secret_key']}"),
+                await api.call("GET", f"/message/{message['url'].rpartition('/')[2]}"),
+                await api.call("GET", f"/posts/{posts[lasting]['id']}", token=token),
+                await api.call("PUT", f"/posts/{posts[lasting]['id']}/like", token=token),
+                await api.open(phrased["secret_key"], phrase="right"),
+                await api.open(plain["secret_key"]),
+            ]
+        }
+
+    states = {lasting: {await api.state(one["receipt_key"]) for one in items[lasting]} for lasting in items}
+    await api.call("POST", "/delete")
+    left = {one["_id"] for one in await api.items.find({}).to_list(None)}
+    _, feed = await api.call("GET", "/posts", token=token)
+
+    assert {True: {"waiting"}, False: {"expired"}} == states
+    assert 3 == len(left)
+    assert [posts[True]["id"]] == [post["id"] for post in feed["posts"]]
+    assert {200} == await statuses(True)
+    assert {404} == await statuses(False)
+
+
+@pytest.mark.parametrize("ahead", [-DAYS, DAYS])
+async def test_credentials_last_by_the_clock_of_mongodb(
+    serve: Serve, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    """Sessions, API tokens and senders of a process whose clock was set are good for their time, and no longer."""
+    monkeypatch.setattr(ClockCheck, "is_due", False)
+    api = await serve(anonymous_create=False)
+    token = await api.sign_up("ann")
+    kept, ended = [await api.login("ann") for _ in range(2)]
+    _, created = await api.call(
+        "POST", "/tokens", {"name": "t", "scopes": ["secrets"], "expires_in_days": 1}, token=token
+    )
+    sender = Sender(api)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    sessions = api.mongo.collection("sessions")
+    newest = await sessions.find_one({}, sort=[("created_at", -1)])
+    await sessions.update_one({"_id": newest["_id"]}, {"$set": {"expires_at": past}})
+
+    set_clock(ahead)
+    refreshed = [
+        (await api.call("POST", "/refresh", {"refresh_token": one["refresh_token"]}))[0] for one in (kept, ended)
+    ]
+    stored, _ = await api.call("POST", "/generate", {"secret": "s"}, token=created["token"])
+    sent = [(await sender.identify())[0], (await sender.authenticate())[0]]
+
+    assert [200, 401] == refreshed
+    assert 201 == stored
+    assert [201, 201] == sent
+
+
+async def test_no_query_by_the_clock_scans_a_collection(api: Api) -> None:
+    """What is compared with MongoDB's clock is found by an index first."""
+    await api.sign_up()
+    await api.create()
+    user = await api.mongo.collection("users").find_one()
+    now = api.mongo.clock.now()
+    queries: list[tuple[str, dict[str, Any]]] = [
+        ("items", waiting([bytes(16)])),
+        ("sessions", {"_id": bytes(16), "ended_at": None, **UNEXPIRED}),
+        ("sessions", {"user_id": user["_id"], "ended_at": None, **UNEXPIRED}),
+        ("gathered_states", {"_id": {"$in": [bytes(16)]}, **UNEXPIRED}),
+        ("gathered_states", {"pair_index": {"$in": [bytes(32)]}, **UNEXPIRED}),
+        ("items", {"delete_at": {"$lte": now}}),
+    ]
+    for collection, query in queries:
+        plan = await api.mongo.database.command(
+            {"explain": {"find": collection, "filter": query}, "verbosity": "queryPlanner"}
+        )
+
+        assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"]), query
+        assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), query

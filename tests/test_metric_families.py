@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from src.core.metrics import Metrics, process
 from src.core.metrics.storage import Memory
 from src.core.mongo import aggregate
 from src.errors import Unavailable
-from src.sealed import expiry
 from src.settings import Settings
 
 from .conftest import PASSWORD, Api
@@ -35,9 +33,8 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 @pytest.fixture
-async def alone(serve: Serve, own_database: str, monkeypatch: pytest.MonkeyPatch) -> Api:
+async def alone(serve: Serve, own_database: str) -> Api:
     """A server whose expired items go only when it is told to delete them."""
-    monkeypatch.setattr(expiry, "INTERVAL", 3600)
     api = await serve(mongo_database=own_database)
     await api.items.drop_index("delete_at")
     return api
@@ -71,7 +68,7 @@ def item_events(counts: Counts) -> dict[str, dict[str, float]]:
 
 
 async def test_items_are_counted_by_what_became_of_them(alone: Api) -> None:
-    """Each creation, opening, reading, burning, locking and expiry once, and nothing that did not take place."""
+    """Each creation, opening, reading, burning and locking once, and nothing that did not take place."""
     api = alone
     thrice, locked, burned, expired = [
         await api.create(**fields)
@@ -93,38 +90,9 @@ async def test_items_are_counted_by_what_became_of_them(alone: Api) -> None:
     assert [200, 200] == got
     assert [(200, {"deleted": 3}), (200, {"deleted": 0})] == deleted
     assert {
-        "secret": {"created": 5, "opened": 4, "expired": 1, "burned": 1, "locked": 1},
-        "message": {"created": 3, "opened": 2, "expired": 2, "burned": 1},
+        "secret": {"created": 5, "opened": 4, "burned": 1, "locked": 1},
+        "message": {"created": 3, "opened": 2, "burned": 1},
     } == item_events(await scrape(api))
-
-
-async def test_what_expires_is_counted_once_by_all_workers_together(
-    serve: Serve, own_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They delete it soon, without being asked; receipts tell what they told before."""
-    monkeypatch.setattr(expiry, "INTERVAL", 0.05)
-    first = await serve(metrics_dir=tmp_path / "counts", worker="worker-1", mongo_database=own_database)
-    same = {"mongo_database": own_database, "keys": first.settings.keys}
-    others = [await serve(metrics_dir=tmp_path / "counts", worker=f"worker-{number}", **same) for number in (2, 3)]
-    await first.items.drop_index("delete_at")
-    kept = await first.create()
-    receipts = [(await first.create())["receipt_key"] for _ in range(40)]
-    messages = [(await message(first))[1] for _ in range(20)]
-    past = utc_now() - timedelta(milliseconds=1)
-    waiting = await first.items.find({}).sort("created_at", 1).skip(1).to_list(None)
-    await first.items.update_many(
-        {"_id": {"$in": [item["_id"] for item in waiting]}}, {"$set": {"delete_at": past, "expires_at": past}}
-    )
-    async with asyncio.timeout(30):
-        while await first.items.count_documents({}) > 1:
-            await asyncio.sleep(0.02)
-        # What has been deleted is counted when MongoDB's answer is there.
-        while (counts := await scrape(others[0])).total("sealpost_items_total", event="expired") < 60:
-            await asyncio.sleep(0.02)
-
-    assert {"secret": 40, "message": 20} == {kind: one["expired"] for kind, one in item_events(counts).items()}
-    assert "waiting" == await first.state(kept["receipt_key"])
-    assert {404} == {(await first.call("GET", f"/receipts/{key}"))[0] for key in (receipts[0], messages[0])}
 
 
 async def test_gathered_messages_are_counted_when_they_are_stored(serve: Serve) -> None:

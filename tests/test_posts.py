@@ -14,7 +14,7 @@ from src.core.keys import KeyRing, new_key
 from src.posts.analytics import counting
 from src.posts.cursors import read_cursor, write_cursor
 from src.posts.post_id import new_post_id, parse_post_id
-from src.posts.store import older_than, visible
+from src.posts.store import VISIBLE, older_than, visible
 
 from .conftest import PASSWORD, Api
 
@@ -460,7 +460,7 @@ async def test_no_query_scans_a_collection(api: Api) -> None:
         "feed": await page(None, None),
         "next page": await page(post_id, None),
         "author": await page(post_id, user_id),
-        "post": await find(posts, {"_id": {"$in": [post_id]}, **visible(now)}),
+        "post": await find(posts, {"_id": {"$in": [post_id]}, **VISIBLE}),
         "marked": await find(posts, {"deleted": True}),
         "of user": await find(reactions, {"user_id": user_id}),
         "mine": await find(reactions, {"_id": {"$in": [post_id + user_id]}}),

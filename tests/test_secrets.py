@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from yarl import URL
 
-from src.sealed import expiry
-
 from .conftest import Api
 
 Serve = Callable[..., Awaitable[Api]]
@@ -226,11 +224,8 @@ async def test_the_limits_are_the_operators(serve: Serve) -> None:
     assert (400, True) == (status, "at most 1 hour, 30 minutes" in problem["errors"][0]["reason"])
 
 
-async def test_the_database_sweeps_what_has_expired(
-    bare_mongod: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_database_sweeps_what_has_expired(bare_mongod: str, serve: Serve) -> None:
     """A secret with two seconds to live opens before, is 404 after, and its document goes with the next sweep."""
-    monkeypatch.setattr(expiry, "INTERVAL", 3600)
     api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")
     created = await api.create(ttl={"seconds": 2}, max_opens=2)
 

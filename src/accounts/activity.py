@@ -11,7 +11,6 @@ from typing import NamedTuple
 from pymongo import UpdateOne
 
 from ..core.batching import Batching
-from ..core.clock import utc_now
 from ..core.mongo import Mongo, answering
 from ..errors import Unavailable
 from . import api_tokens, users
@@ -32,7 +31,7 @@ class Activity:
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._mongo = mongo
         self._writes = batching("note_activity", self._write)
-        self._noted_since = utc_now()
+        self._noted_since = mongo.clock.now()
         self._noted: set[tuple[str, bytes]] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -49,7 +48,7 @@ class Activity:
         await self._writes.close()
 
     def _note(self, collection: str, document_id: bytes) -> None:
-        now = utc_now()
+        now = self._mongo.clock.now()
         if now - self._noted_since >= MINUTE:
             self._noted.clear()
             self._noted_since = now

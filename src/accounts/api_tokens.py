@@ -19,7 +19,6 @@ import structlog
 from pymongo import IndexModel
 
 from ..core.batching import Batching
-from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
@@ -93,10 +92,9 @@ class ApiToken:
     created_at: datetime
     last_used_at: datetime | None
 
-    @property
-    def is_live(self) -> bool:
-        """Tell whether the token's time has not come yet."""
-        return self.content.expires_at is None or self.content.expires_at > utc_now()
+    def is_live(self, now: datetime) -> bool:
+        """Tell whether the token has not expired."""
+        return self.content.expires_at is None or self.content.expires_at > now
 
 
 class ApiTokenStore:
@@ -104,6 +102,7 @@ class ApiTokenStore:
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         self._sealer = RecordSealer(ring, KIND)
         self._finds = batching("find_api_tokens", self._find_each)
         self._damaged = damaged
@@ -138,7 +137,7 @@ class ApiTokenStore:
             "hash": content.hash,
             "user_id": content.user_id,
             "slot": slot,
-            "created_at": utc_now(),
+            "created_at": self._clock.now(),
             **({"expires_at": content.expires_at} if content.expires_at else {}),
             **self._sealer.seal(content, token_id),
         }
@@ -149,14 +148,15 @@ class ApiTokenStore:
     async def find(self, token: str) -> ApiToken | None:
         """Return a token that is good now; None for every other."""
         found = await self._finds.submit(hash_api_token(token))
-        return found if found and found.is_live else None
+        return found if found and found.is_live(self._clock.now()) else None
 
     async def of_user(self, user_id: bytes) -> list[ApiToken]:
         """Return a user's tokens, newest first."""
         with answering():
             documents = await self._collection.find({"user_id": user_id}).sort("created_at", -1).to_list(None)
+        now = self._clock.now()
         tokens = (self._token(document) for document in documents)
-        return [token for token in tokens if token and token.content.user_id == user_id and token.is_live]
+        return [token for token in tokens if token and token.content.user_id == user_id and token.is_live(now)]
 
     async def remove(self, user_id: bytes, token_id: bytes) -> bool:
         """Delete one token of a user; False where there is none."""

@@ -88,6 +88,7 @@ class AccountsFeature:
             shortest_password=settings.gather_password_min,
         )
         service = AccountService(
+            clock=mongo.clock,
             users=self._users,
             sessions=sessions,
             ended_sessions=self._ended_sessions,
@@ -96,7 +97,7 @@ class AccountsFeature:
             deletion=self.deletion,
         )
         self._routes = AccountRoutes(service, self.authenticator, origin)
-        self._token_routes = TokenRoutes(TokenService(self._tokens, self._users), self.authenticator)
+        self._token_routes = TokenRoutes(TokenService(mongo.clock, self._tokens, self._users), self.authenticator)
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""

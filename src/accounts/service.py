@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..core.clock import utc_now
+from ..core.clock import DatabaseClock
 from ..core.metrics import Stopwatch
 from .access_tokens import LIFE, AccessClaims, AccessTokens
 from .caller import Caller
@@ -36,6 +36,7 @@ class AccountService:
     def __init__(
         self,
         *,
+        clock: DatabaseClock,
         users: UserStore,
         sessions: SessionStore,
         ended_sessions: EndedSessions,
@@ -43,6 +44,7 @@ class AccountService:
         credentials: Credentials,
         deletion: AccountDeletion,
     ) -> None:
+        self._clock = clock
         self._users = users
         self._sessions = sessions
         self._ended_sessions = ended_sessions
@@ -142,7 +144,7 @@ class AccountService:
             return await self._credentials.fits(now, password)
 
     def _pair(self, session: Session, refresh_token: RefreshToken) -> TokenPair:
-        issued_at = utc_now()
+        issued_at = self._clock.now()
         expires_at = min(issued_at + LIFE, session.expires_at)
         claims = AccessClaims(session.user_id, session.session_id)
         access_token = self._access_tokens.write(claims, issued_at=issued_at, expires_at=expires_at)

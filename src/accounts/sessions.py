@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from pymongo import IndexModel
 
-from ..core.clock import MILLISECOND, utc_now
+from ..core.clock import MILLISECOND, UNEXPIRED
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering
@@ -32,6 +32,8 @@ MOST_SESSIONS = 100
 """Sessions that one user may have; another one ends the oldest."""
 MARK_LIFE = LIFE + LEEWAY + timedelta(minutes=2)
 """How long an ended session is remembered: longer than its last access token lives."""
+
+_LIVE: Document = {"ended_at": None, **UNEXPIRED}
 
 log = structlog.get_logger(__name__)
 
@@ -65,13 +67,14 @@ class SessionStore:
 
     def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         self._sealer = RecordSealer(ring, KIND)
         self._life = life
         self._damaged = damaged
 
     async def start(self, user_id: bytes) -> tuple[Session, RefreshToken]:
         """Start a session and return it with its first refresh token."""
-        token, now = RefreshToken.new(), utc_now()
+        token, now = RefreshToken.new(), self._clock.now()
         content = SessionContent(user_id=user_id, family_hash=token.family_hash)
         document = {
             "_id": token.session_id,
@@ -92,15 +95,15 @@ class SessionStore:
         Returns None for a token that is not good; one that was good before ends the session.
         """
         with answering():
-            document = await self._collection.find_one({"_id": token.session_id, **_live(utc_now())})
+            document = await self._collection.find_one({"_id": token.session_id, **_LIVE})
         content = self._opened(document) if document else None
         if document is None or content is None or not hmac.compare_digest(content.family_hash, token.family_hash):
             return None
-        following, now = token.next(), utc_now()
+        following, now = token.next(), self._clock.now()
         changes = {"secret_hash": following.secret_hash, "refreshed_at": now, **self._lifetime(now)}
         with answering():
             result = await self._collection.update_one(
-                {"_id": token.session_id, "secret_hash": token.secret_hash, **_live(now)}, {"$set": changes}
+                {"_id": token.session_id, "secret_hash": token.secret_hash, **_LIVE}, {"$set": changes}
             )
         if not result.matched_count:
             if await self.end(content.user_id, token.session_id):
@@ -111,11 +114,7 @@ class SessionStore:
     async def live(self, user_id: bytes) -> list[Session]:
         """Return a user's sessions, newest first."""
         with answering():
-            documents = (
-                await self._collection.find({"user_id": user_id, **_live(utc_now())})
-                .sort("created_at", -1)
-                .to_list(None)
-            )
+            documents = await self._collection.find({"user_id": user_id, **_LIVE}).sort("created_at", -1).to_list(None)
         return [_session(document) for document in documents]
 
     async def end(self, user_id: bytes, session_id: bytes) -> bool:
@@ -128,7 +127,7 @@ class SessionStore:
 
     async def end_surplus(self, user_id: bytes) -> None:
         """End the oldest sessions of a user who has more than `MOST_SESSIONS`."""
-        query = {"user_id": user_id, **_live(utc_now())}
+        query = {"user_id": user_id, **_LIVE}
         # By id as well: logins in parallel agree on which sessions are the oldest, and end no others.
         newest_first = [("created_at", -1), ("_id", -1)]
         with answering():
@@ -164,10 +163,6 @@ class SessionStore:
             log.error("a session does not open: changed in the database, or its key is not in the ring")
             return None
         return content
-
-
-def _live(now: datetime) -> Document:
-    return {"ended_at": None, "expires_at": {"$gt": now}}
 
 
 def _session(document: Document) -> Session:

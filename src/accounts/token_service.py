@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ..core.clock import utc_now
+from ..core.clock import DatabaseClock
 from .api_tokens import ApiToken, ApiTokenContent, ApiTokenStore, hash_api_token, new_api_token
 from .caller import Caller, Scope
 from .problems import InvalidToken, TokenNotFound, TooManyTokens
@@ -16,7 +16,8 @@ MOST_TOKENS = 50
 class TokenService:
     """Makes, lists and deletes a user's API tokens."""
 
-    def __init__(self, tokens: ApiTokenStore, users: UserStore) -> None:
+    def __init__(self, clock: DatabaseClock, tokens: ApiTokenStore, users: UserStore) -> None:
+        self._clock = clock
         self._tokens = tokens
         self._users = users
 
@@ -30,7 +31,7 @@ class TokenService:
             hash=hash_api_token(text),
             name=name,
             scopes=tuple(sorted(scopes)),
-            expires_at=utc_now() + life if life else None,
+            expires_at=self._clock.now() + life if life else None,
         )
         token = await self._add(content)
         if not await self._users.is_present(caller.user_id):

@@ -12,7 +12,6 @@ from pymongo import IndexModel, ReturnDocument
 
 from ..core.batching import Batching
 from ..core.blind_index import BlindIndex
-from ..core.clock import utc_now
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
@@ -73,11 +72,6 @@ class User:
         """Tell whether this is no more than a name. What is sealed decides: a user with a password is an account."""
         return self.reserved_until is not None and self.content.password_hash is None
 
-    @property
-    def is_lapsed(self) -> bool:
-        """Tell whether the name is free again, and MongoDB has not come by yet."""
-        return self.is_reserved and self.reserved_until is not None and self.reserved_until <= utc_now()
-
 
 class UserNames:
     """How usernames are indexed: without regard to case."""
@@ -100,6 +94,7 @@ class UserStore:
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         self._sealer = RecordSealer(ring, KIND)
         self._names = UserNames(ring)
         self._finds = batching("find_users", self._find_each)
@@ -111,7 +106,7 @@ class UserStore:
         document = {
             "_id": user_id,
             "name_index": self._names.index(content.username),
-            "created_at": utc_now(),
+            "created_at": self._clock.now(),
             **({"reserved_until": reserved_until} if reserved_until else {}),
             **self._sealer.seal(content, user_id),
         }
@@ -129,7 +124,7 @@ class UserStore:
         Raises `Damaged`.
         """
         while True:
-            now = utc_now()
+            now = self._clock.now()
             until = now + RESERVATION
             document = await self._document(username)
             if document is None:
@@ -145,7 +140,7 @@ class UserStore:
             with answering():
                 result = await self._collection.update_one(same, {"$max": {"reserved_until": until}})
             if result.matched_count:
-                return user, user.is_lapsed
+                return user, user.reserved_until is not None and user.reserved_until <= now
             # Kept longer by somebody else, an account now, or lapsed.
 
     async def claim(self, content: UserContent) -> User | None:
@@ -218,7 +213,7 @@ class UserStore:
 
     async def note_login(self, user_id: bytes) -> User | None:
         """Keep the time of a login and return the user as it is now; None where there is none any more."""
-        now = utc_now()
+        now = self._clock.now()
         with answering():
             document = await self._collection.find_one_and_update(
                 {"_id": user_id, **PRESENT},
@@ -230,7 +225,7 @@ class UserStore:
     async def mark_deleting(self, user_id: bytes) -> None:
         """Make a user absent for everything but the deletion that follows."""
         with answering():
-            await self._collection.update_one({"_id": user_id, **PRESENT}, {"$set": {"deleting_at": utc_now()}})
+            await self._collection.update_one({"_id": user_id, **PRESENT}, {"$set": {"deleting_at": self._clock.now()}})
 
     async def being_deleted(self) -> list[bytes]:
         """Return the ids of the users whose deletion has begun."""
@@ -264,7 +259,7 @@ class UserStore:
 
     async def _begin(self, user: User, content: UserContent) -> User | None:
         same = {"_id": user.user_id, "envelope": user.envelope, "reserved_until": {"$ne": None}, **PRESENT}
-        changes = {"created_at": utc_now(), **self._sealer.seal(content, user.user_id)}
+        changes = {"created_at": self._clock.now(), **self._sealer.seal(content, user.user_id)}
         with answering():
             document = await self._collection.find_one_and_update(
                 same,

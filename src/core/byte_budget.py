@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .clock import utc_now
+from .clock import DatabaseClock
 from .limits import Limit, LimitReached
 from .metrics import NOTHING, Counter
 
@@ -33,8 +33,9 @@ class ByteBudget:
     left memory, which holds the last 10,000. Bytes of a request that fails later stay spent.
     """
 
-    def __init__(self, limit: Limit, budget: int, refusals: Counter = NOTHING) -> None:
+    def __init__(self, limit: Limit, clock: DatabaseClock, budget: int, refusals: Counter = NOTHING) -> None:
         self._limit = limit
+        self._clock = clock
         self._block = max(1, min(LARGEST_BLOCK, budget // BLOCKS))
         self._refusals = refusals
         self._blocks: OrderedDict[str, _Block] = OrderedDict()
@@ -44,7 +45,7 @@ class ByteBudget:
         block = self._block_of(subject)
         # One request reserves at a time: those that arrive meanwhile may find enough in its block.
         async with block.reserving:
-            if block.window is None or block.window <= utc_now():
+            if block.window is None or block.window <= self._clock.now():
                 block.left = 0
             if size > block.left:
                 await self._reserve(subject, block, size - block.left)

@@ -4,9 +4,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+UNEXPIRED: dict[str, Any] = {"$expr": {"$gt": ["$expires_at", "$$NOW"]}}
+"""The filter for documents that have not expired, by MongoDB's own clock. It needs an index on something else."""
 STEP = timedelta(seconds=1)
 """Above this, a change of the system clock is a step, and not the drift that NTP evens out."""
 

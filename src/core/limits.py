@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 
 from ..errors import TooMany
 from .blind_index import BlindIndex
-from .clock import MILLISECOND, utc_now
+from .clock import MILLISECOND
 from .keys import KeyRing
 from .metrics import NOTHING, Counter
 from .mongo import Document, Indexes, Mongo, answering
@@ -97,6 +97,7 @@ class Limit:
         refusals: Counter = NOTHING,
     ) -> None:
         self._counters = Counters(mongo, ring, name, window)
+        self._clock = mongo.clock
         self._maximum = maximum
         self._enabled = enabled
         self._refusals = refusals
@@ -107,7 +108,7 @@ class Limit:
         Raises `LimitReached`, having counted nothing, where the amount would exceed the limit, and `Unavailable`.
         """
         if not self._enabled:
-            return utc_now()
+            return self._clock.now()
         counter = await self._counters.update(
             self._counters.key(subject),
             {"granted": {"$lte": [{"$add": ["$count", amount]}, self._maximum]}},

@@ -1,10 +1,10 @@
-"""Deleting now what TTL indexes would delete at the database's next sweep."""
+"""Deleting now what TTL indexes would delete in the next TTL pass."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
-from .clock import utc_now
-from .mongo import Document, Indexes, Mongo, answering
+from .mongo import Indexes, Mongo, answering
 
 BATCH = 1000
 """Documents that are deleted with one command, so that none outlasts its time."""
@@ -23,18 +23,23 @@ def expiry_fields(indexes: Indexes) -> dict[str, str]:
 async def purge(mongo: Mongo, indexes: Indexes) -> AsyncIterator[tuple[str, int]]:
     """Delete what has expired; yield each collection with how many documents went. Raises `Unavailable`."""
     for name, field in expiry_fields(indexes).items():
-        expired = {field: {"$lte": utc_now()}}
-        yield name, sum([deleted async for deleted in delete_each(mongo.collection(name), expired)])
+        yield name, await delete_expired(mongo.collection(name), field, mongo.clock.now())
 
 
-async def delete_each(collection: Any, expired: Document) -> AsyncIterator[int]:
-    """Delete what a query finds, a batch at a time; yield how many this has deleted. Raises `Unavailable`."""
-    while True:
+async def delete_expired(collection: Any, field: str, now: datetime) -> int:
+    """Delete the documents whose time in a field has come, a batch at a time, and return how many.
+
+    ``now`` finds them in the index of the field; what is deleted has expired by MongoDB's own clock. Raises
+    `Unavailable`.
+    """
+    total, deleted = 0, None
+    expired = {field: {"$lte": now}}
+    while deleted != 0:
         with answering():
             documents = await collection.find(expired, {"_id": 1}).limit(BATCH).to_list(None)
             # The query again: what has been given a longer life meanwhile stays.
             ids = {"_id": {"$in": [document["_id"] for document in documents]}}
-            deleted = (await collection.delete_many({**ids, **expired})).deleted_count if documents else None
-        if deleted is None:
-            return
-        yield deleted
+            query = {**ids, **expired, "$expr": {"$lte": [f"${field}", "$$NOW"]}}
+            deleted = (await collection.delete_many(query)).deleted_count if documents else 0
+        total += deleted
+    return total

@@ -15,7 +15,6 @@ import pymongo
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from .clock import utc_now
 from .keys import KeyRing, is_key_id
 from .mongo import Document, Mongo, answering
 from .records import Content, RecordSealer
@@ -151,7 +150,7 @@ class Resealing:
                 use = use_of(group)
                 use.sealed[records.collection] = use.sealed.get(records.collection, 0) + group["documents"]
         for expiring in self._expiring:
-            query = {**condition, **expiring.query, "expires_at": {"$gt": utc_now()}}
+            query = {**condition, **expiring.query, "expires_at": {"$gt": self._mongo.clock.now()}}
             for group in await self._by_key(expiring.collection, query):
                 use = use_of(group)
                 use.waiting[expiring.collection] = use.waiting.get(expiring.collection, 0) + group["documents"]

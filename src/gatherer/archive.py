@@ -14,7 +14,7 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING
 from pymongo.read_concern import ReadConcern
 
-from ..core.clock import EPOCH, utc_now
+from ..core.clock import EPOCH
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, aggregate, answering
@@ -52,6 +52,7 @@ class Archive:
 
     def __init__(self, mongo: Mongo, ring: KeyRing, damaged: Counter = NOTHING) -> None:
         collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         # What only one member has may be taken back, and its position given to something else.
         self._collection = collection.with_options(read_concern=ReadConcern("majority"))
         self._sealer = BundleSealer(ring, damaged)
@@ -100,7 +101,7 @@ class Archive:
 
     async def count(self, span: Span) -> int:
         """Return how many messages there are."""
-        pipeline: list[Document] = [{"$match": _matching(span)}]
+        pipeline: list[Document] = [{"$match": self._matching(span)}]
         total, index = "$count", "received_at"  # which holds all that is asked for: no document is read
         if span.user_id is not None:
             pipeline += [{"$unwind": "$senders"}, {"$match": {"senders.user_id": span.user_id}}]
@@ -111,7 +112,7 @@ class Archive:
         return int(groups[0]["count"]) if groups else 0
 
     async def _find(self, after: bytes, last: bytes, span: Span, fields: Document | None = None) -> Sequence[Document]:
-        query = {"_id": {"$gt": after, "$lte": last}, **_matching(span)}
+        query = {"_id": {"$gt": after, "$lte": last}, **self._matching(span)}
         index = "_id_" if span.user_id is None else "senders"
         with answering():
             found = self._collection.find(query, fields).hint(index).sort("_id", ASCENDING).limit(PAGE)
@@ -125,18 +126,17 @@ class Archive:
         document = await self._collection.find_one({**query, **positions}, {"_id": 1}, sort=order)
         return position_of(document) if document else 0
 
-
-def _matching(span: Span) -> Document:
-    times: dict[str, Any] = {}
-    if span.since:
-        times["$gte"] = span.since
-    if span.until:
-        times["$lt"] = span.until
-    return {
-        **({"senders.user_id": span.user_id} if span.user_id is not None else {}),
-        **({"received_at": times} if times else {}),
-        "expires_at": {"$gt": utc_now()},
-    }
+    def _matching(self, span: Span) -> Document:
+        times: dict[str, Any] = {}
+        if span.since:
+            times["$gte"] = span.since
+        if span.until:
+            times["$lt"] = span.until
+        return {
+            **({"senders.user_id": span.user_id} if span.user_id is not None else {}),
+            **({"received_at": times} if times else {}),
+            "expires_at": {"$gt": self._clock.now()},
+        }
 
 
 def _senders(document: Mapping[str, Any]) -> frozenset[bytes]:

@@ -68,6 +68,7 @@ class GathererFeature:
                 metrics=metrics,
             )
         service = GathererService(
+            clock=mongo.clock,
             states=self._states,
             bundles=self._bundles,
             tokens=SenderTokens(ring),

@@ -14,7 +14,7 @@ from ..accounts.auth import (
     Scope,
     is_api_token,
 )
-from ..core.clock import utc_now
+from ..core.clock import DatabaseClock
 from .bundles import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
 from .states import StateStore
@@ -50,6 +50,7 @@ class GathererService:
     def __init__(
         self,
         *,
+        clock: DatabaseClock,
         states: StateStore,
         bundles: BundleStore,
         tokens: SenderTokens,
@@ -57,6 +58,7 @@ class GathererService:
         identities: Identities,
         stored: Callable[[], None],
     ) -> None:
+        self._clock = clock
         self._states = states
         self._bundles = bundles
         self._tokens = tokens
@@ -101,7 +103,7 @@ class GathererService:
             address_index=self._states.index(state.user_id, network),
             proof=authenticated.proof,
         )
-        return Admitted(self._tokens.write(claims, issued_at=utc_now()), authenticated.is_new)
+        return Admitted(self._tokens.write(claims, issued_at=self._clock.now()), authenticated.is_new)
 
     async def send(self, token: str, messages: Sequence[str], batch: str | None, network: str) -> Sequences:
         """Store messages, all or none of them, and return the sender's numbers of the first and the last.

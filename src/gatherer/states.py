@@ -14,7 +14,7 @@ from pymongo import IndexModel
 
 from ..core.batching import Batching
 from ..core.blind_index import BlindIndex
-from ..core.clock import utc_now
+from ..core.clock import UNEXPIRED
 from ..core.keys import KeyRing
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
 from ..core.signed_tokens import LEEWAY
@@ -48,6 +48,7 @@ class StateStore:
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         self._pairs = BlindIndex(ring, "sender and address")
         self._finds = batching("find_sender_states", self._find_each)
 
@@ -66,17 +67,17 @@ class StateStore:
         """
         pair_index = self._index(user_id, network)
         while True:
-            now = utc_now()
+            now = self._clock.now()
             same = {"pair_index": {"$in": pair_index}}
             with answering():
                 result = await self._collection.update_one(
-                    {**same, "expires_at": {"$gt": now}},
+                    {**same, **UNEXPIRED},
                     {"$max": {"expires_at": now + LIFE}, "$set": {"counted_until": counted_until}},
                 )
                 if result.matched_count:
                     return
                 # One that is over must not come to life again: tokens of it would.
-                await self._collection.delete_one({**same, "expires_at": {"$lte": now}})
+                await self._collection.delete_one({**same, "$expr": {"$lte": ["$expires_at", "$$NOW"]}})
             document = {
                 "_id": secrets.token_bytes(ID_BYTES),
                 "pair_index": pair_index,
@@ -92,11 +93,11 @@ class StateStore:
 
         The second value is until when its last identification counts, and None once that has been returned.
         """
-        now = utc_now()
+        now = self._clock.now()
         until = now + AUTHENTICATED_LIFE
         with answering():
             before = await self._collection.find_one_and_update(
-                {"_id": state_id, "expires_at": {"$gt": now}},
+                {"_id": state_id, **UNEXPIRED},
                 {"$max": {"authenticated_until": until, "expires_at": until}, "$unset": {"counted_until": ""}},
                 {"counted_until": 1},
             )
@@ -104,8 +105,8 @@ class StateStore:
 
     async def find(self, user_id: bytes, network: str) -> State | None:
         """Return the state of a sender; None for one that is grounded."""
-        now = utc_now()
-        query = {"pair_index": {"$in": self._index(user_id, network)}, "expires_at": {"$gt": now}}
+        now = self._clock.now()
+        query = {"pair_index": {"$in": self._index(user_id, network)}, **UNEXPIRED}
         with answering():
             document = await self._collection.find_one(query)
         return _state(document, now) if document else None
@@ -132,8 +133,8 @@ class StateStore:
         return list(self._pairs.of(f"{user_id.hex()} {network}"))
 
     async def _find_each(self, state_ids: Sequence[bytes]) -> Sequence[State | None]:
-        now = utc_now()
-        query = {"_id": {"$in": list(set(state_ids))}, "expires_at": {"$gt": now}}
+        now = self._clock.now()
+        query = {"_id": {"$in": list(set(state_ids))}, **UNEXPIRED}
         with answering():
             documents = await self._collection.find(query).to_list(None)
         found = {document["_id"]: _state(document, now) for document in documents}

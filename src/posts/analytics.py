@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ..core.clock import utc_now
 from ..core.mongo import Document, Mongo, aggregate, answering
 from . import reactions, store
 from .reactions import Reaction
@@ -27,12 +26,13 @@ class Analytics:
     """Counts posts and reactions."""
 
     def __init__(self, mongo: Mongo) -> None:
+        self._clock = mongo.clock
         self._posts = mongo.collection(store.COLLECTION)
         self._reactions = mongo.collection(reactions.COLLECTION)
 
     async def days(self, first: date, last: date) -> list[Day]:
         """Return every day from the first to the last, both included, in order."""
-        now = utc_now()
+        now = self._clock.now()
         # To the last moment of the last day: the calendar's own last day has no next one.
         begin, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
         posted = counting("created_at", begin, end, among=store.visible(now), kind="posts")

@@ -36,6 +36,7 @@ class PostsFeature:
         self.erase_author = self._deletion.erase_author
         service = PostService(
             ring=ring,
+            clock=mongo.clock,
             posts=self._posts,
             reactions=self._reactions,
             deletion=self._deletion,

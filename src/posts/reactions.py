@@ -14,7 +14,6 @@ import structlog
 from pymongo import DeleteOne, IndexModel, ReplaceOne, UpdateOne
 
 from ..core.batching import Batching
-from ..core.clock import utc_now
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering
 from ..errors import Damaged
@@ -125,8 +124,8 @@ class ReactionStore:
         return await self._mongo.transact(work)
 
     async def _change_all(self, changes: Sequence[_Change], session: Any) -> list[Reactions | Damaged | None]:
-        now = utc_now()
-        query = {"_id": {"$in": list({change.post_id for change in changes})}, **store.visible(now)}
+        now = self._mongo.clock.now()
+        query = {"_id": {"$in": list({change.post_id for change in changes})}, **store.VISIBLE}
         fields = {"likes": 1, "dislikes": 1, "expires_at": 1}
         posts = {one["_id"]: one for one in await self._posts.find(query, fields, session=session).to_list(None)}
         damaged = {post_id for post_id, post in posts.items() if not self._is_sound(post)}

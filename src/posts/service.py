@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import structlog
 
 from ..accounts.auth import Authenticator, Caller, InvalidToken
-from ..core.clock import utc_now
+from ..core.clock import DatabaseClock
 from ..core.keys import KeyRing
 from ..core.lifetimes import checked_lifetime
 from ..errors import Damaged, FieldError, Malformed
@@ -43,6 +43,7 @@ class PostService:
         self,
         *,
         ring: KeyRing,
+        clock: DatabaseClock,
         posts: PostStore,
         reactions: ReactionStore,
         deletion: PostDeletion,
@@ -50,6 +51,7 @@ class PostService:
         authenticator: Authenticator,
     ) -> None:
         self._ring = ring
+        self._clock = clock
         self._posts = posts
         self._reactions = reactions
         self._deletion = deletion
@@ -63,7 +65,7 @@ class PostService:
         if author is None:
             await self._authenticator.confirm(caller)
             raise Damaged("Your account cannot be read. Ask the operator of this service.")
-        now = utc_now()
+        now = self._clock.now()
         post = Post(
             post_id=new_post_id(now),
             content=PostContent(author_id=caller.user_id, title=title, content=content),

@@ -8,7 +8,7 @@ import structlog
 from pymongo import DESCENDING, IndexModel
 
 from ..core.batching import Batching
-from ..core.clock import utc_now
+from ..core.clock import UNEXPIRED
 from ..core.keys import KeyRing
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Indexes, Mongo, answering, insert_each
@@ -57,8 +57,12 @@ class Post:
     dislikes: int
 
 
+VISIBLE: Document = {"deleted": False, **UNEXPIRED}
+"""The filter for posts that have neither expired nor been deleted, where their ids are known."""
+
+
 def visible(now: datetime) -> Document:
-    """Return the filter for posts that have neither expired nor been deleted."""
+    """Return what `VISIBLE` is as a range that an index can answer."""
     return {"deleted": False, "expires_at": {"$gt": now}}
 
 
@@ -80,6 +84,7 @@ class PostStore:
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         self._sealer = RecordSealer(ring, KIND)
         self._inserts = batching("insert_posts", self._insert)
         self._finds = batching("find_posts", self._find_each)
@@ -111,7 +116,7 @@ class PostStore:
 
         The second value is the id of the last of them where more follow. What does not open is logged and left out.
         """
-        query, index = older_than(before, author_id, utc_now())
+        query, index = older_than(before, author_id, self._clock.now())
         with answering():
             found = self._collection.find(query).hint(index).sort("_id", DESCENDING).limit(limit + 1)
             documents = await found.to_list(None)
@@ -121,7 +126,7 @@ class PostStore:
 
     async def count(self, author_id: bytes | None) -> int:
         """Return how many visible posts there are, or of one author."""
-        query = visible(utc_now())
+        query = visible(self._clock.now())
         if author_id is not None:
             query["author_id"] = author_id
         with answering():
@@ -129,7 +134,7 @@ class PostStore:
 
     async def mark_deleted(self, post_id: bytes, author_id: bytes | None) -> bool:
         """Make a post invisible, for the deletion that follows; False where there is none, or not of this author."""
-        query = {"_id": post_id, **visible(utc_now())}
+        query = {"_id": post_id, **VISIBLE}
         if author_id is not None:
             query["author_id"] = author_id
         with answering():
@@ -163,7 +168,7 @@ class PostStore:
         return await insert_each(self._collection, documents)
 
     async def _find_each(self, post_ids: Sequence[bytes]) -> Sequence[Post | Exception | None]:
-        query = {"_id": {"$in": list(set(post_ids))}, **visible(utc_now())}
+        query = {"_id": {"$in": list(set(post_ids))}, **VISIBLE}
         with answering():
             documents = await self._collection.find(query).to_list(None)
         found = {document["_id"]: self._post_or_error(document) for document in documents}

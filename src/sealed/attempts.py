@@ -14,7 +14,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo import ReturnDocument, WriteConcern
 
-from ..core.clock import utc_now
+from ..core.clock import MILLISECOND
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, answering
 from ..errors import Damaged
@@ -48,18 +48,17 @@ class AttemptStore:
         Returns None when there is no such item with a phrase waiting, or every attempt left is being checked. Raises
         `Damaged`.
         """
-        now = utc_now()
         check_id = ObjectId()
-        live = _checks_where({"$gt": ["$$check.at", now - LEASE]})
+        live = _checks_where({"$gt": ["$$check.at", {"$subtract": ["$$NOW", LEASE // MILLISECOND]}]})
         spent = {"$add": ["$failed_attempts", {"$size": live}]}
         with answering():
             document = await self._primary.find_one_and_update(
                 {
-                    **waiting([item_id], now),
+                    **waiting([item_id]),
                     "key_id": {"$in": list(key_ids)},
-                    "$expr": {"$lt": [spent, "$phrase.max_attempts"]},
+                    "$and": [{"$expr": {"$lt": [spent, "$phrase.max_attempts"]}}],
                 },
-                [{"$set": {"checks": {"$concatArrays": [live, [{"id": check_id, "at": now}]]}}}],
+                [{"$set": {"checks": {"$concatArrays": [live, [{"id": check_id, "at": "$$NOW"}]]}}}],
                 return_document=ReturnDocument.AFTER,
             )
         if document is None:

@@ -19,7 +19,6 @@ import structlog
 from bson import ObjectId
 
 from ..core.batching import Batching
-from ..core.clock import utc_now
 from ..core.mongo import Document, Mongo, answering
 from ..errors import Unavailable
 from .items import COLLECTION, Item, State, erased_when, waiting
@@ -49,6 +48,7 @@ class ClaimStore:
 
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         # One claim of an item in a batch: the command takes one opening from each document that it matches.
         self._claims = batching(
             "claim_items", self._claim_each, key=lambda claim: claim.item.item_id, abandoned=self._give_back_abandoned
@@ -82,16 +82,15 @@ class ClaimStore:
             raise
 
     async def _claim_all(self, claim_id: ObjectId, claims: Sequence[Claim]) -> list[Won | None]:
-        now = utc_now()
         item_ids = [claim.item.item_id for claim in claims]
         check_ids = [claim.check_id for claim in claims if claim.check_id]
         checked = {"$or": [{"phrase": {"$exists": False}}, {"checks.id": {"$in": check_ids}}]}
         result = await self._collection.update_many(
-            {**waiting(item_ids, now), "voided_claims": {"$ne": claim_id}, **checked},
+            {**waiting(item_ids), "voided_claims": {"$ne": claim_id}, **checked},
             [
                 {
                     "$set": {
-                        "opened_at": now,
+                        "opened_at": "$$NOW",
                         "claims": {"$concatArrays": [{"$ifNull": ["$claims", []]}, [claim_id]]},
                     }
                 },
@@ -118,7 +117,7 @@ class ClaimStore:
     async def _give_back(self, claim_id: ObjectId, claim: Claim) -> None:
         pause = FIRST_PAUSE
         item = claim.item
-        while item.expires_at > utc_now():
+        while item.expires_at > self._clock.now():
             try:
                 with answering():
                     await self._collection.update_one(

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..core.clock import utc_now
+from ..core.clock import DatabaseClock
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
 from ..core.lifetimes import checked_lifetime
@@ -29,9 +29,17 @@ class ItemCreator:
     """Seals and stores new items."""
 
     def __init__(
-        self, *, settings: Settings, ring: KeyRing, hashing: HashingPool, items: ItemStore, metrics: Metrics
+        self,
+        *,
+        settings: Settings,
+        ring: KeyRing,
+        clock: DatabaseClock,
+        hashing: HashingPool,
+        items: ItemStore,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._ring = ring
         self._sealer = Sealer(ring)
         self._hashing = hashing
@@ -49,7 +57,7 @@ class ItemCreator:
         max_attempts: int = 0,
     ) -> Created:
         """Seal and store an item. Raises `Malformed` for a time to live out of bounds."""
-        created_at = utc_now()
+        created_at = self._clock.now()
         expires_at = created_at + self._checked(ttl)
         link = Link.new()
         sealed_phrase, phrase_key = None, b""

@@ -1,13 +1,10 @@
 """The feature as the composition root sees it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
-from ..core.background import running
 from ..core.batching import Batching
 from ..core.hashing import HashingPool
 from ..core.keys import KeyRing
@@ -18,7 +15,6 @@ from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
-from .expiry import Expiry
 from .items import COLLECTION, State
 from .message_routes import MessageRoutes
 from .message_service import MessageService
@@ -55,8 +51,9 @@ class SealedFeature:
     ) -> None:
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
-        self._expiry = Expiry(mongo, self._items, metrics)
-        creator = ItemCreator(settings=settings, ring=ring, hashing=hashing, items=self._items, metrics=metrics)
+        creator = ItemCreator(
+            settings=settings, ring=ring, clock=mongo.clock, hashing=hashing, items=self._items, metrics=metrics
+        )
         self.secrets = SecretService(
             ring=ring,
             hashing=hashing,
@@ -66,22 +63,16 @@ class SealedFeature:
             attempts=AttemptStore(mongo, metrics.damaged),
             metrics=metrics,
         )
-        messages = MessageService(ring=ring, creator=creator, items=self._items, expiry=self._expiry, metrics=metrics)
+        messages = MessageService(ring=ring, creator=creator, items=self._items, metrics=metrics)
         self._parts = (
             SecretRoutes(self.secrets, origin, create_secret, shell),
             MessageRoutes(messages, origin, create_message, message_page),
-            ReceiptRoutes(ReceiptService(ring, self._items, metrics)),
+            ReceiptRoutes(ReceiptService(ring, mongo.clock, self._items, metrics)),
         )
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
         return [route for part in self._parts for route in part.routes()]
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Delete what expires."""
-        async with running(self._expiry.watch()):
-            yield
 
     async def close(self) -> None:
         """Wait for what is in flight."""

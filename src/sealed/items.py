@@ -12,13 +12,13 @@ from typing import Any
 
 from pymongo import IndexModel
 
-from ..core.clock import MILLISECOND, milliseconds
+from ..core.clock import MILLISECOND, UNEXPIRED, milliseconds
 from ..core.mongo import Document, Indexes
 from ..core.sealing import MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
 from ..errors import Damaged
 
 COLLECTION = "items"
-# The broom: it sweeps what has expired. No query leans on it.
+# TTL index for cleanup; no query relies on it.
 INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expireAfterSeconds=0)]}
 TOMBSTONE_LIFE = timedelta(days=7)
 SECRET, MESSAGE = "secret", "message"
@@ -180,9 +180,9 @@ def _check_types(document: Document, types: dict[str, type]) -> None:
         raise TypeError
 
 
-def waiting(item_ids: list[bytes], now: datetime) -> Document:
-    """Return the filter for those of the items that wait and have not expired."""
-    return {"_id": {"$in": item_ids}, "state": State.WAITING.value, "expires_at": {"$gt": now}}
+def waiting(item_ids: list[bytes]) -> Document:
+    """Return the filter for those of the items that wait and have not expired, by MongoDB's clock."""
+    return {"_id": {"$in": item_ids}, "state": State.WAITING.value, **UNEXPIRED}
 
 
 def erased_when(condition: Any, state: State) -> Document:

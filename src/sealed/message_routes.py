@@ -10,7 +10,7 @@ from ..api.routing import Guard, Route
 from ..errors import Damaged
 from .message_service import MessageService
 from .problems import KeyNotFound
-from .schemas import CreateMessage, MessageAnswer, MessageCreated, MessageForm, Swept
+from .schemas import CreateMessage, Deleted, MessageAnswer, MessageCreated, MessageForm
 
 MESSAGES = "messages"
 
@@ -61,8 +61,8 @@ class MessageRoutes:
                 summary="Remove what has expired now",
                 description="What has expired cannot be opened anyhow, and it is removed within a minute or two by"
                 " itself.",
-                handler=self.sweep,
-                answer=Swept,
+                handler=self.delete_expired,
+                answer=Deleted,
             ),
         ]
 
@@ -80,6 +80,6 @@ class MessageRoutes:
         read = await self._service.read(request.match_info["message_key"])
         return MessageAnswer(message=read.message, created_at=read.created_at, expires_at=read.expires_at)
 
-    async def sweep(self, _: web.Request, __: None) -> Swept:
+    async def delete_expired(self, _: web.Request, __: None) -> Deleted:
         """Remove what has expired now."""
-        return Swept(deleted=await self._service.sweep())
+        return Deleted(deleted=await self._service.delete_expired())

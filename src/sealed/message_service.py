@@ -7,7 +7,6 @@ from ..core.keys import KeyRing
 from ..core.metrics import Metrics
 from ..core.sealing import Link
 from .creation import Created, ItemCreator
-from .expiry import Expiry
 from .items import MESSAGE
 from .problems import KeyNotFound
 from .store import ItemStore
@@ -26,13 +25,10 @@ class Read:
 class MessageService:
     """Creates and reads messages."""
 
-    def __init__(
-        self, *, ring: KeyRing, creator: ItemCreator, items: ItemStore, expiry: Expiry, metrics: Metrics
-    ) -> None:
+    def __init__(self, *, ring: KeyRing, creator: ItemCreator, items: ItemStore, metrics: Metrics) -> None:
         self._unsealer = Unsealer(ring, metrics.damaged)
         self._creator = creator
         self._items = items
-        self._expiry = expiry
         self._opened = metrics.items.child(MESSAGE, "opened")
 
     async def create(self, message: str, *, ttl: timedelta | None) -> Created:
@@ -51,6 +47,6 @@ class MessageService:
         self._opened.inc()
         return Read(text.decode(), item.created_at, item.expires_at)
 
-    async def sweep(self) -> int:
-        """Delete now what the database would delete at its next sweep, of every kind, and return how much it was."""
-        return await self._expiry.sweep() + await self._items.delete_other_expired()
+    async def delete_expired(self) -> int:
+        """Delete the items and tombstones that MongoDB would delete in its next TTL pass, and return how many."""
+        return await self._items.delete_expired()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..core.clock import utc_now
+from ..core.clock import DatabaseClock
 from ..core.keys import KeyRing
 from ..core.metrics import Metrics
 from .items import KINDS, TOMBSTONE_LIFE, State
@@ -30,8 +30,9 @@ class Outcome:
 class ReceiptService:
     """Tells an item's fate and burns it."""
 
-    def __init__(self, ring: KeyRing, items: ItemStore, metrics: Metrics) -> None:
+    def __init__(self, ring: KeyRing, clock: DatabaseClock, items: ItemStore, metrics: Metrics) -> None:
         self._ring = ring
+        self._clock = clock
         self._burned = {kind: metrics.items.child(kind, "burned") for kind in KINDS}
         self._items = items
 
@@ -41,7 +42,7 @@ class ReceiptService:
         if receipt is None:
             raise KeyNotFound
         item = await self._items.history(receipt.item_id)
-        now = utc_now()
+        now = self._clock.now()
         if item is None:
             # Only what expired unopened leaves no tombstone, and tombstones go seven days after the expiry.
             if receipt.expires_at <= now < receipt.expires_at + TOMBSTONE_LIFE:

@@ -104,7 +104,7 @@ class MessageAnswer(Answer):
     expires_at: datetime
 
 
-class Swept(Answer):
+class Deleted(Answer):
     """How many records were removed, of secrets and messages."""
 
     deleted: int

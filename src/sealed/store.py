@@ -1,15 +1,15 @@
 """The items in MongoDB: creating, finding, burning. Creations and look-ups share commands with their contemporaries."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from ..core.batching import Batching
-from ..core.clock import utc_now
+from ..core.clock import UNEXPIRED
 from ..core.metrics import NOTHING, Counter
 from ..core.mongo import Document, Mongo, answering, insert_each
-from ..core.purging import delete_each
+from ..core.purging import delete_expired
 from ..errors import Damaged
 from .damage import Damage
-from .items import COLLECTION, KINDS, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
+from .items import COLLECTION, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting
 
 
 class ItemStore:
@@ -17,6 +17,7 @@ class ItemStore:
 
     def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
+        self._clock = mongo.clock
         self._damage = Damage(damaged)
         self._inserts = batching("insert_items", self._insert)
         self._finds = batching("find_items", self._find_each)
@@ -51,7 +52,7 @@ class ItemStore:
         An item whose last opening has been claimed can never be opened again after this, not even where the claim is
         given back.
         """
-        is_waiting = {"state": State.WAITING.value, "expires_at": {"$gt": utc_now()}}
+        is_waiting = {"state": State.WAITING.value, **UNEXPIRED}
         with answering():
             before = await self._collection.find_one_and_update(
                 {"_id": item_id, "$or": [is_waiting, {"state": State.OPENED.value}]},
@@ -63,17 +64,9 @@ class ItemStore:
             )
         return str(before.get("kind")) if before and before["state"] == State.WAITING.value else None
 
-    async def delete_expired(self, kind: str) -> AsyncIterator[int]:
-        """Delete the items of a kind that have expired while they waited; yield how many this has deleted."""
-        expired = {"delete_at": {"$lte": utc_now()}, "state": State.WAITING.value, "kind": kind}
-        async for deleted in delete_each(self._collection, expired):
-            yield deleted
-
-    async def delete_other_expired(self) -> int:
-        """Delete what else the database would delete at its next sweep, and return how many."""
-        of_no_kind = {"$or": [{"state": {"$ne": State.WAITING.value}}, {"kind": {"$nin": KINDS}}]}
-        expired = {"delete_at": {"$lte": utc_now()}, **of_no_kind}
-        return sum([deleted async for deleted in delete_each(self._collection, expired)])
+    async def delete_expired(self) -> int:
+        """Delete the items and tombstones that MongoDB would delete in its next TTL pass, and return how many."""
+        return await delete_expired(self._collection, "delete_at", self._clock.now())
 
     async def close(self) -> None:
         """Wait for the commands in flight."""
@@ -91,7 +84,7 @@ class ItemStore:
 
     async def _read(self, item_ids: Sequence[bytes], fields: dict[str, int] | None) -> list[Item | Exception | None]:
         with answering():
-            cursor = self._collection.find(waiting(list(set(item_ids)), utc_now()), fields)
+            cursor = self._collection.find(waiting(list(set(item_ids))), fields)
             found = {document["_id"]: self._item_or_error(document) for document in await cursor.to_list(None)}
         return [found.get(item_id) for item_id in item_ids]
 

@@ -59,7 +59,7 @@ class Metrics:
         )
         self.items = make.counter(
             "sealpost_items_total",
-            "Secrets and messages. Of expired ones those that a worker removed, and not MongoDB: most of them.",
+            "Secrets and messages that were created, opened, burned or locked.",
             *("kind", "event"),
         )
         self.gathered_messages = make.counter(

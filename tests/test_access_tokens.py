@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.accounts.access_tokens import AUDIENCE, LIFE, REQUIRED, AccessClaims, AccessTokens
-from src.core.clock import utc_now
+from src.core.clock import DatabaseClock, utc_now
 from src.core.keys import KeyRing, Purpose, new_key
 from src.core.sealing import encode
 from src.core.signed_tokens import ISSUER, LEEWAY
@@ -169,3 +169,16 @@ def test_a_token_outlives_neither_ten_minutes_nor_the_leeway() -> None:
 
     assert CLAIMS == tokens.read(tokens.write(CLAIMS, issued_at=now - inside, expires_at=now - inside + LIFE))
     assert None is tokens.read(tokens.write(CLAIMS, issued_at=now - outside, expires_at=now - outside + LIFE))
+
+
+def test_a_token_expires_by_the_clock_of_mongodb() -> None:
+    """A host whose clock is 8 days off neither refuses a good token nor believes one that has expired."""
+    now = utc_now()
+    for ahead in (timedelta(days=-8), timedelta(days=8)):
+        clock = DatabaseClock()
+        clock.adjust(ahead)
+        tokens, there = AccessTokens(RING, clock), now - ahead
+
+        assert CLAIMS == tokens.read(tokens.write(CLAIMS, issued_at=there, expires_at=there + LIFE))
+        assert None is tokens.read(tokens.write(CLAIMS, issued_at=there - 2 * LIFE, expires_at=there - LIFE))
+        assert None is tokens.read(tokens.write(CLAIMS, issued_at=now, expires_at=now + LIFE))

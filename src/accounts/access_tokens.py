@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ..core.clock import DatabaseClock
 from ..core.keys import KeyRing, Purpose
 from ..core.signed_tokens import REGISTERED, SignedTokens
 
@@ -27,8 +28,8 @@ class AccessClaims:
 class AccessTokens:
     """Writes and reads access tokens."""
 
-    def __init__(self, ring: KeyRing) -> None:
-        self._tokens = SignedTokens(ring, Purpose.ACCESS_TOKEN, audience=AUDIENCE, ids=IDS)
+    def __init__(self, ring: KeyRing, clock: DatabaseClock | None = None) -> None:
+        self._tokens = SignedTokens(ring, Purpose.ACCESS_TOKEN, audience=AUDIENCE, ids=IDS, clock=clock)
 
     def write(self, claims: AccessClaims, *, issued_at: datetime, expires_at: datetime) -> str:
         """Return a token, signed with the newest key."""

@@ -64,7 +64,7 @@ class AccountsFeature:
         self._activity = Activity(mongo, batching)
         life = timedelta(seconds=settings.session_ttl)
         sessions = SessionStore(mongo, ring, life=life, damaged=metrics.damaged)
-        access_tokens = AccessTokens(ring)
+        access_tokens = AccessTokens(ring, mongo.clock)
         self._ended_sessions = EndedSessions(sessions, metrics.ended_sessions_known)
         self.deletion = AccountDeletion(self._users, sessions, self._tokens)
         self.authenticator = Authenticator(

@@ -9,21 +9,34 @@ from datetime import datetime, timedelta
 
 import jwt
 
+from .clock import DatabaseClock
 from .keys import KeyRing, Purpose
 
 ALGORITHM = "HS256"
 ISSUER = "sealpost"
 LEEWAY = timedelta(seconds=5)
-"""By how much the clocks of two hosts may differ."""
+"""By how much MongoDB's time may differ from one process to another."""
 REGISTERED = ["exp", "iat", "iss", "aud", "jti"]
 _ID_BYTES = 16
 
 
 class SignedTokens:
-    """Writes and reads one kind of token; ``ids`` has its own claims, with their lengths in bytes."""
+    """Writes and reads one kind of token; ``ids`` has its own claims, with their lengths in bytes.
 
-    def __init__(self, ring: KeyRing, purpose: Purpose, *, audience: str, ids: Mapping[str, int]) -> None:
+    Without a clock, tokens expire by this host's.
+    """
+
+    def __init__(
+        self,
+        ring: KeyRing,
+        purpose: Purpose,
+        *,
+        audience: str,
+        ids: Mapping[str, int],
+        clock: DatabaseClock | None = None,
+    ) -> None:
         self._ring = ring
+        self._clock = clock or DatabaseClock()
         self._purpose = purpose
         self._audience = audience
         self._ids = ids
@@ -52,12 +65,26 @@ class SignedTokens:
                 issuer=ISSUER,
                 audience=self._audience,
                 leeway=LEEWAY,
-                options={"require": [*REGISTERED, *self._ids], "strict_aud": True},
+                # The library would compare these two with this host's clock.
+                options={
+                    "require": [*REGISTERED, *self._ids],
+                    "strict_aud": True,
+                    "verify_iat": False,
+                    "verify_exp": False,
+                },
             )
+            if not self._is_current(payload["iat"], payload["exp"]):
+                return None
             ids = {claim: bytes.fromhex(payload[claim]) for claim in self._ids}
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
             return None
         return ids if all(len(ids[claim]) == length for claim, length in self._ids.items()) else None
+
+    def _is_current(self, issued_at: object, expires_at: object) -> bool:
+        if not (isinstance(issued_at, int) and isinstance(expires_at, int)):
+            return False
+        now, leeway = self._clock.now().timestamp(), LEEWAY.total_seconds()
+        return issued_at - leeway <= now < expires_at + leeway
 
     def _key(self, key_id: str) -> bytes:
         key = self._ring.subkey(self._purpose, key_id)

@@ -71,7 +71,7 @@ class GathererFeature:
             clock=mongo.clock,
             states=self._states,
             bundles=self._bundles,
-            tokens=SenderTokens(ring),
+            tokens=SenderTokens(ring, mongo.clock),
             authenticator=authenticator,
             identities=identities,
             stored=self._dump.wake if self._dump else lambda: None,

@@ -6,6 +6,7 @@ It is no access token, nor is an access token one of these: key and audience dif
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ..core.clock import DatabaseClock
 from ..core.keys import KeyRing, Purpose
 from ..core.signed_tokens import REGISTERED, SignedTokens
 
@@ -29,8 +30,8 @@ class SenderClaims:
 class SenderTokens:
     """Writes and reads the tokens of senders."""
 
-    def __init__(self, ring: KeyRing) -> None:
-        self._tokens = SignedTokens(ring, Purpose.GATHER_TOKEN, audience=AUDIENCE, ids=IDS)
+    def __init__(self, ring: KeyRing, clock: DatabaseClock | None = None) -> None:
+        self._tokens = SignedTokens(ring, Purpose.GATHER_TOKEN, audience=AUDIENCE, ids=IDS, clock=clock)
 
     def write(self, claims: SenderClaims, *, issued_at: datetime) -> str:
         """Return a token, signed with the newest key."""

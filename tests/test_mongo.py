@@ -15,7 +15,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 
 from src.app import MONGO, build_app
 from src.core.embedded import find_mongod
-from src.core.mongo import Mongo, _direct, _seeds, answering, check_url, insert_each
+from src.core.mongo import Mongo, _direct, _seeds, answering, check_url, insert_each, insert_unique
 from src.errors import Unavailable
 from src.sealed.items import INDEXES
 from src.settings import Settings, SettingsError
@@ -128,6 +128,15 @@ async def test_what_no_majority_has_is_not_acknowledged() -> None:
     """When the write concern fails, every document of the batch counts as not stored."""
     with pytest.raises(Unavailable):
         await insert_each(Refusing({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}), [{"_id": 1}])
+
+
+async def test_a_duplicate_without_a_majority_is_not_told() -> None:
+    """A value is taken once a majority has it; until then, the database counts as unavailable."""
+    duplicate = {"index": 0, "code": 11_000}
+
+    assert not await insert_unique(Refusing({"writeErrors": [duplicate], "writeConcernErrors": []}), {"_id": 1})
+    with pytest.raises(Unavailable):
+        await insert_unique(Refusing({"writeErrors": [duplicate], "writeConcernErrors": [{"code": 64}]}), {"_id": 1})
 
 
 @pytest.mark.parametrize("error", [AutoReconnect("x"), OperationFailure("s3cret", code=13)])

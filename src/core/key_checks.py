@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
 
 from .keys import KeyRing, Purpose
 from .mongo import Document, Indexes, Mongo, Unfit, answering
@@ -34,7 +33,7 @@ class KeyChecks:
     def __init__(
         self, mongo: Mongo, ring: KeyRing, keys_in_data: Callable[[], Awaitable[Sequence[str]]] | None = None
     ) -> None:
-        self._collection = mongo.collection(COLLECTION).with_options(read_concern=ReadConcern("majority"))
+        self._collection = mongo.collection(COLLECTION)
         self._ring = ring
         self._keys_in_data = keys_in_data
 

@@ -13,7 +13,6 @@ from pymongo import AsyncMongoClient, IndexModel, uri_parser
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
-    DuplicateKeyError,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -33,6 +32,7 @@ Indexes = Mapping[str, Sequence[IndexModel]]
 """The indexes that a feature needs, by collection."""
 
 ALREADY_INITIALIZED = 23
+DUPLICATE = 11_000
 NOT_YET_INITIALIZED = 94
 SHUTTING_DOWN = {91, 11600, 11602}
 PROBE_MILLISECONDS = 2000
@@ -205,6 +205,8 @@ class Mongo:
                 # Acknowledged means: in the journals of a majority.
                 "w": "majority",
                 "journal": True,
+                # An answer must not rest on a write that a failover may still roll back.
+                "readConcernLevel": "majority",
                 "retryWrites": True,
                 "timeoutMS": timeout,
                 "serverSelectionTimeoutMS": timeout,
@@ -281,11 +283,17 @@ async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Ex
 
 
 async def insert_unique(collection: Any, document: Document) -> bool:
-    """Insert a document; False when a unique index has its value already."""
+    """Insert a document; False when a majority has another one with its value of a unique index.
+
+    Raises `Unavailable`, also where that other document is not acknowledged by a majority yet.
+    """
     with answering():
         try:
-            await collection.insert_one(document)
-        except DuplicateKeyError:
+            # insert_one would raise the same DuplicateKeyError whether or not a majority acknowledges it.
+            await collection.insert_many([document], ordered=False)
+        except BulkWriteError as error:
+            if error.details.get("writeConcernErrors") or error.details["writeErrors"][0]["code"] != DUPLICATE:
+                raise
             return False
     return True
 

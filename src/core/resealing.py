@@ -16,7 +16,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from .keys import KeyRing, is_key_id
-from .mongo import Document, Mongo, answering
+from .mongo import DUPLICATE, Document, Mongo, answering
 from .records import Content, RecordSealer
 from .sealing import Unsealable
 
@@ -25,7 +25,6 @@ BATCH = 200
 SCAN_SECONDS = 60.0
 """How long a command may take that looks at all of a collection."""
 MOST_KEYS = 10_000
-DUPLICATE = 11_000
 
 Report = Callable[[str, int, int], None]
 """Is told of a collection how many documents have been looked at, and of how many."""

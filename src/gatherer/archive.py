@@ -12,7 +12,6 @@ from typing import Any
 
 import pymongo
 from pymongo import ASCENDING, DESCENDING
-from pymongo.read_concern import ReadConcern
 
 from ..core.clock import EPOCH
 from ..core.keys import KeyRing
@@ -51,10 +50,8 @@ class Archive:
     """Every query that reads bundles; ``damaged`` counts those that do not open."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, damaged: Counter = NOTHING) -> None:
-        collection = mongo.collection(COLLECTION)
+        self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
-        # What only one member has may be taken back, and its position given to something else.
-        self._collection = collection.with_options(read_concern=ReadConcern("majority"))
         self._sealer = BundleSealer(ring, damaged)
 
     async def ends(self, span: Span) -> tuple[int, int]:

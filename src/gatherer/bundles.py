@@ -20,7 +20,6 @@ from typing import NamedTuple
 import structlog
 from pymongo import DeleteOne, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
 
 from ..core.batching import Batching
 from ..core.keys import KeyRing
@@ -95,8 +94,6 @@ class BundleStore:
         self, mongo: Mongo, ring: KeyRing, batching: Batching, metrics: Metrics, *, life: timedelta, patience: float
     ) -> None:
         self._collection = mongo.collection(COLLECTION)
-        # What only one member has may be taken back, and its position be given to something else.
-        self._durable = self._collection.with_options(read_concern=ReadConcern("majority"))
         self._counters = Counters(mongo)
         self._sealer = BundleSealer(ring, metrics.damaged)
         self._names = BatchNames(ring)
@@ -211,7 +208,7 @@ class BundleStore:
         counts = await self._counters.read(user_ids)
         behind = {"_id": {"$gt": document_id(counts.position), "$lte": document_id(HIGHEST)}}
         with answering():
-            found = self._durable.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
+            found = self._collection.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
             uncounted = await found.to_list(None)
         head = _Head(counts.position, counts.now, dict(counts.lasts))
         for bundle in uncounted:
@@ -237,7 +234,7 @@ class BundleStore:
         if not wanted:
             return {}
         with answering():
-            documents = await self._durable.find({"batch_index": {"$in": wanted}}).to_list(None)
+            documents = await self._collection.find({"batch_index": {"$in": wanted}}).to_list(None)
         by_index = {index: document for document in documents for index in document["batch_index"]}
         contents: dict[bytes, BundleContent | None] = {}
         found: dict[_New, _Outcome] = {}

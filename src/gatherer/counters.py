@@ -11,9 +11,8 @@ from datetime import datetime
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
-from pymongo.read_concern import ReadConcern
 
-from ..core.mongo import Indexes, Mongo, answering
+from ..core.mongo import DUPLICATE, Indexes, Mongo, answering
 from ..errors import Unavailable
 
 COLLECTION = "gathered_counters"
@@ -21,7 +20,6 @@ INDEXES: Indexes = {COLLECTION: []}
 TOTAL = b"total"
 """The id of the one document that is no user's: theirs have 16 bytes."""
 EPOCH_BYTES = 16
-DUPLICATE = 11_000
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,6 @@ class Counters:
 
     def __init__(self, mongo: Mongo) -> None:
         self._collection = mongo.collection(COLLECTION)
-        # What only one member has may be taken back.
-        self._durable = self._collection.with_options(read_concern=ReadConcern("majority"))
 
     async def read(self, user_ids: Collection[bytes] = ()) -> Counts:
         """Return what is counted, for some senders. Raises `Unavailable`."""
@@ -52,7 +48,7 @@ class Counters:
             wanted = {"_id": {"$in": [TOTAL, *user_ids]}}
             fields = {"epoch": 1, "position": 1, "received_at": 1, "last": 1, "now": "$$NOW"}
             with answering():
-                documents = await self._durable.find(wanted, fields).to_list(None)
+                documents = await self._collection.find(wanted, fields).to_list(None)
             found = {document["_id"]: document for document in documents}
             missing = [one for one in (TOTAL, *user_ids) if one not in found]
             if not missing:

@@ -177,6 +177,23 @@ async def test_where_ends_cannot_be_known_nobody_is_believed(
         await known.contain(b"other")
 
 
+async def test_an_end_is_learned_whatever_the_time_of_its_mark(api: Api, ended: tuple[EndedSessions, Mongo]) -> None:
+    """After a failover to a primary whose clock is minutes behind, a worker learns of each session that ends."""
+    known, _ = ended
+    tokens = [await api.sign_up("ann"), await api.sign_up("eve")]
+    sessions = api.mongo.collection("sessions")
+    await api.call("POST", "/logout", token=tokens[0])
+    first = await sessions.find_one({"ended_at": {"$ne": None}})
+    assert await known.contain(first["_id"])
+
+    await api.call("POST", "/logout", token=tokens[1])
+    behind = first["ended_at"] - timedelta(minutes=8)
+    second = await sessions.find_one_and_update({"_id": {"$ne": first["_id"]}}, {"$set": {"ended_at": behind}})
+    known._asked_at = float("-inf")
+
+    assert await known.contain(second["_id"])
+
+
 async def test_ends_are_forgotten_when_no_access_token_lives(ended: tuple[EndedSessions, Mongo]) -> None:
     """A worker that runs for a year does not remember a year of sign-outs."""
     known, _ = ended

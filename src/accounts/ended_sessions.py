@@ -2,11 +2,13 @@
 
 An access token is believed while its session is not among them. A worker whose knowledge is older than `STALE` asks
 before it believes another token, and where MongoDB does not answer, it believes none.
+
+Each time, a worker asks for all marks that live, not for those since the last one that it has seen: after a failover to
+a primary whose clock is behind, new marks have earlier times than old ones.
 """
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
 
 from ..core.background import repeat
 from ..core.metrics import Gauge
@@ -15,8 +17,6 @@ from .sessions import MARK_LIFE, SessionStore
 
 INTERVAL = 0.5
 STALE = 1.5
-OVERLAP = timedelta(minutes=1)
-"""A mark may appear later than one with a later time: a command takes its time stamp when it begins."""
 
 
 class EndedSessions:
@@ -26,7 +26,6 @@ class EndedSessions:
         self._sessions = sessions
         self._known_at = known_at
         self._known: dict[bytes, float] = {}
-        self._since = datetime.fromtimestamp(0, UTC)
         self._asked_at = self._failed_at = float("-inf")
         self._asking = asyncio.Lock()
 
@@ -58,16 +57,15 @@ class EndedSessions:
                 raise Unavailable
             began, moment = time.monotonic(), time.time()
             try:
-                ended = await self._sessions.ended_since(self._since - OVERLAP)
+                ended = await self._sessions.ended()
             except Unavailable:
                 self._failed_at = time.monotonic()
                 raise
-            for session_id, ended_at in ended:
+            for session_id in ended:
                 self._known.setdefault(session_id, began)
-                self._since = max(self._since, ended_at)
             self._asked_at = began
             self._known_at.set(moment)
-        self._forget(began - (MARK_LIFE + OVERLAP).total_seconds())
+        self._forget(began - MARK_LIFE.total_seconds())
 
     def _forget(self, before: float) -> None:
         # In the order of learning, so the first one to keep ends the search.

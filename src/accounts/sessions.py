@@ -137,14 +137,17 @@ class SessionStore:
         if surplus:
             await self._end({"_id": {"$in": [document["_id"] for document in surplus]}})
 
-    async def ended_since(self, moment: datetime) -> list[tuple[bytes, datetime]]:
-        """Return the ids of the sessions that ended after a moment, and when, by MongoDB's clock."""
+    async def ended(self) -> list[bytes]:
+        """Return the ids of all sessions that ended within `MARK_LIFE`, by MongoDB's clock."""
+        since = {"$subtract": ["$$NOW", MARK_LIFE // MILLISECOND]}
+        # By type as well, for the sparse index.
+        query = {"ended_at": {"$type": "date"}, "$expr": {"$gt": ["$ended_at", since]}}
         with answering():
-            documents = await self._collection.find({"ended_at": {"$gt": moment}}, {"ended_at": 1}).to_list(None)
-        return [(document["_id"], document["ended_at"]) for document in documents]
+            documents = await self._collection.find(query, {"_id": 1}).to_list(None)
+        return [document["_id"] for document in documents]
 
     async def _end(self, query: Document) -> int:
-        # MongoDB's clock, because what the workers ask for next is what ended since they last asked.
+        # MongoDB's clock, by which the workers ask for the marks.
         mark: Any = {"ended_at": "$$NOW", "delete_at": {"$add": ["$$NOW", MARK_LIFE // MILLISECOND]}}
         with answering():
             result = await self._collection.update_many({**query, "ended_at": None}, [{"$set": mark}])

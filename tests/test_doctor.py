@@ -227,6 +227,8 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     half, _ = await examined(a=same, b=other)
     monkeypatch.delenv("SEALPOST_KEYS")
     monkeypatch.delenv("SEALPOST_MONGO_URL")
+    # The log of this process serves other tests as well.
+    monkeypatch.setattr(command, "configure_logs", lambda *_: None)
     hidden, unknowing = await examined(app=same)
     outcomes = {finding.check: finding.outcome async for finding in command.examine_all(None, {})}
     (run_dir / "killed.settings").write_text(json.dumps(asdict(other)))

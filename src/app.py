@@ -30,6 +30,7 @@ from .core.keys import read_key_ring
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
 from .core.resealing import Resealing
+from .core.shared_settings import SharedSettings
 from .core.storage_budget import NEAR_SECONDS, StorageBudget
 from .echo import EchoRoutes
 from .gatherer.feature import GathererFeature
@@ -134,10 +135,15 @@ async def build_app(
     keys = KeyChecks(mongo, ring, Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys)
 
     clock = ClockCheck(mongo, metrics.clock_offset)
+    shared = SharedSettings(mongo, settings, ring, worker)
 
     async def may_use_database() -> None:
         await clock.require()
         await keys.require()
+
+    async def prepare_database() -> None:
+        await may_use_database()
+        await shared.store()
 
     async def check_when_due() -> None:
         # A clock may go wrong, and another host may have begun to seal under a key that this ring lacks.
@@ -150,8 +156,9 @@ async def build_app(
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with (
             running(
-                mongo.set_up(INDEXES, may_use_database),
+                mongo.set_up(INDEXES, prepare_database),
                 mongo.when_set_up(keep_checking),
+                mongo.when_set_up(shared.watch),
                 repeat(storage.watch, every=NEAR_SECONDS),
             ),
             figures.running(),
@@ -167,6 +174,7 @@ async def build_app(
         except TimeoutError:
             log.warning("stopped while the database did not answer")
         hashing.close()
+        await shared.withdraw()
         await mongo.close()
         metrics.close()
 

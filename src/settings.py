@@ -273,6 +273,19 @@ def is_secret(name: str) -> bool:
 
 
 SECRETS = tuple(name for name in Settings.model_fields if is_secret(name))
+OF_A_HOST = frozenset(
+    {
+        *("mongo_url", "mongo_database", "mongo_timeout", "mongo_driver", "mongod", "data_dir"),
+        *("trusted_proxies", "tls", "tls_cert", "tls_key"),
+        *("log_level", "log_file", "log_max_bytes", "log_backups", "metrics", "metrics_dir"),
+        *("gathered_file", "gathered_max_bytes", "gathered_backups"),
+        *("hashing_threads", "hashing_queue", "hashing_wait", "batch_max", "batch_queue"),
+        *("request_timeout", "shutdown_timeout"),
+    }
+)
+"""Settings that may differ between hosts that share a database."""
+SHARED = tuple(name for name in Settings.model_fields if name not in OF_A_HOST)
+"""Settings that must be the same on all of them."""
 
 
 def unknown_names(environment: Iterable[str]) -> list[str]:

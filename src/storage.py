@@ -1,7 +1,7 @@
 """What all features keep in the database, gathered from each."""
 
 from .accounts import feature as accounts
-from .core import key_checks
+from .core import key_checks, shared_settings
 from .core.mongo import Indexes
 from .core.resealing import Expiring, Resealable
 from .gatherer import feature as gatherer
@@ -9,6 +9,13 @@ from .posts import feature as posts
 from .sealed import feature as sealed
 from .sealed import items
 
-INDEXES: Indexes = {**accounts.INDEXES, **items.INDEXES, **posts.INDEXES, **gatherer.INDEXES, **key_checks.INDEXES}
+INDEXES: Indexes = {
+    **accounts.INDEXES,
+    **items.INDEXES,
+    **posts.INDEXES,
+    **gatherer.INDEXES,
+    **key_checks.INDEXES,
+    **shared_settings.INDEXES,
+}
 RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)
 EXPIRING: tuple[Expiring, ...] = sealed.EXPIRING

@@ -50,7 +50,7 @@ from src.manage.doctor import command as doctor
 from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
-from src.settings import OF_THE_CLIENT, PREFIX, SECRETS, Settings, read_settings
+from src.settings import OF_A_HOST, OF_THE_CLIENT, PREFIX, SECRETS, Settings, read_settings
 from src.stack import nginx
 
 from .conftest import Api
@@ -355,6 +355,13 @@ def test_every_error_code_is_documented() -> None:
 def test_every_log_line_is_documented() -> None:
     """The table of log lines has each event that the code logs, and no other."""
     assert logged_events() == {words(row[0])[0] for row in rows(section(OPERATIONS, "## Log lines"))}
+
+
+def test_the_settings_that_may_differ_between_hosts_are_documented() -> None:
+    """They are listed; the others are those that a process compares."""
+    listed = section(OPERATIONS, "## Several hosts").partition("All others")[0]
+
+    assert {PREFIX + name.upper() for name in OF_A_HOST} == set(words(listed))
 
 
 def test_every_metric_is_documented() -> None:

@@ -35,6 +35,7 @@ from .examination import collect, marks, serving
 
 MakeSettings = Callable[..., Settings]
 RunHere = Callable[..., Awaitable[Ended]]
+Serve = Callable[..., Awaitable[Api]]
 
 
 def parsed(stdout: str) -> dict[str, Outcome]:
@@ -71,8 +72,16 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return run
 
 
-async def test_a_healthy_service_is_ok(api: Api, mongo_url: str, tmp_path: Path, run_here: RunHere) -> None:
+async def start_without_record(serve: Serve) -> Api:
+    """Start a server whose settings are not compared with those of the commands, which lack some of them."""
+    api = await serve()
+    await api.mongo.collection("processes").delete_many({})
+    return api
+
+
+async def test_a_healthy_service_is_ok(serve: Serve, mongo_url: str, tmp_path: Path, run_here: RunHere) -> None:
     """Every check that applies to one process is, in words and as JSON, and no secret is shown."""
+    api = await start_without_record(serve)
     password = mongo_url.partition("sealpost:")[2].partition("@")[0]
     address = str(api.client.make_url("/"))
     directories = {"SEALPOST_DATA_DIR": str(tmp_path), "LOG_DIR": str(tmp_path)}
@@ -137,9 +146,10 @@ async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> Non
 
 
 async def test_warnings_count_where_they_are_to(
-    api: Api, mongo_directory: Path, tmp_path: Path, run_here: RunHere
+    serve: Serve, mongo_directory: Path, tmp_path: Path, run_here: RunHere
 ) -> None:
     """In the exit code with `--strict` alone; on a terminal there are colours. An embedded MongoDB is found."""
+    api = await start_without_record(serve)
     assert api.settings.keys is not None
     (tmp_path / "keys").write_text(api.settings.keys.get_secret_value())
     (tmp_path / "keys").chmod(0o640)

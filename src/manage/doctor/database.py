@@ -16,6 +16,7 @@ from ...core import limits
 from ...core.clock import utc_now
 from ...core.keys import KeyRing
 from ...core.resealing import KeyUse, Resealing
+from ...core.shared_settings import SharedSettings
 from ...errors import Unavailable
 from ...settings import Settings
 from ...storage import EXPIRING, INDEXES, RESEALABLE
@@ -215,6 +216,21 @@ class _Database:
             )
         return ok("the ring holds every key that something is under")
 
+    async def shared_settings(self) -> Outcome:
+        """Compare the settings that all processes on the database must share with those of this host."""
+        if self._ring is None:
+            return not_checked("the key ring comes first")
+        try:
+            found = await SharedSettings(self._mongo, self._settings, self._ring, "doctor").differences()
+        except Unavailable:
+            return not_checked("cannot tell: MongoDB did not answer")
+        if differing := [f"{', '.join(names)} on {host}" for host, names in found.items() if names]:
+            return warning(
+                f"other values than here: {'; '.join(differing)}",
+                "Give all hosts the same values, and restart their processes: docs/operations.md, Several hosts.",
+            )
+        return ok(f"alike on {', '.join(found)}" if found else "no process runs on this database")
+
     async def _members(self) -> dict[str, str | None]:
         """Return the state of each member, once the driver has asked all of them, or has waited long enough."""
         for _ in range(_MEMBERS_LOOKS):
@@ -234,6 +250,7 @@ _CHECKS: dict[str, tuple[Callable[[_Database], Awaitable[Outcome]], float]] = {
     "indexes": (_Database.indexes, LIMIT),
     "MongoDB space": (_Database.space, LIMIT),
     "storage": (_Database.storage, LIMIT),
+    "shared settings": (_Database.shared_settings, LIMIT),
     "keys in use": (_Database.keys_in_use, SCAN_SECONDS + 1),
 }
 

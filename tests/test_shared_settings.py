@@ -1,0 +1,157 @@
+"""Settings that all hosts must share: a process that differs from another one says so, and `doctor` does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from src.core.keys import KeyRing, new_key, read_key_ring
+from src.core.mongo import Mongo
+from src.core.shared_settings import COLLECTION, SharedSettings
+from src.manage.doctor.database import examine_database
+from src.manage.doctor.findings import Mark
+from src.settings import OF_A_HOST, SECRETS, SHARED, Settings
+
+from .conftest import Api
+from .databases import Databases
+from .examination import collect
+
+MakeSettings = Callable[..., Settings]
+Serve = Callable[..., Awaitable[Api]]
+KEYS = new_key()
+
+
+@pytest.fixture
+async def mongo(databases: Databases, mongo_url: str, make_settings: MakeSettings) -> AsyncIterator[Mongo]:
+    """A connection to an empty database that no server uses."""
+    name = databases.take()
+    mongo = Mongo(make_settings(mongo_database=name), mongo_url)
+    yield mongo
+    await mongo.close()
+    databases.give_back(name)
+
+
+@pytest.fixture
+def on_host(
+    mongo: Mongo, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SharedSettings]:
+    """Make what a process on a host has, with a key ring and settings of its own."""
+
+    def on_host(host: str, keys: str = KEYS, **settings: Any) -> SharedSettings:
+        monkeypatch.setattr("socket.gethostname", lambda: host)
+        return SharedSettings(mongo, make_settings(keys=SecretStr(keys), **settings), KeyRing.parse(keys), "worker-1")
+
+    return on_host
+
+
+@asynccontextmanager
+async def watched(shared: SharedSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Let a process compare all the time."""
+    monkeypatch.setattr("src.core.shared_settings.INTERVAL", 0.01)
+    watching = asyncio.create_task(shared.watch())
+    yield
+    watching.cancel()
+
+
+async def until_printed(text: str, capsys: pytest.CaptureFixture[str], printed: str = "") -> str:
+    """Wait until the log has a text, and return all that was logged."""
+    async with asyncio.timeout(30):
+        while text not in printed:
+            await asyncio.sleep(0.01)
+            printed += capsys.readouterr().out
+    return printed
+
+
+async def test_what_differs_is_named_by_host(on_host: Callable[..., SharedSettings]) -> None:
+    """Lifetimes, limits and switches that differ are named; what may differ between hosts is not."""
+    here = on_host("a")
+    for other in (
+        on_host("b", ttl_max=60, anonymous_create=False, hashing_threads=7, log_level="error"),
+        on_host("c"),
+    ):
+        await other.store()
+
+    assert {"b": ["SEALPOST_ANONYMOUS_CREATE", "SEALPOST_TTL_MAX"], "c": []} == await here.differences()
+
+
+async def test_settings_are_compared_across_a_rotation_of_keys(on_host: Callable[..., SharedSettings]) -> None:
+    """A host with a new key in front differs in its keys, and its other settings are compared all the same."""
+    new = new_key()
+    here, behind, foreign = on_host("a", f"{new},{KEYS}"), on_host("b", KEYS, ttl_max=60), on_host("c", new_key())
+    await here.store()
+    await behind.store()
+    await foreign.store()
+
+    assert {"b": ["SEALPOST_KEYS", "SEALPOST_TTL_MAX"], "c": ["SEALPOST_KEYS"]} == await here.differences()
+    assert {"a": ["SEALPOST_KEYS"], "c": ["SEALPOST_KEYS"]} == await behind.differences()
+
+
+async def test_a_difference_is_logged_once(
+    on_host: Callable[..., SharedSettings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is logged when it appears and when it is gone, with the names of the settings and without a value."""
+    here, other = on_host("a"), on_host("b", public_url="https://other.example.org")
+    await other.store()
+    async with watched(here, monkeypatch):
+        printed = await until_printed("settings differ from those of another process", capsys)
+        await asyncio.sleep(0.1)
+        await other.withdraw()
+        printed = await until_printed("settings no longer differ", capsys, printed)
+
+    assert 1 == printed.count("settings differ")
+    assert "SEALPOST_PUBLIC_URL" in printed
+    assert "other.example.org" not in printed
+
+
+async def test_the_record_of_a_process_holds_no_value(mongo: Mongo, on_host: Callable[..., SharedSettings]) -> None:
+    """It holds names, fingerprints, the ids of keys and the host's name, and expires within minutes."""
+    await on_host("a", public_url="https://secrets.example.org").store()
+
+    [record] = await mongo.collection(COLLECTION).find().to_list(None)
+    assert {"_id", "host", "key_ids", "settings", "expires_at"} == record.keys()
+    assert {16} == {len(fingerprint) for fingerprint in record["settings"].values()}
+    assert set(SHARED) - {"keys"} == record["settings"].keys()
+
+
+async def test_a_process_that_took_anothers_place_has_its_record(on_host: Callable[..., SharedSettings]) -> None:
+    """A restarted worker does not differ from the one that it was."""
+    await on_host("a", ttl_max=60).store()
+    restarted = on_host("a")
+
+    assert {} == await restarted.differences()
+
+
+async def test_a_server_has_a_record_while_it_runs(serve: Serve) -> None:
+    """Each process of the service stores its record before it is ready, and deletes it at its end."""
+    api = await serve()
+    records = Mongo(api.settings, api.mongo._url)
+    present = await records.collection(COLLECTION).count_documents({})
+    await api.client.close()
+    left = await records.collection(COLLECTION).count_documents({})
+    await records.close()
+
+    assert (1, 0) == (present, left)
+
+
+async def test_the_doctor_names_what_differs(mongo_url: str, serve: Serve) -> None:
+    """A warning names the settings and the host; hosts that agree are listed."""
+    server = await serve()
+    settings = server.settings.model_copy(update={"mongo_url": SecretStr(mongo_url)})
+    same = await collect(examine_database(settings, read_key_ring(settings)))
+    settings = settings.model_copy(update={"session_ttl": 60})
+    other = await collect(examine_database(settings, read_key_ring(settings)))
+    none = await collect(examine_database(settings, None))
+
+    assert (Mark.OK, Mark.WARNING, Mark.NOT_CHECKED) == tuple(
+        found["shared settings"].mark for found in (same, other, none)
+    )
+    assert "SEALPOST_SESSION_TTL on " in other["shared settings"].found
+
+
+def test_each_setting_is_of_a_host_or_shared() -> None:
+    """A new setting is compared unless it is listed, and no secret but the keys is."""
+    assert OF_A_HOST <= Settings.model_fields.keys()
+    assert {"keys"} == set(SECRETS) & set(SHARED)

@@ -29,6 +29,7 @@ from .core.key_checks import KeyChecks
 from .core.keys import read_key_ring
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .core.mongo import Mongo, check_url
+from .core.prerequisites import Prerequisites
 from .core.resealing import Resealing
 from .core.shared_settings import SharedSettings
 from .core.storage_budget import NEAR_SECONDS, StorageBudget
@@ -132,32 +133,22 @@ async def build_app(
     ]
     routes += OpenApiRoutes(routes).routes()
 
-    keys = KeyChecks(mongo, ring, Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys)
-
-    clock = ClockCheck(mongo, metrics.clock_offset)
+    prerequisites = Prerequisites(
+        mongo,
+        clock=ClockCheck(mongo, metrics.clock_offset),
+        keys=KeyChecks(mongo, ring, Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys),
+    )
     shared = SharedSettings(mongo, settings, ring, worker)
 
-    async def may_use_database() -> None:
-        await clock.require()
-        await keys.require()
-
     async def prepare_database() -> None:
-        await may_use_database()
+        await prerequisites.require()
         await shared.store()
-
-    async def check_when_due() -> None:
-        # A clock may go wrong, and another host may have begun to seal under a key that this ring lacks.
-        if clock.is_due:
-            await mongo.check(may_use_database)
-
-    async def keep_checking() -> None:
-        await repeat(check_when_due, every=1)
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with (
             running(
                 mongo.set_up(INDEXES, prepare_database),
-                mongo.when_set_up(keep_checking),
+                mongo.when_set_up(prerequisites.watch),
                 mongo.when_set_up(shared.watch),
                 repeat(storage.watch, every=NEAR_SECONDS),
             ),

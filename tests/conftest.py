@@ -151,9 +151,9 @@ def mongo_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data directory of this test process: one mongod could not open the files of all tests' databases."""
     # No test takes the power away, and making two dozen files for each is what takes longest on a disk.
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
-        with tempfile.TemporaryDirectory(prefix="sealpost-tests-", dir=MEMORY) as directory:
-            ensure_key_file(Path(directory) / KEY_FILE)
-            yield Path(directory)
+        with tempfile.TemporaryDirectory(prefix="sealpost-tests-", dir=MEMORY) as memory:
+            ensure_key_file(Path(memory) / KEY_FILE)
+            yield Path(memory)
     else:
         directory = tmp_path_factory.mktemp("sealpost-data")
         ensure_key_file(directory / KEY_FILE)

@@ -121,6 +121,7 @@ async def test_an_expired_token_is_refused_before_the_database_sweeps_it(closed:
     _, created = await create(closed, session, expires_in_days=1)
 
     closed.mongo.clock.adjust(-timedelta(days=1, seconds=1))
+    session = (await closed.login())["access_token"]
 
     assert 401 == await generate(closed, created["token"])
     assert {"tokens": []} == (await closed.call("GET", "/tokens", token=session))[1]

@@ -151,7 +151,8 @@ def mongods(data_dir: Path) -> list[int]:
 
 
 def connect(url: str) -> MongoClient[dict[str, Any]]:
-    return MongoClient(url, serverSelectionTimeoutMS=5_000)
+    # A mongod that was killed is back within seconds, on a busy machine within some more.
+    return MongoClient(url, serverSelectionTimeoutMS=30_000)
 
 
 def write(url: str, **document: object) -> None:

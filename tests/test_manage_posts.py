@@ -79,13 +79,14 @@ async def test_what_has_expired_is_purged(serve: Serve, own_database: str, mongo
     for name, field in fields.items():
         # MongoDB sweeps once a minute, and may do so right here.
         await api.mongo.collection(name).drop_indexes()
+        await api.mongo.collection(name).delete_many({})  # the record of this process
         for moment in (past, future):
             await api.mongo.collection(name).insert_one({field: moment})
 
     ended = await Operator.of(api.settings, mongo_url).run("purge")
 
     accounts, gatherer = {"users", "sessions", "api_tokens", "limits"}, {"gathered", "gathered_states"}
-    assert {"items", "posts", "reactions", *accounts, *gatherer} == set(fields)
+    assert {"items", "posts", "reactions", "processes", *accounts, *gatherer} == set(fields)
     assert 0 == ended.code
     assert dict.fromkeys(fields, "1") == dict(line.split() for line in ended.stdout.splitlines()[1:])
     for name in fields:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 
 from src.app import MONGO, build_app
@@ -21,6 +23,8 @@ from src.sealed.items import INDEXES
 from src.settings import Settings, SettingsError
 
 from .conftest import Api
+from .processes import PATIENCE
+from .relay import relay_to
 
 MakeSettings = Callable[..., Settings]
 Serve = Callable[..., Awaitable[Api]]
@@ -88,6 +92,63 @@ async def test_without_mongodb_requests_get_503(
         ]:
             answer = await api.send(method, path, body)
             assert (503, "unavailable", "1") == (answer.status, answer.json()["code"], answer.headers["Retry-After"])
+
+
+async def timed(api: Api, method: str, path: str, body: bytes | None) -> tuple[int, float]:
+    """Return the status of the answer to a request, and the seconds that it took."""
+    begun = time.monotonic()
+    answer = await api.send(method, path, body)
+    return answer.status, time.monotonic() - begun
+
+
+async def until_created(api: Api) -> float:
+    """Try to create a secret until it succeeds; return the seconds until then."""
+    begun = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        while 201 != (await api.send("POST", "/generate", b'{"secret": "x"}')).status:
+            await asyncio.sleep(0.01)
+    return time.monotonic() - begun
+
+
+async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_mongod: str) -> None:
+    """Without a primary, every request is answered 503 within a second; with one, the next request succeeds."""
+    with MongoClient[dict[str, Any]](bare_mongod, directConnection=True) as member:
+        member.admin.command("ping")
+        api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")
+        member.admin.command("replSetStepDown", 60, force=True)
+
+        requests = [("POST", "/generate", b'{"secret": "x"}'), ("GET", "/readyz", None)] * 10
+        at_once = await asyncio.gather(*(timed(api, *request) for request in requests))
+        later = [await timed(api, *request) for request in requests]
+        answer = await api.send("POST", "/generate", b'{"secret": "x"}')
+        member.admin.command("replSetFreeze", 0)
+        while not member.admin.command("hello")["isWritablePrimary"]:
+            await asyncio.sleep(0.01)
+        recovered_after = await until_created(api)
+    await api.client.close()
+
+    assert {503} == {status for status, _ in at_once + later}
+    assert max(seconds for _, seconds in at_once) < 1.5
+    assert statistics.median(seconds for _, seconds in later) < 0.5
+    assert ("unavailable", "1") == (answer.json()["code"], answer.headers["Retry-After"])
+    assert recovered_after < 1.5
+
+
+async def test_a_primary_whose_packets_are_lost_counts_as_gone_within_seconds(serve: Serve, bare_mongod: str) -> None:
+    """A network that loses every packet is noticed by the heartbeat; requests succeed soon after it delivers again."""
+    async with relay_to(bare_mongod) as relay:
+        api = await serve(f"mongodb://{relay.address}/?replicaSet=rs", mongo_timeout=1)
+        relay.lose()
+        async with asyncio.timeout(8):
+            while api.mongo._primary.is_known():
+                await asyncio.sleep(0.05)
+        status, _ = await timed(api, "GET", "/readyz", None)
+        relay.deliver()
+        recovered_after = await until_created(api)
+        await api.client.close()
+
+    assert 503 == status
+    assert recovered_after < 5
 
 
 async def test_readiness_follows_the_database(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

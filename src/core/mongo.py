@@ -23,6 +23,7 @@ from ..errors import Unavailable
 from ..settings import Settings, SettingsError
 from .addresses import join_host_and_port
 from .clock import DatabaseClock
+from .primary import PrimaryWatch
 
 Document = dict[str, Any]
 Prerequisite = Callable[[], Awaitable[None]]
@@ -36,6 +37,8 @@ DUPLICATE = 11_000
 NOT_YET_INITIALIZED = 94
 SHUTTING_DOWN = {91, 11600, 11602}
 PROBE_MILLISECONDS = 2000
+# A server whose packets are lost counts as gone after the sum. A lost SYN is sent again after 1 s.
+HEARTBEAT_MILLISECONDS, CONNECT_MILLISECONDS = 2000, 3000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 log = structlog.get_logger(__name__)
@@ -59,6 +62,7 @@ class Mongo:
         self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
         self.clock = DatabaseClock()
+        self._primary = PrimaryWatch(self._client)
         self._set_up = asyncio.Event()
         self._transactions: set[asyncio.Task[Any]] = set()
         self.unfit: Unfit | None = None
@@ -70,17 +74,18 @@ class Mongo:
         return self._set_up.is_set()
 
     async def admit(self) -> None:
-        """Wait until the set-up is done, for the time of one command at most.
+        """Wait until a primary is known, for a second at most, and the set-up is done, for the time of one command.
 
-        Raises `Unavailable` after that, and at once where this process must not use the database.
+        Raises `Unavailable` after that, and at once where this process must not use the database or no primary has been
+        known for a second.
         """
-        if self.unfit is None and not self.is_set_up:
+        if self.unfit is None and await self._primary.wait() and not self.is_set_up:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.mongo_timeout):
                     await self._set_up.wait()
         if self.unfit is not None:
             raise Unavailable(str(self.unfit))
-        if not self.is_set_up:
+        if not self.is_set_up or not self._primary.is_known():
             raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
 
     async def when_set_up(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -182,7 +187,7 @@ class Mongo:
 
     async def is_ready(self) -> bool:
         """Tell whether this process may use the database, the set-up is done and a primary answers now."""
-        if not self.is_set_up or self.unfit is not None:
+        if not self.is_set_up or self.unfit is not None or not await self._primary.wait():
             return False
         try:
             await self.database.command("ping")
@@ -192,6 +197,7 @@ class Mongo:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._primary.close()
         await _close(self._client)
 
     def _open(self, url: str, **options: Any) -> Any:
@@ -210,7 +216,8 @@ class Mongo:
                 "retryWrites": True,
                 "timeoutMS": timeout,
                 "serverSelectionTimeoutMS": timeout,
-                "connectTimeoutMS": timeout,
+                "connectTimeoutMS": min(timeout, CONNECT_MILLISECONDS),
+                "heartbeatFrequencyMS": HEARTBEAT_MILLISECONDS,
                 "maxPoolSize": 20,
                 **options,
             },

@@ -294,3 +294,23 @@ async def test_a_transaction_on_a_database_that_stands_still_ends_in_time(
 
     assert took < 1.75 * limit
     assert stood_still < 0.75 * limit
+
+
+async def test_a_transaction_whose_caller_was_told_that_it_failed_is_not_committed(
+    api: Api, make_settings: MakeSettings
+) -> None:
+    """Work that ends after the time of the transaction leaves nothing, and the caller may do it again."""
+    limit = 1.0
+    settings = make_settings(mongo_timeout=limit, mongo_database=api.settings.mongo_database)
+    mongo = Mongo(settings, api.mongo._url)
+
+    async def work(session: Any) -> None:
+        await mongo.collection("items").insert_one({"_id": b"late"}, session=session)
+        await asyncio.sleep(1.5 * limit)
+
+    with pytest.raises(Unavailable):
+        await mongo.transact(work)
+    await asyncio.wait(mongo._transactions)
+    await mongo.close()
+
+    assert 0 == await api.items.count_documents({})

@@ -119,8 +119,8 @@ class Mongo:
         """Carry out all commands of ``work`` or none, and return its result.
 
         ``work`` gives the session that it is called with to each command, and may be called again after a conflict.
-        Raises `Unavailable`, at the latest after the time of one command: the driver would try for two minutes. The
-        transaction may then still be committed.
+        Raises `Unavailable`, at the latest after the time of one command: the driver would try for two minutes. Then no
+        commit begins any more; one that has begun may still succeed.
         """
         limit = self._settings.mongo_timeout
         # A task of its own: cancelled within a command, a transaction could not be ended before that command is.
@@ -148,6 +148,9 @@ class Mongo:
                     try:
                         await _awaited(session.start_transaction())
                         result = await work(session)
+                        if time.monotonic() >= deadline:
+                            # The caller was told that it failed.
+                            raise Unavailable
                         await _commit(session, deadline)
                     except PyMongoError as error:
                         if not error.has_error_label("TransientTransactionError") or time.monotonic() >= deadline:

@@ -18,7 +18,12 @@ _PAUSE = 0.3
 _PROBE_MILLISECONDS = 5000
 # A primary that is gone is replaced after about this time; half of MongoDB's own. Its successor then asks all members
 # how far they are, and one whose container is gone answers nothing at all: so that wait is shorter as well.
-_TIMES = {"electionTimeoutMillis": 5000, "heartbeatTimeoutSecs": 3}
+_TIMES = {
+    "electionTimeoutMillis": 5000,
+    "heartbeatTimeoutSecs": 3,
+    "heartbeatIntervalMillis": 1000,
+    "catchUpTimeoutMillis": 2000,
+}
 _UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
 _PRIMARY, _SECONDARY = 1, 2
 _MAJORITY = {"w": "majority"}

@@ -12,6 +12,8 @@ SECONDS_EACH ?= 8
 ROUNDS ?= 3
 POSTS ?= 100000
 SLO_SECONDS ?= 60
+# How long each fault of test-hosts lasts.
+SECONDS ?= 7
 MESSAGES ?= 1000000
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py,src/stack/running.py
 
-.PHONY: help run test fuzz test-stack test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
+.PHONY: help run test fuzz test-stack test-hosts test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -52,6 +54,9 @@ test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	$(BIN)/coverage run -m pytest -q -m timed tests/stack
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include '$(LAUNCHING)' --fail-under 90
+
+test-hosts: $(STAMP) ## Run several hosts under faults, and check what clients were told (SECONDS=, HISTORY=; needs root)
+	HOSTS_SECONDS='$(SECONDS)' HOSTS_HISTORY='$(HISTORY)' $(BIN)/python -m pytest -q -p no:randomly -m hosts tests/hosts
 
 test-browser: $(STAMP) ## Run the tests of the page in a browser (needs nginx and Chromium)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m browser tests/browser

@@ -1,0 +1,259 @@
+"""Checks a recorded history against what the service promises.
+
+An opening that was answered 503 costs no opening, but MongoDB may have counted it for a while: what a receipt says may
+go back by as many openings as had no answer, or a 503. Everything else only goes forward.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .history import Kind, Operation, Outcome
+
+LOGOUT_SECONDS = 2.0
+"""How long an access token may still be accepted after a logout was acknowledged."""
+NOT_FOUND = 404
+_DAMAGED, _INTERNAL_ERROR, _UNAVAILABLE = 410, 500, 503
+_WAITING = "waiting"
+
+Operations = Sequence[Operation]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that the history shows to be broken."""
+
+    rule: str
+    subject: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.subject}: {self.detail}"
+
+
+def check(history: Operations) -> list[Violation]:
+    """Return every violation."""
+    return [violation for rule in _RULES for violation in rule(history)]
+
+
+def longest_gap(history: Operations, begin: float, end: float, host: str | None = None) -> float:
+    """Return the longest time in seconds without an acknowledged creation that overlaps an interval.
+
+    ``host`` limits it to the creations of one host.
+    """
+    moments = [one.end for one in history if one.kind is Kind.CREATE and one.is_ok and host in {None, one.host}]
+    before = max((moment for moment in moments if moment <= begin), default=begin)
+    after = min((moment for moment in moments if moment >= end), default=end)
+    points = [before, *sorted(moment for moment in moments if begin < moment < end), after]
+    return max(later - earlier for earlier, later in pairwise(points))
+
+
+def _check_statuses(history: Operations) -> Iterator[Violation]:
+    """Nothing is unopenable, and nothing that a client sends is an error of the server's own."""
+    for one in history:
+        if one.status in {_DAMAGED, _INTERNAL_ERROR}:
+            yield Violation("unexpected status", one.subject, f"{one.kind} was answered {one.status} by {one.host}")
+
+
+def _check_texts(history: Operations) -> Iterator[Violation]:
+    """An opening gives out the text that was sealed."""
+    for one in history:
+        if one.kind is Kind.OPEN and one.is_ok and not one.value["right"]:
+            yield Violation("wrong text", one.subject, f"{one.host} gave out another text")
+
+
+def _check_openings(history: Operations) -> Iterator[Violation]:
+    """An item has as many readers as it may have; no more, and at the end no fewer."""
+    for item, operations in _by_subject(history, _OF_ITEMS):
+        created = next((one for one in operations if one.kind is Kind.CREATE and one.is_ok), None)
+        if created is None:
+            continue
+        allowed = int(created.value["max_opens"])
+        openings = [one for one in operations if one.kind is Kind.OPEN]
+        told = sum(one.is_ok for one in openings)
+        if told > allowed:
+            yield Violation("too many readers", item, f"{told} openings, {allowed} allowed")
+        if any(one.kind in {Kind.BURN, Kind.GUESS} for one in operations):
+            continue
+        # A 503 promises that no opening was used up.
+        unknown = sum(one.outcome is Outcome.UNKNOWN and one.status != _UNAVAILABLE for one in openings)
+        if not any(one.final and one.status == NOT_FOUND for one in openings):
+            yield Violation("not opened to the end", item, "it was created, and the end of its openings was not seen")
+        elif told + unknown < allowed:
+            yield Violation("lost", item, f"{told} openings and {unknown} of unknown outcome, {allowed} allowed")
+
+
+def _check_ends(history: Operations) -> Iterator[Violation]:
+    """A burned or locked item is never opened again."""
+    for item, operations in _by_subject(history, _OF_ITEMS):
+        ends = [one.end for one in operations if _ends_item(one)]
+        for one in operations:
+            if one.kind is Kind.OPEN and one.is_ok and ends and one.begin > min(ends):
+                late = one.begin - min(ends)
+                yield Violation("opened after its end", item, f"{one.host} opened it {late:.3f} s after it was burned")
+                break
+
+
+def _ends_item(one: Operation) -> bool:
+    if one.kind is Kind.BURN:
+        # A 404 also means that nothing waits any more.
+        return one.outcome is not Outcome.UNKNOWN
+    return one.kind is Kind.GUESS and one.is_ok and one.value["attempts_left"] == 0
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What was told of an item, and by whom."""
+
+    one: Operation
+    state: str
+    opens_left: int
+
+    def __str__(self) -> str:
+        return f"{self.state} with {self.opens_left} left ({self.one.kind} by {self.one.host})"
+
+
+def _check_receipts(history: Operations) -> Iterator[Violation]:
+    """What is told of an item only goes forward, but for openings that were given back."""
+    for item, operations in _by_subject(history, _OF_ITEMS):
+        unanswered = [one for one in operations if one.kind is Kind.OPEN and one.outcome is Outcome.UNKNOWN]
+        sights = sorted(_sights(operations), key=lambda sight: sight.one.begin)
+        for later in sights:
+            given_back = sum(one.begin < later.one.end for one in unanswered)
+            backward = next((one for one in sights if _contradict(one, later, given_back)), None)
+            if backward:
+                seconds = later.one.begin - backward.one.end
+                detail = f"{backward}, and {seconds:.3f} s later {later}; {given_back} openings unanswered"
+                yield Violation("went back", item, detail)
+                break
+
+
+def _sights(operations: Operations) -> Iterator[_Sight]:
+    for one in operations:
+        if not one.is_ok:
+            continue
+        match one.kind:
+            case Kind.CREATE:
+                yield _Sight(one, _WAITING, one.value["max_opens"])
+            case Kind.RECEIPT:
+                yield _Sight(one, one.value["state"], one.value["opens_left"])
+            case Kind.LOOK:
+                yield _Sight(one, _WAITING, one.value["opens_left"])
+            case Kind.OPEN:
+                yield _Sight(one, _WAITING if one.value["opens_left"] else "opened", one.value["opens_left"])
+            case Kind.BURN:
+                yield _Sight(one, "burned", 0)
+            case Kind.GUESS if one.value["attempts_left"] == 0:
+                yield _Sight(one, "locked", 0)
+
+
+def _contradict(earlier: _Sight, later: _Sight, given_back: int) -> bool:
+    if earlier.one.end >= later.one.begin:
+        return False
+    if later.opens_left - earlier.opens_left > given_back:
+        return True
+    if earlier.state in {_WAITING, later.state}:
+        return False
+    # An opened item waits again, or is burned, once its last opening was given back.
+    return not (earlier.state == "opened" and given_back and later.state in {_WAITING, "burned"})
+
+
+def _check_reactions(history: Operations) -> Iterator[Violation]:
+    """Each user's reaction is the last one acknowledged, or a later one of unknown outcome; counts are their sums."""
+    tallies = dict(_by_subject(history, {Kind.TALLY}))
+    for post, operations in _by_subject(history, {Kind.REACT}):
+        found = {one.value["user"]: one for one in tallies.get(post, []) if one.is_ok}
+        mine = {user: one.value["mine"] for user, one in found.items()}
+        by_user: dict[str, list[Operation]] = defaultdict(list)
+        for one in operations:
+            by_user[one.value["user"]].append(one)
+        for user, sent in by_user.items():
+            if user not in found:
+                yield Violation("unread", post, f"the reaction of {user} was not read at the end")
+            elif mine[user] not in (possible := _possible_reactions(sent)):
+                yield Violation("wrong reaction", post, f"{user} has {mine[user]}, not one of {possible}")
+        counted = Counter(mine.values())
+        for one in found.values():
+            told = (one.value["likes"], one.value["dislikes"])
+            if told != (counted["like"], counted["dislike"]):
+                yield Violation("wrong count", post, f"{told} told, {counted['like'], counted['dislike']} there")
+                break
+
+
+def _possible_reactions(sent: Operations) -> list[str | None]:
+    """Return what a user, who sends one at a time, may have made of a post."""
+    possible: list[str | None] = [None]
+    for one in sorted(sent, key=lambda one: one.begin):
+        if one.is_ok:
+            possible = [one.value["reaction"]]
+        elif one.outcome is Outcome.UNKNOWN:
+            possible.append(one.value["reaction"])
+    return possible
+
+
+def _check_logouts(history: Operations) -> Iterator[Violation]:
+    """No access token is accepted 2 s after its logout was acknowledged."""
+    for session, operations in _by_subject(history, {Kind.LOGOUT, Kind.USE}):
+        ended = min((one.end for one in operations if one.kind is Kind.LOGOUT and one.is_ok), default=None)
+        for one in operations:
+            if ended and one.kind is Kind.USE and one.is_ok and one.begin > ended + LOGOUT_SECONDS:
+                late = one.begin - ended
+                yield Violation("accepted after logout", session, f"{one.host} accepted it {late:.3f} s later")
+                break
+
+
+def _check_batches(history: Operations) -> Iterator[Violation]:
+    """An acknowledged batch is stored once; no batch is stored twice; batches are in the order of their sender."""
+    read = {one.subject: one for one in history if one.kind is Kind.GATHERED and one.is_ok}
+    for sender, operations in _by_subject(history, {Kind.BATCH}):
+        if sender not in read:
+            yield Violation("unread", sender, "the messages were not read at the end")
+            continue
+        stored: list[tuple[int, str]] = [(number, text) for number, text in read[sender].value["messages"]]
+        if [number for number, _ in stored] != list(range(1, len(stored) + 1)):
+            yield Violation("wrong sequence", sender, "the messages are not numbered from 1 without gaps")
+        batches: dict[str, list[str]] = {}
+        acknowledged: dict[str, Operation] = {}
+        for one in sorted(operations, key=lambda one: one.begin):
+            batches.setdefault(one.value["batch"], one.value["messages"])
+            if one.is_ok:
+                acknowledged.setdefault(one.value["batch"], one)
+        counted = Counter(text for _, text in stored)
+        place = {text: number for number, text in reversed(stored)}
+        for batch, texts in batches.items():
+            if any(counted[text] > 1 for text in texts):
+                yield Violation("stored twice", sender, f"batch {batch}")
+            missing = [text for text in texts if text not in counted]
+            if missing and (batch in acknowledged or len(missing) < len(texts)):
+                yield Violation("lost", sender, f"{len(missing)} of {len(texts)} messages of batch {batch}")
+            elif not missing and batch in acknowledged:
+                told, found = acknowledged[batch].value["first_sequence"], place[texts[0]]
+                if told != found:
+                    yield Violation("wrong sequence", sender, f"batch {batch} is at {found}, and {told} was told")
+        sent = [text for texts in batches.values() for text in texts if text in place]
+        if [place[text] for text in sent] != sorted(place[text] for text in sent):
+            yield Violation("out of order", sender, "messages are not in the order in which they were sent")
+
+
+_OF_ITEMS = {Kind.CREATE, Kind.OPEN, Kind.GUESS, Kind.BURN, Kind.LOOK, Kind.RECEIPT}
+
+
+def _by_subject(history: Operations, kinds: Collection[Kind]) -> Iterable[tuple[str, list[Operation]]]:
+    subjects: dict[str, list[Operation]] = defaultdict(list)
+    for one in history:
+        if one.kind in kinds:
+            subjects[one.subject].append(one)
+    return subjects.items()
+
+
+_RULES: Sequence[Callable[[Operations], Iterable[Violation]]] = (
+    _check_statuses,
+    _check_texts,
+    _check_openings,
+    _check_ends,
+    _check_receipts,
+    _check_reactions,
+    _check_logouts,
+    _check_batches,
+)

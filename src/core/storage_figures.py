@@ -11,6 +11,12 @@ MIB = 1024 * 1024
 LEAST_RESERVE, MOST_RESERVE = 128 * MIB, 1024 * MIB
 """Bytes. WiredTiger creates its journal in files of 100 MB, so a disk with less than that can be full in one step."""
 RESERVE_SHARE = 0.05
+GROWTH_MARGIN = 32 * MIB
+"""Bytes that the growth of data files leaves to the journal.
+
+Data files never shrink, so without it a full disk would keep too little space for the journal after everything on it
+has been deleted, and creating would not resume.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Disk:
             return configured
         return min(MOST_RESERVE, max(LEAST_RESERVE, int(self.total * RESERVE_SHARE)))
 
-    def room(self, configured_reserve: int | None) -> int:
+    def room(self, configured_reserve: int | None, *, margin: int = GROWTH_MARGIN) -> int:
         """Return how many bytes may still be stored; negative when the disk has less than its reserve.
 
         A stored byte is written twice: to the journal until the next checkpoint, and to a data file, where it may take
@@ -42,7 +48,7 @@ class Disk:
         """
         left = self.free - self.reserve(configured_reserve) - (self.oplog_growth or 0) - (self.unwritten or 0)
         copies = 1 if self.oplog_growth is not None else 2
-        return min(left // copies, (left + self.reusable) // (copies + 1))
+        return min(left // copies, (left + self.reusable) // (copies + 1) - margin)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from src.core.mongo import Mongo
 from src.settings import Settings
 
 from .databases import Databases
-from .processes import PATIENT
+from .processes import PATIENCE, PATIENT
 from .programs import end_fork_server
 from .tracing import leave_motor_out, trace_nothing
 
@@ -38,6 +38,10 @@ MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 PASSWORD = "correct horse battery staple"
 DRIVER = os.environ.get("TEST_MONGO_DRIVER", "motor")
+PYMONGO_LEAVES = (
+    r"ignore:unclosed <socket\.socket fd=\d+, family=2, type=1, proto=6, laddr=\(.[\d.]+., \d+\)>:ResourceWarning"
+)
+"""PyMongo's own client leaves a socket that has no peer yet, when it is closed, to the garbage collector."""
 for name in [name for name in os.environ if name.startswith("SEALPOST_")]:
     del os.environ[name]
 
@@ -58,6 +62,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 def pytest_configure(config: pytest.Config) -> None:
     """Measure only where tests run, and not in Motor's threads: a seventh of the suite's time was the tracer there."""
+    if DRIVER == "pymongo":
+        config.addinivalue_line("filterwarnings", PYMONGO_LEAVES)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         trace_nothing()  # the process that hands the tests out
     else:
@@ -144,6 +150,10 @@ class Api:
     def items(self) -> Any:
         """The collection of items."""
         return self.mongo.collection("items")
+
+
+SHARED: dict[bool, Api] = {}
+"""The servers that tests of this process share, by whether they are behind nginx."""
 
 
 @pytest.fixture(scope="session")
@@ -280,7 +290,7 @@ async def shared_servers(
     mongo_url: str, make_settings: Callable[..., Settings], databases: Databases
 ) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
     """Start the servers with the default settings that all tests of this process use in turn, when they are needed."""
-    apis: dict[bool, Api] = {}
+    apis = SHARED
 
     async def share(*, behind_nginx: bool = False) -> Api:
         if behind_nginx not in apis:
@@ -292,6 +302,14 @@ async def shared_servers(
     for api in apis.values():
         await api.client.close()
         databases.give_back(api.settings.mongo_database)
+    apis.clear()
+
+
+async def clocks_settle() -> None:
+    """Wait until the shared servers have noticed that this process's clock is right again."""
+    async with asyncio.timeout(PATIENCE):
+        while any(api.mongo.clock.has_stepped or api.mongo.unfit for api in SHARED.values()):
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture

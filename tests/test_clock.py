@@ -1,7 +1,7 @@
 """Clocks: a process whose clock is wrong does not use the database, and lifetimes go by MongoDB's clock."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -18,7 +18,7 @@ from src.sealed.items import waiting
 from src.settings import Settings
 
 from .commands import Operator
-from .conftest import PASSWORD, Api
+from .conftest import PASSWORD, Api, clocks_settle
 from .senders import Sender
 from .test_key_checks import documents
 from .test_metrics import scrape
@@ -30,7 +30,7 @@ DAYS = timedelta(days=8)
 
 
 @pytest.fixture
-def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetClock]:
+async def set_clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SetClock]:
     """Set the system clock of this process ahead of MongoDB's by a time span, or behind it."""
     ahead = timedelta(0)
 
@@ -46,6 +46,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetClock]:
     monkeypatch.setattr(clock, "datetime", Clock)
     yield set_clock
     ahead = timedelta(0)
+    await clocks_settle()
 
 
 @asynccontextmanager

@@ -24,10 +24,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from src.accounts.passwords import check_password, hash_password
-from src.core.embedded import embedded_mongod
-from src.core.hashing import REFUSAL
-from src.core.keys import KeyRing
-from src.core.sealing import SALT_BYTES, Argon2Cost, derive_phrase_key
+from src.core.crypto.hashing import REFUSAL
+from src.core.crypto.keys import KeyRing
+from src.core.crypto.sealing import SALT_BYTES, Argon2Cost, derive_phrase_key
+from src.core.database.embedded import embedded_mongod
 from src.settings import Settings
 from src.stack.running import RunningStack, running_stack
 

@@ -26,8 +26,8 @@ from urllib.parse import urlencode
 from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.accounts.users import User
 from src.core.clock import utc_now
-from src.core.embedded import embedded_mongod
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
+from src.core.database.embedded import embedded_mongod
 from src.posts.schemas import LARGEST_PAGE
 from src.stack.running import RunningStack, running_stack
 

@@ -3,11 +3,11 @@
 import asyncio
 
 from src.api.origin import Origin
-from src.core.batching import group_commit
-from src.core.hashing import HashingPool
-from src.core.keys import KeyRing
+from src.core.crypto.hashing import HashingPool
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
+from src.core.database.mongo import Mongo
 from src.core.metrics import Metrics
-from src.core.mongo import Mongo
 from src.sealed.feature import SealedFeature
 from src.settings import Settings
 

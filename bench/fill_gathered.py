@@ -9,11 +9,11 @@ from src.accounts.feature import credential_limits
 from src.accounts.passwords import hash_password
 from src.accounts.sessions import SessionStore
 from src.accounts.users import User, UserContent, UserStore
-from src.core.batching import group_commit
 from src.core.clock import MILLISECOND, utc_now
-from src.core.keys import KeyRing
-from src.core.mongo import Document, Mongo
-from src.core.records import RecordSealer
+from src.core.crypto.keys import KeyRing
+from src.core.crypto.records import RecordSealer
+from src.core.database.group_commit import group_commit
+from src.core.database.mongo import Document, Mongo
 from src.gatherer.bundle_content import COLLECTION, KIND, BundleContent, Delivery, document_id
 from src.gatherer.counters import Counters
 from src.settings import Settings

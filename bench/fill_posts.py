@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from src.accounts.users import User, UserContent, UserStore
-from src.core.batching import group_commit
 from src.core.clock import utc_now
-from src.core.keys import KeyRing
-from src.core.mongo import Mongo
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
+from src.core.database.mongo import Mongo
 from src.posts import reactions, store
 from src.posts.post_id import ID_BYTES, new_post_id
 from src.posts.reactions import Reaction

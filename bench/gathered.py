@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from src.core.embedded import embedded_mongod
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
+from src.core.database.embedded import embedded_mongod
 from src.stack.running import ROOT, RunningStack, running_stack
 
 from .fill_gathered import fill_gathered, make_operator

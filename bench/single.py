@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Hashable
 
 from src.command import main
-from src.core.batching import Command, Committer, Request, Result
+from src.core.database.group_commit import Command, Committer, Request, Result
 
 
 class OnePerRequest(Committer[Request, Result]):

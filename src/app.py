@@ -21,18 +21,18 @@ from .api.origin import Origin
 from .api.routing import add_routes
 from .api.unparsable import answer_in_our_shape
 from .core.background import repeat, running
-from .core.batching import Batching, group_commit
-from .core.clock_check import ClockCheck
-from .core.embedded import MongodError
-from .core.hashing import HashingPool
-from .core.key_checks import KeyChecks
-from .core.keys import read_key_ring
+from .core.crypto.hashing import HashingPool
+from .core.crypto.keys import read_key_ring
+from .core.database.clock_check import ClockCheck
+from .core.database.embedded import MongodError
+from .core.database.group_commit import Batching, group_commit
+from .core.database.key_checks import KeyChecks
+from .core.database.mongo import Mongo, check_url
+from .core.database.prerequisites import Prerequisites
+from .core.database.resealing import Resealing
+from .core.database.shared_settings import SharedSettings
+from .core.database.storage_budget import NEAR_SECONDS, StorageBudget
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
-from .core.mongo import Mongo, check_url
-from .core.prerequisites import Prerequisites
-from .core.resealing import Resealing
-from .core.shared_settings import SharedSettings
-from .core.storage_budget import NEAR_SECONDS, StorageBudget
 from .echo import EchoRoutes
 from .gatherer.feature import GathererFeature
 from .health import HealthRoutes

@@ -14,13 +14,13 @@ from pathlib import Path
 from .api.server import listen_on_tcp, listen_on_unix, serve
 from .api.tls import ServerTls
 from .app import ALONE, build_app
-from .core.batching import Batching
-from .core.certificates import CertificateError, read_pair
 from .core.core_dumps import forbid_core_dumps
-from .core.embedded import MongodError
-from .core.keys import read_key_ring
-from .core.mongo import check_url
+from .core.crypto.keys import read_key_ring
+from .core.database.embedded import MongodError
+from .core.database.group_commit import Batching
+from .core.database.mongo import check_url
 from .core.running_settings import RunningSettings, publish
+from .core.tls.certificates import CertificateError, read_pair
 from .core.workers import locate_run_directory
 from .settings import Settings, SettingsError, read_settings
 from .startup import add_log_level, mongo_url, prepare, refuse_cleartext

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from .api.routing import Route
 from .api.schema import Answer
-from .core.mongo import Mongo
+from .core.database.mongo import Mongo
 from .errors import Unavailable
 
 

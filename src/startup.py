@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .core.embedded import embedded_mongod
-from .core.keys import read_key_ring
+from .core.crypto.keys import read_key_ring
+from .core.database.embedded import embedded_mongod
 from .core.logs import configure_logs
 from .settings import LOG_LEVELS, Settings, SettingsError, read_settings
 

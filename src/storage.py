@@ -1,9 +1,9 @@
 """What all features keep in the database, gathered from each."""
 
 from .accounts import feature as accounts
-from .core import key_checks, shared_settings
-from .core.mongo import Indexes
-from .core.resealing import Expiring, Resealable
+from .core.database import key_checks, shared_settings
+from .core.database.mongo import Indexes
+from .core.database.resealing import Expiring, Resealable
 from .gatherer import feature as gatherer
 from .posts import feature as posts
 from .sealed import feature as sealed

@@ -7,12 +7,12 @@ from aiohttp import web
 
 from .accounts.auth import CALLER
 from .api.origin import Origin
-from .core.byte_budget import ByteBudget
-from .core.keys import KeyRing
-from .core.limits import Limit
+from .core.crypto.keys import KeyRing
+from .core.database.byte_budget import ByteBudget
+from .core.database.limits import Limit
+from .core.database.mongo import Mongo
+from .core.database.storage_budget import StorageBudget
 from .core.metrics import Metrics
-from .core.mongo import Mongo
-from .core.storage_budget import StorageBudget
 from .settings import Settings, parse_byte_limit
 
 

@@ -24,7 +24,7 @@ from aiohttp import web
 from pymongo import MongoClient
 
 from .app import build_app
-from .core.keys import read_key_ring
+from .core.crypto.keys import read_key_ring
 from .core.logs import configure_logs
 from .settings import Settings, read_settings
 from .startup import mongo_url

@@ -23,10 +23,10 @@ from multidict import CIMultiDictProxy
 
 from src.app import ALONE, MONGO, build_app
 from src.command import event_loop_factory
-from src.core.batching import Batching
-from src.core.embedded import embedded_mongod, find_mongod
-from src.core.keys import KEY_FILE, ensure_key_file, new_key
-from src.core.mongo import Mongo
+from src.core.crypto.keys import KEY_FILE, ensure_key_file, new_key
+from src.core.database.embedded import embedded_mongod, find_mongod
+from src.core.database.group_commit import Batching
+from src.core.database.mongo import Mongo
 from src.settings import Settings
 
 from .databases import Databases

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from src.accounts.users import UserStore
-from src.core.batching import group_commit
-from src.core.keys import read_key_ring
+from src.core.crypto.keys import read_key_ring
+from src.core.database.group_commit import group_commit
+from src.core.database.mongo import Mongo
 from src.core.logs import configure_logs
 from src.core.metrics import Metrics
-from src.core.mongo import Mongo
 from src.gatherer.archive import Archive
 from src.gatherer.counters import Counters
 from src.gatherer.dump import Dump

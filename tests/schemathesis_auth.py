@@ -12,10 +12,10 @@ import schemathesis
 
 from src.accounts.passwords import LONGEST_PASSWORD
 from src.accounts.users import UserStore
-from src.core.batching import group_commit
-from src.core.embedded import embedded_mongod
-from src.core.keys import read_key_ring
-from src.core.mongo import Mongo
+from src.core.crypto.keys import read_key_ring
+from src.core.database.embedded import embedded_mongod
+from src.core.database.group_commit import group_commit
+from src.core.database.mongo import Mongo
 from src.settings import read_settings
 
 _credentials: dict[str, str] = {}

@@ -7,8 +7,8 @@ from typing import Any
 
 from src.accounts.users import UserStore
 from src.api.schema import ProblemDetails
-from src.core.batching import group_commit
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
 from src.errors import describe_status
 
 from .conftest import PASSWORD, Api

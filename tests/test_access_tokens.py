@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from src.accounts.access_tokens import AUDIENCE, LIFE, REQUIRED, AccessClaims, AccessTokens
 from src.core.clock import DatabaseClock, utc_now
-from src.core.keys import KeyRing, Purpose, new_key
-from src.core.sealing import encode
-from src.core.signed_tokens import ISSUER, LEEWAY
+from src.core.crypto.keys import KeyRing, Purpose, new_key
+from src.core.crypto.sealing import encode
+from src.core.crypto.signed_tokens import ISSUER, LEEWAY
 
 from .conftest import Api
 

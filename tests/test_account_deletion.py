@@ -9,9 +9,9 @@ from src.accounts.api_tokens import ApiTokenStore
 from src.accounts.deletion import AccountDeletion
 from src.accounts.sessions import SessionStore
 from src.accounts.users import UserStore
-from src.core.batching import group_commit
 from src.core.clock import utc_now
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
 from src.errors import Unavailable
 
 from .conftest import PASSWORD, Api

@@ -13,8 +13,8 @@ from src.accounts.passwords import Passwords, hash_password
 from src.accounts.sessions import SessionStore
 from src.accounts.users import KIND, UserContent
 from src.core.clock import utc_now
-from src.core.keys import KeyRing
-from src.core.records import RecordSealer
+from src.core.crypto.keys import KeyRing
+from src.core.crypto.records import RecordSealer
 
 from .conftest import PASSWORD, Api
 

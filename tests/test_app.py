@@ -23,8 +23,8 @@ import pytest
 import src
 from src import storage
 from src.api.server import listen_on_unix
-from src.core.embedded import embedded_mongod
-from src.core.keys import new_key
+from src.core.crypto.keys import new_key
+from src.core.database.embedded import embedded_mongod
 
 from . import programs
 from .commands import Ended

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.batching import Command, GroupCommit
+from src.core.database.group_commit import Command, GroupCommit
 from src.errors import Unavailable
 
 

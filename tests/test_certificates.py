@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from src.core import self_signed
-from src.core.certificates import (
+from src.core.tls import self_signed
+from src.core.tls.certificates import (
     CertificateError,
     certificate_files,
     not_after,
@@ -28,7 +28,7 @@ from src.core.certificates import (
     read_pair,
     self_signed_files,
 )
-from src.core.self_signed import LIFE, RENEWAL, ensure_self_signed, public_hosts
+from src.core.tls.self_signed import LIFE, RENEWAL, ensure_self_signed, public_hosts
 from src.settings import Settings, SettingsError
 
 from .certificates import DAY, make_files

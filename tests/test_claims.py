@@ -8,7 +8,7 @@ import pytest
 from bson import ObjectId
 from pymongo.errors import AutoReconnect
 
-from src.core.batching import group_commit
+from src.core.database.group_commit import group_commit
 from src.errors import Unavailable
 from src.sealed.attempts import AttemptStore
 from src.sealed.claims import ClaimStore

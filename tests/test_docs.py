@@ -33,12 +33,13 @@ from src.accounts.users import UserContent
 from src.api import edge
 from src.api.pages import Page, page_response
 from src.api.streaming import STALL_SECONDS
-from src.core import certificates, records, sealing, self_signed, signed_tokens
-from src.core.clock_check import MOST_APART
-from src.core.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
+from src.core.crypto import records, sealing, signed_tokens
+from src.core.crypto.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
+from src.core.crypto.records import Content, RecordSealer
+from src.core.crypto.sealing import Link, Sealer
+from src.core.database.clock_check import MOST_APART
 from src.core.metrics import Metrics
-from src.core.records import Content, RecordSealer
-from src.core.sealing import Link, Sealer
+from src.core.tls import certificates, self_signed
 from src.errors import Problem
 from src.gatherer import bundle_content, states
 from src.gatherer import schemas as gatherer_schemas

@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from src.core.keys import KeyRing, new_key
+from src.core.crypto.keys import KeyRing, new_key
 from src.core.running_settings import RunningSettings, publish
 from src.core.workers import locate_run_directory
 from src.manage.__main__ import main

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from src.core.clock import utc_now
-from src.core.embedded import find_mongod, locks, replica_set
-from src.core.keys import read_key_ring
+from src.core.crypto.keys import read_key_ring
+from src.core.database.embedded import find_mongod, locks, replica_set
 from src.manage.doctor import connection, database, disk
 from src.manage.doctor.clock import compare_clocks
 from src.manage.doctor.connection import kernel_advice

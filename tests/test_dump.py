@@ -22,9 +22,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from src.accounts.users import UserContent, UserStore
-from src.core.batching import group_commit
 from src.core.clock import utc_now
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
 from src.core.metrics import Metrics
 from src.errors import Unavailable
 from src.gatherer.bundles import BundleStore

@@ -24,7 +24,7 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure
 from structlog.testing import capture_logs
 
-from src.core.embedded import (
+from src.core.database.embedded import (
     MongodError,
     embedded_mongod,
     failures,
@@ -35,7 +35,7 @@ from src.core.embedded import (
     replica_set,
     server,
 )
-from src.core.embedded.server import Server
+from src.core.database.embedded.server import Server
 
 from .processes import PATIENCE
 
@@ -45,7 +45,7 @@ USER = """
 import sys
 from pathlib import Path
 import structlog
-from src.core.embedded import embedded_mongod
+from src.core.database.embedded import embedded_mongod
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 with embedded_mongod(Path(sys.argv[1])) as url:
     print(url, flush=True)
@@ -57,7 +57,7 @@ sys.stdin.readline()
 KILLED_IN_SET_UP = """
 import os, signal, sys
 from pathlib import Path
-from src.core.embedded import embedded_mongod, replica_set
+from src.core.database.embedded import embedded_mongod, replica_set
 replica_set.ensure_user = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with embedded_mongod(Path(sys.argv[1])):
     pass

@@ -16,7 +16,7 @@ from aiohttp import ClientPayloadError
 
 from bench.fill_gathered import fill_gathered
 from src.core.clock import utc_now
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
 from src.errors import Unavailable
 from src.gatherer.archive import PAGE, Archive
 from src.gatherer.moments import FIRST_MOMENT, LAST_MOMENT, parse_moment

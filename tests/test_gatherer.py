@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.core.clock import utc_now
-from src.core.keys import KeyRing, new_key
-from src.core.signed_tokens import LEEWAY
+from src.core.crypto.keys import KeyRing, new_key
+from src.core.crypto.signed_tokens import LEEWAY
 from src.gatherer.bundle_content import BundleContent, Delivery
 from src.gatherer.bundles import BundleStore
 from src.gatherer.lines import _lines

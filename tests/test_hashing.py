@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from src.core.hashing import NICENESS, HashingPool
+from src.core.crypto.hashing import NICENESS, HashingPool
 from src.errors import Unavailable
 
 LOWEST_PRIORITY = 19

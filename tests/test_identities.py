@@ -17,11 +17,11 @@ from src.accounts.feature import credential_limits
 from src.accounts.passwords import Passwords
 from src.accounts.sessions import SessionStore
 from src.accounts.users import RESERVATION, UserStore
-from src.core.batching import group_commit
 from src.core.clock import utc_now
-from src.core.hashing import HashingPool
-from src.core.keys import KeyRing
-from src.core.limits import LimitReached
+from src.core.crypto.hashing import HashingPool
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
+from src.core.database.limits import LimitReached
 from src.core.metrics import Metrics
 from src.errors import Damaged, Malformed
 

@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
 from src.app import MONGO, build_app
-from src.core.key_checks import COLLECTION, KeyChecks
-from src.core.keys import KeyRing, ensure_key_file, new_key
-from src.core.mongo import Mongo, Unfit
+from src.core.crypto.keys import KeyRing, ensure_key_file, new_key
+from src.core.database.key_checks import COLLECTION, KeyChecks
+from src.core.database.mongo import Mongo, Unfit
 from src.settings import Settings, SettingsError
 
 from .commands import Operator

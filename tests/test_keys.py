@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.keys import (
+from src.core.crypto.keys import (
     KEY_FILE,
     KeyRing,
     KeyRingError,

@@ -13,7 +13,7 @@ import aiohttp
 from bson import BSON
 from pymongo import MongoClient
 
-from src.core.sealing import decode
+from src.core.crypto.sealing import decode
 
 from .processes import run_app
 

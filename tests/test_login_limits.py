@@ -9,10 +9,10 @@ import pytest
 from bson import ObjectId
 
 from src.core.clock import utc_now
-from src.core.failures import FailureLimit, failures_counted
-from src.core.keys import KeyRing
-from src.core.limits import Limit, LimitReached
-from src.core.mongo import Mongo
+from src.core.crypto.keys import KeyRing
+from src.core.database.failure_limits import FailureLimit, failures_counted
+from src.core.database.limits import Limit, LimitReached
+from src.core.database.mongo import Mongo
 from src.errors import Forbidden, Unavailable
 
 from .conftest import PASSWORD, Api

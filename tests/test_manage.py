@@ -24,11 +24,11 @@ from src.accounts.api_tokens import ApiTokenStore
 from src.accounts.feature import credential_limits
 from src.accounts.sessions import SessionStore
 from src.accounts.users import User, UserContent, UserNames, UserStore
-from src.core.batching import group_commit
-from src.core.embedded import embedded_mongod
-from src.core.key_checks import KeyChecks
-from src.core.keys import KeyRing, KeyRingError, new_key, put_in_front, read_key_ring
-from src.core.mongo import Mongo
+from src.core.crypto.keys import KeyRing, KeyRingError, new_key, put_in_front, read_key_ring
+from src.core.database.embedded import embedded_mongod
+from src.core.database.group_commit import group_commit
+from src.core.database.key_checks import KeyChecks
+from src.core.database.mongo import Mongo
 from src.manage.__main__ import main
 from src.settings import Settings
 
@@ -294,7 +294,9 @@ async def test_an_interrupted_command_ends_at_once(operator: Operator, number: s
     """Also while it waits for a MongoDB that does not answer."""
     mark = tmp_path / "waiting"
     script = (
-        "import sys; from pathlib import Path; from src.core.mongo import Mongo; from src.manage.__main__ import main\n"
+        "import sys; from pathlib import Path\n"
+        "from src.core.database.mongo import Mongo\n"
+        "from src.manage.__main__ import main\n"
         "opened = Mongo._open\n"
         f"Mongo._open = lambda *a, **k: (opened(*a, **k), Path({str(mark)!r}).touch())[0]\n"
         "sys.exit(main(sys.argv[1:]))"

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from src.core.clock import utc_now
-from src.core.keys import new_key
-from src.core.purging import expiry_fields
+from src.core.crypto.keys import new_key
+from src.core.database.purging import expiry_fields
 from src.storage import INDEXES
 
 from .commands import Operator

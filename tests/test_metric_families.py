@@ -14,12 +14,12 @@ from pymongo.errors import OperationFailure
 
 from src.api.edge import Edge
 from src.api.origin import Origin
-from src.core.batching import GroupCommit
 from src.core.clock import utc_now
-from src.core.hashing import HashingPool
+from src.core.crypto.hashing import HashingPool
+from src.core.database.group_commit import GroupCommit
+from src.core.database.mongo import aggregate
 from src.core.metrics import Metrics, process
 from src.core.metrics.storage import Memory
-from src.core.mongo import aggregate
 from src.errors import Unavailable
 from src.settings import Settings
 

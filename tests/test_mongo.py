@@ -16,8 +16,8 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 
 from src.app import MONGO, build_app
-from src.core.embedded import find_mongod
-from src.core.mongo import Mongo, _direct, _seeds, answering, check_url, insert_each, insert_unique
+from src.core.database.embedded import find_mongod
+from src.core.database.mongo import Mongo, _direct, _seeds, answering, check_url, insert_each, insert_unique
 from src.errors import Unavailable
 from src.sealed.items import INDEXES
 from src.settings import Settings, SettingsError

@@ -11,7 +11,7 @@ import pytest
 from bson import ObjectId
 
 from src.core.clock import utc_now
-from src.core.sealing import derive_phrase_key
+from src.core.crypto.sealing import derive_phrase_key
 from src.sealed import service
 from src.sealed.attempts import LEASE
 

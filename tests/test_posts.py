@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.core.clock import utc_now
-from src.core.keys import KeyRing, new_key
+from src.core.crypto.keys import KeyRing, new_key
 from src.posts.analytics import counting
 from src.posts.cursors import read_cursor, write_cursor
 from src.posts.post_id import new_post_id, parse_post_id

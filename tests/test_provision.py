@@ -21,9 +21,9 @@ from pymongo.errors import OperationFailure
 from pymongo.synchronous.database import Database
 from pymongo.write_concern import WriteConcern
 
-from src.core.certificates import CertificatePair, read_pair
-from src.core.embedded import find_mongod
-from src.core.keys import KeyRing, new_key
+from src.core.crypto.keys import KeyRing, new_key
+from src.core.database.embedded import find_mongod
+from src.core.tls.certificates import CertificatePair, read_pair
 from src.pages.assets import STATIC
 from src.settings import SECRETS, Settings
 from src.stack import healthcheck, provision

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from src.core.batching import group_commit
 from src.core.clock import utc_now
+from src.core.database.group_commit import group_commit
 from src.posts.reactions import Reaction, ReactionStore
 
 from .conftest import Api

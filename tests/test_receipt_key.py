@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.keys import KeyRing, new_key
-from src.core.sealing import decode, encode
+from src.core.crypto.keys import KeyRing, new_key
+from src.core.crypto.sealing import decode, encode
 from src.sealed.receipt_key import Receipt, read_receipt_key, write_receipt_key
 
 RING = KeyRing.parse(new_key())

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.blind_index import BlindIndex
-from src.core.keys import KeyRing, new_key
-from src.core.records import Content, RecordSealer
-from src.core.sealing import Unsealable
+from src.core.crypto.blind_index import BlindIndex
+from src.core.crypto.keys import KeyRing, new_key
+from src.core.crypto.records import Content, RecordSealer
+from src.core.crypto.sealing import Unsealable
 
 RING = KeyRing.parse("k1:" + "A" * 43 + "=")
 SEALER = RecordSealer(RING, "note")

@@ -16,12 +16,12 @@ import pytest
 from pydantic import SecretStr
 
 from src.accounts.users import UserContent, UserStore
-from src.core import resealing
-from src.core.batching import group_commit
 from src.core.clock import utc_now
-from src.core.key_checks import KeyChecks
-from src.core.keys import KeyRing, new_key, read_key_ring
-from src.core.resealing import Resealed, Resealing
+from src.core.crypto.keys import KeyRing, new_key, read_key_ring
+from src.core.database import resealing
+from src.core.database.group_commit import group_commit
+from src.core.database.key_checks import KeyChecks
+from src.core.database.resealing import Resealed, Resealing
 from src.errors import Unavailable
 from src.sealed.feature import EXPIRING
 from src.storage import RESEALABLE
@@ -33,7 +33,7 @@ Serve = Callable[..., Awaitable[Api]]
 COLLECTIONS = ("users", "sessions", "api_tokens")
 STANDING_STILL = """
 import asyncio, sys
-from src.core import resealing
+from src.core.database import resealing
 from src.manage.__main__ import main
 
 async def write_some(self, changes):

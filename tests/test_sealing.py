@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.core.keys import KeyRing, Purpose, new_key
-from src.core.sealing import (
+from src.core.crypto.keys import KeyRing, Purpose, new_key
+from src.core.crypto.sealing import (
     NONCE_BYTES,
     PADDED_TO,
     SALT_BYTES,

@@ -13,10 +13,10 @@ from src.accounts.ended_sessions import EndedSessions
 from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.sessions import SessionStore
 from src.core.clock import utc_now
-from src.core.keys import KeyRing
+from src.core.crypto.keys import KeyRing
+from src.core.crypto.sealing import encode
+from src.core.database.mongo import Mongo
 from src.core.metrics import NOTHING
-from src.core.mongo import Mongo
-from src.core.sealing import encode
 from src.errors import Unavailable
 
 from .conftest import Api

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.core.keys import new_key
+from src.core.crypto.keys import new_key
 from src.settings import (
     LOG_LEVELS,
     OF_THE_CLIENT,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from src.core.keys import KeyRing, new_key, read_key_ring
-from src.core.mongo import Mongo
-from src.core.shared_settings import COLLECTION, SharedSettings
+from src.core.crypto.keys import KeyRing, new_key, read_key_ring
+from src.core.database.mongo import Mongo
+from src.core.database.shared_settings import COLLECTION, SharedSettings
 from src.manage.doctor.database import examine_database
 from src.manage.doctor.findings import Mark
 from src.settings import OF_A_HOST, SECRETS, SHARED, Settings
@@ -50,7 +50,7 @@ def on_host(
 @asynccontextmanager
 async def watched(shared: SharedSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Let a process compare all the time."""
-    monkeypatch.setattr("src.core.shared_settings.INTERVAL", 0.01)
+    monkeypatch.setattr("src.core.database.shared_settings.INTERVAL", 0.01)
     watching = asyncio.create_task(shared.watch())
     yield
     watching.cancel()

@@ -8,7 +8,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from src.core.keys import new_key
+from src.core.crypto.keys import new_key
 
 from . import programs
 from .commands import Ended

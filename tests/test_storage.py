@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
-from src.core import byte_budget, storage_budget
-from src.core.byte_budget import ByteBudget
-from src.core.keys import read_key_ring
+from src.core.crypto.keys import read_key_ring
+from src.core.database import byte_budget, storage_budget
+from src.core.database.byte_budget import ByteBudget
+from src.core.database.storage_budget import PAUSE_ROOM, RESUME_ROOM, SHARES, StorageBudget
+from src.core.database.storage_figures import LEAST_RESERVE, MIB, MOST_RESERVE, Disk, StorageFigures
 from src.core.metrics import Metrics
-from src.core.storage_budget import PAUSE_ROOM, RESUME_ROOM, SHARES, StorageBudget
-from src.core.storage_figures import LEAST_RESERVE, MIB, MOST_RESERVE, Disk, StorageFigures
 from src.errors import StorageFull
 from src.manage.doctor.findings import Mark
 from src.manage.doctor.storage import judge_storage

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 
 from src.api.edge import STRICT_TRANSPORT
 from src.command import main
-from src.core.certificates import CIPHERS, CertificateError, load_context, read_pair, self_signed_files
+from src.core.tls.certificates import CIPHERS, CertificateError, load_context, read_pair, self_signed_files
 from src.settings import Settings, SettingsError, read_settings
 from src.stack.nginx import Tls, render
 from src.stack.served_certificate import ServedCertificate, check_certificate, provide_certificate

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..core.clock import DatabaseClock
-from ..core.keys import KeyRing, Purpose
-from ..core.signed_tokens import REGISTERED, SignedTokens
+from ..core.crypto.keys import KeyRing, Purpose
+from ..core.crypto.signed_tokens import REGISTERED, SignedTokens
 
 AUDIENCE = "sealpost"
 LIFE = timedelta(minutes=10)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from pymongo import UpdateOne
 
-from ..core.batching import Batching
-from ..core.mongo import Mongo, answering
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Mongo, answering
 from ..errors import Unavailable
 from . import api_tokens, users
 

@@ -18,13 +18,13 @@ from hashlib import sha256
 import structlog
 from pymongo import IndexModel
 
-from ..core.batching import Batching
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.records import Content, RecordSealer
+from ..core.crypto.sealing import Unsealable
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_unique
+from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
-from ..core.records import Content, RecordSealer
-from ..core.resealing import Resealable
-from ..core.sealing import Unsealable
 
 COLLECTION = "api_tokens"
 KIND = "api token"

@@ -4,8 +4,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..core.failures import FailureLimit, failures_counted
-from ..core.limits import Limit
+from ..core.database.failure_limits import FailureLimit, failures_counted
+from ..core.database.limits import Limit
 from ..core.metrics import Metrics, Stopwatch
 from ..errors import FieldError, Malformed
 from .passwords import Passwords

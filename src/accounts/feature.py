@@ -7,15 +7,15 @@ from typing import Any
 
 from ..api.origin import Origin
 from ..api.routing import Route
-from ..core import limits
 from ..core.background import running
-from ..core.batching import Batching
-from ..core.failures import FailureLimit
-from ..core.hashing import HashingPool
-from ..core.keys import KeyRing
-from ..core.limits import Limit
+from ..core.crypto.hashing import HashingPool
+from ..core.crypto.keys import KeyRing
+from ..core.database import limits
+from ..core.database.failure_limits import FailureLimit
+from ..core.database.group_commit import Batching
+from ..core.database.limits import Limit
+from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
-from ..core.mongo import Indexes, Mongo
 from ..settings import Settings, parse_limit
 from . import api_tokens, sessions, users
 from .access_tokens import AccessTokens

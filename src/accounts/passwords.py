@@ -14,7 +14,7 @@ from hashlib import sha256
 
 import bcrypt
 
-from ..core.hashing import HashingPool
+from ..core.crypto.hashing import HashingPool
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 1024
 """How many characters a new password may have."""

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass
 from hashlib import sha256
 
-from ..core.sealing import decode, encode
+from ..core.crypto.sealing import decode, encode
 
 PREFIX = "sr_"
 ID_BYTES, FAMILY_BYTES, SECRET_BYTES = 16, 16, 32

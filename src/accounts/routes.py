@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ..api.origin import Origin
 from ..api.routing import Route, id_of
-from ..core.limits import LimitReached
+from ..core.database.limits import LimitReached
 from ..errors import Damaged
 from .auth import CALLER, Authenticator
 from .problems import (

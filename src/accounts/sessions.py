@@ -9,13 +9,13 @@ import structlog
 from pymongo import IndexModel
 
 from ..core.clock import MILLISECOND, UNEXPIRED
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.records import Content, RecordSealer
+from ..core.crypto.sealing import Unsealable
+from ..core.crypto.signed_tokens import LEEWAY
+from ..core.database.mongo import Document, Indexes, Mongo, answering
+from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Indexes, Mongo, answering
-from ..core.records import Content, RecordSealer
-from ..core.resealing import Resealable
-from ..core.sealing import Unsealable
-from ..core.signed_tokens import LEEWAY
 from .access_tokens import LIFE
 from .refresh_tokens import RefreshToken
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
-from ..core.limits import LimitReached
+from ..core.database.limits import LimitReached
 from ..errors import CrossSite, Malformed, Misdirected, Problem, StorageFull, TooLarge, TooMany, Unavailable
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route

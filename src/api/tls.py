@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from ..core.certificates import CertificateError, load_context, read_pair
+from ..core.tls.certificates import CertificateError, load_context, read_pair
 
 log = structlog.get_logger(__name__)
 

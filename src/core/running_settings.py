@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import SECRETS, Settings
-from .keys import KeyRing, Purpose
+from .crypto.keys import KeyRing, Purpose
 from .private_files import open_private
 
 LAUNCHER = "stack"

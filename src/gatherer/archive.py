@@ -14,9 +14,9 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING
 
 from ..core.clock import EPOCH
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.database.mongo import Document, Mongo, aggregate, answering
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Mongo, aggregate, answering
 from .bundle_content import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
 
 PAGE = 500

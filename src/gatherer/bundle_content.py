@@ -7,13 +7,13 @@ from typing import Any
 import structlog
 from pydantic import BaseModel
 
-from ..core.blind_index import BlindIndex
-from ..core.keys import KeyRing
+from ..core.crypto.blind_index import BlindIndex
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.records import Content, RecordSealer
+from ..core.crypto.sealing import Unsealable
+from ..core.database.mongo import Document
+from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document
-from ..core.records import Content, RecordSealer
-from ..core.resealing import Resealable
-from ..core.sealing import Unsealable
 
 COLLECTION = "gathered"
 KIND = "bundle"

@@ -21,10 +21,10 @@ import structlog
 from pymongo import DeleteOne, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from ..core.batching import Batching
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Indexes, Mongo, answering
 from ..core.metrics import Metrics
-from ..core.mongo import Document, Indexes, Mongo, answering
 from ..errors import Damaged, Unavailable
 from .bundle_content import (
     COLLECTION,

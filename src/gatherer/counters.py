@@ -12,7 +12,7 @@ from datetime import datetime
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from ..core.mongo import DUPLICATE, Indexes, Mongo, answering
+from ..core.database.mongo import DUPLICATE, Indexes, Mongo, answering
 from ..errors import Unavailable
 
 COLLECTION = "gathered_counters"

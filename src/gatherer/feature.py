@@ -8,10 +8,10 @@ from typing import Any
 from ..accounts.auth import Authenticator, Identities
 from ..api.origin import Origin
 from ..api.routing import Route
-from ..core.batching import Batching
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
-from ..core.mongo import Indexes, Mongo
 from ..settings import Settings
 from . import bundle_content, bundles, counters, states
 from .archive import Archive

@@ -16,7 +16,7 @@ from ..accounts.auth import (
 )
 from ..api.origin import Origin
 from ..api.routing import Route
-from ..core.limits import LimitReached
+from ..core.database.limits import LimitReached
 from ..errors import Damaged, FieldError, Malformed, Unauthorized
 from .archive import Span
 from .lines import Lines

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 
 from pymongo import IndexModel
 
-from ..core.batching import Batching
-from ..core.blind_index import BlindIndex
 from ..core.clock import UNEXPIRED
-from ..core.keys import KeyRing
-from ..core.mongo import Document, Indexes, Mongo, answering, insert_unique
-from ..core.signed_tokens import LEEWAY
+from ..core.crypto.blind_index import BlindIndex
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.signed_tokens import LEEWAY
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_unique
 from .tokens import LIFE as TOKEN_LIFE
 
 COLLECTION = "gathered_states"

@@ -7,8 +7,8 @@ import typer
 from typer.main import get_command
 
 from ..accounts.administration import Refused
-from ..core.embedded import MongodError
-from ..core.mongo import Unfit
+from ..core.database.embedded import MongodError
+from ..core.database.mongo import Unfit
 from ..errors import Damaged, Unavailable
 from ..settings import SettingsError
 from . import gathered, keys, posts, purge, restart, users

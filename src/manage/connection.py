@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from ..core.clock_check import ClockCheck
-from ..core.embedded import embedded_mongod
-from ..core.key_checks import KeyChecks, raise_for
-from ..core.keys import KeyRing, read_key_ring
+from ..core.crypto.keys import KeyRing, read_key_ring
+from ..core.database.clock_check import ClockCheck
+from ..core.database.embedded import embedded_mongod
+from ..core.database.key_checks import KeyChecks, raise_for
+from ..core.database.mongo import Mongo, answering, check_url
+from ..core.database.resealing import Resealing
 from ..core.logs import configure_logs
-from ..core.mongo import Mongo, answering, check_url
-from ..core.resealing import Resealing
 from ..settings import Settings, read_settings
 from ..storage import EXPIRING, RESEALABLE
 

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO, TypeVar
 import typer
 
 from ..accounts.users import UserStore
-from ..core.batching import group_commit
+from ..core.database.group_commit import group_commit
 from ..gatherer.archive import Archive, Span
 from ..gatherer.lines import Lines
 from ..gatherer.moments import parse_moment

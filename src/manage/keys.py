@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ..core.key_checks import KeyChecks
-from ..core.keys import KeyRingError, find_key_file, new_key, put_in_front
-from ..core.resealing import KeyUse, Resealed, Resealing, Uses
+from ..core.crypto.keys import KeyRingError, find_key_file, new_key, put_in_front
+from ..core.database.key_checks import KeyChecks
+from ..core.database.resealing import KeyUse, Resealed, Resealing, Uses
 from ..settings import read_settings
 from ..storage import EXPIRING, RESEALABLE
 from .connection import Service, run

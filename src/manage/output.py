@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..core.resealing import Report
+from ..core.database.resealing import Report
 
 UNBOUNDED = 1000
 """Width for what is not a terminal: a program that reads a table wants no line broken."""

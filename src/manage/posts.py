@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from ..accounts.users import UserStore
-from ..core.batching import group_commit
+from ..core.database.group_commit import group_commit
 from ..posts.administration import PostAdministration
 from ..posts.deletion import PostDeletion
 from ..posts.post_id import parse_post_id

@@ -1,6 +1,6 @@
 """``purge``: deleting now what has expired."""
 
-from ..core.purging import purge
+from ..core.database.purging import purge
 from ..storage import INDEXES
 from .connection import Service, run
 from .output import show_table

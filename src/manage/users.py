@@ -14,7 +14,7 @@ from ..accounts.feature import credential_limits
 from ..accounts.passwords import LONGEST_PASSWORD, new_password
 from ..accounts.sessions import SessionStore
 from ..accounts.users import User, UserStore
-from ..core.batching import group_commit
+from ..core.database.group_commit import group_commit
 from .connection import Service, run
 from .output import CommandError, in_words, say, show_line, show_records, show_table
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ..core.mongo import Document, Mongo, aggregate, answering
+from ..core.database.mongo import Document, Mongo, aggregate, answering
 from . import reactions, store
 from .reactions import Reaction
 

@@ -4,8 +4,8 @@ A cursor is ``id of the page's last post (16 bytes) ‖ HMAC-SHA256, first 16 by
 The HMAC binds the author whose posts were asked for, so that a cursor is good for the question that it belongs to.
 """
 
-from ..core.keys import KeyRing, Purpose
-from ..core.sealing import bound_together, decode, encode
+from ..core.crypto.keys import KeyRing, Purpose
+from ..core.crypto.sealing import bound_together, decode, encode
 from .post_id import ID_BYTES
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from ..accounts.auth import Authenticator
 from ..api.routing import Route
 from ..core.background import running
-from ..core.batching import Batching
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
-from ..core.mongo import Indexes, Mongo
 from . import reactions, store
 from .analytics import Analytics
 from .deletion import PostDeletion

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import structlog
 from pymongo import DeleteOne, IndexModel, ReplaceOne, UpdateOne
 
-from ..core.batching import Batching
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Indexes, Mongo, answering
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Indexes, Mongo, answering
 from ..errors import Damaged
 from . import store
 from .post_id import ID_BYTES

@@ -10,7 +10,7 @@ import structlog
 
 from ..accounts.auth import Authenticator, Caller, InvalidToken
 from ..core.clock import DatabaseClock
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
 from ..core.lifetimes import checked_lifetime
 from ..errors import Damaged, FieldError, Malformed
 from .analytics import Analytics, Day

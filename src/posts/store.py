@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 import structlog
 from pymongo import DESCENDING, IndexModel
 
-from ..core.batching import Batching
 from ..core.clock import UNEXPIRED
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.records import Content, RecordSealer
+from ..core.crypto.sealing import Unsealable
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_each
+from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Indexes, Mongo, answering, insert_each
-from ..core.records import Content, RecordSealer
-from ..core.resealing import Resealable
-from ..core.sealing import Unsealable
 from ..errors import Damaged
 
 COLLECTION = "posts"

@@ -15,8 +15,8 @@ from bson import ObjectId
 from pymongo import ReturnDocument, WriteConcern
 
 from ..core.clock import MILLISECOND
+from ..core.database.mongo import Document, Mongo, answering
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Mongo, answering
 from ..errors import Damaged
 from .damage import Damage
 from .items import COLLECTION, Item, State, erased_when, from_document, waiting

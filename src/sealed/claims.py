@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import structlog
 from bson import ObjectId
 
-from ..core.batching import Batching
-from ..core.mongo import Document, Mongo, answering
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Mongo, answering
 from ..errors import Unavailable
 from .items import COLLECTION, Item, State, erased_when, waiting
 

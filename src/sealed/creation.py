@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..core.clock import DatabaseClock
-from ..core.hashing import HashingPool
-from ..core.keys import KeyRing
+from ..core.crypto.hashing import HashingPool
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, derive_phrase_key
 from ..core.lifetimes import checked_lifetime
 from ..core.metrics import Metrics
-from ..core.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, derive_phrase_key
 from ..settings import Settings
 from .items import KINDS, UNLIMITED, Item, Phrase
 from .receipt_key import Receipt, write_receipt_key

@@ -5,12 +5,12 @@ from typing import Any
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
-from ..core.batching import Batching
-from ..core.hashing import HashingPool
-from ..core.keys import KeyRing
+from ..core.crypto.hashing import HashingPool
+from ..core.crypto.keys import KeyRing
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Mongo
+from ..core.database.resealing import Expiring
 from ..core.metrics import Metrics
-from ..core.mongo import Mongo
-from ..core.resealing import Expiring
 from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore

@@ -13,8 +13,8 @@ from typing import Any
 from pymongo import IndexModel
 
 from ..core.clock import MILLISECOND, UNEXPIRED, milliseconds
-from ..core.mongo import Document, Indexes
-from ..core.sealing import MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
+from ..core.crypto.sealing import MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
+from ..core.database.mongo import Document, Indexes
 from ..errors import Damaged
 
 COLLECTION = "items"

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.sealing import Link
 from ..core.metrics import Metrics
-from ..core.sealing import Link
 from .creation import Created, ItemCreator
 from .items import MESSAGE
 from .problems import KeyNotFound

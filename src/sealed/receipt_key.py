@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..core.clock import EPOCH, milliseconds
-from ..core.keys import KeyRing, Purpose
-from ..core.sealing import ID_BYTES, decode, encode
+from ..core.crypto.keys import KeyRing, Purpose
+from ..core.crypto.sealing import ID_BYTES, decode, encode
 
 VERSION = b"\x01"
 TIME_BYTES = 6

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..core.clock import DatabaseClock
-from ..core.keys import KeyRing
+from ..core.crypto.keys import KeyRing
 from ..core.metrics import Metrics
 from .items import KINDS, TOMBSTONE_LIFE, State
 from .problems import KeyNotFound

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
 
-from ..core.hashing import HashingPool
-from ..core.keys import KeyRing
+from ..core.crypto.hashing import HashingPool
+from ..core.crypto.keys import KeyRing
+from ..core.crypto.sealing import Link, Unsealable, derive_phrase_key
 from ..core.metrics import Metrics
-from ..core.sealing import Link, Unsealable, derive_phrase_key
 from ..errors import Damaged, TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
 from .claims import ClaimStore

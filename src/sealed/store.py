@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from ..core.batching import Batching
 from ..core.clock import UNEXPIRED
+from ..core.database.group_commit import Batching
+from ..core.database.mongo import Document, Mongo, answering, insert_each
+from ..core.database.purging import delete_expired
 from ..core.metrics import NOTHING, Counter
-from ..core.mongo import Document, Mongo, answering, insert_each
-from ..core.purging import delete_expired
 from ..errors import Damaged
 from .damage import Damage
 from .items import COLLECTION, WITHOUT_ENVELOPE, Item, State, erased_when, from_document, to_document, waiting

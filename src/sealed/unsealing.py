@@ -1,8 +1,8 @@
 """Opening an item's envelope."""
 
-from ..core.keys import KeyRing, is_key_id
+from ..core.crypto.keys import KeyRing, is_key_id
+from ..core.crypto.sealing import Link, Sealer, Unsealable
 from ..core.metrics import Counter
-from ..core.sealing import Link, Sealer, Unsealable
 from .damage import Damage
 from .items import Item
 

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..core.certificates import CertificateError
 from ..core.logs import configure_logs
+from ..core.tls.certificates import CertificateError
 from ..settings import SettingsError, read_settings
 from .launcher import Launcher, Ports, StackError
 

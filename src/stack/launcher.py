@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from ..core.addresses import join_host_and_port
 from ..core.core_dumps import forbid_core_dumps
-from ..core.embedded import MongodError, embedded_mongod
-from ..core.keys import ensure_key_file, read_key_ring
+from ..core.crypto.keys import ensure_key_file, read_key_ring
+from ..core.database.embedded import MongodError, embedded_mongod
 from ..core.readiness import is_ready
 from ..core.running_settings import LAUNCHER, RunningSettings, publish
 from ..core.supervisor import RestartLoops, Supervisor, SupervisorError

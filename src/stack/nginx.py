@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import indent
 
 from ..api.edge import STRICT_TRANSPORT
-from ..core.certificates import CIPHERS
+from ..core.tls.certificates import CIPHERS
 from ..core.workers import WORKERS, worker_sockets
 from ..errors import (
     Malformed,

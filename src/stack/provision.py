@@ -20,10 +20,10 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from ..core.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
-from ..core.keys import KeyRing, KeyRingError, new_key
+from ..core.crypto.keys import KeyRing, KeyRingError, new_key
 from ..core.private_files import sync_directory
-from ..core.self_signed import ensure_self_signed, public_hosts
+from ..core.tls.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
+from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..pages.assets import STATIC
 from ..settings import DOTENV, PREFIX, Settings, SettingsError, read_settings, unknown_names
 from .nginx import HTTPS_PORT, Tls, render

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from ..core.certificates import CertificateError, certificate_files, read_pair
 from ..core.private_files import write_private
-from ..core.self_signed import ensure_self_signed, public_hosts
+from ..core.tls.certificates import CertificateError, certificate_files, read_pair
+from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..settings import Settings
 
 _SETTLING = 2.0  # seconds: whoever renews a certificate writes one file after the other

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from src.api.edge import STRICT_TRANSPORT
-from src.core.certificates import read_chain
+from src.core.tls.certificates import read_chain
 from src.stack.running import free_port
 
 from ..certificates import Files, make_files

@@ -18,7 +18,7 @@ import aiohttp
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, PyMongoError
 
-from src.core.embedded import find_mongod
+from src.core.database.embedded import find_mongod
 from src.stack.replica_set import _TIMES
 
 from ..processes import PATIENCE, ROOT

@@ -7,7 +7,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from src.core.embedded import find_mongod
+from src.core.database.embedded import find_mongod
 from src.stack.running import free_port
 
 PATIENCE_MS = 30_000

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from src.core.embedded import find_mongod
+from src.core.database.embedded import find_mongod
 from src.stack.running import free_port
 
 PATIENCE = 60.0

@@ -13,9 +13,9 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession
 
 from src.accounts.users import UserStore
-from src.core.batching import group_commit
-from src.core.keys import KeyRing
-from src.core.mongo import Mongo
+from src.core.crypto.keys import KeyRing
+from src.core.database.group_commit import group_commit
+from src.core.database.mongo import Mongo
 from src.errors import describe_status
 from src.settings import Settings
 from src.stack.running import RunningStack

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from src.core.embedded import replica_set
+from src.core.database.embedded import replica_set
+from src.core.database.storage_budget import NEAR_SECONDS
 from src.core.private_files import read_number, read_secret
-from src.core.storage_budget import NEAR_SECONDS
 from src.errors import StorageFull
 from src.stack.running import RunningStack, running_stack
 

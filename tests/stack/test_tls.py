@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from src.api.edge import STRICT_TRANSPORT
-from src.core.certificates import CIPHERS, self_signed_files
+from src.core.tls.certificates import CIPHERS, self_signed_files
 from src.stack.running import RunningStack, running_stack
 
 from ..certificates import Files, make_files

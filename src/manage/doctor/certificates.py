@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from yarl import URL
 
-from ...core.certificates import CertificateError, certificate_files, read_chain, read_pair
 from ...core.clock import utc_now
+from ...core.tls.certificates import CertificateError, certificate_files, read_chain, read_pair
 from ...settings import Settings, SettingsError
 from .examination import in_thread, in_words
 from .findings import Mark, Outcome, failed, not_checked, ok, warning, worst

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from ...core.clock_check import MOST_APART, read_clocks
-from ...core.mongo import Mongo
+from ...core.database.clock_check import MOST_APART, read_clocks
+from ...core.database.mongo import Mongo
 from .findings import Outcome, failed, ok, warning
 
 WARNED_APART = timedelta(seconds=1)

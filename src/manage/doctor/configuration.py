@@ -6,8 +6,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ...core.certificates import certificate_files
-from ...core.keys import KEY_FILE, KeyRing, read_key_ring
+from ...core.crypto.keys import KEY_FILE, KeyRing, read_key_ring
+from ...core.tls.certificates import certificate_files
 from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
 from .examination import examine, in_thread
 from .findings import Finding, Outcome, failed, not_checked, ok, warning, worst

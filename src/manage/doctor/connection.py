@@ -10,8 +10,8 @@ from pymongo.errors import ConfigurationError, NetworkTimeout, OperationFailure,
 from pymongo.server_description import ServerDescription
 
 from ...core.addresses import join_host_and_port
-from ...core.embedded import MongodError, find_running
-from ...core.mongo import Document, Mongo, check_url
+from ...core.database.embedded import MongodError, find_running
+from ...core.database.mongo import Document, Mongo, check_url
 from ...settings import Settings, SettingsError
 from .examination import in_thread, in_words
 from .findings import Outcome, failed, ok

@@ -12,11 +12,11 @@ import pymongo
 from pymongo import WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ...core import limits
 from ...core.clock import utc_now
-from ...core.keys import KeyRing
-from ...core.resealing import KeyUse, Resealing
-from ...core.shared_settings import SharedSettings
+from ...core.crypto.keys import KeyRing
+from ...core.database import limits
+from ...core.database.resealing import KeyUse, Resealing
+from ...core.database.shared_settings import SharedSettings
 from ...errors import Unavailable
 from ...settings import Settings
 from ...storage import EXPIRING, INDEXES, RESEALABLE

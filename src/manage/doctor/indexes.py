@@ -5,7 +5,7 @@ from typing import Any
 
 from pymongo import IndexModel
 
-from ...core.mongo import Indexes, Mongo
+from ...core.database.mongo import Indexes, Mongo
 from .findings import Outcome, failed, ok, worst
 
 _NO_OPTIONS = {"key", "name", "v", "ns", "background"}

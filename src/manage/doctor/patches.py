@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...core.mongo import Mongo
+from ...core.database.mongo import Mongo
 from .findings import Outcome, failed, ok
 
 CVE = "CVE-2025-14847"

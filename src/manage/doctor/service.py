@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...core.keys import KeyRing
+from ...core.crypto.keys import KeyRing
 from ...core.running_settings import LAUNCHER, RunningSettings, find, plain_values
 from ...core.workers import locate_run_directory
 from ...settings import PREFIX, SECRETS, Settings, SettingsError, read_settings

@@ -1,8 +1,8 @@
 """The storage budget: how full it is."""
 
-from ...core.mongo import Mongo
-from ...core.storage_budget import PAUSE_ROOM
-from ...core.storage_figures import MIB, StorageFigures, read_storage_figures
+from ...core.database.mongo import Mongo
+from ...core.database.storage_budget import PAUSE_ROOM
+from ...core.database.storage_figures import MIB, StorageFigures, read_storage_figures
 from ...settings import Settings
 from .findings import Outcome, failed, ok, warning, worst
 

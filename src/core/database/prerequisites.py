@@ -1,6 +1,6 @@
 """When a process may use the database: its clock is right, and its ring holds every key in use."""
 
-from .background import repeat
+from ..background import repeat
 from .clock_check import ClockCheck
 from .key_checks import KeyChecks
 from .mongo import Mongo

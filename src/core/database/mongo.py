@@ -19,10 +19,10 @@ from pymongo.errors import (
 )
 from pymongo.server_description import ServerDescription
 
-from ..errors import Unavailable
-from ..settings import Settings, SettingsError
-from .addresses import join_host_and_port
-from .clock import DatabaseClock
+from ...errors import Unavailable
+from ...settings import Settings, SettingsError
+from ..addresses import join_host_and_port
+from ..clock import DatabaseClock
 from .primary import PrimaryWatch
 
 Document = dict[str, Any]

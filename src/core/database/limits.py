@@ -12,11 +12,11 @@ from typing import Any
 from pymongo import IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from ..errors import TooMany
-from .blind_index import BlindIndex
-from .clock import MILLISECOND
-from .keys import KeyRing
-from .metrics import NOTHING, Counter
+from ...errors import TooMany
+from ..clock import MILLISECOND
+from ..crypto.blind_index import BlindIndex
+from ..crypto.keys import KeyRing
+from ..metrics import NOTHING, Counter
 from .mongo import Document, Indexes, Mongo, answering
 
 COLLECTION = "limits"

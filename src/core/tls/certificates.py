@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ..settings import Settings, SettingsError
+from ...settings import Settings, SettingsError
 
 CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",

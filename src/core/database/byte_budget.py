@@ -5,9 +5,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .clock import DatabaseClock
+from ..clock import DatabaseClock
+from ..metrics import NOTHING, Counter
 from .limits import Limit, LimitReached
-from .metrics import NOTHING, Counter
 
 MOST_SUBJECTS = 10_000
 LARGEST_BLOCK = 1024 * 1024

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import jwt
 
-from .clock import DatabaseClock
+from ..clock import DatabaseClock
 from .keys import KeyRing, Purpose
 
 ALGORITHM = "HS256"

@@ -15,10 +15,10 @@ import pymongo
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from .keys import KeyRing, is_key_id
+from ..crypto.keys import KeyRing, is_key_id
+from ..crypto.records import Content, RecordSealer
+from ..crypto.sealing import Unsealable
 from .mongo import DUPLICATE, Document, Mongo, answering
-from .records import Content, RecordSealer
-from .sealing import Unsealable
 
 BATCH = 200
 """Documents that are read, and written, with one command."""

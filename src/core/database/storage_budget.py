@@ -14,9 +14,9 @@ from typing import Literal
 import structlog
 from pymongo.errors import OperationFailure
 
-from ..errors import StorageFull
-from ..settings import Settings
-from .metrics import Metrics
+from ...errors import StorageFull
+from ...settings import Settings
+from ..metrics import Metrics
 from .mongo import Mongo, answering
 from .storage_figures import MIB, StorageFigures, read_storage_figures
 

@@ -12,8 +12,8 @@ from functools import partial
 from math import ceil
 from typing import ParamSpec, TypeVar, get_args
 
-from ..errors import Unavailable
-from .metrics import Metrics, Work
+from ...errors import Unavailable
+from ..metrics import Metrics, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,11 +15,11 @@ from datetime import timedelta
 import structlog
 from pymongo import IndexModel
 
-from ..errors import Unavailable
-from ..settings import PREFIX, SHARED, Settings
-from .background import repeat
-from .clock import MILLISECOND
-from .keys import KeyRing, Purpose
+from ...errors import Unavailable
+from ...settings import PREFIX, SHARED, Settings
+from ..background import repeat
+from ..clock import MILLISECOND
+from ..crypto.keys import KeyRing, Purpose
 from .mongo import Document, Indexes, Mongo, answering
 
 COLLECTION = "processes"

@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from ..settings import Settings, SettingsError, secret_file
+from ...settings import Settings, SettingsError, secret_file
 
 KEY_BYTES = 32
 MAC_BYTES = 16

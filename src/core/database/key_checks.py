@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 import structlog
 from pymongo.errors import DuplicateKeyError
 
-from .keys import KeyRing, Purpose
+from ..crypto.keys import KeyRing, Purpose
 from .mongo import Document, Indexes, Mongo, Unfit, answering
 
 COLLECTION = "key_checks"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..private_files import open_private
+from ...private_files import open_private
 from .errors import MongodError
 
 WAIT_SECONDS = 180

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from ..errors import Unavailable
-from .metrics import Metrics
+from ...errors import Unavailable
+from ..metrics import Metrics
 
 GATHERING_PASSES = 3
 

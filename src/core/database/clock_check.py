@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .clock import MILLISECOND, utc_now
-from .metrics import NOTHING, Gauge
+from ..clock import MILLISECOND, utc_now
+from ..metrics import NOTHING, Gauge
 from .mongo import Mongo, Unfit, answering
 
 MOST_APART = timedelta(seconds=5)

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ..settings import Settings
+from ...settings import Settings
+from ..private_files import write_private
 from .certificates import CertificateError, read_chain, read_pair, self_signed_files
-from .private_files import write_private
 
 LIFE = timedelta(days=730)
 """Life of a self-signed certificate; some systems refuse more than 825 days, whoever signed it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from ..private_files import open_private, read_number, read_secret, write_private
+from ...private_files import open_private, read_number, read_secret, write_private
 from . import replica_set
 from .errors import MongodError
 from .failures import describe_end, explain, summarise

@@ -17,11 +17,11 @@ from weakref import WeakValueDictionary
 from bson import ObjectId
 from pymongo import UpdateOne
 
-from ..errors import Unavailable
-from .clock import MILLISECOND
-from .keys import KeyRing
+from ...errors import Unavailable
+from ..clock import MILLISECOND
+from ..crypto.keys import KeyRing
+from ..metrics import NOTHING, Counter
 from .limits import Counters, LimitReached, limit_reached
-from .metrics import NOTHING, Counter
 from .mongo import Document, Mongo, answering
 
 Result = TypeVar("Result")

@@ -1,0 +1,1 @@
+"""Keys, sealing, and all else that is derived from a key or a password."""

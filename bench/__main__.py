@@ -23,13 +23,13 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+from bench.running_stack import RunningStack, running_stack
 from src.accounts.passwords import check_password, hash_password
 from src.core.crypto.hashing import REFUSAL
 from src.core.crypto.keys import KeyRing
 from src.core.crypto.sealing import SALT_BYTES, Argon2Cost, derive_phrase_key
 from src.core.database.embedded import embedded_mongod
 from src.settings import Settings
-from src.stack.running import RunningStack, running_stack
 
 from .fill import fill
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from bench.running_stack import RunningStack, running_stack
 from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.accounts.users import User
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 from src.posts.schemas import LARGEST_PAGE
-from src.stack.running import RunningStack, running_stack
 
 from .fill_posts import AUTHORS, Filled, count_reactions, fill_posts
 from .machine import has_programs, write_result

@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.running_stack import ROOT, RunningStack, running_stack
 from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
-from src.stack.running import ROOT, RunningStack, running_stack
 
 from .fill_gathered import fill_gathered, make_operator
 from .machine import has_programs, write_result

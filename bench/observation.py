@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from src.stack.running import RunningStack, running_stack
+from bench.running_stack import RunningStack, running_stack
 
 from .logins import CREDENTIALS, make_user
 from .machine import has_programs, write_result

@@ -15,20 +15,17 @@ from aiohttp import web
 from .accounts.auth import Scope
 from .accounts.feature import AccountsFeature
 from .api.bodies import MAX_BODY, leave_bodies_encoded
-from .api.edge import EDGE, Edge
+from .api.edge import EDGE, Edge, answer_in_our_shape
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
 from .api.routing import add_routes
-from .api.unparsable import answer_in_our_shape
 from .core.background import repeat, running
 from .core.crypto.hashing import HashingPool
 from .core.crypto.keys import read_key_ring
-from .core.database.clock_check import ClockCheck
 from .core.database.embedded import MongodError
 from .core.database.group_commit import Batching, group_commit
-from .core.database.key_checks import KeyChecks
 from .core.database.mongo import Mongo, check_url
-from .core.database.prerequisites import Prerequisites
+from .core.database.prerequisites import ClockCheck, KeyChecks, Prerequisites
 from .core.database.resealing import Resealing
 from .core.database.shared_settings import SharedSettings
 from .core.database.storage_budget import NEAR_SECONDS, StorageBudget
@@ -43,7 +40,7 @@ from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError
 from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
 from .storage import EXPIRING, INDEXES, RESEALABLE
-from .storing import StorageLimits, create_byte_budget
+from .storage_limits import StorageLimits, create_byte_budget
 
 ALONE = "app"
 """What a process is called that is none of several workers."""

@@ -1,7 +1,7 @@
 """What all features keep in the database, gathered from each."""
 
 from .accounts import feature as accounts
-from .core.database import key_checks, shared_settings
+from .core.database import prerequisites, shared_settings
 from .core.database.mongo import Indexes
 from .core.database.resealing import Expiring, Resealable
 from .gatherer import feature as gatherer
@@ -14,7 +14,7 @@ INDEXES: Indexes = {
     **items.INDEXES,
     **posts.INDEXES,
     **gatherer.INDEXES,
-    **key_checks.INDEXES,
+    **prerequisites.INDEXES,
     **shared_settings.INDEXES,
 }
 RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from src.manage.doctor.findings import Finding, Mark, Outcome
+from src.manage.doctor.examination import Finding, Mark, Outcome
 
 
 async def collect(findings: AsyncIterator[Finding]) -> dict[str, Outcome]:

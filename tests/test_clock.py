@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from src.app import MONGO, build_app
 from src.core import clock
 from src.core.clock import UNEXPIRED
-from src.core.database.clock_check import MOST_APART, ClockCheck
+from src.core.database.prerequisites import MOST_APART, ClockCheck
 from src.sealed.items import waiting
 from src.settings import Settings
 

@@ -37,7 +37,7 @@ from src.core.crypto import records, sealing, signed_tokens
 from src.core.crypto.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.crypto.records import Content, RecordSealer
 from src.core.crypto.sealing import Link, Sealer
-from src.core.database.clock_check import MOST_APART
+from src.core.database.prerequisites import MOST_APART
 from src.core.metrics import Metrics
 from src.core.tls import certificates, self_signed
 from src.errors import Problem
@@ -46,8 +46,8 @@ from src.gatherer import schemas as gatherer_schemas
 from src.gatherer import tokens as gatherer_tokens
 from src.manage import __main__ as manage
 from src.manage.doctor import certificates as examined_certificates
-from src.manage.doctor import clock, database, disk, examination, patches
 from src.manage.doctor import command as doctor
+from src.manage.doctor import database, disk, examination, mongodb
 from src.posts import cursors, post_id, schemas, service, store
 from src.sealed import receipt_key
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
@@ -745,11 +745,11 @@ async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkey
     assert f"`keys in use`: {database.SCAN_SECONDS + 1:.0f} s" in text
     assert f"longer than {database.SCAN_SECONDS:.0f} s" in table["keys in use",]
     assert f"is {'.'.join(map(str, database.OLDEST))} or later" in table["MongoDB version",]
-    fixed = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in patches.FIRST_FIXED.items())
-    assert f"{patches.CVE} ({fixed} or later)" in table["MongoDB patches",]
+    fixed = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in mongodb.FIRST_FIXED.items())
+    assert f"{mongodb.CVE} ({fixed} or later)" in table["MongoDB patches",]
     assert f"tested with MongoDB {database.TESTED}" in section(OPERATIONS, "## MongoDB")
     assert f"within {database.SLOW_SECONDS * 1000:.0f} ms" in table["round trip",]
-    assert f"by {clock.WARNED_APART.seconds} s at the most. Over {MOST_APART.seconds} s" in table["clock",]
+    assert f"by {mongodb.WARNED_APART.seconds} s at the most. Over {MOST_APART.seconds} s" in table["clock",]
     for name in ("certificate files", "certificate"):
         assert f"for {examined_certificates.SOON.days} more days" in table[name,]
     for row in (table["MongoDB space",], table["data directory", "log directory"]):

@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from bench.running_stack import free_port
 from src.core.crypto.keys import KeyRing, new_key
 from src.core.running_settings import RunningSettings, publish
 from src.core.workers import locate_run_directory
@@ -23,11 +24,9 @@ from src.manage.__main__ import main
 from src.manage.doctor import command, disk
 from src.manage.doctor.configuration import Configuration
 from src.manage.doctor.disk import examine_disk, look_at
-from src.manage.doctor.examination import LIMIT, examine
-from src.manage.doctor.findings import Mark, Outcome
+from src.manage.doctor.examination import LIMIT, Mark, Outcome, examine
 from src.manage.doctor.workers import examine_workers
 from src.settings import Settings, read_settings
-from src.stack.running import free_port
 
 from .commands import Ended, Operator
 from .conftest import Api

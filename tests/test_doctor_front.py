@@ -17,14 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from yarl import URL
 
+from bench.running_stack import free_port
 from src.core.clock import utc_now
 from src.manage.doctor import front as front_checks
 from src.manage.doctor.certificates import examine_certificate_files
-from src.manage.doctor.examination import LIMIT
-from src.manage.doctor.findings import Mark, Outcome
+from src.manage.doctor.examination import LIMIT, Mark, Outcome
 from src.manage.doctor.front import examine_front
 from src.settings import Settings
-from src.stack.running import free_port
 
 from .certificates import make_files
 from .examination import collect, marks, serving

@@ -17,19 +17,16 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
+from bench.running_stack import free_port
 from src.core.clock import utc_now
 from src.core.crypto.keys import read_key_ring
 from src.core.database.embedded import find_mongod, locks, replica_set
 from src.manage.doctor import connection, database, disk
-from src.manage.doctor.clock import compare_clocks
 from src.manage.doctor.connection import kernel_advice
 from src.manage.doctor.database import examine_database
-from src.manage.doctor.examination import LIMIT
-from src.manage.doctor.findings import Mark, Outcome
-from src.manage.doctor.indexes import compare_indexes
-from src.manage.doctor.patches import FIRST_FIXED, is_fixed
+from src.manage.doctor.examination import LIMIT, Mark, Outcome
+from src.manage.doctor.mongodb import FIRST_FIXED, compare_clocks, compare_indexes, is_fixed
 from src.settings import Settings
-from src.stack.running import free_port
 from src.storage import INDEXES
 
 from .conftest import Api
@@ -221,7 +218,7 @@ async def test_an_unpatched_mongodb_that_decompresses_is_told(
     """Zlib is what counts: without it, or with the fix, all is well."""
     outcomes = {}
     # Whatever version the tests run with, it is taken for one without the fix.
-    monkeypatch.setattr("src.manage.doctor.patches.FIRST_FIXED", dict.fromkeys(FIRST_FIXED, 1_000) | {(999, 0): 0})
+    monkeypatch.setattr("src.manage.doctor.mongodb.FIRST_FIXED", dict.fromkeys(FIRST_FIXED, 1_000) | {(999, 0): 0})
     for compressors in ("snappy,zstd,zlib", "snappy,zstd", "disabled"):
         with mongod(tmp_path / compressors, compressors=compressors) as (host, _):
             outcomes[compressors] = (await examine_at(f"mongodb://{host}/", make_settings))["MongoDB patches"]

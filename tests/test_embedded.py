@@ -26,14 +26,14 @@ from structlog.testing import capture_logs
 
 from src.core.database.embedded import (
     MongodError,
+    diagnosis,
     embedded_mongod,
-    failures,
     find_mongod,
     find_running,
-    keeper,
     locks,
     replica_set,
     server,
+    watchdog,
 )
 from src.core.database.embedded.server import Server
 
@@ -421,7 +421,7 @@ def test_is_started_again_when_it_ends(data_dir: Path, processes: Processes) -> 
 
 def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mongod that a full disk ended is tried again until it starts."""
-    monkeypatch.setattr(keeper, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "FIRST_PAUSE_SECONDS", 0.1)
     with (
         small_disk(tmp_path / "disk", "700m") as disk,
         capture_logs() as entries,
@@ -445,7 +445,7 @@ def test_leaving_does_not_wait_for_a_start_that_hangs(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that is under way when its last user leaves is given up, and nothing stays behind."""
-    monkeypatch.setattr(keeper, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "POLL_SECONDS", 0.1)
     find = server.find_mongod
     hanging = make_program(tmp_path / "mongod", '#!/bin/sh\nsh -c "sleep 60; :" "$@"\n')
     with ExitStack() as stack:
@@ -463,8 +463,8 @@ def test_leaving_does_not_wait_for_a_start_that_hangs(
 
 def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others hold its URL: it does not move."""
-    monkeypatch.setattr(keeper, "FIRST_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(keeper, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "POLL_SECONDS", 0.1)
     with embedded_mongod(data_dir) as url, capture_logs() as entries:
         write(url)
         [pid] = mongods(data_dir)
@@ -744,7 +744,7 @@ def test_a_full_disk_is_told_and_costs_nothing_once_there_is_room(tmp_path: Path
 def test_a_full_disk_is_told_where_there_was_no_room_for_the_log(tmp_path: Path) -> None:
     """The free space says what the log could not."""
     with small_disk(tmp_path / "disk", "1m") as disk:
-        explained = failures.explain(disk / "log", database=disk, key=disk / "key")
+        explained = diagnosis.explain(disk / "log", database=disk, key=disk / "key")
 
     assert f"The disk of {disk} is full" in explained
 
@@ -775,7 +775,7 @@ def test_complaints_that_are_hard_to_provoke_are_known(tmp_path: Path, line: str
     """By the lines that mongod logs; entries that are no errors count for nothing."""
     (tmp_path / "log").write_text(line, encoding="utf-8")
 
-    explained = failures.explain(tmp_path / "log", database=tmp_path / "db", key=tmp_path / "key")
+    explained = diagnosis.explain(tmp_path / "log", database=tmp_path / "db", key=tmp_path / "key")
 
     assert (said in explained, bool(said)) == (True, bool(explained))
 

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from src.app import MONGO, build_app
 from src.core.crypto.keys import KeyRing, ensure_key_file, new_key
-from src.core.database.key_checks import COLLECTION, KeyChecks
 from src.core.database.mongo import Mongo, Unfit
+from src.core.database.prerequisites import COLLECTION, KeyChecks
 from src.settings import Settings, SettingsError
 
 from .commands import Operator

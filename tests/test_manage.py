@@ -27,8 +27,8 @@ from src.accounts.users import User, UserContent, UserNames, UserStore
 from src.core.crypto.keys import KeyRing, KeyRingError, new_key, put_in_front, read_key_ring
 from src.core.database.embedded import embedded_mongod
 from src.core.database.group_commit import group_commit
-from src.core.database.key_checks import KeyChecks
 from src.core.database.mongo import Mongo
+from src.core.database.prerequisites import KeyChecks
 from src.manage.__main__ import main
 from src.settings import Settings
 

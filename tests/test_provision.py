@@ -21,6 +21,7 @@ from pymongo.errors import OperationFailure
 from pymongo.synchronous.database import Database
 from pymongo.write_concern import WriteConcern
 
+from bench.running_stack import free_port
 from src.core.crypto.keys import KeyRing, new_key
 from src.core.database.embedded import find_mongod
 from src.core.tls.certificates import CertificatePair, read_pair
@@ -29,7 +30,6 @@ from src.settings import SECRETS, Settings
 from src.stack import healthcheck, provision
 from src.stack.provision import DECIDED_HERE, Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
 from src.stack.replica_set import DatabaseError, set_up_database
-from src.stack.running import free_port
 
 from .certificates import make_files
 from .processes import PATIENCE

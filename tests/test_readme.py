@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from src.core import readiness
+from src.core import workers
 
 from .processes import PATIENT_ENVIRONMENT
 
@@ -98,8 +98,8 @@ def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
     """Tell whether the server can work; ``trust`` is for one that serves TLS."""
     scheme, _, address = url.partition("://")
     if scheme == "https":
-        return readiness.is_ready(http.client.HTTPSConnection(address, timeout=10, context=trust))
-    return readiness.is_ready(http.client.HTTPConnection(address, timeout=10))
+        return workers.is_ready(http.client.HTTPSConnection(address, timeout=10, context=trust))
+    return workers.is_ready(http.client.HTTPConnection(address, timeout=10))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages type curl, which is not on PATH")

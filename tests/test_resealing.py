@@ -20,7 +20,7 @@ from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, new_key, read_key_ring
 from src.core.database import resealing
 from src.core.database.group_commit import group_commit
-from src.core.database.key_checks import KeyChecks
+from src.core.database.prerequisites import KeyChecks
 from src.core.database.resealing import Resealed, Resealing
 from src.errors import Unavailable
 from src.sealed.feature import EXPIRING

@@ -12,7 +12,7 @@ from src.core.crypto.keys import KeyRing, new_key, read_key_ring
 from src.core.database.mongo import Mongo
 from src.core.database.shared_settings import COLLECTION, SharedSettings
 from src.manage.doctor.database import examine_database
-from src.manage.doctor.findings import Mark
+from src.manage.doctor.examination import Mark
 from src.settings import OF_A_HOST, SECRETS, SHARED, Settings
 
 from .conftest import Api

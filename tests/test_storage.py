@@ -11,16 +11,25 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from src.core.crypto.keys import read_key_ring
-from src.core.database import byte_budget, storage_budget
-from src.core.database.byte_budget import ByteBudget
-from src.core.database.storage_budget import PAUSE_ROOM, RESUME_ROOM, SHARES, StorageBudget
-from src.core.database.storage_figures import LEAST_RESERVE, MIB, MOST_RESERVE, Disk, StorageFigures
+from src.core.database import limits, storage_budget
+from src.core.database.limits import ByteBudget
+from src.core.database.storage_budget import (
+    LEAST_RESERVE,
+    MIB,
+    MOST_RESERVE,
+    PAUSE_ROOM,
+    RESUME_ROOM,
+    SHARES,
+    Disk,
+    StorageBudget,
+    StorageFigures,
+)
 from src.core.metrics import Metrics
 from src.errors import StorageFull
-from src.manage.doctor.findings import Mark
-from src.manage.doctor.storage import judge_storage
+from src.manage.doctor.examination import Mark
+from src.manage.doctor.mongodb import judge_storage
 from src.settings import Settings, SettingsError, parse_byte_limit, read_settings
-from src.storing import create_byte_budget
+from src.storage_limits import create_byte_budget
 
 from .conftest import Api
 
@@ -326,7 +335,7 @@ async def generate(api: Api, size: int, token: str = "") -> int:
     answer = await api.send("POST", "/generate", body, **headers)
     if answer.status == 429:
         assert "limit_reached" == answer.json()["code"]
-        assert byte_budget.SPENT == answer.json()["detail"]
+        assert limits.SPENT == answer.json()["detail"]
         assert 0 < int(answer.headers["Retry-After"]) <= 3600
     return answer.status
 
@@ -392,7 +401,7 @@ async def test_the_budget_comes_back_with_its_window(serve: Serve) -> None:
 
 async def test_few_subjects_are_remembered(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
     """Memory is bounded; a subject that has left it goes on with a new block."""
-    monkeypatch.setattr(byte_budget, "MOST_SUBJECTS", 2)
+    monkeypatch.setattr(limits, "MOST_SUBJECTS", 2)
     api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 1 hour")
     budget: ByteBudget = create_byte_budget(api.settings, api.mongo, read_key_ring(api.settings), Metrics.off())
     for subject in ("a", "b", "c", "a"):

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from src.stack.running import running_stack
+from bench.running_stack import running_stack
 
 from ..machine import has_programs
 from .objectives import Result, Verdict

@@ -1,16 +1,17 @@
 """The outermost layer: every request gets an id, a deadline, one log line, and an answer with the security headers."""
 
 import asyncio
+import secrets
 import time
 import traceback
 from collections.abc import Awaitable, Callable
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import hdrs, web, web_protocol
 from aiohttp.typedefs import Middleware
 
 from ..core.metrics import Metrics
-from ..errors import Problem, Unavailable
+from ..errors import Malformed, Problem, Unavailable
 from .origin import Origin
 from .pages import page_response
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
@@ -155,3 +156,31 @@ def _method(request: web.Request) -> str:
 def _route(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return resource.canonical if resource else UNMATCHED
+
+
+BAD_REQUEST = 400
+
+log = structlog.get_logger(__name__)
+
+
+def answer_in_our_shape() -> None:
+    """Replace the answer of every server in this process; may be called again."""
+    web_protocol.RequestHandler.handle_error = _handle_error  # type: ignore[method-assign,assignment]
+
+
+def _handle_error(
+    _: object,
+    request: web.BaseRequest,
+    status: int = 500,
+    exc: BaseException | None = None,
+    message: str | None = None,  # noqa: ARG001 (repeats what the client sent)
+) -> web.StreamResponse:
+    if request.writer.output_size > 0:
+        raise ConnectionError("the answer has begun already")
+    request_id = secrets.token_hex(16)
+    log.warning("request refused by the parser", request_id=request_id, status=status, error=type(exc).__name__)
+    problem = Malformed("This is not a well-formed HTTP request.") if status == BAD_REQUEST else Problem()
+    response = problem_response(problem, request_id)
+    response.headers.update({**security_headers(request), "X-Request-ID": request_id})
+    response.force_close()
+    return response

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .readiness import UnixConnection
-from .workers import WORKERS
+from .workers import WORKERS, UnixConnection
 
 SOCKET_NAME = "supervisor.sock"
 CHECK = "check"

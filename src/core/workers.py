@@ -1,7 +1,12 @@
-"""Where the workers of a stack listen: on unix sockets that nginx connects to."""
+"""The unix sockets on which the workers of a stack listen, and whether a worker is ready.
+
+Standard library only: a health check imports this.
+"""
 
 import hashlib
+import http.client
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -31,3 +36,31 @@ def fits_a_socket(run_dir: Path) -> bool:
 def worker_sockets(run_dir: Path) -> list[Path]:
     """Return the path of each worker's socket, in the order of their numbers."""
     return [run_dir / f"worker-{number}.sock" for number in range(1, WORKERS + 1)]
+
+
+_TIMEOUT = 2.0  # seconds for each worker; four of them stay under Docker's timeout
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection to a unix socket."""
+
+    def __init__(self, path: Path, timeout: float = _TIMEOUT) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket. Raises `OSError`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def is_ready(connection: http.client.HTTPConnection) -> bool:
+    """Tell whether the server at the other end of a fresh connection is ready, and close the connection."""
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

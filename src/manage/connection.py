@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..core.crypto.keys import KeyRing, read_key_ring
-from ..core.database.clock_check import ClockCheck
 from ..core.database.embedded import embedded_mongod
-from ..core.database.key_checks import KeyChecks, raise_for
 from ..core.database.mongo import Mongo, answering, check_url
+from ..core.database.prerequisites import ClockCheck, KeyChecks, raise_for
 from ..core.database.resealing import Resealing
 from ..core.logs import configure_logs
 from ..settings import Settings, read_settings

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..core.crypto.keys import KeyRingError, find_key_file, new_key, put_in_front
-from ..core.database.key_checks import KeyChecks
+from ..core.database.prerequisites import KeyChecks
 from ..core.database.resealing import KeyUse, Resealed, Resealing, Uses
 from ..settings import read_settings
 from ..storage import EXPIRING, RESEALABLE

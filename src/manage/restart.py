@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..core.readiness import UnixConnection, is_ready
 from ..core.supervisor import CHECK, RestartLoops, Supervisor, SupervisorError, worker_name
-from ..core.workers import WORKERS, locate_run_directory, worker_sockets
+from ..core.workers import WORKERS, UnixConnection, is_ready, locate_run_directory, worker_sockets
 from ..settings import SettingsError, data_directory
 from .output import CommandError, say
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from ..api.lifetimes import TimeToLive
-from ..api.schema import DIGITS, Answer, QueryParameters, RequestBody
+from ..api.schema import DIGITS, Answer, QueryParameters, RequestBody, TimeToLive
 from .reactions import Reaction
 
 LONGEST_TITLE, LONGEST_CONTENT = 200, 10_000

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from ..api.lifetimes import TimeToLive
-from ..api.schema import WHOLE, Answer, RequestBody
+from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive
 from .items import State
 
 MOST_OPENS = 100

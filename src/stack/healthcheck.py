@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..core.readiness import UnixConnection, is_ready
+from ..core.workers import UnixConnection, is_ready
 
 
 def main() -> int:

@@ -23,10 +23,9 @@ from ..core.addresses import join_host_and_port
 from ..core.core_dumps import forbid_core_dumps
 from ..core.crypto.keys import ensure_key_file, read_key_ring
 from ..core.database.embedded import MongodError, embedded_mongod
-from ..core.readiness import is_ready
 from ..core.running_settings import LAUNCHER, RunningSettings, publish
 from ..core.supervisor import RestartLoops, Supervisor, SupervisorError
-from ..core.workers import WORKERS, fits_a_socket, locate_run_directory, worker_sockets
+from ..core.workers import WORKERS, fits_a_socket, is_ready, locate_run_directory, worker_sockets
 from ..pages.assets import STATIC
 from ..settings import Settings
 from .nginx import Tls, render

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from ..stack.conftest import mongod, stack
 from .chromium import PATIENCE, running_chromium

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, Page
 
-from src.stack.running import running_stack
+from bench.running_stack import running_stack
 
 from .chromium import running_chromium
 

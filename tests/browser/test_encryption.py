@@ -12,8 +12,8 @@ import bson
 import pytest
 from pymongo import MongoClient
 
+from bench.running_stack import RunningStack
 from src.client.envelopes import read_fragment, write_base64
-from src.stack.running import RunningStack
 
 from ..stack.conftest import grep_logs
 from ..stack.mongod import Mongod

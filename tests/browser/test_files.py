@@ -5,8 +5,8 @@ import urllib.request
 
 import pytest
 
+from bench.running_stack import RunningStack
 from src.pages.assets import CACHE_CONTROL, media_type, read_assets
-from src.stack.running import RunningStack
 
 pytestmark = pytest.mark.browser
 

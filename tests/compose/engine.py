@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from src.stack.running import free_port
+from bench.running_stack import free_port
 
 from ..test_readme import is_ready
 

@@ -14,9 +14,9 @@ import pymongo
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from bench.running_stack import free_port
 from src.api.edge import STRICT_TRANSPORT
 from src.core.tls.certificates import read_chain
-from src.stack.running import free_port
 
 from ..certificates import Files, make_files
 from ..stack.traffic import create, open_secret

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from src.stack.running import RunningStack, running_stack
+from bench.running_stack import RunningStack, running_stack
 
 from .mongod import Mongod
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from bench.running_stack import free_port
 from src.core.database.embedded import find_mongod
-from src.stack.running import free_port
 
 PATIENCE_MS = 30_000
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession
 
-from src.stack.running import free_port
+from bench.running_stack import free_port
 
 from ..processes import PATIENCE
 

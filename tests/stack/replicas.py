@@ -9,8 +9,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from bench.running_stack import free_port
 from src.core.database.embedded import find_mongod
-from src.stack.running import free_port
 
 PATIENCE = 60.0
 STEADY = 60_000

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, UnixConnector
 from pymongo import AsyncMongoClient
 
-from src.stack.running import RunningStack, running_stack
+from bench.running_stack import RunningStack, running_stack
 
 from ..processes import PATIENCE
 from .conftest import KEYS, grep_logs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from .. import programs
 from ..processes import PATIENCE

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from ..commands import Operator
 from .conftest import KEYS, SETTINGS

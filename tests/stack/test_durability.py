@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from .mongod import Mongod
 from .test_restart import all_running, failures_of_workers

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from ..processes import PATIENCE
 from .conftest import grep_logs

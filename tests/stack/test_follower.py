@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from ..client.following import Pipe, following, spooled
 from ..processes import PATIENCE

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError, ClientSession
 
+from bench.running_stack import RunningStack
 from src.accounts.users import UserStore
 from src.core.crypto.keys import KeyRing
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.errors import describe_status
 from src.settings import Settings
-from src.stack.running import RunningStack
 
 from ..processes import PATIENCE
 from .conftest import KEYS, grep_logs

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from bench.running_stack import RunningStack
 from src.errors import describe_status
-from src.stack.running import RunningStack
 
 from ..hostile_bodies import JSON_BODIES
 from .test_restart import all_running

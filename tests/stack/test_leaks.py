@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from .conftest import grep_logs
 from .mongod import Mongod

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.running_stack import ROOT, RunningStack, running_stack
 from src.stack import launcher
 from src.stack.launcher import StackError, run_directory
-from src.stack.running import ROOT, RunningStack, running_stack
 
 from ..processes import PATIENCE
 from .conftest import PROBE, session

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import RunningStack, running_stack
+from bench.running_stack import RunningStack, running_stack
 
 from .conftest import PROBE, grep_logs, session
 from .traffic import assert_problem

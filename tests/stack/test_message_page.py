@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import ClientSession, web
 
+from bench.running_stack import RunningStack
 from src.api.pages import page_response
 from src.pages.languages import read_languages
 from src.pages.message_page import message_page
 from src.sealed.schemas import MessageAnswer
-from src.stack.running import RunningStack
 
 from ..processes import PATIENCE
 from .browser import Browser, Visit, connected, running_chromium

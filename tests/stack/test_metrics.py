@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import ROOT, RunningStack
+from bench.running_stack import ROOT, RunningStack
 
 from ..counts import Counts
 from .conftest import PROBE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from ..processes import PATIENCE
 from ..test_monitoring import dashboard, panels, rules

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from bench.running_stack import RunningStack, running_stack
 from bench.slo.objectives import ECHO_SECONDS, REVOCATION_SECONDS, SHARE, percentile
 from bench.slo.schedule import repeat
 from bench.slo.texts import LARGEST_ECHO, LAST, SURROGATES, cut
-from src.stack.running import RunningStack, running_stack
 
 from .conftest import KEYS
 from .mongod import Mongod

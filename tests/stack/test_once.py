@@ -7,7 +7,7 @@ import signal
 import pytest
 from aiohttp import ClientSession
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from .test_restart import all_running
 from .traffic import create, open_secret

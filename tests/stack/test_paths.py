@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.stack.running import ROOT, free_port
+from bench.running_stack import ROOT, free_port
 
 from ..processes import PATIENCE
 from .conftest import PROBE

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from pymongo import MongoClient
 
-from src.stack.running import RunningStack
+from bench.running_stack import RunningStack
 
 from .mongod import Mongod
 from .test_accounts import ask, do

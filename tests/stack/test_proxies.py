@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from src.stack.running import RunningStack, free_port, running_stack
+from bench.running_stack import RunningStack, free_port, running_stack
 
 from ..certificates import make_files
 from ..processes import PATIENCE

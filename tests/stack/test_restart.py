@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from bench.running_stack import RunningStack
 from src.core.workers import worker_sockets
 from src.manage.__main__ import main
-from src.stack.running import RunningStack
 
 from ..commands import Ended, Operator
 from ..processes import PATIENCE

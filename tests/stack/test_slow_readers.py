@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from bench.running_stack import RunningStack
 from src.api.bodies import MAX_BODY
-from src.stack.running import RunningStack
 
 from ..processes import PATIENCE
 from .slow import LEAST_BUFFER

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from bench.running_stack import RunningStack, running_stack
 from src.core.database.embedded import replica_set
 from src.core.database.storage_budget import NEAR_SECONDS
 from src.core.private_files import read_number, read_secret
 from src.errors import StorageFull
-from src.stack.running import RunningStack, running_stack
 
 from .conftest import session
 from .test_gatherer import PASSWORD, identify, send

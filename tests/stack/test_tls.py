@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bench.running_stack import RunningStack, running_stack
 from src.api.edge import STRICT_TRANSPORT
 from src.core.tls.certificates import CIPHERS, self_signed_files
-from src.stack.running import RunningStack, running_stack
 
 from ..certificates import Files, make_files
 from ..tls_offers import (

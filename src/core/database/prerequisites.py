@@ -1,9 +1,165 @@
-"""When a process may use the database: its clock is right, and its ring holds every key in use."""
+"""The checks that a process must pass to use the database: its clock is right, and its key ring is complete.
+
+The clock of this host is compared with MongoDB's. For the keys, the database holds check values of the master keys in
+use. A process that seals under a key stores the key's check value first, an HMAC under a sub-key that serves no other
+purpose. A ring that lacks a stored key, or holds another key under its id, would find no name that is taken and open no
+stored item. If two processes with different rings start at once, each stores its key before it reads, so at least one
+of them sees the other's.
+"""
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from pymongo.errors import DuplicateKeyError
 
 from ..background import repeat
-from .clock_check import ClockCheck
-from .key_checks import KeyChecks
-from .mongo import Mongo
+from ..clock import MILLISECOND, utc_now
+from ..crypto.keys import KeyRing, Purpose
+from ..metrics import NOTHING, Gauge
+from .mongo import Document, Indexes, Mongo, Unfit, answering
+
+MOST_APART = timedelta(seconds=5)
+"""How far the clocks may be apart. The leeway of signed tokens is as long."""
+CHECK_SECONDS = 60.0
+"""Seconds between two comparisons, unless the system clock has been set meanwhile."""
+_READINGS = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """By how much this host's clock is ahead of MongoDB's, and by how much that may be wrong."""
+
+    offset: timedelta
+    uncertainty: timedelta
+
+    @property
+    def apart(self) -> timedelta:
+        """How far apart the clocks are at least."""
+        return max(abs(self.offset) - self.uncertainty, timedelta(0))
+
+
+async def read_clocks(mongo: Mongo, now: Callable[[], datetime] = utc_now) -> Reading:
+    """Compare a clock of this host with the primary's: of several readings, the one with the quickest answer.
+
+    Raises `PyMongoError`.
+    """
+    readings = []
+    for _ in range(_READINGS):
+        asked, began = now(), time.monotonic()
+        answer = await mongo.database.command("hello", codec_options=mongo.database.codec_options)
+        round_trip = timedelta(seconds=time.monotonic() - began)
+        readings.append((round_trip, asked + round_trip / 2 - answer["localTime"]))
+    round_trip, offset = min(readings)
+    # Both clocks are read in whole milliseconds.
+    return Reading(offset, round_trip / 2 + MILLISECOND)
+
+
+class ClockCheck:
+    """Compares the clocks and keeps ``mongo.clock`` right. ``offset`` shows the result, in seconds."""
+
+    def __init__(self, mongo: Mongo, offset: Gauge = NOTHING) -> None:
+        self._mongo = mongo
+        self._offset = offset
+        self._due = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether it is time for the next comparison."""
+        return time.monotonic() >= self._due or self._mongo.clock.has_stepped
+
+    async def require(self) -> None:
+        """Compare the clocks. Raises `Unfit` where they are further apart than `MOST_APART`, and `Unavailable`."""
+        self._due = time.monotonic() + CHECK_SECONDS
+        with answering():
+            reading = await read_clocks(self._mongo)
+        # On MongoDB's own host, its time is exactly this host's.
+        self._mongo.clock.adjust(reading.offset if reading.apart else timedelta(0))
+        self._offset.set(reading.offset.total_seconds())
+        if reading.apart > MOST_APART:
+            direction = "ahead of" if reading.offset > timedelta(0) else "behind"
+            raise Unfit(
+                f"This host's clock is {abs(reading.offset.total_seconds()):.1f} s {direction} MongoDB's; at most"
+                f" {MOST_APART.total_seconds():.0f} s are allowed. Synchronize the clocks of all hosts by NTP."
+            )
+
+
+COLLECTION = "key_checks"
+INDEXES: Indexes = {COLLECTION: []}
+MOST_KEYS = 1000
+_MESSAGE = b"check"
+
+log = structlog.get_logger(__name__)
+
+
+class KeyChecks:
+    """The check values in the database.
+
+    ``keys_in_data`` returns the ids of keys that the stored data names and the ring lacks. It reads every collection,
+    so it is asked only where no check value is stored yet: in an empty database, or in one from an older version.
+    """
+
+    def __init__(
+        self, mongo: Mongo, ring: KeyRing, keys_in_data: Callable[[], Awaitable[Sequence[str]]] | None = None
+    ) -> None:
+        self._collection = mongo.collection(COLLECTION)
+        self._ring = ring
+        self._keys_in_data = keys_in_data
+
+    async def missing(self) -> list[str]:
+        """Return the ids of the keys in use that the ring lacks or holds another key for. Raises `Unavailable`."""
+        stored = await self._stored()
+        if not stored and self._keys_in_data is not None:
+            return sorted(await self._keys_in_data())
+        return sorted(str(document["_id"]) for document in stored if not self._fits(document))
+
+    async def require(self) -> None:
+        """Store the check value of the key that seals. Raises `Unfit` where the ring lacks a key in use."""
+        raise_for(await self.missing())
+        with answering():
+            try:
+                await self._collection.insert_one(
+                    {"_id": self._ring.newest, "check": check_value(self._ring, self._ring.newest)}
+                )
+            except DuplicateKeyError:
+                return
+        log.info("the check value of a key is stored", key_id=self._ring.newest)
+        # Another process may have stored the key of another ring meanwhile.
+        raise_for(await self.missing())
+
+    async def retire_all_but(self, needed: Collection[str]) -> None:
+        """Delete the check values of all keys but those with the given ids, and the one that seals.
+
+        A ring without a retired key is accepted. Raises `Unavailable`.
+        """
+        with answering():
+            await self._collection.delete_many({"_id": {"$nin": [*needed, self._ring.newest]}})
+
+    async def _stored(self) -> list[Document]:
+        with answering():
+            documents: list[Document] = await self._collection.find().limit(MOST_KEYS).to_list(None)
+        return documents
+
+    def _fits(self, document: Document) -> bool:
+        expected, stored = check_value(self._ring, str(document["_id"])), document.get("check")
+        return expected is not None and isinstance(stored, bytes) and hmac.compare_digest(expected, stored)
+
+
+def check_value(ring: KeyRing, key_id: str) -> bytes | None:
+    """Return the check value of a key, 16 bytes; None where the ring does not hold the key."""
+    return ring.mac_under(Purpose.KEY_CHECK, key_id, _MESSAGE)
+
+
+def raise_for(missing: Sequence[str]) -> None:
+    """Raise `Unfit`, which names the missing keys, unless there are none."""
+    if missing:
+        raise Unfit(
+            f"The key ring lacks keys that the database is sealed with: {', '.join(missing)}. Put them back into the"
+            " ring, from the copy of the key file, and restart every process."
+        )
 
 
 class Prerequisites:

@@ -1,6 +1,8 @@
 """Families of instruments: a metric each, and its children, one for each set of label values that has occurred."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import prometheus_client
@@ -119,3 +121,28 @@ class Instruments:
         with self._storage.making():
             metric = make(name, meaning, labels, registry=self._storage.registry, **options)
         return Family(metric, self._storage, (self._storage.worker,) if WORKER in labels else ())
+
+
+class Stopwatch:
+    """Measures a block of code (``with stopwatch:``), what is done while it is paused left out."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._left_out = 0.0
+        self._began = 0.0
+
+    def __enter__(self) -> "Stopwatch":
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._histogram.observe(time.perf_counter() - self._began - self._left_out)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out a block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._left_out += time.perf_counter() - began

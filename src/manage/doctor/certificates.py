@@ -11,8 +11,7 @@ from yarl import URL
 from ...core.clock import utc_now
 from ...core.tls.certificates import CertificateError, certificate_files, read_chain, read_pair
 from ...settings import Settings, SettingsError
-from .examination import in_thread, in_words
-from .findings import Mark, Outcome, failed, not_checked, ok, warning, worst
+from .examination import Mark, Outcome, failed, in_thread, in_words, not_checked, ok, warning, worst
 
 SOON = timedelta(days=21)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from ...core.crypto.keys import KEY_FILE, KeyRing, read_key_ring
 from ...core.tls.certificates import certificate_files
 from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
-from .examination import examine, in_thread
-from .findings import Finding, Outcome, failed, not_checked, ok, warning, worst
+from .examination import Finding, Outcome, examine, failed, in_thread, not_checked, ok, warning, worst
 from .service import Service
 
 _OTHERS, _GROUP_CHANGES, _GROUP_READS = 0o007, 0o030, 0o040

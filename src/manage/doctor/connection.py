@@ -13,8 +13,7 @@ from ...core.addresses import join_host_and_port
 from ...core.database.embedded import MongodError, find_running
 from ...core.database.mongo import Document, Mongo, check_url
 from ...settings import Settings, SettingsError
-from .examination import in_thread, in_words
-from .findings import Outcome, failed, ok
+from .examination import Outcome, failed, in_thread, in_words, ok
 
 ANSWER_SECONDS = 3.5
 """How long MongoDB may take; less than a check may, so that there is time to find out why."""

@@ -20,14 +20,10 @@ from ...core.database.shared_settings import SharedSettings
 from ...errors import Unavailable
 from ...settings import Settings
 from ...storage import EXPIRING, INDEXES, RESEALABLE
-from .clock import compare_clocks
 from .connection import Connection, state_of_members
 from .disk import judge_room
-from .examination import LIMIT, examine
-from .findings import Finding, Mark, Outcome, failed, not_checked, ok, warning
-from .indexes import compare_indexes
-from .patches import examine_patches
-from .storage import examine_storage
+from .examination import LIMIT, Finding, Mark, Outcome, examine, failed, not_checked, ok, warning
+from .mongodb import compare_clocks, compare_indexes, examine_patches, examine_storage
 
 OLDEST, TESTED = (6, 0), "6.0"
 SLOW_SECONDS = 0.1

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ...settings import Settings
-from .examination import examine, in_thread, in_words
-from .findings import Finding, Outcome, failed, not_checked, ok, warning, worst
+from .examination import Finding, Outcome, examine, failed, in_thread, in_words, not_checked, ok, warning, worst
 
 GIB = 1024**3
 SCANT_BYTES, TOO_FEW_BYTES = 2 * GIB, GIB // 4

@@ -16,8 +16,7 @@ from yarl import URL
 from ...api.edge import CONTENT_POLICY, PROXY, PROXY_UNTRUSTED, SECURITY_HEADERS
 from ...core.clock import utc_now
 from .certificates import examine_certificate
-from .examination import examine, in_words
-from .findings import Finding, Outcome, failed, not_checked, ok, warning
+from .examination import Finding, Outcome, examine, failed, in_words, not_checked, ok, warning
 
 LONGEST_BODY = 1024 * 1024
 _READ_AT_MOST = 65_536

@@ -9,7 +9,7 @@ from ...core.crypto.keys import KeyRing
 from ...core.running_settings import LAUNCHER, RunningSettings, find, plain_values
 from ...core.workers import locate_run_directory
 from ...settings import PREFIX, SECRETS, Settings, SettingsError, read_settings
-from .findings import Outcome, not_checked, ok, warning
+from .examination import Outcome, not_checked, ok, warning
 
 _OF_THE_LAUNCHER = frozenset(
     {

@@ -11,8 +11,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
 from ...core.workers import WORKERS, locate_run_directory, worker_sockets
 from ...settings import Settings
-from .examination import examine, in_thread, in_words
-from .findings import Finding, Outcome, failed, not_checked, ok
+from .examination import Finding, Outcome, examine, failed, in_thread, in_words, not_checked, ok
 
 _START = (
     "Look at its worker-N.jsonl and worker-N.err in the log directory: supervisord starts a worker again that ends."

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import MongodError, in_plain_words
-from .keeper import Keeper
 from .locks import release, share, turn
 from .server import Server, find_mongod
+from .watchdog import Watchdog
 
 __all__ = ["MongodError", "embedded_mongod", "find_mongod", "find_running"]
 
@@ -33,12 +33,12 @@ def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[
         with turn(server.gate):
             url = server.ensure()
             users = share(server.users)
-    keeper = Keeper(server)
-    keeper.start()
+    watchdog = Watchdog(server)
+    watchdog.start()
     try:
         yield url
     finally:
-        keeper.stop()
+        watchdog.stop()
         release(users)
         # The first one through the gate after the last release stops the server, unless a joiner came before.
         with in_plain_words(server.home), turn(server.gate):

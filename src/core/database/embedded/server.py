@@ -18,8 +18,8 @@ from pymongo.errors import PyMongoError
 
 from ...private_files import open_private, read_number, read_secret, write_private
 from . import replica_set
+from .diagnosis import describe_end, explain, summarise
 from .errors import MongodError
-from .failures import describe_end, explain, summarise
 from .locks import is_held, take
 
 START_SECONDS = 60

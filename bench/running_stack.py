@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.supervisor import Supervisor
-from .launcher import SUPERVISORD_CONF, run_directory
+from src.core.supervisor import Supervisor
+from src.stack.launcher import SUPERVISORD_CONF, run_directory
 
 ROOT = Path(__file__).parents[2]
 _END_PATIENCE = 45.0  # seconds: nginx's, the workers' and MongoDB's together

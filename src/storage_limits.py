@@ -8,8 +8,7 @@ from aiohttp import web
 from .accounts.auth import CALLER
 from .api.origin import Origin
 from .core.crypto.keys import KeyRing
-from .core.database.byte_budget import ByteBudget
-from .core.database.limits import Limit
+from .core.database.limits import ByteBudget, Limit
 from .core.database.mongo import Mongo
 from .core.database.storage_budget import StorageBudget
 from .core.metrics import Metrics

@@ -1,4 +1,4 @@
-"""Starting the embedded MongoDB again when it has ended while a process uses it."""
+"""Restarts the embedded MongoDB when it ends while a process uses it."""
 
 import threading
 import time
@@ -18,23 +18,23 @@ STEADY_SECONDS = 60.0
 log = structlog.get_logger(__name__)
 
 
-class Keeper:
-    """A thread that looks whether mongod runs, for as long as this process uses it.
+class Watchdog:
+    """A thread that checks whether mongod runs for as long as this process uses it.
 
-    Where several processes use it, each has one, and the gate sees to it that one of them starts it.
+    Each process that uses mongod has a watchdog. The gate lets only one of them restart mongod.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mongod keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mongod watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End. A start that is under way is cancelled."""
+        """Stop the thread, and cancel a restart that is in progress."""
         self._stopping.set()
         self._thread.join()
 

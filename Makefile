@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
-LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py,src/stack/rotation.py
+LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
 .PHONY: help run test fuzz test-stack test-hosts test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
 .DEFAULT_GOAL := help

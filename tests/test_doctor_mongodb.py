@@ -20,7 +20,7 @@ from pymongo import MongoClient
 from bench.running_stack import free_port
 from src.core.clock import utc_now
 from src.core.crypto.keys import read_key_ring
-from src.core.database.embedded import find_mongod, locks, replica_set
+from src.core.database.embedded import errors, find_mongod, replica_set
 from src.manage.doctor import connection, database, disk
 from src.manage.doctor.connection import kernel_advice
 from src.manage.doctor.database import examine_database
@@ -344,7 +344,7 @@ async def test_an_embedded_mongodb_is_not_started(
     (tmp_path / "unusable" / "mongo" / "gate.lock").mkdir(parents=True)
     unusable = await embedded(tmp_path / "unusable")
     (tmp_path / "busy" / "mongo").mkdir(parents=True)
-    with locks.turn(tmp_path / "busy" / "mongo" / "gate.lock"):
+    with errors.hold_gate(tmp_path / "busy" / "mongo" / "gate.lock"):
         busy = await embedded(tmp_path / "busy")
 
     assert [Mark.FAILED] * 3 == [outcome.mark for outcome in (stopped, unusable, busy)]

@@ -28,14 +28,15 @@ from src.core.database.embedded import (
     MongodError,
     diagnosis,
     embedded_mongod,
+    errors,
     find_mongod,
     find_running,
-    locks,
     replica_set,
     server,
     watchdog,
 )
 from src.core.database.embedded.server import Server
+from src.core.files import locked
 
 from .processes import PATIENCE
 
@@ -390,7 +391,7 @@ def test_a_mongod_that_hangs_is_killed(data_dir: Path) -> None:
         write(url)
         [pid] = mongods(data_dir)
         os.kill(pid, signal.SIGSTOP)
-        with locks.turn(data_dir / "mongo" / "gate.lock"):
+        with errors.hold_gate(data_dir / "mongo" / "gate.lock"):
             Server(data_dir / "mongo", None).stop(patience=0.2)
 
             assert mongods(data_dir) == []
@@ -468,7 +469,7 @@ def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch
     with embedded_mongod(data_dir) as url, capture_logs() as entries:
         write(url)
         [pid] = mongods(data_dir)
-        with locks.turn(data_dir / "mongo" / "gate.lock"):
+        with errors.hold_gate(data_dir / "mongo" / "gate.lock"):
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda: server._is_free(port_of(url)))
             stack = ExitStack()
@@ -811,16 +812,16 @@ def test_a_mongod_that_cannot_be_stopped_is_reported(data_dir: Path, monkeypatch
     monkeypatch.setattr(server, "STOP_SECONDS", 0.1)
     stuck = Server(data_dir / "mongo", None)
     stuck.prepare()
-    with locks.take(data_dir / "mongo" / "alive.lock"), pytest.raises(MongodError, match=r"mongod\.pid"):
+    with locked(data_dir / "mongo" / "alive.lock"), pytest.raises(MongodError, match=r"mongod\.pid"):
         stuck.stop(patience=0)
 
 
 def test_a_process_that_holds_the_gate_for_ever_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting ends with an error that names the file, not never."""
-    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(errors, "GATE_SECONDS", 0.1)
     (data_dir / "mongo").mkdir(parents=True)
     with (
-        locks.turn(data_dir / "mongo" / "gate.lock"),
+        errors.hold_gate(data_dir / "mongo" / "gate.lock"),
         pytest.raises(MongodError, match=r"held .*gate\.lock"),
         embedded_mongod(data_dir),
     ):

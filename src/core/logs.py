@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from structlog.typing import EventDict
 
 from ..settings import Settings
+from .files import rotate
 
 
 class LogFile:
@@ -48,16 +49,8 @@ class LogFile:
 
     def _rotate(self) -> None:
         os.close(self._descriptor)
-        names = [self._path, *(self._numbered(number) for number in range(1, self._backups + 1))]
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            if newer.exists():
-                newer.replace(older)
-        if not self._backups:
-            self._path.unlink()
+        rotate(self._path, self._backups)
         self._open()
-
-    def _numbered(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
 
 
 class LibraryMessages(logging.Handler):

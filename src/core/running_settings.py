@@ -3,7 +3,6 @@
 The process holds a lock on the file as long as it lives, so a file without one is of a process that was killed.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from ..settings import SECRETS, Settings
 from .crypto.keys import KeyRing, Purpose
-from .private_files import open_private
+from .files import is_locked, release_lock, take_lock, write_all
 
 LAUNCHER = "stack"
 """Name of the launcher's record."""
@@ -71,41 +70,28 @@ def publish(directory: Path, name: str, running: RunningSettings) -> Iterator[No
     """Leave the settings of this process in a directory until the block ends; not where that cannot be written to."""
     path = directory / f"{name}{_SUFFIX}"
     try:
-        file = open_private(path, "ab")
-    except OSError:
+        lock = take_lock(path)
+    except OSError:  # another process of this name lives, or the directory cannot be written to
         yield
         return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.truncate(0)
-            file.write(json.dumps(asdict(running)).encode())
-            file.flush()
-        except OSError:  # another process of this name lives, or the disk is full
-            yield
-            return
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        with suppress(OSError):  # the disk is full
+            os.truncate(lock, 0)
+            write_all(lock, json.dumps(asdict(running)).encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        release_lock(lock)
 
 
 def find(directory: Path) -> dict[str, RunningSettings]:
     """Return the settings of the processes that run in a directory, by their names. Raises `OSError`."""
     found = {}
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
-        with suppress(FileNotFoundError, ValueError, TypeError), path.open("rb") as file:
-            if _is_locked(file.fileno()):
-                found[path.stem] = RunningSettings(**json.loads(file.read()))
+        with suppress(FileNotFoundError, ValueError, TypeError):
+            if is_locked(path):
+                found[path.stem] = RunningSettings(**json.loads(path.read_bytes()))
     return found
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _secrets(settings: Settings) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from ..core.private_files import sync_directory
+from ..core.files import sync_directory, write_all
 from .dump_record import (
     BEGINNING,
     Intended,
@@ -28,7 +28,6 @@ from .dump_record import (
     digest,
     opened,
     read_record,
-    write_all,
     write_record,
 )
 

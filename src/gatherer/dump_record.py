@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core.private_files import sync_directory
+from ..core.files import sync_directory, write_all
 
 Count = Annotated[int, Field(ge=0)]
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
@@ -82,13 +82,6 @@ def write_record(path: Path, record: Record) -> None:
             draft.unlink()
         raise
     sync_directory(path.parent)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of the bytes. Raises `OSError`, with some of them written perhaps."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
 
 
 @contextmanager

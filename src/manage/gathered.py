@@ -12,6 +12,7 @@ import typer
 
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
+from ..core.files import replacing
 from ..gatherer.archive import Archive, Span
 from ..gatherer.lines import Lines
 from ..gatherer.moments import parse_moment
@@ -115,12 +116,5 @@ def _destination(path: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as file:
+        yield file

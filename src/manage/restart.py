@@ -1,12 +1,12 @@
 """``restart``: the workers of a running stack, one after the other, each only once the one before serves again."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ..core.files import locked
 from ..core.supervisor import CHECK, RestartLoops, Supervisor, SupervisorError, worker_name
 from ..core.workers import WORKERS, UnixConnection, is_ready, locate_run_directory, worker_sockets
 from ..settings import SettingsError, data_directory
@@ -56,14 +56,12 @@ def find_run_directory() -> Path:
 @contextmanager
 def _alone_in(run_dir: Path) -> Iterator[None]:
     """Hold the right to restart workers. Raises `CommandError` where another command has it."""
-    descriptor = os.open(run_dir / "restart.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run_dir / "restart.lock"))
+        except BlockingIOError:
+            raise CommandError("another restart is under way. Wait until it has ended.") from None
         yield
-    except BlockingIOError:
-        raise CommandError("another restart is under way. Wait until it has ended.") from None
-    finally:
-        os.close(descriptor)
 
 
 def _check_settings(supervisor: Supervisor) -> None:

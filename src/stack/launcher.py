@@ -1,6 +1,5 @@
 """Start MongoDB, supervisord with its workers, and nginx; watch over them; end all of it together."""
 
-import fcntl
 import http.client
 import os
 import pwd
@@ -23,6 +22,7 @@ from ..core.addresses import join_host_and_port
 from ..core.core_dumps import forbid_core_dumps
 from ..core.crypto.keys import ensure_key_file, read_key_ring
 from ..core.database.embedded import MongodError, embedded_mongod
+from ..core.files import rotate_at, take_lock
 from ..core.running_settings import LAUNCHER, RunningSettings, publish
 from ..core.supervisor import RestartLoops, Supervisor, SupervisorError
 from ..core.workers import WORKERS, fits_a_socket, is_ready, locate_run_directory, worker_sockets
@@ -30,7 +30,6 @@ from ..pages.assets import STATIC
 from ..settings import Settings
 from .nginx import Tls, render
 from .processes import end, start
-from .rotation import rotate
 from .served_certificate import ServedCertificate, check_certificate, provide_certificate
 
 SUPERVISORD_CONF = Path(__file__).parents[2] / "confs" / "supervisor" / "supervisord.conf"
@@ -133,7 +132,7 @@ class Launcher:
                 self._check_workers(run_dir)
                 if self._certificate and self._certificate.follow(_say):
                     self._children["nginx"].send_signal(signal.SIGHUP)
-                if rotate(self.log_dir / "access.jsonl", self.settings.log_max_bytes, self.settings.log_backups):
+                if rotate_at(self.log_dir / "access.jsonl", self.settings.log_max_bytes, self.settings.log_backups):
                     self._children["nginx"].send_signal(signal.SIGUSR1)
                 time.sleep(_WATCH_INTERVAL)
 
@@ -327,10 +326,7 @@ def _find_nginx() -> str:
 
 def _lock(run_dir: Path) -> int:
     """Take the run directory for this stack alone; the kernel frees it when the last process that holds it is gone."""
-    lock = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return take_lock(run_dir / "lock")
     except BlockingIOError:
-        os.close(lock)
         raise StackError(f"A stack is running, or still ending, in {run_dir.parent}.") from None
-    return lock

@@ -9,19 +9,17 @@
 
 import argparse
 import base64
-import fcntl
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from ..core.crypto.keys import KeyRing, KeyRingError, new_key
-from ..core.private_files import sync_directory
+from ..core.files import locked, replacing
 from ..core.tls.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
 from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..pages.assets import STATIC
@@ -30,6 +28,8 @@ from .nginx import HTTPS_PORT, Tls, render
 from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_database
 
 ROOT = Path("/provision")
+LOCK_SECONDS = 60.0
+"""How long a run waits for another one in the same directory."""
 NGINX_SCRIPT = Path(__file__).parents[2] / "confs" / "compose" / "nginx.sh"
 _KEY_FILE_BYTES = 756  # as base64 under the 1024 characters that MongoDB takes
 _PASSWORD_BYTES = 32
@@ -96,7 +96,7 @@ def provision_files(
     # First: what is wrong with it changes nothing.
     certificate = _provide_certificate(root, settings)
     web, db, grafana = root / "web", root / "db", root / "grafana"
-    with _alone_in(web):
+    with locked(web, patience=LOCK_SECONDS):
         _check_that_keys_and_data_belong_together(root)
         _give(web, owners.web, 0o700)
         _give(db, owners.db, 0o700)
@@ -125,7 +125,7 @@ def replace_key_ring(root: Path, text: str, owners: Owners) -> KeyRing:
         ring = KeyRing.parse(text)
     except KeyRingError as error:
         raise ProvisionError(f"Nothing was changed: {error}.") from None
-    with _alone_in(root / "web"):
+    with locked(root / "web", patience=LOCK_SECONDS):
         _write(root / "web" / "keys", text, owners.web, 0o400)
     return ring
 
@@ -158,7 +158,7 @@ def _provide_certificate(root: Path, settings: Settings) -> CertificatePair | No
                 return None
             case "self-signed":
                 files = self_signed_files(root / "nginx")
-                with _alone_in(root / "nginx"):
+                with locked(root / "nginx", patience=LOCK_SECONDS):
                     ensure_self_signed(root / "nginx", public_hosts(settings))
         return read_pair(*files)
     except CertificateError as error:
@@ -197,17 +197,6 @@ def _provision_nginx(
         (directory / served).unlink(missing_ok=True)
 
 
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold a directory against another run."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _new_password() -> str:
     return secrets.token_hex(_PASSWORD_BYTES)
 
@@ -223,15 +212,10 @@ def _write(path: Path, text: str, owner: Owner, mode: int) -> None:
     if path.exists() and path.read_text(encoding="utf-8") == content:
         _give(path, owner, mode)
         return
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _give(draft, owner, mode)
-    draft.replace(path)
-    sync_directory(path.parent)
+    with replacing(path) as file:
+        os.fchown(file.fileno(), owner.uid, owner.gid)
+        os.fchmod(file.fileno(), mode)
+        file.write(content.encode())
 
 
 def _give(path: Path, owner: Owner, mode: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from ..core.private_files import write_private
+from ..core.files import write_private
 from ..core.tls.certificates import CertificateError, certificate_files, read_pair
 from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..settings import Settings
@@ -63,7 +63,7 @@ class ServedCertificate:
         self._seen = self._versions()
         pair = read_pair(*self._sources)
         try:
-            write_private(self.path, pair.certificate + pair.key)
+            write_private(self.path, (pair.certificate + pair.key).encode())
         except OSError as error:
             raise CertificateError(f"{self.path} cannot be written: {error.strerror}.") from None
         return pair.not_after

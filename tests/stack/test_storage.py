@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from bench.running_stack import RunningStack, running_stack
 from src.core.database.embedded import replica_set
 from src.core.database.storage_budget import NEAR_SECONDS
-from src.core.private_files import read_number, read_secret
+from src.core.files import read_number, read_secret
 from src.errors import StorageFull
 
 from .conftest import session

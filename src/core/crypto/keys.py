@@ -2,13 +2,9 @@
 
 import base64
 import codecs
-import contextlib
-import fcntl
 import hmac
-import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,9 +15,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ...settings import Settings, SettingsError, secret_file
+from ..files import create_private, locked, replacing
 
 KEY_BYTES = 32
 MAC_BYTES = 16
+LOCK_SECONDS = 60.0
+"""How long a change of the key file waits for another one."""
 KEY_FILE = "keys"
 """Name of the generated key file in the data directory."""
 _EMBEDDED_DATA = Path("mongo", "db", "WiredTiger")
@@ -161,11 +160,7 @@ def ensure_key_file(path: Path) -> Path:
                 f" copy, or move {path.parent} away to start anew."
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _open_directory(path.parent) as directory, _draft(path, new_key() + "\n") as draft:
-            # A link appears whole or not at all, and the first of several processes wins.
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-            os.fsync(directory)
+        create_private(path, f"{new_key()}\n".encode())
     return path
 
 
@@ -176,44 +171,14 @@ def put_in_front(entry: str, path: Path) -> None:
     Raises `KeyRingError` where what is there is no ring, and `OSError`.
     """
     path = path.resolve()  # a symbolic link to the file stays one
-    with _open_directory(path.parent) as directory:
-        # Two that do this at once must not lose one of the keys.
-        fcntl.flock(directory, fcntl.LOCK_EX)
+    # Two commands at once must not lose one of the keys.
+    with locked(path.parent, patience=LOCK_SECONDS):
         text = f"{entry}\n{_read(path)}"
         KeyRing.parse(text)
-        with _draft(path, text, like=path.stat()) as draft:
-            draft.replace(path)
-            os.fsync(directory)
+        with replacing(path, like=path.stat()) as file:
+            file.write(text.encode())
 
 
 def _read(path: Path) -> str:
     # What is not ASCII is no ring, and is refused as such.
     return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii", errors="replace")
-
-
-@contextlib.contextmanager
-def _draft(path: Path, text: str, *, like: os.stat_result | None = None) -> Iterator[Path]:
-    """Yield a file beside the path that holds the text on disk, and remove it unless it was renamed."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            if like is not None:
-                os.fchown(descriptor, like.st_uid, like.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _open_directory(path: Path) -> Iterator[int]:
-    # To be synced: without that a power cut may forget a file's name, and with it every secret sealed since.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

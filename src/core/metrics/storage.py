@@ -5,7 +5,6 @@ counting in. So nothing is lost with a process that is killed, and a crash loop 
 prometheus-client's, which maps them into memory: counting is no system call.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -24,6 +23,8 @@ import structlog
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from ..files import is_locked, replacing, take_lock
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 FILE_SIZES = {"counter": 1 << 16, "histogram": 1 << 20, "gauge_livesum": 1 << 16, "gauge_sum": 1 << 16}
@@ -154,17 +155,7 @@ class SharedDirectory:
 
     def _is_alive(self, worker: str) -> bool:
         """Tell whether a living process has the name."""
-        try:
-            lock = os.open(self._directory / f"{worker}.lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return is_locked(self._directory / f"{worker}.lock")
 
 
 @contextmanager
@@ -191,26 +182,22 @@ def _make_private(directory: Path) -> None:
 
 def _hold(directory: Path, worker: str) -> int:
     """Take a name for this process alone; the kernel frees it when the process is gone."""
-    lock = os.open(directory / f"{worker}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     began = time.monotonic()
     told = False
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return take_lock(directory / f"{worker}.lock")
         except BlockingIOError:
             # A reader looks whether it is held for a moment as well.
             if not told and time.monotonic() - began > NOTICEABLE:
                 log.warning("waiting for another process to end that counts under the same name", worker=worker)
                 told = True
             if time.monotonic() - began > PATIENCE:
-                os.close(lock)
                 raise StorageError(
                     f"Another process counts as {worker} in {directory}. Give each process a socket of another name,"
                     " or a SEALPOST_METRICS_DIR of its own."
                 ) from None
             time.sleep(PAUSE)
-        else:
-            return lock
 
 
 def _allocate(path: Path, size: int) -> None:
@@ -220,17 +207,11 @@ def _allocate(path: Path, size: int) -> None:
     """
     if path.exists():
         return
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
+    with replacing(path) as file:
         if sys.platform == "darwin":
-            os.truncate(descriptor, size)
+            file.truncate(size)
         else:
-            os.posix_fallocate(descriptor, 0, size)
-    finally:
-        os.close(descriptor)
-    draft.replace(path)
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 _HEADER = struct.Struct("i4x")

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ...settings import Settings
-from ..private_files import write_private
+from ..files import write_private
 from .certificates import CertificateError, read_chain, read_pair, self_signed_files
 
 LIFE = timedelta(days=730)
@@ -56,8 +56,8 @@ def ensure_self_signed(directory: Path, hosts: Iterable[str]) -> bool:
     try:
         certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A crash between the two leaves a key that does not fit, and the next start makes another pair.
-        write_private(key, private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
-        write_private(certificate, _sign(private_key, names).public_bytes(Encoding.PEM).decode())
+        write_private(key, private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        write_private(certificate, _sign(private_key, names).public_bytes(Encoding.PEM))
     except OSError as error:
         raise CertificateError(f"{certificate.parent} cannot hold a certificate: {error.strerror}.") from None
     return True

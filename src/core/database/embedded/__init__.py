@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import MongodError, in_plain_words
-from .locks import release, share, turn
+from ...files import release_lock, take_lock
+from .errors import MongodError, hold_gate, in_plain_words
 from .server import Server, find_mongod
 from .watchdog import Watchdog
 
@@ -30,18 +30,18 @@ def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[
     server = Server(data_dir.resolve() / "mongo", configured)
     with in_plain_words(server.home):
         server.prepare()
-        with turn(server.gate):
+        with hold_gate(server.gate):
             url = server.ensure()
-            users = share(server.users)
+            users = take_lock(server.users, shared=True)
     watchdog = Watchdog(server)
     watchdog.start()
     try:
         yield url
     finally:
         watchdog.stop()
-        release(users)
+        release_lock(users)
         # The first one through the gate after the last release stops the server, unless a joiner came before.
-        with in_plain_words(server.home), turn(server.gate):
+        with in_plain_words(server.home), hold_gate(server.gate):
             if not server.used():
                 server.stop()
 
@@ -55,5 +55,5 @@ def find_running(data_dir: Path) -> str | None:
     with in_plain_words(server.home):
         if not server.gate.exists():
             return None
-        with turn(server.gate):
+        with hold_gate(server.gate):
             return server.address()

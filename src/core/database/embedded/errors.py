@@ -2,9 +2,12 @@
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ...files import locked
+
+GATE_SECONDS = 180
 _ADVICE = "Set SEALPOST_DATA_DIR to a directory on a local disk that this user may write to."
 _FULL = "Delete other files on that disk, or enlarge it."
 
@@ -21,3 +24,16 @@ def in_plain_words(home: Path) -> Iterator[None]:
     except OSError as error:
         advice = _FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else _ADVICE
         raise MongodError(f"{error.filename or home} cannot be used ({error.strerror}). {advice}") from error
+
+
+@contextmanager
+def hold_gate(path: Path) -> Iterator[None]:
+    """Hold the lock that 1 process or thread has at a time. Raises `MongodError` after 3 minutes without it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, patience=GATE_SECONDS))
+        except BlockingIOError:
+            raise MongodError(
+                f"Another process has held {path} for {GATE_SECONDS} s. End it, then try again."
+            ) from None
+        yield

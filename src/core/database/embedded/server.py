@@ -16,11 +16,10 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from ...private_files import open_private, read_number, read_secret, write_private
+from ...files import is_locked, open_private, read_number, read_secret, rotate, take_lock, write_private
 from . import replica_set
 from .diagnosis import describe_end, explain, summarise
 from .errors import MongodError
-from .locks import is_held, take
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -80,11 +79,11 @@ class Server:
 
     def running(self) -> bool:
         """Tell whether a mongod runs on this data, whichever process started it."""
-        return is_held(self._alive)
+        return is_locked(self._alive)
 
     def used(self) -> bool:
         """Tell whether any process uses the server."""
-        return is_held(self.users)
+        return is_locked(self.users, or_shared=True)
 
     def address(self) -> str | None:
         """Return the URL of the mongod if one runs, whether or not it accepts writes yet."""
@@ -137,17 +136,17 @@ class Server:
     def _spawn(self, *, same_port: bool) -> None:
         binary = find_mongod(self._configured)
         if read_secret(self._key) is None:
-            write_private(self._key, secrets.token_hex(32))
+            write_private(self._key, secrets.token_hex(32).encode())
         port = self._choose_port(same_port=same_port)
         # A process id that is found there later can only be that of the mongod which holds the lock.
         self._pid.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            self._log.replace(self._log.with_suffix(".log.1"))
+        rotate(self._log, backups=1)
         arguments = self._arguments(binary, port)
         # mongod has no use for the app's secrets.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
-        with take(self._alive) as alive, open_private(self._log) as log:
-            try:
+        alive = take_lock(self._alive)
+        try:
+            with open_private(self._log) as log:
                 process = subprocess.Popen(
                     arguments,
                     cwd=self.home,
@@ -155,14 +154,14 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    pass_fds=[alive.fileno()],
-                    # Ctrl-C at the terminal is for the app, which needs its database to finish what it does.
+                    pass_fds=[alive],
+                    # Ctrl-C at the terminal is for the app, which needs its database to finish its work.
                     start_new_session=True,
                 )
-            except OSError as error:
-                raise MongodError(
-                    f"{binary} cannot be run ({error.strerror}). Set SEALPOST_MONGOD to a mongod."
-                ) from error
+        except OSError as error:
+            raise MongodError(f"{binary} cannot be run ({error.strerror}). Set SEALPOST_MONGOD to a mongod.") from error
+        finally:
+            os.close(alive)  # without releasing the lock, which mongod has inherited
         # Another process may stop it, and without a thread that waits it would then stay here as a zombie.
         reaper = threading.Thread(target=process.wait, name=f"mongod {process.pid}", daemon=True)
         reaper.start()
@@ -217,7 +216,7 @@ class Server:
             )
         for port in secrets.SystemRandom().sample(PORTS, 100):
             if _is_free(port):
-                write_private(self._port, str(port))
+                write_private(self._port, str(port).encode())
                 return port
         raise MongodError(
             f"No free port was found on {replica_set.ADDRESS}. Set SEALPOST_MONGO_URL to a MongoDB that runs already."
@@ -230,7 +229,7 @@ class Server:
             raise MongodError(f"{damaged} is damaged. Stop every process that uses {self.home}, then start again.")
         if password is None:
             password = secrets.token_hex(32)
-            write_private(self._password, password)
+            write_private(self._password, password.encode())
         deadline = time.monotonic() + START_SECONDS
         pause, reason = _POLL_SECONDS, "it does not listen"
         with replica_set.connect_as_system(port, key) as system:

@@ -5,8 +5,7 @@ import time
 
 import structlog
 
-from .errors import MongodError, in_plain_words
-from .locks import turn
+from .errors import MongodError, hold_gate, in_plain_words
 from .server import Server
 
 POLL_SECONDS = 0.5
@@ -42,7 +41,7 @@ class Watchdog:
         pause, since, was_running = FIRST_PAUSE_SECONDS, time.monotonic(), True
         while not self._stopping.wait(POLL_SECONDS):
             try:
-                with in_plain_words(self._server.home), turn(self._server.gate):
+                with in_plain_words(self._server.home), hold_gate(self._server.gate):
                     if self._server.running():
                         was_running = True
                         continue

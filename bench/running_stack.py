@@ -13,7 +13,7 @@ from pathlib import Path
 from src.core.supervisor import Supervisor
 from src.stack.launcher import SUPERVISORD_CONF, run_directory
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 _END_PATIENCE = 45.0  # seconds: nginx's, the workers' and MongoDB's together
 
 

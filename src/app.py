@@ -19,7 +19,7 @@ from .api.edge import EDGE, Edge, answer_in_our_shape
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
 from .api.routing import add_routes
-from .core.background import repeat, running
+from .core.background import background_tasks, repeat
 from .core.crypto.hashing import HashingPool
 from .core.crypto.keys import read_key_ring
 from .core.database.embedded import MongodError
@@ -143,16 +143,16 @@ async def build_app(
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         async with (
-            running(
+            background_tasks(
                 mongo.set_up(INDEXES, prepare_database),
                 mongo.when_set_up(prerequisites.watch),
                 mongo.when_set_up(shared.watch),
                 repeat(storage.watch, every=NEAR_SECONDS),
             ),
-            figures.running(),
-            accounts.running(),
-            posts.running(),
-            gatherer.running(),
+            figures.background_tasks(),
+            accounts.background_tasks(),
+            posts.background_tasks(),
+            gatherer.background_tasks(),
         ):
             yield
         try:

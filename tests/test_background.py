@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from src.core.background import repeat, running
+from src.core.background import background_tasks, repeat
 from src.errors import Unavailable
 
 
@@ -39,7 +39,7 @@ async def test_work_ends_with_the_block() -> None:
     async def finish() -> None:
         ended.append("by itself")
 
-    async with running(wait_for_ever("one"), wait_for_ever("two"), finish()):
+    async with background_tasks(wait_for_ever("one"), wait_for_ever("two"), finish()):
         await asyncio.sleep(0)
 
     assert ["by itself", "one", "two"] == sorted(ended)
@@ -60,7 +60,7 @@ async def test_a_cancellation_that_was_lost_comes_again() -> None:
             story.append("has ended")
 
     async with asyncio.timeout(5):
-        async with running(work()):
+        async with background_tasks(work()):
             await asyncio.sleep(0)
             answer.set_result(None)
 

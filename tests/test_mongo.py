@@ -17,7 +17,15 @@ from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 
 from src.app import MONGO, build_app
 from src.core.database.embedded import find_mongod
-from src.core.database.mongo import Mongo, _direct, _seeds, answering, check_url, insert_each, insert_unique
+from src.core.database.mongo import (
+    Mongo,
+    _direct,
+    _seeds,
+    check_url,
+    insert_each,
+    insert_unique,
+    translate_mongo_errors,
+)
 from src.errors import Unavailable
 from src.sealed.items import INDEXES
 from src.settings import Settings, SettingsError
@@ -203,7 +211,7 @@ async def test_a_duplicate_without_a_majority_is_not_told() -> None:
 @pytest.mark.parametrize("error", [AutoReconnect("x"), OperationFailure("s3cret", code=13)])
 def test_the_drivers_failures_become_unavailable(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever the driver raises is a 503, logged by its type and code and without its message."""
-    with pytest.raises(Unavailable), answering():
+    with pytest.raises(Unavailable), translate_mongo_errors():
         raise error
 
     printed = capsys.readouterr().out

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pymongo import UpdateOne
 
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Mongo, answering
+from ..core.database.mongo import Mongo, translate_mongo_errors
 from ..errors import Unavailable
 from . import api_tokens, users
 
@@ -73,6 +73,6 @@ class Activity:
                 if mark.collection == collection
             ]
             if updates:
-                with answering():
+                with translate_mongo_errors():
                     await self._mongo.collection(collection).bulk_write(updates, ordered=False)
         return [None] * len(marks)

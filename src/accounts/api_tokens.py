@@ -22,7 +22,7 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.records import Content, RecordSealer
 from ..core.crypto.sealing import Unsealable
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_unique
+from ..core.database.mongo import Document, Indexes, Mongo, insert_unique, translate_mongo_errors
 from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
 
@@ -113,7 +113,7 @@ class ApiTokenStore:
         Tokens that have expired are deleted first: their slots are free.
         """
         expired = {"user_id": user_id, "expires_at": {"$type": "date"}, "$expr": {"$lte": ["$expires_at", "$$NOW"]}}
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_many(expired)
             documents = await self._collection.find({"user_id": user_id}).to_list(None)
         tokens = [self._token(document) for document in documents]
@@ -152,7 +152,7 @@ class ApiTokenStore:
 
     async def of_user(self, user_id: bytes) -> list[ApiToken]:
         """Return a user's tokens, newest first."""
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find({"user_id": user_id}).sort("created_at", -1).to_list(None)
         now = self._clock.now()
         tokens = (self._token(document) for document in documents)
@@ -160,13 +160,13 @@ class ApiTokenStore:
 
     async def remove(self, user_id: bytes, token_id: bytes) -> bool:
         """Delete one token of a user; False where there is none."""
-        with answering():
+        with translate_mongo_errors():
             result = await self._collection.delete_one({"_id": token_id, "user_id": user_id})
         return bool(result.deleted_count)
 
     async def remove_all(self, user_id: bytes) -> None:
         """Delete every token of a user."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_many({"user_id": user_id})
 
     async def close(self) -> None:
@@ -174,7 +174,7 @@ class ApiTokenStore:
         await self._finds.close()
 
     async def _find_each(self, hashes: Sequence[bytes]) -> Sequence[ApiToken | Exception | None]:
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find({"hash": {"$in": list(set(hashes))}}).to_list(None)
         found = {document["hash"]: self._token(document) for document in documents}
         return [found.get(one) for one in hashes]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..api.origin import Origin
 from ..api.routing import Route
-from ..core.background import running
+from ..core.background import background_tasks
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
 from ..core.database import limits
@@ -104,9 +104,9 @@ class AccountsFeature:
         return [*self._routes.routes(), *self._token_routes.routes()]
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def background_tasks(self) -> AsyncIterator[None]:
         """Keep up with what other processes have ended and begun, and finish what they left."""
-        async with running(self._ended_sessions.watch(), self._mongo.when_set_up(self.deletion.watch)):
+        async with background_tasks(self._ended_sessions.watch(), self._mongo.when_set_up(self.deletion.watch)):
             yield
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.records import Content, RecordSealer
 from ..core.crypto.sealing import Unsealable
 from ..core.crypto.signed_tokens import LEEWAY
-from ..core.database.mongo import Document, Indexes, Mongo, answering
+from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
 from .access_tokens import LIFE
@@ -85,7 +85,7 @@ class SessionStore:
             **self._lifetime(now),
             **self._sealer.seal(content, token.session_id),
         }
-        with answering():
+        with translate_mongo_errors():
             await self._collection.insert_one(document)
         return _session(document), token
 
@@ -94,14 +94,14 @@ class SessionStore:
 
         Returns None for a token that is not good; one that was good before ends the session.
         """
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one({"_id": token.session_id, **_LIVE})
         content = self._opened(document) if document else None
         if document is None or content is None or not hmac.compare_digest(content.family_hash, token.family_hash):
             return None
         following, now = token.next(), self._clock.now()
         changes = {"secret_hash": following.secret_hash, "refreshed_at": now, **self._lifetime(now)}
-        with answering():
+        with translate_mongo_errors():
             result = await self._collection.update_one(
                 {"_id": token.session_id, "secret_hash": token.secret_hash, **_LIVE}, {"$set": changes}
             )
@@ -113,7 +113,7 @@ class SessionStore:
 
     async def live(self, user_id: bytes) -> list[Session]:
         """Return a user's sessions, newest first."""
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find({"user_id": user_id, **_LIVE}).sort("created_at", -1).to_list(None)
         return [_session(document) for document in documents]
 
@@ -130,7 +130,7 @@ class SessionStore:
         query = {"user_id": user_id, **_LIVE}
         # By id as well: logins in parallel agree on which sessions are the oldest, and end no others.
         newest_first = [("created_at", -1), ("_id", -1)]
-        with answering():
+        with translate_mongo_errors():
             surplus = (
                 await self._collection.find(query, {"_id": 1}).sort(newest_first).skip(MOST_SESSIONS).to_list(None)
             )
@@ -142,14 +142,14 @@ class SessionStore:
         since = {"$subtract": ["$$NOW", MARK_LIFE // MILLISECOND]}
         # By type as well, for the sparse index.
         query = {"ended_at": {"$type": "date"}, "$expr": {"$gt": ["$ended_at", since]}}
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find(query, {"_id": 1}).to_list(None)
         return [document["_id"] for document in documents]
 
     async def _end(self, query: Document) -> int:
         # MongoDB's clock, by which the workers ask for the marks.
         mark: Any = {"ended_at": "$$NOW", "delete_at": {"$add": ["$$NOW", MARK_LIFE // MILLISECOND]}}
-        with answering():
+        with translate_mongo_errors():
             result = await self._collection.update_many({**query, "ended_at": None}, [{"$set": mark}])
         return int(result.modified_count)
 

@@ -15,7 +15,7 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.records import Content, RecordSealer
 from ..core.crypto.sealing import Unsealable
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_unique
+from ..core.database.mongo import Document, Indexes, Mongo, insert_unique, translate_mongo_errors
 from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
@@ -137,7 +137,7 @@ class UserStore:
             if not user.is_reserved:
                 return user, False
             same = {"_id": user.user_id, "reserved_until": user.reserved_until}
-            with answering():
+            with translate_mongo_errors():
                 result = await self._collection.update_one(same, {"$max": {"reserved_until": until}})
             if result.matched_count:
                 return user, user.reserved_until is not None and user.reserved_until <= now
@@ -187,13 +187,13 @@ class UserStore:
 
     async def find_by_name(self, username: str) -> User | None:
         """Return a user by name, in whatever case; None where there is none (any more). Raises `Damaged`."""
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one({"name_index": {"$in": self._names.index(username)}, **PRESENT})
         return self._user(document) if document else None
 
     async def all(self) -> AsyncIterator[User | bytes]:
         """Yield every account by age, and the id of each one that cannot be read."""
-        with answering():
+        with translate_mongo_errors():
             async for document in self._collection.find({**PRESENT, "reserved_until": None}).sort("created_at"):
                 try:
                     yield self._user(document)
@@ -203,7 +203,7 @@ class UserStore:
     async def change(self, user: User, **changes: Any) -> User | None:
         """Change the sealed content of a user; None where it is not any more as it was given."""
         content = user.content.model_copy(update=changes)
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
                 {"_id": user.user_id, "envelope": user.envelope, **PRESENT},
                 {"$set": self._sealer.seal(content, user.user_id)},
@@ -214,7 +214,7 @@ class UserStore:
     async def note_login(self, user_id: bytes) -> User | None:
         """Keep the time of a login and return the user as it is now; None where there is none any more."""
         now = self._clock.now()
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
                 {"_id": user_id, **PRESENT},
                 {"$set": {"last_login_at": now}, "$max": {"last_request_at": now}},
@@ -224,18 +224,18 @@ class UserStore:
 
     async def mark_deleting(self, user_id: bytes) -> None:
         """Make a user absent for everything but the deletion that follows."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.update_one({"_id": user_id, **PRESENT}, {"$set": {"deleting_at": self._clock.now()}})
 
     async def being_deleted(self) -> list[bytes]:
         """Return the ids of the users whose deletion has begun."""
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find({"deleting_at": {"$ne": None}}, {"_id": 1}).to_list(None)
         return [document["_id"] for document in documents]
 
     async def remove(self, user_id: bytes) -> None:
         """Delete a user who has been marked."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_one({"_id": user_id, "deleting_at": {"$ne": None}})
 
     async def close(self) -> None:
@@ -243,7 +243,7 @@ class UserStore:
         await self._finds.close()
 
     async def _document(self, username: str) -> Document | None:
-        with answering():
+        with translate_mongo_errors():
             found: Document | None = await self._collection.find_one(
                 {"name_index": {"$in": self._names.index(username)}}
             )
@@ -260,7 +260,7 @@ class UserStore:
     async def _begin(self, user: User, content: UserContent) -> User | None:
         same = {"_id": user.user_id, "envelope": user.envelope, "reserved_until": {"$ne": None}, **PRESENT}
         changes = {"created_at": self._clock.now(), **self._sealer.seal(content, user.user_id)}
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
                 same,
                 # In one step: there is never a password that lapses with its user.
@@ -271,7 +271,7 @@ class UserStore:
 
     async def _find_each(self, user_ids: Sequence[bytes]) -> Sequence[User | Exception | None]:
         found: dict[bytes, User | Exception] = {}
-        with answering():
+        with translate_mongo_errors():
             for document in await self._collection.find({"_id": {"$in": list(set(user_ids))}, **PRESENT}).to_list(None):
                 try:
                     found[document["_id"]] = self._user(document)

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def running(*work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+async def background_tasks(*work: Coroutine[object, object, None]) -> AsyncIterator[None]:
     """Do the work beside the block, and cancel what of it goes on at the block's end; it has ended afterwards.
 
     A cancellation can be lost, so it comes again until it is heard: `asyncio.wait_for` of Python 3.11 drops one that

@@ -15,7 +15,7 @@ from pymongo import ASCENDING, DESCENDING
 
 from ..core.clock import EPOCH
 from ..core.crypto.keys import KeyRing
-from ..core.database.mongo import Document, Mongo, aggregate, answering
+from ..core.database.mongo import Document, Mongo, aggregate, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
 from .bundle_content import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
 
@@ -56,7 +56,7 @@ class Archive:
 
     async def ends(self, span: Span) -> tuple[int, int]:
         """Return the position before the first bundle of a span of time, and that of the last one there is now."""
-        with answering():
+        with translate_mongo_errors():
             last = await self._edge({"received_at": {"$lt": span.until}} if span.until else {}, DESCENDING)
             if span.since is None:
                 return 0, last
@@ -65,12 +65,12 @@ class Archive:
 
     async def last(self) -> int:
         """Return the position of the last bundle; 0 where there is none."""
-        with answering():
+        with translate_mongo_errors():
             return await self._edge({}, DESCENDING)
 
     async def first_after(self, moment: datetime) -> int | None:
         """Return the position of the first bundle that arrived after a moment; None where there is none."""
-        with answering():
+        with translate_mongo_errors():
             return await self._edge({"received_at": {"$gt": moment}}, ASCENDING) or None
 
     async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[Sealed]:
@@ -104,14 +104,14 @@ class Archive:
             pipeline += [{"$unwind": "$senders"}, {"$match": {"senders.user_id": span.user_id}}]
             total, index = "$senders.count", "senders"
         pipeline.append({"$group": {"_id": None, "count": {"$sum": total}}})
-        with pymongo.timeout(SCAN_SECONDS), answering():
+        with pymongo.timeout(SCAN_SECONDS), translate_mongo_errors():
             groups = await aggregate(self._collection, pipeline, hint=index)
         return int(groups[0]["count"]) if groups else 0
 
     async def _find(self, after: bytes, last: bytes, span: Span, fields: Document | None = None) -> Sequence[Document]:
         query = {"_id": {"$gt": after, "$lte": last}, **self._matching(span)}
         index = "_id_" if span.user_id is None else "senders"
-        with answering():
+        with translate_mongo_errors():
             found = self._collection.find(query, fields).hint(index).sort("_id", ASCENDING).limit(PAGE)
             documents: Sequence[Document] = await found.to_list(None)
         return documents

@@ -23,7 +23,7 @@ from pymongo.errors import DuplicateKeyError
 
 from ..core.crypto.keys import KeyRing
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Indexes, Mongo, answering
+from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.metrics import Metrics
 from ..errors import Damaged, Unavailable
 from .bundle_content import (
@@ -125,7 +125,7 @@ class BundleStore:
             changes = [change for one in documents if (change := self._without(user_id, one, counted))]
             done = 0
             if changes:
-                with answering():
+                with translate_mongo_errors():
                     result = await self._collection.bulk_write(changes, ordered=False)
                 done = result.matched_count + result.deleted_count
             if done == len(changes):
@@ -159,7 +159,7 @@ class BundleStore:
             if fresh:
                 document = self._bundle(fresh, head, outcomes)
                 try:
-                    with answering():
+                    with translate_mongo_errors():
                         await self._insert(document)
                 except _Taken:
                     # By another worker: the position, or with it one of the batches.
@@ -207,7 +207,7 @@ class BundleStore:
         """Return the end of the bundles that a majority has."""
         counts = await self._counters.read(user_ids)
         behind = {"_id": {"$gt": document_id(counts.position), "$lte": document_id(HIGHEST)}}
-        with answering():
+        with translate_mongo_errors():
             found = self._collection.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
             uncounted = await found.to_list(None)
         head = _Head(counts.position, counts.now, dict(counts.lasts))
@@ -233,7 +233,7 @@ class BundleStore:
         wanted = [index for one in new for index in one.batch_index]
         if not wanted:
             return {}
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find({"batch_index": {"$in": wanted}}).to_list(None)
         by_index = {index: document for document in documents for index in document["batch_index"]}
         contents: dict[bytes, BundleContent | None] = {}
@@ -248,7 +248,7 @@ class BundleStore:
 
     async def _of_sender(self, user_id: bytes, after: bytes) -> Sequence[Document]:
         query = {"senders.user_id": user_id, "_id": {"$gt": after}}
-        with answering():
+        with translate_mongo_errors():
             found = self._collection.find(query).sort("_id", 1).limit(-ERASED_AT_ONCE)
             documents: Sequence[Document] = await found.to_list(None)
         return documents

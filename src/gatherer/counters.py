@@ -12,7 +12,7 @@ from datetime import datetime
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from ..core.database.mongo import DUPLICATE, Indexes, Mongo, answering
+from ..core.database.mongo import DUPLICATE, Indexes, Mongo, translate_mongo_errors
 from ..errors import Unavailable
 
 COLLECTION = "gathered_counters"
@@ -47,7 +47,7 @@ class Counters:
         while True:
             wanted = {"_id": {"$in": [TOTAL, *user_ids]}}
             fields = {"epoch": 1, "position": 1, "received_at": 1, "last": 1, "now": "$$NOW"}
-            with answering():
+            with translate_mongo_errors():
                 documents = await self._collection.find(wanted, fields).to_list(None)
             found = {document["_id"]: document for document in documents}
             missing = [one for one in (TOTAL, *user_ids) if one not in found]
@@ -66,19 +66,19 @@ class Counters:
         updates = [UpdateOne({"_id": user_id}, {"$max": {"last": last}}) for user_id, last in lasts.items()]
         # The position last: until it is there, the bundles are looked at.
         updates.append(UpdateOne({"_id": TOTAL}, {"$max": {"position": position, "received_at": received_at}}))
-        with answering():
+        with translate_mongo_errors():
             await self._collection.bulk_write(updates)
 
     async def forget(self, user_id: bytes) -> None:
         """Delete what was counted of a user."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_one({"_id": user_id})
 
     async def _begin(self, missing: Collection[bytes]) -> None:
         """Begin to count where nobody has."""
         total = {"_id": TOTAL, "epoch": secrets.token_bytes(EPOCH_BYTES), "position": 0}
         documents = [total if one == TOTAL else {"_id": one, "last": 0} for one in missing]
-        with answering():
+        with translate_mongo_errors():
             try:
                 await self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:

@@ -88,7 +88,7 @@ class GathererFeature:
         return self._dump.trouble() if self._dump else None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def background_tasks(self) -> AsyncIterator[None]:
         """Keep the dump up with the database, until the feature is closed."""
         if self._dump:
             self._dump.start()

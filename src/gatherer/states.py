@@ -17,7 +17,7 @@ from ..core.crypto.blind_index import BlindIndex
 from ..core.crypto.keys import KeyRing
 from ..core.crypto.signed_tokens import LEEWAY
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_unique
+from ..core.database.mongo import Document, Indexes, Mongo, insert_unique, translate_mongo_errors
 from .tokens import LIFE as TOKEN_LIFE
 
 COLLECTION = "gathered_states"
@@ -69,7 +69,7 @@ class StateStore:
         while True:
             now = self._clock.now()
             same = {"pair_index": {"$in": pair_index}}
-            with answering():
+            with translate_mongo_errors():
                 result = await self._collection.update_one(
                     {**same, **UNEXPIRED},
                     {"$max": {"expires_at": now + LIFE}, "$set": {"counted_until": counted_until}},
@@ -95,7 +95,7 @@ class StateStore:
         """
         now = self._clock.now()
         until = now + AUTHENTICATED_LIFE
-        with answering():
+        with translate_mongo_errors():
             before = await self._collection.find_one_and_update(
                 {"_id": state_id, **UNEXPIRED},
                 {"$max": {"authenticated_until": until, "expires_at": until}, "$unset": {"counted_until": ""}},
@@ -107,7 +107,7 @@ class StateStore:
         """Return the state of a sender; None for one that is grounded."""
         now = self._clock.now()
         query = {"pair_index": {"$in": self._index(user_id, network)}, **UNEXPIRED}
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one(query)
         return _state(document, now) if document else None
 
@@ -117,12 +117,12 @@ class StateStore:
 
     async def ground(self, user_id: bytes, network: str) -> None:
         """Let a sender begin anew."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_one({"pair_index": {"$in": self._index(user_id, network)}})
 
     async def erase(self, user_id: bytes) -> None:
         """Delete every state of a user."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_many({"user_id": user_id})
 
     async def close(self) -> None:
@@ -135,7 +135,7 @@ class StateStore:
     async def _find_each(self, state_ids: Sequence[bytes]) -> Sequence[State | None]:
         now = self._clock.now()
         query = {"_id": {"$in": list(set(state_ids))}, **UNEXPIRED}
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find(query).to_list(None)
         found = {document["_id"]: _state(document, now) for document in documents}
         return [found.get(state_id) for state_id in state_ids]

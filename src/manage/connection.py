@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..core.crypto.keys import KeyRing, read_key_ring
 from ..core.database.embedded import embedded_mongod
-from ..core.database.mongo import Mongo, answering, check_url
+from ..core.database.mongo import Mongo, check_url, translate_mongo_errors
 from ..core.database.prerequisites import ClockCheck, KeyChecks, raise_for
 from ..core.database.resealing import Resealing
 from ..core.logs import configure_logs
@@ -61,10 +61,10 @@ async def _run(
     loop = asyncio.get_running_loop()
     # It wakes the loop, for every signal. Without it, one that comes as the loop begins to wait is seen after the wait.
     loop.add_signal_handler(signal.SIGTERM, _interrupt)
-    with answering():
+    with translate_mongo_errors():
         mongo = Mongo(settings, url)
     try:
-        with answering():
+        with translate_mongo_errors():
             await mongo.database.command("ping")
         await ClockCheck(mongo).require()
         if not with_any_keys:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from ..core.database.mongo import Document, Mongo, aggregate, answering
+from ..core.database.mongo import Document, Mongo, aggregate, translate_mongo_errors
 from . import reactions, store
 from .reactions import Reaction
 
@@ -50,7 +50,7 @@ class Analytics:
         ]
 
     async def _counts(self, collection: Any, pipeline: list[Document]) -> Mapping[tuple[date, str], int]:
-        with answering():
+        with translate_mongo_errors():
             groups = await aggregate(collection, pipeline)
         return {(group["_id"]["day"].date(), group["_id"]["kind"]): group["count"] for group in groups}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..accounts.auth import Authenticator
 from ..api.routing import Route
-from ..core.background import running
+from ..core.background import background_tasks
 from ..core.crypto.keys import KeyRing
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Indexes, Mongo
@@ -50,9 +50,9 @@ class PostsFeature:
         return self._routes.routes()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def background_tasks(self) -> AsyncIterator[None]:
         """Finish the deletions that other processes have left."""
-        async with running(self._mongo.when_set_up(self._deletion.watch)):
+        async with background_tasks(self._mongo.when_set_up(self._deletion.watch)):
             yield
 
     async def close(self) -> None:

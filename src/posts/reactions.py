@@ -14,7 +14,7 @@ import structlog
 from pymongo import DeleteOne, IndexModel, ReplaceOne, UpdateOne
 
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Indexes, Mongo, answering
+from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
 from . import store
@@ -82,7 +82,7 @@ class ReactionStore:
 
     async def of_user(self, user_id: bytes, post_ids: Sequence[bytes]) -> dict[bytes, Reaction]:
         """Return what a user has made of some posts."""
-        with answering():
+        with translate_mongo_errors():
             documents = await self._reactions.find(
                 {"_id": {"$in": [post_id + user_id for post_id in post_ids]}}, {"kind": 1}
             ).to_list(None)
@@ -92,7 +92,7 @@ class ReactionStore:
     async def withdraw_all(self, user_id: bytes) -> None:
         """Take back every reaction of a user, counts included."""
         while True:
-            with answering():
+            with translate_mongo_errors():
                 documents = (
                     await self._reactions.find({"user_id": user_id}, {"_id": 1}).limit(WITHDRAWN_AT_ONCE).to_list(None)
                 )
@@ -103,12 +103,12 @@ class ReactionStore:
             # Of a post that has expired, is being deleted or is damaged there is no count to keep.
             orphans = [one for one, done in zip(ids, changed, strict=True) if not isinstance(done, Reactions)]
             if orphans:
-                with answering():
+                with translate_mongo_errors():
                     await self._reactions.delete_many({"_id": {"$in": orphans}})
 
     async def remove_of(self, post_id: bytes) -> None:
         """Delete all reactions to a post that is invisible already."""
-        with answering():
+        with translate_mongo_errors():
             await self._reactions.delete_many(
                 {"_id": {"$gte": post_id + bytes(ID_BYTES), "$lte": post_id + b"\xff" * ID_BYTES}}
             )

@@ -12,7 +12,7 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.records import Content, RecordSealer
 from ..core.crypto.sealing import Unsealable
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Indexes, Mongo, answering, insert_each
+from ..core.database.mongo import Document, Indexes, Mongo, insert_each, translate_mongo_errors
 from ..core.database.resealing import Resealable
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
@@ -117,7 +117,7 @@ class PostStore:
         The second value is the id of the last of them where more follow. What does not open is logged and left out.
         """
         query, index = older_than(before, author_id, self._clock.now())
-        with answering():
+        with translate_mongo_errors():
             found = self._collection.find(query).hint(index).sort("_id", DESCENDING).limit(limit + 1)
             documents = await found.to_list(None)
         posts = (self._post_or_error(document) for document in documents[:limit])
@@ -129,7 +129,7 @@ class PostStore:
         query = visible(self._clock.now())
         if author_id is not None:
             query["author_id"] = author_id
-        with answering():
+        with translate_mongo_errors():
             return int(await self._collection.count_documents(query))
 
     async def mark_deleted(self, post_id: bytes, author_id: bytes | None) -> bool:
@@ -137,26 +137,26 @@ class PostStore:
         query = {"_id": post_id, **VISIBLE}
         if author_id is not None:
             query["author_id"] = author_id
-        with answering():
+        with translate_mongo_errors():
             result = await self._collection.update_one(query, {"$set": {"deleted": True}})
         return bool(result.matched_count)
 
     async def mark_all_deleted(self, author_id: bytes) -> int:
         """Make all posts of an author invisible and return how many there were."""
         query = {"author_id": author_id, "deleted": False}
-        with answering():
+        with translate_mongo_errors():
             result = await self._collection.update_many(query, {"$set": {"deleted": True}})
         return int(result.modified_count)
 
     async def marked(self) -> list[bytes]:
         """Return the ids of the posts whose deletion has begun."""
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find({"deleted": True}, {"_id": 1}).to_list(None)
         return [document["_id"] for document in documents]
 
     async def remove(self, post_id: bytes) -> None:
         """Delete a post that has been marked."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_one({"_id": post_id, "deleted": True})
 
     async def close(self) -> None:
@@ -169,7 +169,7 @@ class PostStore:
 
     async def _find_each(self, post_ids: Sequence[bytes]) -> Sequence[Post | Exception | None]:
         query = {"_id": {"$in": list(set(post_ids))}, **VISIBLE}
-        with answering():
+        with translate_mongo_errors():
             documents = await self._collection.find(query).to_list(None)
         found = {document["_id"]: self._post_or_error(document) for document in documents}
         return [found.get(post_id) for post_id in post_ids]

@@ -15,7 +15,7 @@ from bson import ObjectId
 from pymongo import ReturnDocument, WriteConcern
 
 from ..core.clock import MILLISECOND
-from ..core.database.mongo import Document, Mongo, answering
+from ..core.database.mongo import Document, Mongo, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
 from .damage import Damage
@@ -51,7 +51,7 @@ class AttemptStore:
         check_id = ObjectId()
         live = _checks_where({"$gt": ["$$check.at", {"$subtract": ["$$NOW", LEASE // MILLISECOND]}]})
         spent = {"$add": ["$failed_attempts", {"$size": live}]}
-        with answering():
+        with translate_mongo_errors():
             document = await self._primary.find_one_and_update(
                 {
                     **waiting([item_id]),
@@ -70,7 +70,7 @@ class AttemptStore:
 
     async def give_back(self, attempt: Attempt) -> None:
         """Return an attempt to the budget because its phrase was not tried; a right one returns with the claim."""
-        with answering():
+        with translate_mongo_errors():
             await self._collection.update_one(_held(attempt), {"$pull": {"checks": {"id": attempt.check_id}}})
 
     async def fail(self, attempt: Attempt) -> int | None:
@@ -80,7 +80,7 @@ class AttemptStore:
         """
         assert attempt.item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
         max_attempts = attempt.item.phrase.max_attempts
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
                 _held(attempt),
                 [

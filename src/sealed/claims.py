@@ -19,7 +19,7 @@ import structlog
 from bson import ObjectId
 
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Mongo, answering
+from ..core.database.mongo import Document, Mongo, translate_mongo_errors
 from ..errors import Unavailable
 from .items import COLLECTION, Item, State, erased_when, waiting
 
@@ -74,7 +74,7 @@ class ClaimStore:
     async def _claim_each(self, claims: Sequence[Claim]) -> Sequence[Won | None]:
         claim_id = ObjectId()
         try:
-            with answering():
+            with translate_mongo_errors():
                 return await self._claim_all(claim_id, claims)
         except Unavailable:
             for claim in claims:
@@ -119,7 +119,7 @@ class ClaimStore:
         item = claim.item
         while item.expires_at > self._clock.now():
             try:
-                with answering():
+                with translate_mongo_errors():
                     await self._collection.update_one(
                         {"_id": item.item_id, "state": {"$in": [State.WAITING.value, State.OPENED.value]}},
                         _giving_back(claim_id, claim),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..core.clock import UNEXPIRED
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Document, Mongo, answering, insert_each
+from ..core.database.mongo import Document, Mongo, insert_each, translate_mongo_errors
 from ..core.database.purging import delete_expired
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
@@ -37,7 +37,7 @@ class ItemStore:
 
     async def history(self, item_id: bytes) -> Item | None:
         """Return an item in whatever state, without its envelope; None where its document is gone."""
-        with answering():
+        with translate_mongo_errors():
             document = await self._collection.find_one({"_id": item_id}, WITHOUT_ENVELOPE)
         if document is None:
             return None
@@ -53,7 +53,7 @@ class ItemStore:
         given back.
         """
         is_waiting = {"state": State.WAITING.value, **UNEXPIRED}
-        with answering():
+        with translate_mongo_errors():
             before = await self._collection.find_one_and_update(
                 {"_id": item_id, "$or": [is_waiting, {"state": State.OPENED.value}]},
                 [
@@ -83,7 +83,7 @@ class ItemStore:
         return await self._read(item_ids, WITHOUT_ENVELOPE)
 
     async def _read(self, item_ids: Sequence[bytes], fields: dict[str, int] | None) -> list[Item | Exception | None]:
-        with answering():
+        with translate_mongo_errors():
             cursor = self._collection.find(waiting(list(set(item_ids))), fields)
             found = {document["_id"]: self._item_or_error(document) for document in await cursor.to_list(None)}
         return [found.get(item_id) for item_id in item_ids]

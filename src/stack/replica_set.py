@@ -7,6 +7,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ..core.database.replica_set import Client, authenticates, create_user, initiate
+
 REPLICA_SET = "rs0"
 DATABASE = "sealpost"
 ROOT, APPLICATION = "root", "sealpost"
@@ -24,11 +26,9 @@ _TIMES = {
     "heartbeatIntervalMillis": 1000,
     "catchUpTimeoutMillis": 2000,
 }
-_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIALIZED, _USER_EXISTS = 13, 18, 23, 51003
+_UNAUTHORIZED = 13
 _PRIMARY, _SECONDARY = 1, 2
 _MAJORITY = {"w": "majority"}
-
-Client = MongoClient[dict[str, Any]]
 
 
 class DatabaseError(Exception):
@@ -99,7 +99,7 @@ class _Steps:
 
     def _root_is_known(self) -> bool:
         with self._locally(username=ROOT, password=self._root_password, authSource="admin") as client:
-            return _authenticates(client)
+            return authenticates(client)
 
     def _initiate(self) -> None:
         with self._locally() as client:
@@ -110,19 +110,7 @@ class _Steps:
                 with MongoClient[dict[str, Any]](other, **_PROBE, directConnection=True) as probe:
                     if probe.admin.command("hello").get("setName"):
                         raise _NotYetError("the other members have not taken this one up yet")
-            try:
-                client.admin.command(
-                    "replSetInitiate",
-                    {
-                        "_id": REPLICA_SET,
-                        # Alone at first: so it is certain who is primary, and that is where users are made.
-                        "members": [{"_id": 0, "host": self._members[0]}],
-                        "settings": _TIMES,
-                    },
-                )
-            except OperationFailure as error:
-                if error.code != _ALREADY_INITIALIZED:
-                    raise
+            initiate(client, REPLICA_SET, self._members[0], _TIMES)
 
     def _make_root(self) -> None:
         with self._locally() as client:
@@ -151,19 +139,10 @@ class _Steps:
 
     def _ensure_application_user(self, client: Client) -> None:
         with self._as_user(APPLICATION, self._application_password) as application:
-            if _authenticates(application):
+            if authenticates(application):
                 return
-        user: dict[str, Any] = {
-            "pwd": self._application_password,
-            "roles": [{"role": "readWrite", "db": DATABASE}],
-            "writeConcern": _MAJORITY,
-        }
-        try:
-            client.admin.command("createUser", APPLICATION, **user)
-        except OperationFailure as error:
-            if error.code != _USER_EXISTS:
-                raise
-            client.admin.command("updateUser", APPLICATION, **user)
+        roles = [{"role": "readWrite", "db": DATABASE}]
+        create_user(client, APPLICATION, self._application_password, roles, writeConcern=_MAJORITY)
 
     def _locally(self, **options: Any) -> Client:
         return MongoClient(self._local, **_PROBE, directConnection=True, **options)
@@ -180,13 +159,3 @@ class _Steps:
 
 
 _PROBE: dict[str, Any] = {"serverSelectionTimeoutMS": _PROBE_MILLISECONDS, "connectTimeoutMS": _PROBE_MILLISECONDS}
-
-
-def _authenticates(client: Client) -> bool:
-    try:
-        client.admin.command("ping")
-    except OperationFailure as error:
-        if error.code == _AUTHENTICATION_FAILED:
-            return False
-        raise
-    return True

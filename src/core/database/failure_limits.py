@@ -22,7 +22,7 @@ from ..clock import MILLISECOND
 from ..crypto.keys import KeyRing
 from ..metrics import NOTHING, Counter
 from .limits import Counters, LimitReached, limit_reached
-from .mongo import Document, Mongo, answering
+from .mongo import Document, Mongo, translate_mongo_errors
 
 Result = TypeVar("Result")
 
@@ -99,7 +99,7 @@ class FailureLimit:
 
     async def write(self, commands: Sequence[UpdateOne]) -> None:
         """Carry out commands of any failure limits. Raises `Unavailable`."""
-        with answering():
+        with translate_mongo_errors():
             await self._counters.collection.bulk_write(list(commands), ordered=False)
 
     async def _take_place(self, key: str, try_id: ObjectId) -> bool:

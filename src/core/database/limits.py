@@ -20,7 +20,7 @@ from ..clock import MILLISECOND, DatabaseClock
 from ..crypto.blind_index import BlindIndex
 from ..crypto.keys import KeyRing
 from ..metrics import NOTHING, Counter
-from .mongo import Document, Indexes, Mongo, answering
+from .mongo import Document, Indexes, Mongo, translate_mongo_errors
 
 COLLECTION = "limits"
 INDEXES: Indexes = {COLLECTION: [IndexModel("expireAt", name="expireAt", expireAfterSeconds=0)]}
@@ -61,7 +61,7 @@ class Counters:
         fields: Any = {"granted": 1, "count": 1, "expireAt": 1}
         fields["milliseconds_left"] = {"$subtract": ["$expireAt", "$$NOW"]}
         while True:
-            with answering():
+            with translate_mongo_errors():
                 try:
                     counter: Document = await self.collection.find_one_and_update(
                         {"_id": key},
@@ -77,7 +77,7 @@ class Counters:
     async def forget(self, *subject: str) -> None:
         """Delete the counter of a subject, and those of the group where it is one. Raises `Unavailable`."""
         key = self.key(*subject)
-        with answering():
+        with translate_mongo_errors():
             # "0" follows "/".
             await self.collection.delete_many({"_id": {"$gte": key, "$lt": key + "0"}})
 
@@ -132,7 +132,7 @@ class Limit:
             return
         same = {"_id": self._counters.key(subject), "expireAt": window}
         reduced = {"count": {"$max": [0, {"$subtract": ["$count", amount]}]}}
-        with answering():
+        with translate_mongo_errors():
             await self._counters.collection.update_one(same, [{"$set": reduced}])
 
     async def forget(self, subject: str) -> None:

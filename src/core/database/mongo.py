@@ -24,6 +24,7 @@ from ...settings import Settings, SettingsError
 from ..addresses import join_host_and_port
 from ..clock import DatabaseClock
 from .primary import PrimaryWatch
+from .replica_set import initiate_if_needed
 
 Document = dict[str, Any]
 Prerequisite = Callable[[], Awaitable[None]]
@@ -32,9 +33,7 @@ Result = TypeVar("Result")
 Indexes = Mapping[str, Sequence[IndexModel]]
 """The indexes that a feature needs, by collection."""
 
-ALREADY_INITIALIZED = 23
 DUPLICATE = 11_000
-NOT_YET_INITIALIZED = 94
 SHUTTING_DOWN = {91, 11600, 11602}
 PROBE_MILLISECONDS = 2000
 # A server whose packets are lost counts as gone after the sum. A lost SYN is sent again after 1 s.
@@ -141,7 +140,7 @@ class Mongo:
 
     async def _transact(self, work: Callable[[Any], Awaitable[Result]], deadline: float) -> Result:
         """Try until the deadline, in seconds of the monotonic clock, to carry out all commands of ``work`` or none."""
-        with answering():
+        with translate_mongo_errors():
             session = await _awaited(self._client.start_session())
             try:
                 while True:
@@ -243,30 +242,13 @@ class Mongo:
             _direct(self._url, seeds[0]), directConnection=True, replicaSet=None, timeoutMS=PROBE_MILLISECONDS
         )
         try:
-            await client.admin.command("replSetGetStatus")
-        except OperationFailure as error:
-            if error.code == NOT_YET_INITIALIZED:
-                await self._initiate_through(client, seeds, name)
-        except PyMongoError as error:
-            log.debug("the first member does not answer", reason=type(error).__name__)
+            await initiate_if_needed(client, name, seeds)
         finally:
             await _close(client)
 
-    async def _initiate_through(self, client: Any, seeds: Sequence[str], name: str) -> None:
-        members = [{"_id": number, "host": seed} for number, seed in enumerate(seeds)]
-        try:
-            await client.admin.command("replSetInitiate", {"_id": name, "members": members})
-        except OperationFailure as error:
-            if error.code != ALREADY_INITIALIZED:
-                log.warning("the replica set could not be initiated", code=error.code)
-        except PyMongoError as error:
-            log.warning("the replica set could not be initiated", reason=type(error).__name__)
-        else:
-            log.info("replica set initiated", name=name, members=len(members))
-
 
 @contextmanager
-def answering() -> Iterator[None]:
+def translate_mongo_errors() -> Iterator[None]:
     """Turn the driver's failures into `Unavailable`: what the client sent is never the cause of one."""
     try:
         yield
@@ -280,7 +262,7 @@ def answering() -> Iterator[None]:
 async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Exception | None]:
     """Insert documents with one command and return each one's own outcome: None when it is stored, else the error."""
     outcomes: list[Exception | None] = [None] * len(documents)
-    with answering():
+    with translate_mongo_errors():
         try:
             await collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
@@ -297,7 +279,7 @@ async def insert_unique(collection: Any, document: Document) -> bool:
 
     Raises `Unavailable`, also where that other document is not acknowledged by a majority yet.
     """
-    with answering():
+    with translate_mongo_errors():
         try:
             # insert_one would raise the same DuplicateKeyError whether or not a majority acknowledges it.
             await collection.insert_many([document], ordered=False)

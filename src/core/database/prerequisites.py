@@ -20,7 +20,7 @@ from ..background import repeat
 from ..clock import MILLISECOND, utc_now
 from ..crypto.keys import KeyRing, Purpose
 from ..metrics import NOTHING, Gauge
-from .mongo import Document, Indexes, Mongo, Unfit, answering
+from .mongo import Document, Indexes, Mongo, Unfit, translate_mongo_errors
 
 MOST_APART = timedelta(seconds=5)
 """How far the clocks may be apart. The leeway of signed tokens is as long."""
@@ -74,7 +74,7 @@ class ClockCheck:
     async def require(self) -> None:
         """Compare the clocks. Raises `Unfit` where they are further apart than `MOST_APART`, and `Unavailable`."""
         self._due = time.monotonic() + CHECK_SECONDS
-        with answering():
+        with translate_mongo_errors():
             reading = await read_clocks(self._mongo)
         # On MongoDB's own host, its time is exactly this host's.
         self._mongo.clock.adjust(reading.offset if reading.apart else timedelta(0))
@@ -119,7 +119,7 @@ class KeyChecks:
     async def require(self) -> None:
         """Store the check value of the key that seals. Raises `Unfit` where the ring lacks a key in use."""
         raise_for(await self.missing())
-        with answering():
+        with translate_mongo_errors():
             try:
                 await self._collection.insert_one(
                     {"_id": self._ring.newest, "check": check_value(self._ring, self._ring.newest)}
@@ -135,11 +135,11 @@ class KeyChecks:
 
         A ring without a retired key is accepted. Raises `Unavailable`.
         """
-        with answering():
+        with translate_mongo_errors():
             await self._collection.delete_many({"_id": {"$nin": [*needed, self._ring.newest]}})
 
     async def _stored(self) -> list[Document]:
-        with answering():
+        with translate_mongo_errors():
             documents: list[Document] = await self._collection.find().limit(MOST_KEYS).to_list(None)
         return documents
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from .mongo import Indexes, Mongo, answering
+from .mongo import Indexes, Mongo, translate_mongo_errors
 
 BATCH = 1000
 """Documents that are deleted with one command, so that none outlasts its time."""
@@ -35,7 +35,7 @@ async def delete_expired(collection: Any, field: str, now: datetime) -> int:
     total, deleted = 0, None
     expired = {field: {"$lte": now}}
     while deleted != 0:
-        with answering():
+        with translate_mongo_errors():
             documents = await collection.find(expired, {"_id": 1}).limit(BATCH).to_list(None)
             # The query again: what has been given a longer life meanwhile stays.
             ids = {"_id": {"$in": [document["_id"] for document in documents]}}

@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError
 from ..crypto.keys import KeyRing, is_key_id
 from ..crypto.records import Content, RecordSealer
 from ..crypto.sealing import Unsealable
-from .mongo import DUPLICATE, Document, Mongo, answering
+from .mongo import DUPLICATE, Document, Mongo, translate_mongo_errors
 
 BATCH = 200
 """Documents that are read, and written, with one command."""
@@ -163,7 +163,7 @@ class Resealing:
             "cursor": {"batchSize": MOST_KEYS},
         }
         database = self._mongo.database
-        with pymongo.timeout(SCAN_SECONDS), answering():
+        with pymongo.timeout(SCAN_SECONDS), translate_mongo_errors():
             answer = await database.command(command, codec_options=database.codec_options)
         groups: list[Document] = answer["cursor"]["firstBatch"]
         return groups
@@ -184,7 +184,7 @@ class _Records:
     async def reseal(self, report: Report) -> Resealed:
         # What is indexed has to be opened in any case: a password change seals anew, and does not index anew.
         query: Document = {} if self._may_lag else {"key_id": {"$ne": self._ring.newest}}
-        with pymongo.timeout(SCAN_SECONDS), answering():
+        with pymongo.timeout(SCAN_SECONDS), translate_mongo_errors():
             total = await self._documents.count_documents(query)
         resealed, done = Resealed(self.collection), 0
         report(self.collection, done, total)
@@ -227,12 +227,12 @@ class _Records:
                 return
             # Some were changed by others meanwhile, or are gone. Those that we have changed need nothing any more.
             again = [document_id for document_id in changes if document_id not in clashing]
-            with answering():
+            with translate_mongo_errors():
                 page = await self._documents.find({"_id": {"$in": again}}).to_list(None)
 
     async def _write(self, changes: Mapping[bytes, UpdateOne]) -> tuple[int, list[bytes]]:
         """Return how many were as expected, and the ids of those that a unique index refused."""
-        with answering():
+        with translate_mongo_errors():
             try:
                 result = await self._documents.bulk_write(list(changes.values()), ordered=False)
             except BulkWriteError as error:
@@ -257,7 +257,7 @@ class _Records:
         # one comes before all; a document with any other kind of id is not ours and would not open.
         last = b""
         while True:
-            with pymongo.timeout(SCAN_SECONDS), answering():
+            with pymongo.timeout(SCAN_SECONDS), translate_mongo_errors():
                 # Below zero, the limit is for one reply, which MongoDB ends at 16 MiB however large the documents are.
                 found = self._documents.find({**query, "_id": {"$gt": last}}).sort("_id", 1).limit(-BATCH)
                 page = await found.to_list(None)

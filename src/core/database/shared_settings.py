@@ -20,7 +20,7 @@ from ...settings import PREFIX, SHARED, Settings
 from ..background import repeat
 from ..clock import MILLISECOND
 from ..crypto.keys import KeyRing, Purpose
-from .mongo import Document, Indexes, Mongo, answering
+from .mongo import Document, Indexes, Mongo, translate_mongo_errors
 
 COLLECTION = "processes"
 INDEXES: Indexes = {COLLECTION: [IndexModel("expires_at", name="expires_at", expireAfterSeconds=0)]}
@@ -58,7 +58,7 @@ class SharedSettings:
             "settings": self._fingerprints(self._ring.newest),
         }
         expires_at = {"$add": ["$$NOW", LIFE // MILLISECOND]}
-        with answering():
+        with translate_mongo_errors():
             await self._collection.update_one(
                 {"_id": self._id}, [{"$set": {"expires_at": expires_at, **_literal(record)}}], upsert=True
             )
@@ -67,14 +67,14 @@ class SharedSettings:
     async def withdraw(self) -> None:
         """Delete the record of this process, if MongoDB answers at once: its successor may have other settings."""
         if self._stored_at > float("-inf"):
-            with suppress(Unavailable, TimeoutError), answering():
+            with suppress(Unavailable, TimeoutError), translate_mongo_errors():
                 async with asyncio.timeout(_WITHDRAWING_SECONDS):
                     await self._collection.delete_one({"_id": self._id})
 
     async def differences(self) -> Mapping[str, list[str]]:
         """Return, for each host with another process, the settings that differ there. Raises `Unavailable`."""
         others = {"_id": {"$ne": self._id}, "$expr": {"$gt": ["$expires_at", "$$NOW"]}}
-        with answering():
+        with translate_mongo_errors():
             records = await self._collection.find(others).sort("_id", 1).limit(MOST_PROCESSES).to_list(None)
         found: dict[str, set[str]] = {}
         for record in records:

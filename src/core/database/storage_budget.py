@@ -18,7 +18,7 @@ from pymongo.errors import OperationFailure
 from ...errors import StorageFull
 from ...settings import Settings
 from ..metrics import Metrics
-from .mongo import Document, Mongo, answering
+from .mongo import Document, Mongo, translate_mongo_errors
 
 MIB = 1024 * 1024
 LEAST_RESERVE, MOST_RESERVE = 128 * MIB, 1024 * MIB
@@ -204,7 +204,7 @@ class StorageBudget:
 
     async def _look(self) -> None:
         self._looked_at = time.monotonic()
-        with answering():
+        with translate_mongo_errors():
             try:
                 figures = await read_storage_figures(self._mongo)
             except OperationFailure as error:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import ProcessCollector
 
-from ..background import repeat, running
+from ..background import background_tasks, repeat
 from .catalogue import Metrics
 
 INTERVAL = 5.0
@@ -27,10 +27,10 @@ class ProcessFigures:
         self._lag = 0.0
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def background_tasks(self) -> AsyncIterator[None]:
         """Keep the figures up to date, where anything is counted."""
         work = (repeat(self._note, every=INTERVAL), self._measure_lag()) if self._metrics.are_on else ()
-        async with running(*work):
+        async with background_tasks(*work):
             yield
 
     async def _note(self) -> None:

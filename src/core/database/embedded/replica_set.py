@@ -1,9 +1,6 @@
-"""What a mongod lacks before an application can use it: a replica set at its address, and a user."""
+"""The replica set and the user that applications need in the embedded mongod."""
 
-from typing import Any
-
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from ..replica_set import Client, authenticates, create_user, initiate
 
 ADDRESS = "127.0.0.1"
 NAME = "sealpost"
@@ -13,10 +10,6 @@ ROLES = ["readWriteAnyDatabase", "clusterMonitor"]
 
 _SELECTION_MS = 3_000
 _COMMAND_MS = 60_000
-_AUTHENTICATION_FAILED = 18
-_USER_EXISTS = 51_003
-
-Client = MongoClient[dict[str, Any]]
 
 
 def make_url(port: int, password: str) -> str:
@@ -51,7 +44,7 @@ def settle(system: Client, port: int) -> bool:
     member = f"{ADDRESS}:{port}"
     config = system.local["system.replset"].find_one()
     if config is None:
-        system.admin.command("replSetInitiate", {"_id": NAME, "members": [{"_id": 0, "host": member}]})
+        initiate(system, NAME, member)
     elif config["members"][0]["host"] != member:
         config["version"] += 1
         config["members"][0]["host"] = member
@@ -61,24 +54,8 @@ def settle(system: Client, port: int) -> bool:
 
 
 def ensure_user(system: Client, port: int, password: str) -> None:
-    """Make the applications' user, or give it the password, unless the URL works already."""
+    """Create the applications' user, or give it the password, unless the URL works already."""
     with Client(make_url(port, password), serverSelectionTimeoutMS=_SELECTION_MS) as client:
-        try:
-            client.admin.command("ping")
-        except PyMongoError as error:
-            if not is_refusal(error):
-                raise
-        else:
+        if authenticates(client):
             return
-    user: dict[str, Any] = {"pwd": password, "roles": ROLES, "mechanisms": ["SCRAM-SHA-256"]}
-    try:
-        system.admin.command("createUser", USER, **user)
-    except OperationFailure as error:
-        if error.code != _USER_EXISTS:
-            raise
-        system.admin.command("updateUser", USER, **user)
-
-
-def is_refusal(error: PyMongoError) -> bool:
-    """Tell whether an error means that mongod does not accept the password."""
-    return isinstance(error, OperationFailure) and error.code == _AUTHENTICATION_FAILED
+    create_user(system, USER, password, ROLES, mechanisms=["SCRAM-SHA-256"])

@@ -17,6 +17,7 @@ from pathlib import Path
 from pymongo.errors import PyMongoError
 
 from ...files import is_locked, open_private, read_number, read_secret, rotate, take_lock, write_private
+from ..replica_set import is_refusal
 from . import replica_set
 from .diagnosis import describe_end, explain, summarise
 from .errors import MongodError
@@ -241,7 +242,7 @@ class Server:
                         replica_set.ensure_user(system, port, password)
                         return replica_set.make_url(port, password)
                 except PyMongoError as error:
-                    if replica_set.is_refusal(error):
+                    if is_refusal(error):
                         raise self._failure(f"mongod refuses the key in {self._key}") from error
                     reason = str(error)
                 if is_cancelled():

@@ -1,1 +1,1 @@
-"""What every feature stands on: storage, sealing, hashing, group commit, logs."""
+"""The infrastructure that all features share: cryptography, MongoDB, metrics, TLS, files, logs."""

@@ -1,6 +1,6 @@
-"""Hosts and ports, as they are written in addresses."""
+"""Host and port notation."""
 
 
 def join_host_and_port(host: str, port: int) -> str:
-    """Write a host with its port; an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    """Return ``host:port``, with an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Work that goes on in the background as long as the process lives."""
+"""Background tasks of a process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
@@ -8,17 +8,17 @@ import structlog
 
 from ..errors import Unavailable
 
-CANCELLING_AGAIN = 1.0  # seconds, in which a task can do what it does at its end, such as aborting a transaction
+CANCELLING_AGAIN = 1.0  # seconds for a cancelled task to clean up, for example to abort a transaction
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def background_tasks(*work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Do the work beside the block, and cancel what of it goes on at the block's end; it has ended afterwards.
+    """Run tasks while the block runs; at its end, cancel those that still run and wait for them.
 
-    A cancellation can be lost, so it comes again until it is heard: `asyncio.wait_for` of Python 3.11 drops one that
-    comes when what it waits for is just done (python/cpython#86296), and PyMongo's own client sends through it.
+    A cancellation can be lost, so it is repeated until the task ends: `asyncio.wait_for` of Python 3.11 drops a
+    cancellation that arrives just as its awaitable finishes (python/cpython#86296), and PyMongo's client uses it.
     """
     tasks: Collection[asyncio.Task[None]] = [asyncio.create_task(one) for one in work]
     try:
@@ -31,12 +31,12 @@ async def background_tasks(*work: Coroutine[object, object, None]) -> AsyncItera
 
 
 async def repeat(work: Callable[[], Awaitable[None]], *, every: float) -> None:
-    """Do the work now and again ``every`` so many seconds, whatever it fails with, until cancelled."""
+    """Run the work now and then every ``every`` seconds until cancelled. Errors are logged and do not stop it."""
     while True:
         try:
             await work()
         except Unavailable:
-            pass  # logged where it happened; the next round comes
-        except Exception as error:  # noqa: BLE001 (the next round may do better, and somebody must read of this one)
+            pass  # logged where it happened
+        except Exception as error:  # noqa: BLE001 (the next round may succeed, and this error must be in the log)
             log.error("background work failed", work=work.__qualname__, error=type(error).__name__)
         await asyncio.sleep(every)

@@ -1,4 +1,4 @@
-"""Times as MongoDB keeps them: in UTC, to the millisecond; and MongoDB's time, which lifetimes go by."""
+"""Times as MongoDB stores them, in UTC to the millisecond, and MongoDB's clock, which decides what has expired."""
 
 import time
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from typing import Any
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 UNEXPIRED: dict[str, Any] = {"$expr": {"$gt": ["$expires_at", "$$NOW"]}}
-"""The filter for documents that have not expired, by MongoDB's own clock. It needs an index on something else."""
+"""A filter for documents that have not expired by MongoDB's clock. No index serves it: add an indexed field."""
 STEP = timedelta(seconds=1)
-"""Above this, a change of the system clock is a step, and not the drift that NTP evens out."""
+"""A larger change of the system clock is a step; a smaller one is drift that NTP corrects."""
 
-# Counts the time that the machine was suspended too, where the system has such a clock.
+# Where the system has it: a monotonic clock that includes the time the machine was suspended.
 _elapsed: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
 
 
 def utc_now() -> datetime:
-    """Return the present time in UTC by this host's clock, in the milliseconds that MongoDB keeps."""
+    """Return the current time in UTC by this host's clock, truncated to milliseconds as MongoDB stores it."""
     return _in_milliseconds(datetime.now(UTC))
 
 
@@ -30,10 +30,10 @@ def milliseconds(moment: datetime) -> int:
 
 
 class DatabaseClock:
-    """MongoDB's time, continued from the last comparison of the clocks.
+    """MongoDB's current time, extrapolated from the last comparison of the clocks.
 
-    It runs on the time elapsed since then, so that a step of the system clock does not change it. Before the first
-    comparison it is this host's clock.
+    It advances by the monotonic clock, so a step of the system clock does not change it. Before the first comparison it
+    is this host's clock.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,13 @@ class DatabaseClock:
         self._offset = timedelta(0)
 
     def adjust(self, offset: timedelta) -> None:
-        """Take over by how much this host's clock is ahead of MongoDB's now."""
+        """Set how far this host's clock is ahead of MongoDB's."""
         self._based_at = _elapsed()
         self._base = datetime.now(UTC) - offset
         self._offset = offset
 
     def now(self) -> datetime:
-        """Return MongoDB's present time in UTC, in milliseconds."""
+        """Return MongoDB's current time in UTC, truncated to milliseconds."""
         if self._base is None:
             return utc_now()
         return _in_milliseconds(self._base + timedelta(seconds=_elapsed() - self._based_at))

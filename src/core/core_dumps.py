@@ -1,11 +1,11 @@
-"""Core dumps, which would hold keys and plaintext: switched off."""
+"""Core dumps would contain keys and plaintext, so they are disabled."""
 
 import resource
 import sys
 
 
 def forbid_core_dumps() -> None:
-    """Have the kernel write no core dump of this process, nor of its children."""
+    """Disable core dumps of this process and its children."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     # Linux ignores a limit of 0 where core_pattern pipes dumps to a program, such as apport. There, 1 byte means no
     # dump at all (core(5), fs/coredump.c); for a file it is too small to hold one.

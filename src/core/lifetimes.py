@@ -1,4 +1,4 @@
-"""How long something may live."""
+"""Limits on the time to live."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ from ..errors import FieldError, Malformed
 
 
 def checked_lifetime(ttl: timedelta, limit: timedelta) -> timedelta:
-    """Return a time to live that is within its limit. Raises `Malformed` for the field ``ttl``, naming the limit."""
+    """Return a time to live if it is within its limit. Raises `Malformed` for the field ``ttl``, naming the limit."""
     if not timedelta(0) < ttl <= limit:
         reason = f"must be more than zero and at most {in_words(limit)}, no part of it negative"
         raise Malformed(errors=(FieldError("ttl", reason),))
@@ -14,7 +14,7 @@ def checked_lifetime(ttl: timedelta, limit: timedelta) -> timedelta:
 
 
 def in_words(span: timedelta) -> str:
-    """Return a span of whole seconds as people say it, such as ``7 days`` or ``1 hour, 30 minutes``."""
+    """Return a duration in words, such as ``7 days`` or ``1 hour, 30 minutes``."""
     minutes, seconds = divmod(int(span.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

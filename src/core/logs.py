@@ -1,4 +1,4 @@
-"""Logs: JSON lines, rotated, without anything that a client sent."""
+"""Logs: rotated JSON lines that contain nothing a client sent."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from .files import rotate
 class LogFile:
     """An append-only file of mode 0600 that is rotated by size: ``app.jsonl``, ``app.jsonl.1``, … the oldest dropped.
 
-    One process writes one file. Each line goes out with one system call, so a killed process tears none.
+    One process writes one file. Each line is written with one system call, so killing the process tears no line.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
@@ -36,7 +36,7 @@ class LogFile:
         return written
 
     def flush(self) -> None:
-        """Do nothing: every line is written at once."""
+        """Do nothing: lines are not buffered."""
 
     def close(self) -> None:
         """Close the file."""
@@ -54,7 +54,7 @@ class LogFile:
 
 
 class LibraryMessages(logging.Handler):
-    """Passes on what libraries log: their template and the exception's type, never the values filled in."""
+    """Logs messages of libraries by template and exception type, without the values filled in."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -64,15 +64,15 @@ class LibraryMessages(logging.Handler):
 
 
 def _render(_: object, level: str, event: EventDict) -> bytes:
-    """Return the line, first what a reader looks for first.
+    """Return the line, with time, level and event first.
 
-    One step, and a serializer several times as fast as the standard library's: there is a line for every request.
+    Every request logs a line, so this is a single processor with a fast serializer.
     """
     return to_json({"time": datetime.now(UTC), "level": level, "event": event.pop("event"), **event}, fallback=str)
 
 
 def configure_logs(settings: Settings, output: TextIO | None = None) -> None:
-    """Send every log line, libraries' included, to ``output``, or without it to the configured file or to stdout."""
+    """Send all log lines, including those of libraries, to ``output``, or else to the configured file or stdout."""
     stream: BinaryIO | LogFile = (output or sys.stdout).buffer
     if settings.log_file and output is None:
         stream = LogFile(settings.log_file, max_bytes=settings.log_max_bytes, backups=settings.log_backups)
@@ -80,9 +80,9 @@ def configure_logs(settings: Settings, output: TextIO | None = None) -> None:
     structlog.configure(
         processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(file=cast("BinaryIO", stream)),  # it writes and flushes, no more
+        logger_factory=structlog.BytesLoggerFactory(file=cast("BinaryIO", stream)),  # it only needs to write and flush
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[LibraryMessages()], force=True)
-    # aiohttp's own command turns it on in debug mode, and a path may hold a key.
+    # aiohttp enables it in debug mode, and a path may contain a key.
     logging.getLogger("aiohttp.access").disabled = True

@@ -1,6 +1,6 @@
-"""What a process runs with, left beside its socket for ``doctor``: its settings, and of secrets only fingerprints.
+"""The settings of a running process, published beside its socket for ``doctor``; of secrets, only fingerprints.
 
-The process holds a lock on the file as long as it lives, so a file without one is of a process that was killed.
+A running process holds a lock on its file. A file that is not locked belongs to a process that was killed.
 """
 
 import json
@@ -16,7 +16,7 @@ from .crypto.keys import KeyRing, Purpose
 from .files import is_locked, release_lock, take_lock, write_all
 
 LAUNCHER = "stack"
-"""Name of the launcher's record."""
+"""Name under which the launcher publishes its settings."""
 _SUFFIX = ".settings"
 
 
@@ -24,9 +24,9 @@ _SUFFIX = ".settings"
 class RunningSettings:
     """The settings of a running process.
 
-    ``values`` holds those that are no secret, as `plain_values` has them. ``fingerprints`` holds, for each
-    secret that is set, a MAC under the newest key of the ring; ``key_ids`` names the keys. ``directory`` is where the
-    process was started, and ``log_dir`` where a stack's logs are.
+    ``values`` holds the settings that are not secret (`plain_values`). ``fingerprints`` holds a MAC of each secret that
+    is set, under the newest key of the ring; ``key_ids`` lists the keys. ``directory`` is the working directory, and
+    ``log_dir`` the directory of a stack's logs.
     """
 
     values: Mapping[str, Any]
@@ -50,14 +50,14 @@ class RunningSettings:
         )
 
     def agrees_on(self, name: str, settings: Settings, ring: KeyRing) -> bool:
-        """Tell whether a secret that is set on both sides is the same on both."""
+        """Tell whether a secret is set on both sides to the same value."""
         secret = _secrets(settings).get(name)
         made = self.fingerprints.get(name, "")
         return secret is not None and ring.has_made(bytes.fromhex(made), Purpose.SETTINGS, _message(name, secret))
 
 
 def plain_values(settings: Settings) -> dict[str, Any]:
-    """Return the settings that are no secret as JSON has them, each path that was set made absolute."""
+    """Return the settings that are not secret as JSON values; paths that were set become absolute."""
     values = settings.model_dump(mode="json", exclude=set(SECRETS))
     for name in values.keys() & settings.model_fields_set:
         if isinstance(path := getattr(settings, name), Path):
@@ -67,7 +67,7 @@ def plain_values(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def publish(directory: Path, name: str, running: RunningSettings) -> Iterator[None]:
-    """Leave the settings of this process in a directory until the block ends; not where that cannot be written to."""
+    """Publish the settings of this process in a directory until the block ends, if the directory is writable."""
     path = directory / f"{name}{_SUFFIX}"
     try:
         lock = take_lock(path)
@@ -85,7 +85,7 @@ def publish(directory: Path, name: str, running: RunningSettings) -> Iterator[No
 
 
 def find(directory: Path) -> dict[str, RunningSettings]:
-    """Return the settings of the processes that run in a directory, by their names. Raises `OSError`."""
+    """Return the published settings of running processes, by their names. Raises `OSError`."""
     found = {}
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
         with suppress(FileNotFoundError, ValueError, TypeError):

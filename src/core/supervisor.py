@@ -1,4 +1,4 @@
-"""supervisord's remote control, over its unix socket: the state of each worker, stopping and starting it."""
+"""A client of supervisord's XML-RPC interface on its unix socket: worker states, stop, start."""
 
 import http.client
 import xmlrpc.client
@@ -12,22 +12,22 @@ from .workers import WORKERS, UnixConnection
 
 SOCKET_NAME = "supervisor.sock"
 CHECK = "check"
-"""supervisord's program that validates the configuration as a worker would."""
+"""The program under supervisord that validates the settings as a worker would."""
 _TIMEOUT = 30.0  # seconds: stopping a worker takes up to supervisord's stopwaitsecs, 15 s
-_NOT_RUNNING = 70  # supervisord's fault code for a process that is stopped already
+_NOT_RUNNING = 70  # supervisord's fault code for a process that is not running
 _GAVE_UP = frozenset({"BACKOFF", "FATAL"})
 
 
 class SupervisorError(Exception):
-    """supervisord cannot be asked, or refuses; the message says why."""
+    """supervisord does not answer, or refuses; the message says why."""
 
 
 @dataclass(frozen=True)
 class ProcessState:
     """The state of a process under supervisord.
 
-    ``state`` is supervisord's name for it. ``pid`` is 0 while it does not run. ``started_at`` is the last start, in
-    seconds since 1970. ``exit_code`` is that of the last process that ended.
+    ``state`` is supervisord's name of the state. ``pid`` is 0 while the process does not run.
+    ``started_at`` is its last start, in seconds since 1970. ``exit_code`` is the last exit code.
     """
 
     state: str
@@ -37,7 +37,7 @@ class ProcessState:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the last start ended before supervisord took the process for running."""
+        """Whether the process exited before supervisord considered it started."""
         return self.state in _GAVE_UP
 
 
@@ -48,7 +48,7 @@ class Supervisor:
         self._socket = run_dir / SOCKET_NAME
 
     def workers(self) -> dict[int, ProcessState]:
-        """Return the state of each worker, by its number."""
+        """Return the state of each worker, by number."""
         with self._asking() as ask:
             told = {f"{entry['group']}:{entry['name']}": _state(entry) for entry in ask("getAllProcessInfo")}
         return {number: told[worker_name(number)] for number in range(1, WORKERS + 1) if worker_name(number) in told}
@@ -59,7 +59,7 @@ class Supervisor:
             return _state(ask("getProcessInfo", name))
 
     def stop(self, name: str) -> None:
-        """Stop a process, unless it is stopped already, and wait until it has ended."""
+        """Stop a process if it runs, and wait until it has exited."""
         with self._asking() as ask:
             try:
                 ask("stopProcess", name, True)
@@ -68,17 +68,17 @@ class Supervisor:
                     raise
 
     def start(self, name: str) -> None:
-        """Start a process that is stopped. Does not wait until it runs."""
+        """Start a stopped process, without waiting until it runs."""
         with self._asking() as ask:
             ask("startProcess", name, False)
 
     def clear_output(self, name: str) -> None:
-        """Drop the kept output of a process."""
+        """Delete the captured output of a process."""
         with self._asking() as ask:
             ask("clearProcessLogs", name)
 
     def output(self, name: str, size: int) -> str:
-        """Return the last ``size`` bytes of the output of a process."""
+        """Return the last ``size`` bytes of the captured output of a process."""
         with self._asking() as ask:
             text, _, _ = ask("tailProcessStdoutLog", name, 0, size)
         return str(text)
@@ -118,15 +118,15 @@ def _state(entry: dict[str, Any]) -> ProcessState:
 
 
 class RestartLoops:
-    """Notices workers that end as often as supervisord starts them."""
+    """Detects workers that exit each time supervisord starts them."""
 
     def __init__(self, *, allowed: int) -> None:
-        """``allowed`` is the number of short-lived starts in a row that are not yet called a loop."""
+        """``allowed`` is the number of consecutive short-lived starts before a worker counts as looping."""
         self._allowed = allowed
         self._starts: dict[int, set[int]] = {}
 
     def note(self, workers: dict[int, ProcessState]) -> list[int]:
-        """Take in the states as they are now and return the numbers of the workers that are in a loop."""
+        """Record the current states, and return the numbers of the workers that loop."""
         for number, worker in workers.items():
             if worker.has_ended:
                 self._starts.setdefault(number, set()).add(worker.started_at)

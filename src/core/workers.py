@@ -16,9 +16,9 @@ _LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a na
 
 
 def locate_run_directory(data_dir: Path) -> Path:
-    """Return where a stack on this data has its sockets, whether or not that is there.
+    """Return the directory for the sockets of a stack on this data directory; it may not exist yet.
 
-    It is under the data directory, or under the system's temporary one where a socket's path would be too long.
+    It is under the data directory, or under the system's temporary directory if a socket's path would be too long.
     """
     data_dir = data_dir.resolve()
     path = data_dir / "run"
@@ -29,12 +29,12 @@ def locate_run_directory(data_dir: Path) -> Path:
 
 
 def fits_a_socket(run_dir: Path) -> bool:
-    """Tell whether the path of every socket in a directory is short enough for the kernel."""
+    """Tell whether all socket paths in a directory are short enough for the kernel."""
     return len(os.fsencode(run_dir / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_MAX
 
 
 def worker_sockets(run_dir: Path) -> list[Path]:
-    """Return the path of each worker's socket, in the order of their numbers."""
+    """Return the paths of the workers' sockets, by worker number."""
     return [run_dir / f"worker-{number}.sock" for number in range(1, WORKERS + 1)]
 
 
@@ -56,7 +56,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def is_ready(connection: http.client.HTTPConnection) -> bool:
-    """Tell whether the server at the other end of a fresh connection is ready, and close the connection."""
+    """Ask the server on a new connection whether it is ready, and close the connection."""
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.HTTPStatus.OK

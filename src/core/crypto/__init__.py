@@ -1,1 +1,1 @@
-"""Keys, sealing, and all else that is derived from a key or a password."""
+"""Cryptography: keys, sealing, blind indexes, signed tokens, password hashing."""

@@ -1,7 +1,7 @@
-"""A keyed blind index: what is sealed can be found by its value, and the index tells nothing without the server's keys.
+"""Keyed blind indexes: they find a sealed value, and disclose nothing about it without the server's keys.
 
-A document lists its value's index under every key of the ring, and a unique index over those lists keeps a value
-unique also while a new key is being brought in: two processes of which only one has the new key still share the old.
+A document stores the index of its value under every key of the ring. A unique index over these lists keeps values
+unique while a new key is rolled out: two processes, of which only one has the new key, still share the old key.
 """
 
 import hmac

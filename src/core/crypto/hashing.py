@@ -1,4 +1,4 @@
-"""Slow derivations off the event loop: a bounded pool with a bounded queue."""
+"""Password hashing off the event loop: a thread pool with a bounded queue."""
 
 import asyncio
 import os
@@ -20,19 +20,19 @@ T = TypeVar("T")
 
 NICENESS = 10
 MEMORY = 0.8
-"""Weight of the past in the running mean of how long each kind of work takes."""
+"""Weight of the previous mean in the moving average of the duration of each kind of work."""
 MOST_GROWTH = 3
-"""How many times the mean a single time may count for."""
+"""A single duration counts for at most this many times the mean."""
 REFUSAL = "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After."
-"""What whoever is refused is told: the bench knows a refusal by it."""
+"""The detail of a refusal. The bench recognizes refusals by it."""
 
 
 class HashingPool:
-    """Threads for work that takes a good while without the interpreter lock, such as Argon2id and bcrypt.
+    """Threads for slow work that releases the interpreter lock, such as Argon2id and bcrypt.
 
-    The queue is bounded twice: by ``queue`` entries, and by ``longest_wait`` seconds. As far as the time that each kind
-    of work took before lets it be foreseen, nobody is let in to a longer wait; whoever meets one nonetheless is sent
-    away at its end. Twenty milliseconds of Argon2id and a quarter of a second of bcrypt are thus held to one promise.
+    The queue is bounded by ``queue`` entries and by ``longest_wait`` seconds. A request whose wait, estimated from the
+    mean duration of the queued work, would be longer is refused at once; a request that still waits longer is refused
+    then. So the same limit holds for 20 ms of Argon2id and 250 ms of bcrypt.
     """
 
     def __init__(self, *, threads: int, queue: int, longest_wait: float, metrics: Metrics | None = None) -> None:
@@ -49,9 +49,9 @@ class HashingPool:
         self._pending_gauge, self._refusals = metrics.hashing_pending, metrics.hashing_refusals
 
     async def run(self, kind: Work, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what the function returns on one of the threads; ``kind`` is what it is for.
+        """Call a function on one of the threads and return its result; ``kind`` is the kind of work.
 
-        Raises `Unavailable` at once when the queue is full or too slow, and later when it has become so meanwhile.
+        Raises `Unavailable` at once if the queue is full or too slow, and later if the wait exceeds the limit.
         """
         with self._lock:
             pending = self._pending.total()
@@ -64,7 +64,7 @@ class HashingPool:
         result = asyncio.wrap_future(work)
         try:
             await asyncio.wait((result,), timeout=self._longest_wait)
-            if not result.done() and work.cancel():  # which what has begun does not let happen
+            if not result.done() and work.cancel():  # fails once started
                 with self._lock:
                     raise self._refusal()
             return await result
@@ -72,7 +72,7 @@ class HashingPool:
             result.cancel()
 
     def close(self) -> None:
-        """Let running work end and drop what waits."""
+        """Let running work finish and cancel queued work."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _wait(self) -> float:
@@ -92,7 +92,7 @@ class HashingPool:
             self._durations[kind].observe(seconds)
             with self._lock:
                 mean = self._seconds.get(kind, seconds)
-                # A machine that stood still for a moment must not turn away everybody in the next one.
+                # One pause of the whole machine must not make the pool refuse requests afterwards.
                 self._seconds[kind] = mean * MEMORY + min(seconds, mean * MOST_GROWTH) * (1 - MEMORY)
 
     def _done(self, kind: Work, _: Future[T]) -> None:

@@ -1,4 +1,4 @@
-"""The master key ring, and the sub-keys that are derived from it for each purpose."""
+"""The ring of master keys, and the sub-keys derived from them for each purpose."""
 
 import base64
 import codecs
@@ -20,20 +20,20 @@ from ..files import create_private, locked, replacing
 KEY_BYTES = 32
 MAC_BYTES = 16
 LOCK_SECONDS = 60.0
-"""How long a change of the key file waits for another one."""
+"""Seconds that a change of the key file waits for another change."""
 KEY_FILE = "keys"
 """Name of the generated key file in the data directory."""
 _EMBEDDED_DATA = Path("mongo", "db", "WiredTiger")
-"""The file by which mongod knows its data, under the data directory."""
+"""A file of the embedded MongoDB under the data directory; it exists once there is data."""
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 class KeyRingError(ValueError):
-    """The key ring cannot be read; the message names the entry by its position, never its content."""
+    """The key ring is invalid; the message names the position of the entry, never its content."""
 
 
 class Purpose(StrEnum):
-    """What a sub-key is for; no two purposes share key material."""
+    """The purpose of a sub-key. Purposes share no key material."""
 
     SEAL = "seal"
     RECEIPT = "receipt"
@@ -47,7 +47,7 @@ class Purpose(StrEnum):
 
 
 class KeyRing:
-    """Master keys, newest first: the first one seals, all of them open."""
+    """Master keys, newest first. The newest key seals; every key opens."""
 
     def __init__(self, keys: Sequence[tuple[str, bytes]]) -> None:
         if not keys:
@@ -59,9 +59,9 @@ class KeyRing:
 
     @classmethod
     def parse(cls, text: str) -> "KeyRing":
-        """Read a ring written as ``kid:base64,kid:base64``, newest first, spaces and line breaks allowed between.
+        """Parse a ring written as ``kid:base64,kid:base64``, newest first; spaces and line breaks may surround entries.
 
-        Raises `KeyRingError` for anything else than unique ids of ``A-Za-z0-9_-`` and 32-byte keys.
+        Raises `KeyRingError` unless ids are unique and of ``A-Za-z0-9_-``, and keys have 32 bytes.
         """
         keys = []
         for position, entry in enumerate(filter(None, re.split(r"[,\s]+", text)), start=1):
@@ -83,7 +83,7 @@ class KeyRing:
         return self.key_ids[0]
 
     def subkey(self, purpose: Purpose, key_id: str) -> bytes | None:
-        """Return the 32-byte sub-key of one master key, or None where the ring does not hold that key."""
+        """Return the 32-byte sub-key of a master key, or None if the ring does not hold that key."""
         return self._subkeys.get((purpose, key_id))
 
     def subkeys(self, purpose: Purpose) -> Iterator[bytes]:
@@ -91,16 +91,16 @@ class KeyRing:
         return (self._subkeys[purpose, key_id] for key_id in self.key_ids)
 
     def mac(self, purpose: Purpose, message: bytes) -> bytes:
-        """Return the newest key's HMAC-SHA256 of a message, its first 16 bytes."""
+        """Return the first 16 bytes of a message's HMAC-SHA256 under the newest key."""
         return _mac(self._subkeys[purpose, self.newest], message)
 
     def mac_under(self, purpose: Purpose, key_id: str, message: bytes) -> bytes | None:
-        """Return one key's HMAC-SHA256 of a message, its first 16 bytes; None where the ring does not hold the key."""
+        """Return the first 16 bytes of a message's HMAC-SHA256 under a key, or None if the ring does not hold it."""
         key = self.subkey(purpose, key_id)
         return None if key is None else _mac(key, message)
 
     def has_made(self, mac: bytes, purpose: Purpose, message: bytes) -> bool:
-        """Tell whether one of the keys has made the MAC for this message, in constant time for each."""
+        """Tell whether a key of the ring made this MAC of the message; each comparison is constant-time."""
         return any(hmac.compare_digest(mac, _mac(key, message)) for key in self.subkeys(purpose))
 
     def __repr__(self) -> str:
@@ -117,12 +117,12 @@ def _expand(key: bytes, purpose: Purpose) -> bytes:
 
 
 def is_key_id(value: object) -> bool:
-    """Tell whether a value that was found where a key's id belongs has the form of one."""
+    """Tell whether a value has the form of a key id."""
     return isinstance(value, str) and _KEY_ID.fullmatch(value) is not None
 
 
 def read_key_ring(settings: Settings) -> KeyRing:
-    """Return the configured key ring, or the one under the data directory, made there if need be.
+    """Return the configured key ring, or the one in the data directory, which is created if it does not exist.
 
     Raises `SettingsError`.
     """
@@ -137,21 +137,20 @@ def read_key_ring(settings: Settings) -> KeyRing:
 
 
 def find_key_file(settings: Settings) -> Path | None:
-    """Return the file that the ring is read from; None where it stands in the setting itself."""
+    """Return the file that the ring is read from, or None if the setting itself contains the ring."""
     return secret_file("keys") if settings.keys else settings.data_dir / KEY_FILE
 
 
 def new_key() -> str:
-    """Make a fresh master key in the ring's written form, its id led by today's date."""
+    """Return a new master key as ``kid:base64``; its id begins with today's date."""
     key_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(3)}"
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
 
 
 def ensure_key_file(path: Path) -> Path:
-    """Make a key file of mode 0600 with one fresh key where there is none; several processes may call this at once.
+    """Create a key file of mode 0600 with a new key unless it exists. Several processes may call this at once.
 
-    Raises `SettingsError` where the data directory holds a database and its key file is gone: a new key would open
-    nothing of it.
+    Raises `SettingsError` if the data directory holds a database but no key file: a new key would open nothing in it.
     """
     if not path.exists():
         if (path.parent / _EMBEDDED_DATA).exists():
@@ -165,12 +164,11 @@ def ensure_key_file(path: Path) -> Path:
 
 
 def put_in_front(entry: str, path: Path) -> None:
-    """Put a key in front of those in a key file, which keeps its mode and owner.
+    """Insert a key at the front of a key file, which keeps its mode and owner. The file is replaced atomically.
 
-    A reader sees the old file or the new one, whole.
-    Raises `KeyRingError` where what is there is no ring, and `OSError`.
+    Raises `KeyRingError` if the file does not hold a ring, and `OSError`.
     """
-    path = path.resolve()  # a symbolic link to the file stays one
+    path = path.resolve()  # keep a symbolic link to the file
     # Two commands at once must not lose one of the keys.
     with locked(path.parent, patience=LOCK_SECONDS):
         text = f"{entry}\n{_read(path)}"
@@ -180,5 +178,5 @@ def put_in_front(entry: str, path: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    # What is not ASCII is no ring, and is refused as such.
+    # A ring is ASCII; anything else fails to parse.
     return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii", errors="replace")

@@ -1,11 +1,12 @@
-"""Sealing without a link: what the server itself must be able to read, under the master key.
+"""Sealed records: documents that the server itself must be able to open, under the master key.
 
-The envelope is ``version (1 byte) ‖ nonce (12) ‖ ciphertext and tag``. Each document has a key of its own,
+The envelope is ``version (1 byte) ‖ nonce (12) ‖ ciphertext and tag``. Each document has its own key,
 
     HKDF-Expand-SHA256(record sub-key of the server, kind ‖ document id)
 
-so that no number of documents wears out one key's nonces (NIST SP 800-38D, section 8.3). AES-256-GCM binds the kind,
-the document's id and the server key's id: an envelope that is changed or moved to another document does not open.
+so the number of documents does not exhaust the nonces of a key (NIST SP 800-38D, section 8.3). AES-256-GCM
+authenticates the kind, the document's id and the server key's id: an envelope that was modified, or moved to another
+document, does not open.
 """
 
 import secrets
@@ -28,7 +29,7 @@ ContentT = TypeVar("ContentT", bound="Content")
 
 
 class Content(BaseModel):
-    """What a record seals, as JSON inside its envelope; never shown by ``repr``."""
+    """The content of a record: JSON inside the envelope, and hidden from ``repr``."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, ser_json_bytes="base64", val_json_bytes="base64"
@@ -41,14 +42,14 @@ class Content(BaseModel):
 
 
 class RecordSealer:
-    """Seals and opens the records of one kind, such as ``user``, with the keys of one ring."""
+    """Seals and opens records of one kind, such as ``user``, with the keys of a ring."""
 
     def __init__(self, ring: KeyRing, kind: str) -> None:
         self._ring = ring
         self._kind = kind.encode()
 
     def seal(self, content: Content, document_id: bytes) -> Document:
-        """Return the fields ``key_id`` and ``envelope`` of the document that shall hold the content."""
+        """Return the fields ``key_id`` and ``envelope`` for a document with this content."""
         key_id = self._ring.newest
         nonce = secrets.token_bytes(NONCE_BYTES)
         plaintext = pad(content.model_dump_json().encode())
@@ -58,7 +59,7 @@ class RecordSealer:
     def open(self, schema: type[ContentT], document: Document) -> ContentT:
         """Return the content of a document.
 
-        Raises `Unsealable` for a key that is not in the ring, another document, and any change to the envelope.
+        Raises `Unsealable` if the ring lacks the key, or if the envelope was modified or belongs to another document.
         """
         document_id, key_id, envelope = (document.get(name) for name in ("_id", "key_id", "envelope"))
         if not (isinstance(document_id, bytes) and isinstance(key_id, str) and isinstance(envelope, bytes)):

@@ -1,12 +1,11 @@
-"""Sealing under a link: what is stored opens only with the key in the link, the server's key and, if set, the phrase.
+"""Sealing under a link: an item opens only with the key in the link, the server's key and, if set, the phrase.
 
 The envelope is ``version (1 byte) ‖ salt (16) ‖ nonce (12) ‖ ciphertext and tag``. The data key is
 
     HKDF-SHA256(link key ‖ phrase key ‖ seal sub-key of the server, salt)
 
-so that none of the three is enough without the others. AES-256-GCM (NIST SP 800-38D) binds the item's id, the server
-key's id and whatever else the caller names as associated data: an envelope that is changed, moved to another item or
-given other terms does not open.
+so each of the three is required. AES-256-GCM (NIST SP 800-38D) authenticates the item's id, the server key's id and
+the caller's associated data: an envelope that was modified, moved to another item or given other terms does not open.
 """
 
 import base64
@@ -30,47 +29,47 @@ ID_BYTES = 16
 SALT_BYTES = 16
 NONCE_BYTES = 12
 PADDED_TO = 64
-# What a derivation may cost: from Argon2id's own minimum to what a server can bear. The settings have these bounds too.
+# Bounds of the Argon2id cost, from its own minimum to what a server can afford. The settings have the same bounds.
 MEMORY_KIB, PASSES = range(8, 1_048_577), range(1, 101)
 _HEADER_BYTES = len(VERSION) + SALT_BYTES + NONCE_BYTES
 _LINK_KEY_CHARACTERS = 43
 
 
 class Unsealable(Exception):
-    """The envelope does not open: wrong phrase or key, or it was tampered with. Which one cannot be told."""
+    """The envelope does not open: wrong phrase or key, or a modified envelope. These cannot be told apart."""
 
 
 @dataclass(frozen=True, repr=False)
 class Link:
-    """A fresh or a given link key, and the id under which its item is stored."""
+    """A link key, and the id under which its item is stored."""
 
     key: bytes
 
     @classmethod
     def new(cls) -> "Link":
-        """Make a link key from 32 random bytes."""
+        """Generate a link key of 32 random bytes."""
         return cls(secrets.token_bytes(KEY_BYTES))
 
     @classmethod
     def parse(cls, text: str) -> "Link | None":
-        """Read a link key from its 43 characters of URL-safe base64; None for anything else."""
+        """Parse a link key of 43 characters of URL-safe base64; None for anything else."""
         key = decode(text) if len(text) == _LINK_KEY_CHARACTERS else None
         return None if key is None else cls(key)
 
     @cached_property
     def text(self) -> str:
-        """The key as it stands in a link."""
+        """The key as written in a link."""
         return encode(self.key)
 
     @cached_property
     def item_id(self) -> bytes:
-        """16 bytes that name the item and tell nothing of the key."""
+        """The 16-byte id of the item, which discloses nothing about the key."""
         return sha256(b"sealpost/v1/item-id" + self.key).digest()[:ID_BYTES]
 
 
 @dataclass(frozen=True)
 class Argon2Cost:
-    """What one derivation costs: memory in KiB and passes over it (RFC 9106)."""
+    """The cost of a derivation: memory in KiB, and passes over it (RFC 9106)."""
 
     memory_kib: int
     passes: int
@@ -79,24 +78,24 @@ class Argon2Cost:
 def derive_phrase_key(phrase: str, salt: bytes, cost: Argon2Cost) -> bytes:
     """Derive a 32-byte key from a phrase with Argon2id; blocks for about 20 ms at the default cost.
 
-    The phrase is normalised to NFC, so that one typed on another keyboard is the same phrase.
+    The phrase is normalized to NFC, so the same phrase typed on another keyboard gives the same key.
     """
     kdf = Argon2id(salt=salt, length=KEY_BYTES, iterations=cost.passes, lanes=1, memory_cost=cost.memory_kib)
     return kdf.derive(unicodedata.normalize("NFC", phrase).encode())
 
 
 class Sealer:
-    """Seals and opens items under their links with the keys of one ring."""
+    """Seals and opens items under links with the keys of a ring."""
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
 
     def holds(self, key_id: str) -> bool:
-        """Tell whether the ring still has the key that an item was sealed with."""
+        """Tell whether the ring holds the key that an item was sealed with."""
         return self._ring.subkey(Purpose.SEAL, key_id) is not None
 
     def seal(self, plaintext: bytes, *, link: Link, terms: bytes, phrase_key: bytes = b"") -> tuple[str, bytes]:
-        """Return the id of the server key used, and the envelope, bound to the item's terms."""
+        """Return the id of the server key, and the envelope, which authenticates the item's terms."""
         key_id = self._ring.newest
         salt, nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
         cipher = self._cipher(key_id, salt, link, phrase_key)
@@ -106,7 +105,7 @@ class Sealer:
     def open(self, envelope: bytes, *, key_id: str, link: Link, terms: bytes, phrase_key: bytes = b"") -> bytes:
         """Return the plaintext.
 
-        Raises `Unsealable` for a wrong key or phrase, other terms, and any change to the envelope.
+        Raises `Unsealable` for a wrong key or phrase, other terms, or a modified envelope.
         """
         if envelope[:1] != VERSION or len(envelope) < _HEADER_BYTES + PADDED_TO:
             raise Unsealable
@@ -124,19 +123,19 @@ class Sealer:
         server_key = self._ring.subkey(Purpose.SEAL, key_id)
         if server_key is None:
             raise Unsealable
-        # The three parts have fixed lengths, and the info tells whether the middle one is there: no two mixes collide.
+        # The parts have fixed lengths, and the info says whether there is a phrase key, so the input is unambiguous.
         info = b"sealpost/v1/item" + (b"+phrase" if phrase_key else b"")
         kdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info)
         return AESGCM(kdf.derive(link.key + phrase_key + server_key))
 
 
 def encode(value: bytes) -> str:
-    """Write bytes as URL-safe base64 without padding."""
+    """Encode bytes as URL-safe base64 without padding."""
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def decode(text: str) -> bytes | None:
-    """Read URL-safe base64 without padding; None for anything that `encode` would not have written."""
+    """Decode URL-safe base64 without padding; None for anything that `encode` does not produce."""
     try:
         value = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except (binascii.Error, UnicodeEncodeError):
@@ -145,17 +144,17 @@ def decode(text: str) -> bytes | None:
 
 
 def bound_together(*parts: bytes) -> bytes:
-    """Return the parts as one, each after its length, so that no two lists of parts give the same bytes."""
+    """Concatenate parts, each prefixed with its length, so that different lists give different bytes."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 def pad(plaintext: bytes) -> bytes:
-    """Pad by ISO/IEC 7816-4 to a multiple of 64 bytes: a stolen database does not tell how long a password is."""
+    """Pad to a multiple of 64 bytes (ISO/IEC 7816-4), so a stolen database does not disclose how long a secret is."""
     return plaintext + b"\x80" + bytes(-(len(plaintext) + 1) % PADDED_TO)
 
 
 def unpad(padded: bytes) -> bytes:
-    """Take the padding off. Raises `Unsealable` where there is none."""
+    """Remove the padding. Raises `Unsealable` if there is none."""
     plaintext, mark, _ = padded.rpartition(b"\x80")
     if not mark:
         raise Unsealable

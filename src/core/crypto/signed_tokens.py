@@ -1,6 +1,6 @@
-"""Tokens that carry ids: JWTs (RFC 7519) under HS256, signed with a sub-key of the ring that their ``kid`` names.
+"""Signed tokens that carry ids: JWTs (RFC 7519) under HS256, signed with the sub-key of the key that ``kid`` names.
 
-Each kind of token has a purpose and an audience of its own, so that none is taken for another.
+Each kind of token has its own purpose and audience, so a token of one kind is never valid as another.
 """
 
 import secrets
@@ -15,15 +15,15 @@ from .keys import KeyRing, Purpose
 ALGORITHM = "HS256"
 ISSUER = "sealpost"
 LEEWAY = timedelta(seconds=5)
-"""By how much MongoDB's time may differ from one process to another."""
+"""Tolerated difference between two processes' views of MongoDB's time."""
 REGISTERED = ["exp", "iat", "iss", "aud", "jti"]
 _ID_BYTES = 16
 
 
 class SignedTokens:
-    """Writes and reads one kind of token; ``ids`` has its own claims, with their lengths in bytes.
+    """Issues and verifies one kind of token; ``ids`` lists its claims, with their lengths in bytes.
 
-    Without a clock, tokens expire by this host's.
+    Without a ``clock``, tokens expire by this host's clock.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SignedTokens:
         self._ids = ids
 
     def write(self, ids: Mapping[str, bytes], *, issued_at: datetime, expires_at: datetime) -> str:
-        """Return a token, signed with the newest key."""
+        """Issue a token, signed with the newest key."""
         key_id = self._ring.newest
         payload = {
             "iss": ISSUER,
@@ -55,7 +55,7 @@ class SignedTokens:
         return jwt.encode(payload, self._key(key_id), algorithm=ALGORITHM, headers={"kid": key_id})
 
     def read(self, token: str) -> Mapping[str, bytes] | None:
-        """Return the ids in a token; None unless a key of the ring has signed all of it and it is valid now."""
+        """Return the ids in a token, or None unless it is valid now and signed by a key of the ring."""
         try:
             key = self._key(str(jwt.get_unverified_header(token).get("kid")))
             payload = jwt.decode(
@@ -65,7 +65,7 @@ class SignedTokens:
                 issuer=ISSUER,
                 audience=self._audience,
                 leeway=LEEWAY,
-                # The library would compare these two with this host's clock.
+                # The library would compare these claims with this host's clock.
                 options={
                     "require": [*REGISTERED, *self._ids],
                     "strict_aud": True,

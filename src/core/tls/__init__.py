@@ -1,1 +1,1 @@
-"""TLS certificates: the one that is served, and the one that the service signs itself."""
+"""TLS certificates, served or self-signed."""

@@ -1,4 +1,4 @@
-"""Certificates for TLS, read and checked before they are served."""
+"""TLS certificates, read and checked before they are served."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -27,17 +27,17 @@ CIPHERS = (
     "ECDHE-ECDSA-CHACHA20-POLY1305",
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
-"""What TLS 1.2 may use, in OpenSSL's names: authenticated encryption with forward secrecy, as all of TLS 1.3 is."""
+"""OpenSSL's names of the ciphers for TLS 1.2: authenticated encryption with forward secrecy, as in TLS 1.3."""
 _USABLE_KEYS = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
 
 
 class CertificateError(Exception):
-    """A certificate cannot be served; the message names the file, what is wrong and what to do, and holds no key."""
+    """A certificate cannot be served; the message names the file, the fault and the remedy, and contains no key."""
 
 
 @dataclass(frozen=True)
 class CertificatePair:
-    """A certificate with its chain, and its key, in PEM; ``not_after`` is when the certificate ends."""
+    """A certificate with its chain and key, in PEM; ``not_after`` is when the certificate expires."""
 
     certificate: str = field(repr=False)
     key: str = field(repr=False)
@@ -45,7 +45,7 @@ class CertificatePair:
 
 
 def read_pair(certificate: Path, key: Path) -> CertificatePair:
-    """Read a certificate with its chain, and its key, as they may be served now.
+    """Read a certificate with its chain and key, and check that they can be served now.
 
     Raises `CertificateError` for files that cannot be read or used, a key that does not fit, and a certificate that is
     not valid at this time.
@@ -53,7 +53,7 @@ def read_pair(certificate: Path, key: Path) -> CertificatePair:
     chain, private_key = read_chain(certificate), _read_key(key)
     _check_fit(certificate, chain, key, private_key)
     _check_time(certificate, chain[0])
-    # What the policy of OpenSSL refuses, such as short keys, nginx does not start with.
+    # nginx does not start with a certificate that OpenSSL's policy refuses, for example one with a short key.
     load_context(certificate, key)
     return CertificatePair(
         certificate="".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in chain),
@@ -63,7 +63,7 @@ def read_pair(certificate: Path, key: Path) -> CertificatePair:
 
 
 def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return a server's context: TLS 1.2 and later, `CIPHERS`, no tickets. Raises `CertificateError`."""
+    """Return an SSL context for a server: TLS 1.2 and later, `CIPHERS`, no tickets. Raises `CertificateError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(CIPHERS))
@@ -78,7 +78,7 @@ def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def read_chain(path: Path) -> list[x509.Certificate]:
-    """Return the certificates of a PEM file in their order. Raises `CertificateError`."""
+    """Return the certificates in a PEM file, in order. Raises `CertificateError`."""
     content = _read(path)
     try:
         return x509.load_pem_x509_certificates(content)
@@ -89,14 +89,14 @@ def read_chain(path: Path) -> list[x509.Certificate]:
 
 
 def not_after(certificate: Path) -> datetime:
-    """Return when the first certificate of a PEM file ends. Raises `CertificateError`."""
+    """Return when the first certificate in a PEM file expires. Raises `CertificateError`."""
     return read_chain(certificate)[0].not_valid_after_utc
 
 
 def certificate_files(settings: Settings) -> tuple[Path, Path] | None:
-    """Return the files of the certificate that the stack on this machine serves, and of its key; None without TLS.
+    """Return the paths of the certificate that the stack serves and of its key, or None without TLS.
 
-    Raises `SettingsError` where they have to be given and are not.
+    Raises `SettingsError` if they must be configured and are not.
     """
     if settings.tls == "self-signed":
         return self_signed_files(settings.data_dir)
@@ -110,7 +110,7 @@ def certificate_files(settings: Settings) -> tuple[Path, Path] | None:
 
 
 def self_signed_files(directory: Path) -> tuple[Path, Path]:
-    """Return where a self-signed certificate and its key stand under a directory."""
+    """Return the paths of a self-signed certificate and its key in a directory."""
     return directory / "tls" / "cert.pem", directory / "tls" / "key.pem"
 
 

@@ -1,4 +1,4 @@
-"""Certificates that nobody but themselves vouches for, made where no other is given."""
+"""Self-signed certificates, created when no other is configured."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,9 +18,9 @@ from ..files import write_private
 from .certificates import CertificateError, read_chain, read_pair, self_signed_files
 
 LIFE = timedelta(days=730)
-"""Life of a self-signed certificate; some systems refuse more than 825 days, whoever signed it."""
+"""Validity of a self-signed certificate. Some systems refuse more than 825 days, whoever signed it."""
 RENEWAL = timedelta(days=90)
-"""Rest of its life within which a self-signed certificate is made anew."""
+"""A self-signed certificate is replaced when it expires within this time."""
 _CLOCK_SKEW = timedelta(hours=1)
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _KEY_USAGE = x509.KeyUsage(
@@ -37,16 +37,16 @@ _KEY_USAGE = x509.KeyUsage(
 
 
 def public_hosts(settings: Settings) -> list[str]:
-    """Return the host by which people reach the service, if a setting tells it."""
+    """Return the public host names of the service, if a setting names one."""
     host = urlsplit(settings.public_url or "").hostname
     return [host] if host else []
 
 
 def ensure_self_signed(directory: Path, hosts: Iterable[str]) -> bool:
-    """Make a self-signed certificate under a directory unless a good one is there; tell whether it was made.
+    """Create a self-signed certificate in a directory unless a valid one exists, and return whether it was created.
 
-    A good one has this machine's own names and every given one, and does not end within `RENEWAL`. The files have mode
-    0600. Raises `CertificateError` where they cannot be written.
+    A valid one has this machine's names and the given ones, and does not expire within `RENEWAL`. The files have mode
+    0600. Raises `CertificateError` if they cannot be written.
     """
     certificate, key = self_signed_files(directory)
     names = _names([*_THIS_MACHINE, *hosts])
@@ -55,7 +55,7 @@ def ensure_self_signed(directory: Path, hosts: Iterable[str]) -> bool:
     private_key = ec.generate_private_key(ec.SECP256R1())
     try:
         certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A crash between the two leaves a key that does not fit, and the next start makes another pair.
+        # After a crash between the two, the key does not match, and the next start creates another pair.
         write_private(key, private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         write_private(certificate, _sign(private_key, names).public_bytes(Encoding.PEM))
     except OSError as error:
@@ -64,13 +64,13 @@ def ensure_self_signed(directory: Path, hosts: Iterable[str]) -> bool:
 
 
 def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
-    """Write hosts as a certificate does, without an address that stands for all of the machine's."""
+    """Return hosts as names of a certificate, without wildcard addresses such as 0.0.0.0."""
     names: list[x509.GeneralName] = []
     for host in filter(None, dict.fromkeys(hosts)):
         try:
             address = ip_address(host.partition("%")[0])
         except ValueError:
-            # What cannot be written is no name that a client could ask for.
+            # A name that cannot be encoded is no name that a client could ask for.
             with suppress(UnicodeError):
                 names.append(x509.DNSName(host.encode("idna").decode("ascii")))
         else:
@@ -102,7 +102,7 @@ def _sign(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> x50
         .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + LIFE)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        # Whoever trusts it trusts this service, and nothing that its key might sign.
+        # A client that trusts the certificate trusts this service only, not other certificates that its key signs.
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

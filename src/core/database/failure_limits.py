@@ -1,9 +1,9 @@
-"""Limits on failed tries, such as wrong passwords, that never count a try which succeeds.
+"""Limits on failed attempts, such as wrong passwords; successful attempts never count.
 
-While a try is checked, it holds a place in the counter of each of its limits. Its outcome gives the place up, and a
-failure is counted in the same command, so tries in parallel, on however many workers, never exceed a limit. A try that
-finds all remaining places held by others waits until one of those is decided: a success leaves the count as it was. The
-place of a worker that died lapses.
+While an attempt is checked, it holds a lease in the counter of each of its limits. One command releases the lease and
+counts a failure, so parallel attempts on any number of workers never exceed a limit. An attempt that finds all
+remaining leases taken waits until one is released: a success leaves the count unchanged. The lease of a dead worker
+expires.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ BUSY = "Too many passwords are being checked. Try again after the seconds in Ret
 class FailureLimit:
     """At most ``maximum`` failures in each ``window`` for each subject.
 
-    A try waits up to ``patience`` seconds for a place, and its place lapses after the ``lease``, which must be longer
-    than any try takes. A limit that is not ``enabled`` counts nothing.
+    An attempt waits up to ``patience`` seconds for a lease. The lease expires after ``lease``, which must be longer
+    than any attempt. A limit that is not ``enabled`` counts nothing.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FailureLimit:
         self._lease = lease // MILLISECOND
         self._enabled = enabled
         self._refusals = refusals
-        # Of the tries that wait in this process for the same counter, the first alone asks MongoDB again and again.
+        # Of the attempts that wait in this process for the same counter, only the first polls MongoDB.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, *subject: str) -> "Subject":
@@ -64,15 +64,15 @@ class FailureLimit:
         return Subject(self, self._counters.key(*subject))
 
     async def forget(self, *subject: str) -> None:
-        """Forgive a subject's failures, and all of the group where it is one. Raises `Unavailable`."""
+        """Reset the failures of a subject, or of a whole group. Raises `Unavailable`."""
         await self._counters.forget(*subject)
 
     async def enter(self, key: str, try_id: ObjectId) -> None:
-        """Take a place for a try. Raises `LimitReached`, and `Unavailable` also after waiting in vain."""
+        """Acquire a lease for an attempt. Raises `LimitReached`, and `Unavailable`, also after waiting in vain."""
         if not self._enabled:
             return
         turn = self._turns.setdefault(key, asyncio.Lock())
-        # Where others wait, this one queues up behind them.
+        # Queue behind attempts that already wait.
         if not turn.locked() and await _finished(self._take_place(key, try_id)):
             return
         try:
@@ -85,7 +85,7 @@ class FailureLimit:
             raise Unavailable(BUSY) from None
 
     def leaving(self, key: str, try_id: ObjectId, *, failed: bool) -> list[UpdateOne]:
-        """Return the command that gives a try's place up and counts its failure, unless the window has ended."""
+        """Return the command that releases an attempt's lease and counts its failure, unless the window has ended."""
         if not self._enabled:
             return []
         places: Document = {"$ifNull": ["$places", []]}
@@ -98,7 +98,7 @@ class FailureLimit:
         return [UpdateOne({"_id": key}, [{"$set": changes}])]
 
     async def write(self, commands: Sequence[UpdateOne]) -> None:
-        """Carry out commands of any failure limits. Raises `Unavailable`."""
+        """Execute commands of any failure limits. Raises `Unavailable`."""
         with translate_mongo_errors():
             await self._counters.collection.bulk_write(list(commands), ordered=False)
 
@@ -123,7 +123,7 @@ class FailureLimit:
 
 @dataclass(frozen=True)
 class Subject:
-    """A limit and the counter of one of its subjects."""
+    """A limit and one of its subjects."""
 
     limit: FailureLimit
     key: str
@@ -131,10 +131,10 @@ class Subject:
 
 @asynccontextmanager
 async def failures_counted(*subjects: Subject) -> AsyncIterator[None]:
-    """Count the block as a failure for each subject if it raises, unless it could not try.
+    """Count a failure for each subject if the block raises, unless it made no attempt.
 
-    It has not tried where it raises `LimitReached` or `Unavailable`, or is cancelled. A try that one limit refuses
-    counts for none. Raises `LimitReached`, and `Unavailable` where the outcome could not be counted.
+    It made no attempt if it raises `LimitReached` or `Unavailable`, or is cancelled. If one limit refuses an attempt,
+    no limit counts it. Raises `LimitReached`, and `Unavailable` if the outcome could not be counted.
     """
     try_id = ObjectId()
     entered: list[Subject] = []
@@ -158,9 +158,9 @@ async def failures_counted(*subjects: Subject) -> AsyncIterator[None]:
 
 
 async def _finished(work: Coroutine[Any, Any, Result]) -> Result:
-    """Return the result of work, which goes on to its end where the caller is cancelled.
+    """Return the result of work, which runs to its end even if the caller is cancelled.
 
-    A command that went on by itself could take a place after the try had given it up.
+    A command that outlived its caller could acquire a lease after the attempt released it.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -1,11 +1,10 @@
 """Group commit: concurrent requests share one command.
 
-While a command is in flight, the requests that arrive queue; when it returns, all that queued goes out as the next one.
-There is no timer, so a lone request waits for nothing, and under load the batches grow by themselves to what the
-database keeps up with. Between two batches the event loop makes a few passes, so that what has already arrived goes
-along: under load that doubles a batch, and it costs microseconds. (The idea is the one by which databases share one log
-flush among transactions: DeWitt et al., "Implementation Techniques for Main Memory Database Systems", SIGMOD 1984,
-section 5.2.)
+While a command is in flight, new requests queue; when it returns, all queued requests are sent as the next command.
+There is no timer: a single request does not wait, and under load the batches grow to the size that the database can
+keep up with. Between two batches the event loop makes a few passes, so that requests that have already arrived join the
+batch; under load this doubles a batch and costs microseconds. Databases flush one log for several transactions in the
+same way: DeWitt et al., "Implementation Techniques for Main Memory Database Systems", SIGMOD 1984, section 5.2.
 """
 
 import asyncio
@@ -25,11 +24,11 @@ Request_contra = TypeVar("Request_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
 Command = Callable[[Sequence[Request]], Awaitable[Sequence[Result | Exception]]]
-"""Carries out a batch; returns one result, or the exception to raise, for each request, in their order."""
+"""Executes a batch, and returns for each request, in order, its result or the exception to raise."""
 
 
 class Committer(Protocol[Request_contra, Result_co]):
-    """What turns one request into its share of a command."""
+    """Executes requests as parts of shared commands."""
 
     async def submit(self, request: Request_contra) -> Result_co:
         """Return the request's own result, or raise its own error."""
@@ -39,7 +38,7 @@ class Committer(Protocol[Request_contra, Result_co]):
 
 
 class Batching(Protocol):
-    """How a feature's commands are shared; made in one place, so that all of them are bounded alike."""
+    """Creates committers, all with the same bounds."""
 
     def __call__(
         self,
@@ -58,11 +57,10 @@ class _Entry(NamedTuple, Generic[Request, Result]):
 
 
 class GroupCommit(Generic[Request, Result]):
-    """Collects concurrent requests into batches for one command, at most one of them in flight.
+    """Collects concurrent requests into batches for one command; at most one batch is in flight.
 
-    ``name`` is what metrics call the command. ``key`` names what two requests of one batch must not share; the later
-    one waits for the next batch. ``abandoned`` is told of each result that its requester, who was cancelled, has not
-    taken.
+    ``name`` is the command's name in metrics. Two requests with the same ``key`` never share a batch; the later one
+    joins the next. ``abandoned`` is called with each result whose requester was cancelled before it received it.
     """
 
     def __init__(
@@ -90,8 +88,8 @@ class GroupCommit(Generic[Request, Result]):
     async def submit(self, request: Request) -> Result:
         """Return the request's own result, or raise its own error.
 
-        Raises `Unavailable` at once when the queue is full. A request that is cancelled while it queues is never
-        carried out.
+        Raises `Unavailable` at once if the queue is full. A request that is cancelled while it is queued is never
+        executed.
         """
         if len(self._queue) >= self._max_queue:
             raise Unavailable("Too much is waiting to be stored. Try again after the seconds in Retry-After.")
@@ -104,7 +102,7 @@ class GroupCommit(Generic[Request, Result]):
         try:
             return await answer
         except asyncio.CancelledError:
-            # Both in one pass of the event loop: first the answer came, and before anyone took it, the cancellation.
+            # Both happened in one pass of the event loop: the result arrived, then the cancellation.
             if answer.done() and not answer.cancelled() and not answer.exception():
                 self._hand_on(request, answer.result())
             raise
@@ -123,16 +121,16 @@ class GroupCommit(Generic[Request, Result]):
                 await self._gather()
         finally:
             self._running = None
-            # Only a cancelled event loop gets here with requests left: nobody may wait for them for ever.
+            # Requests are left only if the event loop is cancelled; their callers must not wait for ever.
             for entry in (*batch, *self._queue):
                 entry.answer.cancel()
             self._queue.clear()
             self._depth.set(0)
 
     async def _gather(self) -> None:
-        """Let requests that have reached this process already join the next batch.
+        """Let requests that have already reached this process join the next batch.
 
-        Each pass of the event loop takes a step with all of them (reading, parsing, submitting); no time is waited for.
+        Each pass of the event loop advances all of them by a step (reading, parsing, submitting) without waiting.
         """
         for _ in range(GATHERING_PASSES):
             if not self._queue:
@@ -161,7 +159,7 @@ class GroupCommit(Generic[Request, Result]):
     async def _carry_out(self, batch: Sequence[_Entry[Request, Result]]) -> Sequence[Result | Exception]:
         try:
             results = await self._command([entry.request for entry in batch])
-        except Exception as error:  # noqa: BLE001 (whatever it is, each requester is told)
+        except Exception as error:  # noqa: BLE001 (each requester gets the error)
             return [error] * len(batch)
         if len(results) != len(batch):
             return [RuntimeError("the command answered another number of requests than it was given")] * len(batch)
@@ -183,7 +181,7 @@ class GroupCommit(Generic[Request, Result]):
 
 
 def group_commit(*, max_batch: int, max_queue: int, metrics: Metrics | None = None) -> Batching:
-    """Return the way of sharing commands in which each command has a queue of its own with these bounds."""
+    """Return a `Batching` in which each command has its own queue with these bounds."""
 
     def batching(
         name: str,

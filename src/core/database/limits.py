@@ -1,8 +1,8 @@
 """Rate limits in fixed windows, counted in MongoDB and shared by all workers.
 
-Subjects are stored under a keyed blind index, so the counters name neither accounts nor addresses. Windows begin and
-end by MongoDB's clock, and a window begins with the first amount that is counted in it. A counter that cannot be
-reached lets nothing through.
+Subjects are stored under a keyed blind index, so the counters disclose neither accounts nor addresses. Windows follow
+MongoDB's clock, and a window begins with the first amount counted in it. Requests are refused if the counter cannot be
+reached.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from .mongo import Document, Indexes, Mongo, translate_mongo_errors
 
 COLLECTION = "limits"
 INDEXES: Indexes = {COLLECTION: [IndexModel("expireAt", name="expireAt", expireAfterSeconds=0)]}
-# A window that counts nothing begins anew with the next request.
+# A window with a count of 0 restarts with the next request.
 IS_LIVE: Document = {"$and": [{"$gt": ["$expireAt", "$$NOW"]}, {"$gt": ["$count", 0]}]}
 
 
@@ -35,9 +35,9 @@ class LimitReached(TooMany):
 
 
 class Counters:
-    """The documents that count for one limit, one for each subject; ``name`` separates them from those of others.
+    """The counters of one limit, a document for each subject; ``name`` separates them from those of other limits.
 
-    A subject is an account, an address, or a list of such, of which the first is the group that it belongs to.
+    A subject is an account or an address, or a list of them whose first element is the group of the subject.
     """
 
     def __init__(self, mongo: Mongo, ring: KeyRing, name: str, window: timedelta) -> None:
@@ -46,13 +46,13 @@ class Counters:
         self._window = window // MILLISECOND
 
     def key(self, *subject: str) -> str:
-        """Return the id of a subject's counter: that of its group comes first."""
+        """Return the id of a subject's counter, which begins with the id of its group's counter."""
         return "/".join(self._index.of("\0".join(subject[:length]))[0].hex() for length in range(1, len(subject) + 1))
 
     async def update(self, key: str, *changes: Document) -> Document:
-        """Update a counter in its present window, and return it with the ``milliseconds_left`` of that.
+        """Update a counter in its current window, and return it with the window's ``milliseconds_left``.
 
-        Counter and window are created where there are none. Raises `Unavailable`.
+        Counter and window are created if they do not exist. Raises `Unavailable`.
         """
         window: Document = {
             "count": {"$cond": [IS_LIVE, "$count", 0]},
@@ -71,11 +71,11 @@ class Counters:
                         return_document=ReturnDocument.AFTER,
                     )
                 except DuplicateKeyError:
-                    continue  # another request has created it since
+                    continue  # another request created it meanwhile
             return counter
 
     async def forget(self, *subject: str) -> None:
-        """Delete the counter of a subject, and those of the group where it is one. Raises `Unavailable`."""
+        """Delete the counter of a subject, or all counters of a group. Raises `Unavailable`."""
         key = self.key(*subject)
         with translate_mongo_errors():
             # "0" follows "/".
@@ -106,9 +106,9 @@ class Limit:
         self._refusals = refusals
 
     async def spend(self, subject: str, amount: int = 1) -> datetime:
-        """Count an amount and return the end of the window that it was counted in.
+        """Count an amount, and return the end of its window.
 
-        Raises `LimitReached`, having counted nothing, where the amount would exceed the limit, and `Unavailable`.
+        Raises `LimitReached` if the amount would exceed the limit, in which case nothing is counted, and `Unavailable`.
         """
         if not self._enabled:
             return self._clock.now()
@@ -124,7 +124,7 @@ class Limit:
         return end
 
     async def give_back(self, subject: str, amount: int = 1, *, window: datetime) -> None:
-        """Take back an amount that was counted in the window with this end, if that window has not ended.
+        """Subtract an amount that was counted in the window with this end, if that window has not ended.
 
         Raises `Unavailable`.
         """
@@ -141,7 +141,7 @@ class Limit:
 
 
 def limit_reached(counter: Document) -> LimitReached:
-    """Return the refusal of a counter that is used up until its window ends."""
+    """Return the error for a counter that is used up until its window ends."""
     return LimitReached(retry_after=max(1, ceil(counter["milliseconds_left"] / 1000)))
 
 
@@ -153,7 +153,7 @@ SPENT = "You have stored as much as you may for now. Try again after the seconds
 
 @dataclass
 class _Block:
-    """Bytes that are counted in MongoDB and not spent yet; they lapse with the window that they are counted in."""
+    """Bytes that are counted in MongoDB and not spent yet; they expire with their window."""
 
     left: int = 0
     window: datetime | None = None
@@ -163,10 +163,10 @@ class _Block:
 class ByteBudget:
     """A limit on the bytes that each subject stores, reserved in blocks so that most requests need no command.
 
-    A block is 1 MiB, or a hundredth of a budget below 100 MiB. Blocks are counted before they are spent and lapse with
-    their window, so the budget is exceeded by at most one request of each process, as a window ends. It falls short by
-    at most one block for each other process that serves the subject, and by the rest of a block for a subject that has
-    left memory, which holds the last 10,000. Bytes of a request that fails later stay spent.
+    A block is 1 MiB, or 1 % of a budget below 100 MiB. Blocks are counted before they are spent and expire with their
+    window, so at the end of a window the budget is exceeded by at most 1 request of each process. It falls short by at
+    most 1 block for each other process that serves the subject, and by the rest of a block for a subject that is no
+    longer among the last 10,000, which are kept in memory. Bytes of a request that fails later stay spent.
     """
 
     def __init__(self, limit: Limit, clock: DatabaseClock, budget: int, refusals: Counter = NOTHING) -> None:
@@ -177,9 +177,12 @@ class ByteBudget:
         self._blocks: OrderedDict[str, _Block] = OrderedDict()
 
     async def spend(self, subject: str, size: int) -> None:
-        """Spend so many bytes of a subject's budget. Raises `LimitReached`, having spent nothing, and `Unavailable`."""
+        """Spend ``size`` bytes of a subject's budget.
+
+        Raises `LimitReached`, in which case nothing is spent, and `Unavailable`.
+        """
         block = self._block_of(subject)
-        # One request reserves at a time: those that arrive meanwhile may find enough in its block.
+        # One request reserves at a time: the requests behind it may find enough bytes in its block.
         async with block.reserving:
             if block.window is None or block.window <= self._clock.now():
                 block.left = 0
@@ -192,7 +195,7 @@ class ByteBudget:
             try:
                 window = await self._limit.spend(subject, amount)
             except LimitReached as error:
-                # The rest of the budget may be less than a block, and enough.
+                # The rest of the budget may be smaller than a block and still sufficient.
                 if amount > missing:
                     continue
                 self._refusals.inc()

@@ -1,4 +1,4 @@
-"""MongoDB: the one place that imports its driver, connects, sets up and translates its failures."""
+"""The MongoDB client: the one place that imports Motor, connects, sets up the database and translates driver errors."""
 
 import asyncio
 import inspect
@@ -36,7 +36,7 @@ Indexes = Mapping[str, Sequence[IndexModel]]
 DUPLICATE = 11_000
 SHUTTING_DOWN = {91, 11600, 11602}
 PROBE_MILLISECONDS = 2000
-# A server whose packets are lost counts as gone after the sum. A lost SYN is sent again after 1 s.
+# A server whose packets are lost counts as gone after the sum of both. A lost SYN is resent after 1 s.
 HEARTBEAT_MILLISECONDS, CONNECT_MILLISECONDS = 2000, 3000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
@@ -44,20 +44,20 @@ log = structlog.get_logger(__name__)
 
 
 class Unfit(Exception):
-    """The process must not use the database; the message says why and what to do, and clients may read it."""
+    """The process must not use the database; the message says why and what to do, and may be shown to clients."""
 
 
 class Mongo:
-    """A connected database. Belongs to the event loop in which it is made. ``listeners`` learn what the driver does.
+    """A connected database, bound to the event loop in which it is created.
 
-    The names of all collections begin with ``prefix``.
+    ``listeners`` are the driver's event listeners. The names of all collections begin with ``prefix``.
     """
 
     def __init__(self, settings: Settings, url: str, listeners: Sequence[Any] = (), *, prefix: str = "") -> None:
         self._settings = settings
         self._url = url
         self._prefix = prefix
-        # The driver's own types differ between Motor and PyMongo's async client; what is used of them does not.
+        # Motor and PyMongo's async client have different types; the methods used here are the same.
         self._client: Any = self._open(url, event_listeners=listeners)
         self.database: Any = self._client[settings.mongo_database]
         self.clock = DatabaseClock()
@@ -65,18 +65,18 @@ class Mongo:
         self._set_up = asyncio.Event()
         self._transactions: set[asyncio.Task[Any]] = set()
         self.unfit: Unfit | None = None
-        """Why this process must not use the database, if it must not."""
+        """Why this process must not use the database; None if it may."""
 
     @property
     def is_set_up(self) -> bool:
-        """Tell whether the set-up is done: this process may use the database, and the indexes exist."""
+        """Tell whether the set-up is complete: this process may use the database, and the indexes exist."""
         return self._set_up.is_set()
 
     async def admit(self) -> None:
-        """Wait until a primary is known, for a second at most, and the set-up is done, for the time of one command.
+        """Wait up to 1 second for a primary to be known, and up to a command's timeout for the set-up to complete.
 
-        Raises `Unavailable` after that, and at once where this process must not use the database or no primary has been
-        known for a second.
+        Raises `Unavailable` after that, and at once if this process must not use the database or no primary has been
+        known for 1 second.
         """
         if self.unfit is None and await self._primary.wait() and not self.is_set_up:
             with suppress(TimeoutError):
@@ -88,12 +88,12 @@ class Mongo:
             raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
 
     async def when_set_up(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work once the set-up is done."""
+        """Run the work once the set-up is complete."""
         await self._set_up.wait()
         await work()
 
     async def check(self, prerequisite: Prerequisite) -> None:
-        """Find out whether this process may use the database, and log a change. Raises `Unavailable`."""
+        """Check whether this process may use the database, and log a change. Raises `Unavailable`."""
         before, found = self.unfit, None
         try:
             await prerequisite()
@@ -111,18 +111,18 @@ class Mongo:
 
     @property
     def servers(self) -> list[ServerDescription]:
-        """What the driver knows of each server so far, also of those that it cannot reach."""
+        """The driver's current descriptions of all servers, including unreachable ones."""
         return list(self._client.topology_description.server_descriptions().values())
 
     async def transact(self, work: Callable[[Any], Awaitable[Result]]) -> Result:
-        """Carry out all commands of ``work`` or none, and return its result.
+        """Run ``work`` in a transaction, and return its result.
 
-        ``work`` gives the session that it is called with to each command, and may be called again after a conflict.
-        Raises `Unavailable`, at the latest after the time of one command: the driver would try for two minutes. Then no
-        commit begins any more; one that has begun may still succeed.
+        ``work`` passes its session to each command, and may be called again after a conflict. Raises `Unavailable`, at
+        the latest after the timeout of a command: the driver would retry for 2 minutes. No commit starts after that; a
+        commit that has started may still succeed.
         """
         limit = self._settings.mongo_timeout
-        # A task of its own: cancelled within a command, a transaction could not be ended before that command is.
+        # In its own task: cancelled within a command, a transaction could not be aborted before the command ends.
         transaction = asyncio.create_task(self._transact(work, time.monotonic() + limit))
         self._transactions.add(transaction)
         transaction.add_done_callback(self._transactions.discard)
@@ -139,7 +139,7 @@ class Mongo:
         return result
 
     async def _transact(self, work: Callable[[Any], Awaitable[Result]], deadline: float) -> Result:
-        """Try until the deadline, in seconds of the monotonic clock, to carry out all commands of ``work`` or none."""
+        """Retry the transaction until the deadline, in seconds of the monotonic clock."""
         with translate_mongo_errors():
             session = await _awaited(self._client.start_session())
             try:
@@ -148,7 +148,7 @@ class Mongo:
                         await _awaited(session.start_transaction())
                         result = await work(session)
                         if time.monotonic() >= deadline:
-                            # The caller was told that it failed.
+                            # The caller has already got an error.
                             raise Unavailable
                         await _commit(session, deadline)
                     except PyMongoError as error:
@@ -158,14 +158,14 @@ class Mongo:
                     else:
                         return result
             finally:
-                # Motor's own context manager would abort the transaction in the event loop's thread.
+                # Motor's context manager would abort the transaction on the event loop's thread.
                 await _abort(session)
                 await session.end_session()
 
     async def set_up(self, indexes: Indexes, prerequisite: Prerequisite | None = None) -> None:
-        """Wait for a primary and for the prerequisite, initiate the replica set if need be, and create the indexes.
+        """Wait for a primary and for the prerequisite, initiate the replica set if needed, and create the indexes.
 
-        Never gives up and never drops anything; the log says what it waits for. Writes nothing before the prerequisite
+        It retries for ever, drops nothing, and logs what it waits for. Nothing is written before the prerequisite
         holds.
         """
         pause = FIRST_PAUSE
@@ -188,7 +188,7 @@ class Mongo:
         log.info("MongoDB is ready", database=self._settings.mongo_database)
 
     async def is_ready(self) -> bool:
-        """Tell whether this process may use the database, the set-up is done and a primary answers now."""
+        """Tell whether this process may use the database, the set-up is complete and a primary answers now."""
         if not self.is_set_up or self.unfit is not None or not await self._primary.wait():
             return False
         try:
@@ -210,10 +210,10 @@ class Mongo:
             **{
                 "appname": "sealpost",
                 "tz_aware": True,
-                # Acknowledged means: in the journals of a majority.
+                # A write is acknowledged when it is in the journals of a majority.
                 "w": "majority",
                 "journal": True,
-                # An answer must not rest on a write that a failover may still roll back.
+                # An answer must not depend on a write that a failover may still roll back.
                 "readConcernLevel": "majority",
                 "retryWrites": True,
                 "timeoutMS": timeout,
@@ -226,18 +226,18 @@ class Mongo:
         )
 
     async def _check_kind(self) -> None:
-        """Raise `ConfigurationError` for a server that keeps one copy of what it is told."""
+        """Raise `ConfigurationError` for a server that is neither in a replica set nor a router."""
         hello = await self._client.admin.command("hello")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             log.error("this MongoDB is no replica set: start it with --replSet and name the set in the URL")
             raise ConfigurationError
 
     async def _initiate(self) -> None:
-        """Make the seeds of the URL a replica set if they are none yet."""
+        """Initiate a replica set of the seeds in the URL if needed."""
         seeds, name = _seeds(self._url)
         if not seeds or not name:
             return
-        # A server outside of a replica set answers only to a client that does not look for one.
+        # A server outside a replica set answers only a client that does not ask for one.
         client = self._open(
             _direct(self._url, seeds[0]), directConnection=True, replicaSet=None, timeoutMS=PROBE_MILLISECONDS
         )
@@ -249,7 +249,7 @@ class Mongo:
 
 @contextmanager
 def translate_mongo_errors() -> Iterator[None]:
-    """Turn the driver's failures into `Unavailable`: what the client sent is never the cause of one."""
+    """Translate errors of the driver to `Unavailable`: a client's input never causes them."""
     try:
         yield
     except PyMongoError as error:
@@ -260,7 +260,7 @@ def translate_mongo_errors() -> Iterator[None]:
 
 
 async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Exception | None]:
-    """Insert documents with one command and return each one's own outcome: None when it is stored, else the error."""
+    """Insert documents with one command, and return for each None if it was stored, else its error."""
     outcomes: list[Exception | None] = [None] * len(documents)
     with translate_mongo_errors():
         try:
@@ -275,13 +275,13 @@ async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Ex
 
 
 async def insert_unique(collection: Any, document: Document) -> bool:
-    """Insert a document; False when a majority has another one with its value of a unique index.
+    """Insert a document; return False if a majority has another document with the same value in a unique index.
 
-    Raises `Unavailable`, also where that other document is not acknowledged by a majority yet.
+    Raises `Unavailable`, also if a majority has not acknowledged that other document yet.
     """
     with translate_mongo_errors():
         try:
-            # insert_one would raise the same DuplicateKeyError whether or not a majority acknowledges it.
+            # insert_one raises the same DuplicateKeyError whether or not a majority has the other document.
             await collection.insert_many([document], ordered=False)
         except BulkWriteError as error:
             if error.details.get("writeConcernErrors") or error.details["writeErrors"][0]["code"] != DUPLICATE:
@@ -291,15 +291,15 @@ async def insert_unique(collection: Any, document: Document) -> bool:
 
 
 async def aggregate(collection: Any, pipeline: Sequence[Document], **options: Any) -> Sequence[Document]:
-    """Return all documents that a pipeline ends with, which must be few."""
-    # Only PyMongo's own client has the cursor awaited.
+    """Return the result of a pipeline as a list; it must be short."""
+    # Only PyMongo's client requires awaiting the cursor.
     cursor = collection.aggregate(pipeline, **options)
     documents: Sequence[Document] = await (await cursor if inspect.isawaitable(cursor) else cursor).to_list(None)
     return documents
 
 
 def check_url(url: str) -> None:
-    """Raise `SettingsError` for a URL that is not one of MongoDB's, without repeating it."""
+    """Raise `SettingsError`, which does not contain the URL, for an invalid MongoDB URL."""
     try:
         if not url.startswith("mongodb+srv://"):
             uri_parser.parse_uri(url)
@@ -316,7 +316,7 @@ def _seeds(url: str) -> tuple[list[str], str | None]:
 
 
 def _direct(url: str, seed: str) -> str:
-    """Return the URL with one seed of its list, credentials and options kept."""
+    """Return the URL with a single seed and the same credentials and options."""
     scheme, _, rest = url.partition("://")
     authority, slash, tail = rest.partition("/")
     credentials, at, _ = authority.rpartition("@")
@@ -335,20 +335,20 @@ async def _commit(session: Any, deadline: float) -> None:
 
 
 async def _abort(session: Any) -> None:
-    """Abort the transaction of a session if one has begun; MongoDB ends one by itself that it is not told of."""
+    """Abort the transaction of a session, if any; if this fails, MongoDB aborts it by itself."""
     if session.in_transaction:
         with suppress(PyMongoError):
             await session.abort_transaction()
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Look at the outcome that is too late for its caller, so that asyncio does not report it as forgotten."""
+    """Retrieve an outcome that came too late for its caller, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()
 
 
 async def _awaited(result: Any) -> Any:
-    """Return the result, awaited where the driver in use has it awaited."""
+    """Return the result, awaited if the driver in use returns an awaitable."""
     return await result if inspect.isawaitable(result) else result
 
 

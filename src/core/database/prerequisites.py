@@ -23,27 +23,27 @@ from ..metrics import NOTHING, Gauge
 from .mongo import Document, Indexes, Mongo, Unfit, translate_mongo_errors
 
 MOST_APART = timedelta(seconds=5)
-"""How far the clocks may be apart. The leeway of signed tokens is as long."""
+"""Maximum difference between the clocks; equal to the leeway of signed tokens."""
 CHECK_SECONDS = 60.0
-"""Seconds between two comparisons, unless the system clock has been set meanwhile."""
+"""Seconds between two comparisons; a step of the system clock triggers one at once."""
 _READINGS = 5
 
 
 @dataclass(frozen=True)
 class Reading:
-    """By how much this host's clock is ahead of MongoDB's, and by how much that may be wrong."""
+    """How far this host's clock is ahead of MongoDB's, and the uncertainty of that."""
 
     offset: timedelta
     uncertainty: timedelta
 
     @property
     def apart(self) -> timedelta:
-        """How far apart the clocks are at least."""
+        """The minimum difference between the clocks."""
         return max(abs(self.offset) - self.uncertainty, timedelta(0))
 
 
 async def read_clocks(mongo: Mongo, now: Callable[[], datetime] = utc_now) -> Reading:
-    """Compare a clock of this host with the primary's: of several readings, the one with the quickest answer.
+    """Compare a clock of this host with the primary's; the reading with the shortest round trip counts.
 
     Raises `PyMongoError`.
     """
@@ -68,15 +68,15 @@ class ClockCheck:
 
     @property
     def is_due(self) -> bool:
-        """Tell whether it is time for the next comparison."""
+        """Tell whether the next comparison is due."""
         return time.monotonic() >= self._due or self._mongo.clock.has_stepped
 
     async def require(self) -> None:
-        """Compare the clocks. Raises `Unfit` where they are further apart than `MOST_APART`, and `Unavailable`."""
+        """Compare the clocks. Raises `Unfit` if they differ by more than `MOST_APART`, and `Unavailable`."""
         self._due = time.monotonic() + CHECK_SECONDS
         with translate_mongo_errors():
             reading = await read_clocks(self._mongo)
-        # On MongoDB's own host, its time is exactly this host's.
+        # On MongoDB's own host, both clocks are the same.
         self._mongo.clock.adjust(reading.offset if reading.apart else timedelta(0))
         self._offset.set(reading.offset.total_seconds())
         if reading.apart > MOST_APART:
@@ -98,8 +98,8 @@ log = structlog.get_logger(__name__)
 class KeyChecks:
     """The check values in the database.
 
-    ``keys_in_data`` returns the ids of keys that the stored data names and the ring lacks. It reads every collection,
-    so it is asked only where no check value is stored yet: in an empty database, or in one from an older version.
+    ``keys_in_data`` returns the ids of keys that stored data needs and the ring lacks. It reads every collection, so it
+    is called only if no check value is stored: in an empty database, or one of an older version.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class KeyChecks:
         self._keys_in_data = keys_in_data
 
     async def missing(self) -> list[str]:
-        """Return the ids of the keys in use that the ring lacks or holds another key for. Raises `Unavailable`."""
+        """Return the ids of keys in use that the ring lacks, or holds with another value. Raises `Unavailable`."""
         stored = await self._stored()
         if not stored and self._keys_in_data is not None:
             return sorted(await self._keys_in_data())
         return sorted(str(document["_id"]) for document in stored if not self._fits(document))
 
     async def require(self) -> None:
-        """Store the check value of the key that seals. Raises `Unfit` where the ring lacks a key in use."""
+        """Store the check value of the key that seals. Raises `Unfit` if the ring lacks a key in use."""
         raise_for(await self.missing())
         with translate_mongo_errors():
             try:
@@ -127,13 +127,13 @@ class KeyChecks:
             except DuplicateKeyError:
                 return
         log.info("the check value of a key is stored", key_id=self._ring.newest)
-        # Another process may have stored the key of another ring meanwhile.
+        # Another process may have stored a key of another ring meanwhile.
         raise_for(await self.missing())
 
     async def retire_all_but(self, needed: Collection[str]) -> None:
-        """Delete the check values of all keys but those with the given ids, and the one that seals.
+        """Delete the check values of all keys except the given ones and the one that seals.
 
-        A ring without a retired key is accepted. Raises `Unavailable`.
+        A ring may then lack the retired keys. Raises `Unavailable`.
         """
         with translate_mongo_errors():
             await self._collection.delete_many({"_id": {"$nin": [*needed, self._ring.newest]}})
@@ -149,12 +149,12 @@ class KeyChecks:
 
 
 def check_value(ring: KeyRing, key_id: str) -> bytes | None:
-    """Return the check value of a key, 16 bytes; None where the ring does not hold the key."""
+    """Return the 16-byte check value of a key, or None if the ring does not hold the key."""
     return ring.mac_under(Purpose.KEY_CHECK, key_id, _MESSAGE)
 
 
 def raise_for(missing: Sequence[str]) -> None:
-    """Raise `Unfit`, which names the missing keys, unless there are none."""
+    """Raise `Unfit`, which lists the missing keys, if there are any."""
     if missing:
         raise Unfit(
             f"The key ring lacks keys that the database is sealed with: {', '.join(missing)}. Put them back into the"
@@ -163,7 +163,7 @@ def raise_for(missing: Sequence[str]) -> None:
 
 
 class Prerequisites:
-    """Requires all of them at the start, and keeps checking them."""
+    """Both checks: at the start, and again while the process runs."""
 
     def __init__(self, mongo: Mongo, *, clock: ClockCheck, keys: KeyChecks) -> None:
         self._mongo = mongo
@@ -171,12 +171,12 @@ class Prerequisites:
         self._keys = keys
 
     async def require(self) -> None:
-        """Raise `Unfit` where one of them does not hold, and `Unavailable`."""
+        """Raise `Unfit` if a check fails, and `Unavailable`."""
         await self._clock.require()
         await self._keys.require()
 
     async def watch(self) -> None:
-        """Check again every minute, and soon after the system clock has been set, until cancelled."""
+        """Repeat the checks every minute, and soon after a step of the system clock, until cancelled."""
         await repeat(self._check_when_due, every=1)
 
     async def _check_when_due(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether the driver knows a primary: requests fail fast while it knows none."""
+"""Whether the driver knows a primary. While it knows none, requests fail fast."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 LONGEST_WAIT = 0.9
-"""Seconds without a primary after which requests are refused. A connection that breaks costs milliseconds of them."""
+"""Seconds without a primary after which requests are refused. A broken connection takes milliseconds to recover."""
 POLL_SECONDS = 0.02
 PING_PAUSE_SECONDS = 0.5
 
@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 
 
 class PrimaryWatch:
-    """Watches the driver's view of the deployment while it holds no server that accepts writes.
+    """Watches the driver's view of the deployment while it contains no server that accepts writes.
 
-    Belongs to the event loop of its client. The driver has listeners for this, but calls them up to a second late.
+    Bound to the event loop of its client. The driver's own listeners are called up to 1 second late.
     """
 
     def __init__(self, client: Any) -> None:
@@ -31,7 +31,7 @@ class PrimaryWatch:
 
     def is_known(self) -> bool:
         """Tell whether the driver knows a server that accepts writes."""
-        # A change makes a new description, and looking through one costs more than comparing two.
+        # A change creates a new description; comparing two is cheaper than searching one.
         description = self._client.topology_description
         if description is not self._description:
             self._description, self._is_known = description, description.has_writable_server()
@@ -40,7 +40,7 @@ class PrimaryWatch:
     async def wait(self) -> bool:
         """Wait for a primary if none is known, and tell whether one is known.
 
-        The wait ends `LONGEST_WAIT` seconds after the first call that found none, and later calls do not wait.
+        The wait ends `LONGEST_WAIT` seconds after the first call that found no primary; later calls do not wait.
         """
         if self.is_known():
             return True
@@ -75,7 +75,7 @@ class PrimaryWatch:
             await asyncio.wait({pinging})
 
     async def _ping(self) -> None:
-        """Keep a command waiting for a primary: the driver then looks for one twice a second, not once a heartbeat."""
+        """Keep a command waiting for a primary: the driver then looks for one twice a second, not per heartbeat."""
         while True:
             with suppress(PyMongoError):
                 await self._client.admin.command("ping")

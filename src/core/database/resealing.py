@@ -1,9 +1,9 @@
-"""Key rotation: sealing anew, under the newest key, what an older one sealed, and telling which keys are still needed.
+"""Key rotation: re-encrypts records under the newest key, and reports which keys are still needed.
 
-Each document is replaced by compare-and-set on its old envelope. So this may be interrupted anywhere, run again, and
-run beside live traffic or beside itself: a document that has changed meanwhile is looked at again.
+Each document is replaced by compare-and-set on its old envelope. So the work may be interrupted anywhere and repeated,
+and may run in parallel with live traffic or with itself: a document that changed meanwhile is processed again.
 
-What opens only with a link cannot be sealed anew. It expires, and its key is needed until then.
+An item that opens only with a link cannot be re-encrypted. Its key is needed until it expires.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,21 +21,22 @@ from ..crypto.sealing import Unsealable
 from .mongo import DUPLICATE, Document, Mongo, translate_mongo_errors
 
 BATCH = 200
-"""Documents that are read, and written, with one command."""
+"""Documents read or written with one command."""
 SCAN_SECONDS = 60.0
-"""How long a command may take that looks at all of a collection."""
+"""Timeout of a command that scans a whole collection."""
 MOST_KEYS = 10_000
 
 Report = Callable[[str, int, int], None]
-"""Is told of a collection how many documents have been looked at, and of how many."""
+"""Called with a collection, the number of documents processed, and their total."""
 
 
 @dataclass(frozen=True)
 class Resealable:
-    """A collection of records (`core.records`) that have to be sealed anew; each feature lists its own.
+    """A collection of sealed records; each feature lists its own.
 
-    ``reindex`` returns the fields beside the envelope that depend on the ring, such as blind indexes, for a content.
-    Where whatever seals also indexes (``is_indexed_as_sealed``), what is under the newest key is found by it already.
+    ``reindex`` returns the fields that depend on the ring in addition to the envelope, such as blind indexes, for a
+    content. If every write that seals also indexes (``is_indexed_as_sealed``), documents under the newest key are
+    indexed under it already.
     """
 
     collection: str
@@ -47,7 +48,7 @@ class Resealable:
 
 @dataclass(frozen=True)
 class Expiring:
-    """Those documents of a collection, by a query, that open only with a link and go at their ``expires_at``."""
+    """The documents of a collection, selected by a query, that open only with a link and expire at ``expires_at``."""
 
     collection: str
     query: Document
@@ -55,10 +56,10 @@ class Expiring:
 
 @dataclass
 class Resealed:
-    """What was done in one collection; the lists hold ids.
+    """The result for one collection; the lists hold ids.
 
-    ``unopened`` documents have been changed in the database, or the ring does not hold their key. ``clashing`` ones
-    would share a unique index with another document. Both are as they were.
+    ``unopened`` documents were modified in the database, or the ring lacks their key. ``clashing`` documents would
+    violate a unique index. Both are left unchanged.
     """
 
     collection: str
@@ -69,9 +70,9 @@ class Resealed:
 
 @dataclass
 class KeyUse:
-    """How many documents are under one key, by collection; ``key_id`` is None for what is no key's id.
+    """The number of documents under one key, by collection; ``key_id`` is None for an invalid key id.
 
-    ``waiting`` ones expire by themselves, the last one at ``waiting_until``.
+    ``waiting`` documents expire by themselves, the last one at ``waiting_until``.
     """
 
     key_id: str | None
@@ -84,22 +85,22 @@ class KeyUse:
 
 @dataclass(frozen=True)
 class Uses:
-    """The keys of the ring, newest first, then those that are only found in the database.
+    """The keys of the ring, newest first, then keys found only in the database.
 
-    ``unindexed`` is the number of documents under the newest key that cannot be found by it yet.
+    ``unindexed`` is the number of documents under the newest key that are not indexed under it yet.
     """
 
     keys: Sequence[KeyUse]
     unindexed: int
 
     def may_be_dropped(self, use: KeyUse) -> bool:
-        """Tell whether nothing in the database needs a key of the ring any more."""
+        """Tell whether no document in the database needs a key of the ring."""
         needed = sum(use.sealed.values()) + sum(use.waiting.values()) + self.unindexed
         return use.held and not use.newest and not needed
 
 
 class Resealing:
-    """Seals anew and counts, for the collections that it is given."""
+    """Re-encrypts and counts the documents of the given collections."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, resealable: Sequence[Resealable], expiring: Sequence[Expiring]):
         self._mongo = mongo
@@ -108,14 +109,14 @@ class Resealing:
         self._expiring = expiring
 
     async def run(self, report: Report) -> list[Resealed]:
-        """Seal everything under the newest key and index it under the present ring, where it is not.
+        """Re-encrypt all records under the newest key, and index them under the current ring.
 
-        Raises `Unavailable`; what has been done by then stays done.
+        Raises `Unavailable`; completed documents stay done.
         """
         return [await records.reseal(report) for records in self._records]
 
     async def uses(self) -> Uses:
-        """Count what is under which key. Raises `Unavailable`."""
+        """Count the documents under each key. Raises `Unavailable`."""
         ring = self._ring
         found: dict[str | None, KeyUse] = {
             key_id: KeyUse(key_id, held=True, newest=key_id == ring.newest) for key_id in ring.key_ids
@@ -125,7 +126,7 @@ class Resealing:
         return Uses(list(found.values()), unindexed)
 
     async def missing(self) -> list[KeyUse]:
-        """Count what is under keys that the ring does not hold; opens nothing, so it is quicker than `uses`.
+        """Count the documents under keys that the ring lacks; faster than `uses`, because it opens no document.
 
         Raises `Unavailable`.
         """
@@ -134,11 +135,11 @@ class Resealing:
         return list(found.values())
 
     async def missing_keys(self) -> list[str]:
-        """Return the ids of keys that documents name and the ring does not hold. Raises `Unavailable`."""
+        """Return the ids of keys that documents need and the ring lacks. Raises `Unavailable`."""
         return [use.key_id for use in await self.missing() if use.key_id]
 
     async def _count(self, found: dict[str | None, KeyUse], condition: Document) -> None:
-        """Add the documents that meet the condition to the uses of their keys."""
+        """Add the documents that match the condition to the uses of their keys."""
 
         def use_of(group: Mapping[str, Any]) -> KeyUse:
             key_id = group["_id"] if is_key_id(group["_id"]) else None
@@ -182,7 +183,7 @@ class _Records:
         self._sealer = RecordSealer(ring, resealable.kind)
 
     async def reseal(self, report: Report) -> Resealed:
-        # What is indexed has to be opened in any case: a password change seals anew, and does not index anew.
+        # Indexed documents are opened in any case: a password change seals the record again, but does not index it.
         query: Document = {} if self._may_lag else {"key_id": {"$ne": self._ring.newest}}
         with pymongo.timeout(SCAN_SECONDS), translate_mongo_errors():
             total = await self._documents.count_documents(query)
@@ -203,7 +204,7 @@ class _Records:
                 try:
                     count += bool(self._changes(document))
                 except Unsealable:
-                    continue  # found by no key
+                    continue  # indexed under no key
         return count
 
     async def _reseal(self, page: Sequence[Document], resealed: Resealed) -> None:
@@ -225,13 +226,13 @@ class _Records:
             resealed.clashing += clashing
             if matched + len(clashing) == len(changes):
                 return
-            # Some were changed by others meanwhile, or are gone. Those that we have changed need nothing any more.
+            # Some documents were changed or deleted meanwhile. Those changed here need no further work.
             again = [document_id for document_id in changes if document_id not in clashing]
             with translate_mongo_errors():
                 page = await self._documents.find({"_id": {"$in": again}}).to_list(None)
 
     async def _write(self, changes: Mapping[bytes, UpdateOne]) -> tuple[int, list[bytes]]:
-        """Return how many were as expected, and the ids of those that a unique index refused."""
+        """Return the number of documents replaced, and the ids of those that a unique index refused."""
         with translate_mongo_errors():
             try:
                 result = await self._documents.bulk_write(list(changes.values()), ordered=False)
@@ -244,7 +245,7 @@ class _Records:
         return result.matched_count, []
 
     def _changes(self, document: Document) -> Document:
-        """Return what has to be set in a document. Raises `Unsealable`."""
+        """Return the fields to set in a document. Raises `Unsealable`."""
         content = self._sealer.open(self._schema, document)
         changes = self._reindex(self._ring, content) if self._reindex else {}
         changes = {name: value for name, value in changes.items() if document.get(name) != value}

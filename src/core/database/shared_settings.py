@@ -1,7 +1,7 @@
-"""Settings that all processes on one database must share: each stores fingerprints of its own, and compares.
+"""Settings that all processes on one database must share: each process stores fingerprints of its settings.
 
-A fingerprint is a MAC under the newest key of the process's ring, so the database discloses no value. A record expires
-soon after its process has ended.
+A fingerprint is a MAC under the newest key of the process's ring, so the database discloses no value. The record of a
+process expires soon after the process has ended.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from .mongo import Document, Indexes, Mongo, translate_mongo_errors
 COLLECTION = "processes"
 INDEXES: Indexes = {COLLECTION: [IndexModel("expires_at", name="expires_at", expireAfterSeconds=0)]}
 INTERVAL = 60.0
-"""Seconds between two comparisons of a process."""
+"""Seconds between two comparisons."""
 LIFE = timedelta(minutes=3)
-"""How long the record of a process stays that has not renewed it."""
+"""A record expires after this time unless its process renews it."""
 MOST_PROCESSES = 1000
 _WITHDRAWING_SECONDS = 1.0
 _KEYS = "keys"
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class SharedSettings:
-    """The shared settings of this process, ``process`` being its name on its host, and those of all others."""
+    """Compares the shared settings of this process with those of all others; ``process`` is its name on its host."""
 
     def __init__(self, mongo: Mongo, settings: Settings, ring: KeyRing, process: str) -> None:
         self._mongo = mongo
@@ -45,7 +45,7 @@ class SharedSettings:
         values = settings.model_dump(mode="json", include=set(SHARED) - {_KEYS})
         self._messages = {name: f"{name}={json.dumps(value)}".encode() for name, value in values.items()}
         self._host = socket.gethostname()
-        # A process that takes the place of another one takes over its record.
+        # A process that replaces another one overwrites its record.
         self._id = f"{self._host} {process}"
         self._stored_at = float("-inf")
         self._told: Mapping[str, list[str]] = {}
@@ -65,14 +65,14 @@ class SharedSettings:
         self._stored_at = time.monotonic()
 
     async def withdraw(self) -> None:
-        """Delete the record of this process, if MongoDB answers at once: its successor may have other settings."""
+        """Delete the record of this process if MongoDB answers at once: its successor may have other settings."""
         if self._stored_at > float("-inf"):
             with suppress(Unavailable, TimeoutError), translate_mongo_errors():
                 async with asyncio.timeout(_WITHDRAWING_SECONDS):
                     await self._collection.delete_one({"_id": self._id})
 
     async def differences(self) -> Mapping[str, list[str]]:
-        """Return, for each host with another process, the settings that differ there. Raises `Unavailable`."""
+        """Return the settings that differ on each host with another process. Raises `Unavailable`."""
         others = {"_id": {"$ne": self._id}, "$expr": {"$gt": ["$expires_at", "$$NOW"]}}
         with translate_mongo_errors():
             records = await self._collection.find(others).sort("_id", 1).limit(MOST_PROCESSES).to_list(None)
@@ -82,7 +82,7 @@ class SharedSettings:
         return {host: sorted(PREFIX + name.upper() for name in names) for host, names in found.items()}
 
     async def watch(self) -> None:
-        """Renew the record and log what differs, until cancelled."""
+        """Renew the record and log differences, until cancelled."""
         await repeat(self._renew_and_compare, every=INTERVAL)
 
     async def _renew_and_compare(self) -> None:
@@ -102,7 +102,7 @@ class SharedSettings:
         key_ids, theirs = record.get("key_ids"), record.get("settings")
         names = {_KEYS} if key_ids != list(self._ring.key_ids) else set()
         if isinstance(key_ids, list) and key_ids and isinstance(theirs, dict):
-            # Of a key that this ring lacks there is nothing to compare: the keys are what differs.
+            # Without the key, values cannot be compared, and the keys themselves differ.
             ours = self._fingerprints(str(key_ids[0]))
             # A process of another version may have other settings.
             names |= {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}

@@ -1,8 +1,7 @@
-"""The storage budget: creating pauses before the database or its disk is full, and resumes once there is room again.
+"""The storage budget: creating pauses before the database or its disk is full, and resumes when there is space again.
 
-Each process asks MongoDB by itself, so the budget holds for any number of workers. After each look, a process may store
-a sixteenth of the room that is left, minus its requests under way; then it looks again. However fast requests come, up
-to 16 processes together stay within the room.
+Each process asks MongoDB by itself. After each check, a process may store 1/16 of the remaining space, minus its
+requests in progress; then it checks again. So up to 16 processes stay within the space at any request rate.
 """
 
 import asyncio
@@ -22,13 +21,13 @@ from .mongo import Document, Mongo, translate_mongo_errors
 
 MIB = 1024 * 1024
 LEAST_RESERVE, MOST_RESERVE = 128 * MIB, 1024 * MIB
-"""Bytes. WiredTiger creates its journal in files of 100 MB, so a disk with less than that can be full in one step."""
+"""Bytes. WiredTiger creates journal files of 100 MB, so a disk with less free space can become full at once."""
 RESERVE_SHARE = 0.05
 GROWTH_MARGIN = 32 * MIB
 """Bytes that the growth of data files leaves to the journal.
 
-Data files never shrink, so without it a full disk would keep too little space for the journal after everything on it
-has been deleted, and creating would not resume.
+Data files never shrink. Without this margin, a full disk would have too little space for the journal even after all
+documents were deleted, and creating would not resume.
 """
 
 
@@ -36,9 +35,9 @@ has been deleted, and creating would not resume.
 class Disk:
     """The disk of one MongoDB server that holds data; all sizes are in bytes.
 
-    ``reusable`` is the space inside the data files that deleted documents have left: WiredTiger reuses it and does not
-    return it to the file system. ``oplog_growth`` is the space that the oplog will still take, and ``unwritten`` the
-    data that is in memory and in the journal alone. Both are None where the user of the URL may not ask for them.
+    ``reusable`` is the space of deleted documents inside the data files, which WiredTiger reuses but does not return to
+    the file system. ``oplog_growth`` is the space that the oplog may still use, and ``unwritten`` the data that is only
+    in memory and in the journal. Both are None if the database user may not read them.
     """
 
     total: int
@@ -48,16 +47,16 @@ class Disk:
     unwritten: int | None = None
 
     def reserve(self, configured: int | None) -> int:
-        """Return the bytes to keep free: as configured, else 5 % of the disk within 128 MiB and 1 GiB."""
+        """Return the bytes to keep free: as configured, or else 5 % of the disk, from 128 MiB to 1 GiB."""
         if configured is not None:
             return configured
         return min(MOST_RESERVE, max(LEAST_RESERVE, int(self.total * RESERVE_SHARE)))
 
     def room(self, configured_reserve: int | None, *, margin: int = GROWTH_MARGIN) -> int:
-        """Return how many bytes may still be stored; negative when the disk has less than its reserve.
+        """Return how many bytes may still be stored; negative if the disk has less than its reserve.
 
-        A stored byte is written twice: to the journal until the next checkpoint, and to a data file, where it may take
-        reusable space. Where the oplog's growth is unknown, a third copy is assumed to go there.
+        A stored byte is written twice: to the journal until the next checkpoint, and to a data file, where it may use
+        reusable space. If the oplog's growth is unknown, a third copy is assumed.
         """
         left = self.free - self.reserve(configured_reserve) - (self.oplog_growth or 0) - (self.unwritten or 0)
         copies = 1 if self.oplog_growth is not None else 2
@@ -66,24 +65,24 @@ class Disk:
 
 @dataclass(frozen=True)
 class StorageFigures:
-    """Bytes of documents and indexes in the database, and the disks; no disk is known where MongoDB names no size."""
+    """Bytes of documents and indexes in the database, and the disks whose sizes MongoDB reports."""
 
     used: int
     disks: tuple[Disk, ...]
 
 
 async def read_storage_figures(mongo: Mongo) -> StorageFigures:
-    """Ask MongoDB: the primary, or all shards of a sharded cluster. Raises `PyMongoError`."""
+    """Query the primary, or all shards of a sharded cluster. Raises `PyMongoError`."""
     told = await mongo.database.command("dbStats", freeStorage=1)
     growth, unwritten = await _oplog_growth(mongo), await _unwritten(mongo)
-    # The router of a sharded cluster adds up sizes, but disks are full one by one.
+    # The router of a sharded cluster sums up sizes, but each disk fills by itself.
     disks = tuple(
         Disk(
             total=int(shard["fsTotalSize"]),
             free=int(shard["fsTotalSize"] - shard["fsUsedSize"]),
             reusable=int(shard.get("freeStorageSize", 0)),
             oplog_growth=growth,
-            # Of what a write changes in memory, half is the oplog's.
+            # Half of the memory that a write changes belongs to the oplog.
             unwritten=None if unwritten is None else unwritten // 2,
         )
         for shard in told.get("raw", {"": told}).values()
@@ -108,7 +107,7 @@ async def _unwritten(mongo: Mongo) -> int | None:
 
 
 async def _told(database: Any, command: str, value: Any) -> Document | None:
-    """Return the answer to a command that only some users may give, and only some servers know."""
+    """Return the answer to a command, or nothing if the user may not run it or the server lacks it."""
     try:
         answer: Document = await database.command(command, value)
     except OperationFailure as error:
@@ -120,16 +119,16 @@ async def _told(database: Any, command: str, value: Any) -> Document | None:
 
 SHARES = 16
 PAUSE_ROOM, RESUME_ROOM = 32 * MIB, 64 * MIB
-"""Bytes of room below which creating pauses, and at which it resumes.
+"""Bytes of space below which creating pauses, and from which it resumes.
 
-A sixteenth of the first is more than any request stores. The second is higher so that creating does not start and stop
-with every checkpoint.
+1/16 of the first is more than any request stores. The second is higher so that creating does not pause and resume with
+every checkpoint.
 """
 NEAR_ROOM = 1024 * MIB
 NEAR_SECONDS, FAR_SECONDS = 1.0, 10.0
-"""Seconds between two looks with less room than that, and otherwise."""
+"""Seconds between two checks with less space than that, and with more."""
 DOCUMENT_BYTES = 2048
-"""Bytes that a document takes at most in addition to its content: its other fields, and its entries in indexes."""
+"""Maximum bytes of a document in addition to its content: other fields, and index entries."""
 WAIT_SECONDS = 0.05
 
 Reason = Literal["max", "reserve"]
@@ -140,7 +139,7 @@ log = structlog.get_logger(__name__)
 
 
 class StorageBudget:
-    """Tells whether there is room for new content, as of the last look at MongoDB."""
+    """Decides whether new content may be stored, by the last check of MongoDB."""
 
     def __init__(self, mongo: Mongo, settings: Settings, metrics: Metrics) -> None:
         self._mongo = mongo
@@ -173,7 +172,7 @@ class StorageBudget:
 
     @asynccontextmanager
     async def storing(self, size: int) -> AsyncIterator[None]:
-        """Let the block store so many bytes of content. Raises `StorageFull`, and `Unavailable`."""
+        """Let the block store ``size`` bytes of content. Raises `StorageFull`, and `Unavailable`."""
         size += DOCUMENT_BYTES
         await self._wait_for_room(size)
         self._allowance -= size
@@ -184,7 +183,7 @@ class StorageBudget:
             self._under_way -= size
 
     async def watch(self) -> None:
-        """Look again if the last look is too old. Raises `Unavailable`."""
+        """Check again if the last check is too old. Raises `Unavailable`."""
         every = NEAR_SECONDS if self._room < NEAR_ROOM else FAR_SECONDS
         if self._mongo.is_set_up and time.monotonic() - self._looked_at >= every:
             async with self._looking:
@@ -199,7 +198,7 @@ class StorageBudget:
                 await self._look()
                 self.admit()
                 if size > self._allowance:
-                    # The requests under way in this process use up its share; one of them ends soon.
+                    # Requests in progress use up the share of this process; one of them ends soon.
                     await asyncio.sleep(WAIT_SECONDS)
 
     async def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""Metrics: what the processes of one host count, and the text in which Prometheus reads it."""
+"""Metrics of the processes on one host, in the text format of Prometheus."""
 
 from .catalogue import MEDIA_TYPE, Metrics, Work
 from .instruments import NOTHING, Counter, Gauge, Histogram, Stopwatch

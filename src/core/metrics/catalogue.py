@@ -1,6 +1,6 @@
-"""Every metric of the service: its name, its labels, and what it counts.
+"""All metrics of the service, with their names, labels and meanings.
 
-No label names a user, an address, a key or a path: each takes its values from a short list that the code has.
+No label identifies a user, an address, a key or a path: label values come from short lists in the code.
 """
 
 from typing import Literal
@@ -21,17 +21,17 @@ MONGO_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 Work = Literal["phrase", "password"]
-"""What a derivation is for."""
+"""The purpose of a password hash."""
 
 
 class Metrics:
-    """What one process counts, and how it is read; without a storage, nothing is counted.
+    """The metrics of one process; without a storage, nothing is counted.
 
-    An attribute is either a family, of which whoever counts takes the children with its labels, or what counts itself.
+    An attribute is either a family, whose children carry label values, or an instrument.
     """
 
     def __init__(self, storage: Storage | None) -> None:
-        # A second time series for each, of when it was made, is not in the text format but in OpenMetrics.
+        # The time series of creation times belong to OpenMetrics, not to the text format.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._storage = storage
         make = Instruments(storage)
@@ -153,7 +153,7 @@ class Metrics:
 
     @classmethod
     def of(cls, settings: Settings, worker: str) -> "Metrics":
-        """Return metrics as they are set, of a process of this name. Raises `StorageError`."""
+        """Return the metrics of a process of this name, as configured. Raises `StorageError`."""
         if settings.metrics == "off":
             return cls.off()
         if settings.metrics_dir:
@@ -166,14 +166,14 @@ class Metrics:
         return self._storage is not None
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answer; the route is a template, never a path."""
+        """Count a response; the route is a template, never a path."""
         self._requests.child(method, route, f"{status // 100}xx").observe(seconds)
 
     def collect(self) -> str:
-        """Return all that is counted, by all processes that share it, as text; takes tens of milliseconds."""
+        """Return the metrics of all processes that share the storage as text; takes tens of milliseconds."""
         return "" if self._storage is None else generate_latest(self._storage).decode()
 
     def close(self) -> None:
-        """Take back what is true of a living process alone."""
+        """Remove the values that hold only for a running process."""
         if self._storage is not None:
             self._storage.close()

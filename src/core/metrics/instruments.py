@@ -1,4 +1,4 @@
-"""Families of instruments: a metric each, and its children, one for each set of label values that has occurred."""
+"""Instruments, and families of instruments: a metric with a child for each set of label values."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,14 @@ Instrument = TypeVar("Instrument")
 
 
 class Counter(Protocol):
-    """What only goes up."""
+    """A value that only increases."""
 
     def inc(self, amount: float = 1) -> None:
         """Add to it."""
 
 
 class Gauge(Protocol):
-    """What is so now."""
+    """A current value."""
 
     def inc(self, amount: float = 1) -> None:
         """Add to it."""
@@ -34,14 +34,14 @@ class Gauge(Protocol):
 
 
 class Histogram(Protocol):
-    """How many values were how large."""
+    """A distribution of values."""
 
     def observe(self, amount: float) -> None:
-        """Count a value."""
+        """Record a value."""
 
 
 class Nothing:
-    """Counts nothing, as every kind of instrument."""
+    """An instrument of every kind that counts nothing."""
 
     def inc(self, amount: float = 1) -> None:
         """Do nothing."""
@@ -60,7 +60,7 @@ NOTHING = Nothing()
 
 
 class Definition(NamedTuple):
-    """What is known of a metric before anything is counted."""
+    """The definition of a metric."""
 
     name: str
     kind: str
@@ -69,7 +69,7 @@ class Definition(NamedTuple):
 
 
 class Family(Generic[Instrument]):
-    """One metric. ``child`` is what counts for one set of label values: made the first time that it is asked for."""
+    """A metric with labels. Its children, one for each set of label values, are created on first use."""
 
     def __init__(self, metric: Any, storage: Storage | None, constant: tuple[str, ...] = ()) -> None:
         self._metric = metric
@@ -78,7 +78,7 @@ class Family(Generic[Instrument]):
         self._children: dict[tuple[str, ...], Instrument] = {}
 
     def child(self, *labels: str) -> Instrument:
-        """Return what counts for these label values."""
+        """Return the instrument for these label values."""
         child = self._children.get(labels)
         return self._made(labels) if child is None else child
 
@@ -93,7 +93,7 @@ class Family(Generic[Instrument]):
 
 
 class Instruments:
-    """Makes families whose counts one storage keeps; without a storage, families that count nothing."""
+    """Creates families with values in one storage; without a storage, families that count nothing."""
 
     def __init__(self, storage: Storage | None) -> None:
         self._storage = storage
@@ -104,7 +104,7 @@ class Instruments:
         return self._family(prometheus_client.Counter, "counter", name, meaning, labels)
 
     def gauge(self, name: str, meaning: str, *labels: str, outlives: bool = False) -> Family[Gauge]:
-        """Return a gauge that has the label ``worker`` too; it goes with its process, or ``outlives`` a killed one."""
+        """Return a gauge with the label ``worker``. It disappears with its process, unless it ``outlives`` it."""
         mode = "sum" if outlives else "livesum"
         return self._family(prometheus_client.Gauge, "gauge", name, meaning, (*labels, WORKER), multiprocess_mode=mode)
 
@@ -124,7 +124,7 @@ class Instruments:
 
 
 class Stopwatch:
-    """Measures a block of code (``with stopwatch:``), what is done while it is paused left out."""
+    """Measures a block of code (``with stopwatch:``), except while it is paused."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
@@ -140,7 +140,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out a block."""
+        """Pause for a block."""
         began = time.perf_counter()
         try:
             yield

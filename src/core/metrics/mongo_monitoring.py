@@ -1,4 +1,4 @@
-"""What the driver of MongoDB tells of its commands and connections, counted. It may tell it on any thread."""
+"""Metrics of the MongoDB driver: its commands and connections. The driver may call listeners on any thread."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ MICROSECOND = 1e-6
 
 
 class CommandTimes(monitoring.CommandListener):
-    """Counts commands by the time that they took."""
+    """Records the duration of commands."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._commands = metrics.mongo_commands
         self._known: dict[str, tuple[Histogram, Histogram]] = {}
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Do nothing: the end tells how long it took."""
+        """Do nothing: the end event has the duration."""
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Count a command that MongoDB has carried out."""
+        """Record a successful command."""
         self._of(event.command_name)[0].observe(event.duration_micros * MICROSECOND)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Count a command that was refused, or has no answer."""
+        """Record a command that was refused or not answered."""
         self._of(event.command_name)[1].observe(event.duration_micros * MICROSECOND)
 
     def _of(self, command: str) -> tuple[Histogram, Histogram]:
@@ -37,7 +37,7 @@ class CommandTimes(monitoring.CommandListener):
 
 
 class Connections(monitoring.ConnectionPoolListener):
-    """Counts the connections that are open, and those of them that are in use."""
+    """Counts open connections, and those in use."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._open = metrics.mongo_connections.child("open")
@@ -66,10 +66,10 @@ class Connections(monitoring.ConnectionPoolListener):
         """Do nothing."""
 
     def pool_cleared(self, _: Any) -> None:
-        """Do nothing: each of its connections is told of by itself."""
+        """Do nothing: each connection has its own event."""
 
     def pool_closed(self, _: Any) -> None:
-        """Do nothing: each of its connections is told of by itself."""
+        """Do nothing: each connection has its own event."""
 
     def connection_ready(self, _: Any) -> None:
         """Do nothing."""
@@ -82,5 +82,5 @@ class Connections(monitoring.ConnectionPoolListener):
 
 
 def mongo_listeners(metrics: Metrics) -> list[Any]:
-    """Return what to give to a client as its ``event_listeners``; none where nothing is counted."""
+    """Return the ``event_listeners`` for a client; none if metrics are off."""
     return [CommandTimes(metrics), Connections(metrics)] if metrics.are_on else []

@@ -1,4 +1,4 @@
-"""The figures of a process: what it uses, and how late its event loop comes."""
+"""Metrics of a process: its resource usage, and the lag of its event loop."""
 
 import asyncio
 import time
@@ -11,13 +11,13 @@ from ..background import background_tasks, repeat
 from .catalogue import Metrics
 
 INTERVAL = 5.0
-"""Seconds after which the figures are taken anew."""
+"""Seconds between two updates."""
 TICK = 0.1
-"""Seconds after which the event loop is asked whether it is on time."""
+"""Seconds between two measurements of the event loop lag."""
 
 
 class ProcessFigures:
-    """Writes down what a process uses; not all of it is known on every system."""
+    """Records the resource usage of a process, as far as the system reports it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -28,7 +28,7 @@ class ProcessFigures:
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:
-        """Keep the figures up to date, where anything is counted."""
+        """Keep the metrics up to date, if they are on."""
         work = (repeat(self._note, every=INTERVAL), self._measure_lag()) if self._metrics.are_on else ()
         async with background_tasks(*work):
             yield

@@ -1,10 +1,10 @@
-"""A private MongoDB: a real mongod as a one-member replica set under the data directory, shared by its processes.
+"""The embedded MongoDB: a mongod as a replica set of 1 member under the data directory, shared by local processes.
 
-Three lock files keep the order, and the kernel lets go of them however a process ends:
+Three lock files coordinate the processes; the kernel releases them however a process ends:
 
-- ``gate.lock``: held to start, join, leave or stop, so that these happen one at a time;
-- ``users.lock``: shared by all who use the server; nobody holding it means that the last one has left;
-- ``alive.lock``: inherited by mongod itself, so that it is held exactly as long as mongod runs, whoever started it.
+- ``gate.lock``: held to start, join, leave or stop mongod, so that these happen one at a time;
+- ``users.lock``: shared by all processes that use mongod; if it is free, the last user has left;
+- ``alive.lock``: inherited by mongod, and so held exactly as long as mongod runs, whichever process started it.
 """
 
 from collections.abc import Iterator
@@ -23,9 +23,8 @@ __all__ = ["MongodError", "embedded_mongod", "find_mongod", "find_running"]
 def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[str]:
     """Yield the URL of a MongoDB under the data directory that accepts writes, and stop it after its last user.
 
-    A server that runs there already is joined. One that ends meanwhile is started again, under the same URL. Entering
-    and leaving may happen in different threads.
-    Raises `MongodError` when it cannot be started, joined or stopped.
+    A mongod that already runs there is joined. If it ends early, it is restarted under the same URL. The context may be
+    entered and left in different threads. Raises `MongodError` if mongod cannot be started, joined or stopped.
     """
     server = Server(data_dir.resolve() / "mongo", configured)
     with in_plain_words(server.home):
@@ -40,16 +39,16 @@ def embedded_mongod(data_dir: Path, configured: Path | None = None) -> Iterator[
     finally:
         watchdog.stop()
         release_lock(users)
-        # The first one through the gate after the last release stops the server, unless a joiner came before.
+        # The first process through the gate after the last release stops mongod, unless another has joined before.
         with in_plain_words(server.home), hold_gate(server.gate):
             if not server.used():
                 server.stop()
 
 
 def find_running(data_dir: Path) -> str | None:
-    """Return the URL of the MongoDB that runs under the data directory, or None; it is neither started nor joined.
+    """Return the URL of the MongoDB that runs under the data directory, or None; without starting or joining it.
 
-    Waits for a process that starts or stops it. Raises `MongodError`.
+    Waits while another process starts or stops it. Raises `MongodError`.
     """
     server = Server(data_dir.resolve() / "mongo", None)
     with in_plain_words(server.home):

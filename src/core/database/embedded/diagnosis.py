@@ -1,4 +1,4 @@
-"""Why a mongod ended: by its exit code or signal, and by its log."""
+"""Why mongod ended, by its exit code or signal and its log."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _TAIL_BYTES = 256 * 1024
-"""How much of a log is read, from its end: that of a mongod that ran for long says what was long ago as well."""
+"""Bytes read from the end of the log, so that old entries do not count."""
 _SHELL_SIGNALS = range(128 + 1, 128 + signal.NSIG)
 """Exit codes by which a shell reports that its last command died of a signal."""
 
@@ -29,10 +29,10 @@ _FULL = (
     " it, but delete nothing in {database}; then MongoDB starts again and deletes what has expired."
 )
 _NO_ROOM = 128 * 1024 * 1024
-"""Free bytes below which a disk counts as full, where the log does not say so: it is on that disk, too. A file of the
-journal takes 100 MB, which a mongod that ends gives back."""
+"""Free bytes below which a disk counts as full even if the log, on the same disk, does not say so. A journal file has
+100 MB, which mongod frees when it ends."""
 
-# The first that matches counts. Of a full disk, say, WiredTiger complains in many ways afterwards.
+# The first match counts: after a full disk, for example, WiredTiger logs many other errors.
 _COMPLAINTS = {
     r"No space left on device|Disk quota exceeded|\"error\": ?(28|122)\b": _FULL,
     r"Read-only file system": "{database} is on a file system that is mounted read-only.",
@@ -57,7 +57,7 @@ _COMPLAINTS = {
 
 
 def describe_end(returncode: int | None) -> str:
-    """Return how a process ended; empty where that is not known, because another process had started it."""
+    """Return how a process ended, or nothing if that is unknown because another process started it."""
     if returncode is None:
         return ""
     number = -returncode if returncode < 0 else returncode - 128
@@ -71,7 +71,7 @@ def describe_end(returncode: int | None) -> str:
 
 
 def explain(log: Path, *, database: Path, key: Path) -> str:
-    """Return the likely cause that a log of mongod, or its disk, shows; empty where none is known."""
+    """Return the likely cause by the log of mongod or its disk, or nothing if none is known."""
     text = "\n".join(_complaints(_read(log)))
     for pattern, explanation in _COMPLAINTS.items():
         if re.search(pattern, text, re.IGNORECASE):
@@ -83,7 +83,7 @@ def explain(log: Path, *, database: Path, key: Path) -> str:
 
 
 def summarise(log: Path) -> str:
-    """Return the log's last complaints, or its last lines where it complains of nothing."""
+    """Return the last errors in the log, or its last lines if it contains none."""
     lines = _read(log)
     return "\n".join(line[:500] for line in (_complaints(lines) or lines)[-8:])
 
@@ -98,7 +98,7 @@ def _read(log: Path) -> list[str]:
 
 
 def _complaints(lines: list[str]) -> list[str]:
-    """Return the errors of a log: entries of that severity or text, and lines that are no entries."""
+    """Return the errors in a log: entries of that severity or text, and lines that are not entries."""
     complaints = []
     for line in lines:
         try:

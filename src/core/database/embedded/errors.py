@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded MongoDB, in words for the person who started it."""
+"""Errors of the embedded MongoDB, in words for the operator."""
 
 import errno
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ _FULL = "Delete other files on that disk, or enlarge it."
 
 
 class MongodError(Exception):
-    """The embedded MongoDB cannot be used; the message says why and what to do, and holds no secret."""
+    """The embedded MongoDB cannot be used; the message says why and what to do, and contains no secret."""
 
 
 @contextmanager
 def in_plain_words(home: Path) -> Iterator[None]:
-    """Turn what the operating system refuses under the directory into a `MongodError`."""
+    """Translate errors of the operating system under the directory to `MongodError`."""
     try:
         yield
     except OSError as error:
@@ -28,7 +28,7 @@ def in_plain_words(home: Path) -> Iterator[None]:
 
 @contextmanager
 def hold_gate(path: Path) -> Iterator[None]:
-    """Hold the lock that 1 process or thread has at a time. Raises `MongodError` after 3 minutes without it."""
+    """Hold the gate, an exclusive lock. Raises `MongodError` if it is not acquired within 3 minutes."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path, patience=GATE_SECONDS))

@@ -5,7 +5,7 @@ from ..replica_set import Client, authenticates, create_user, initiate
 ADDRESS = "127.0.0.1"
 NAME = "sealpost"
 USER = "sealpost"
-# Reads and writes in every database but mongod's own, and the state of the set; no users, no settings, no shutdown.
+# Read and write all databases except mongod's own, and read the state of the set; no user management, no shutdown.
 ROLES = ["readWriteAnyDatabase", "clusterMonitor"]
 
 _SELECTION_MS = 3_000
@@ -18,9 +18,9 @@ def make_url(port: int, password: str) -> str:
 
 
 def connect_as_system(port: int, key: str) -> Client:
-    """Return a client, not connected yet, for mongod's own user, whose password is the replica set's key.
+    """Return an unconnected client for mongod's internal user, whose password is the replica set's key.
 
-    That user is there before the set and its users are, so that set-up can go on from wherever a crash cut it short.
+    This user exists before the set and its users, so the set-up can continue wherever a crash interrupted it.
     """
     return Client(
         ADDRESS,
@@ -37,9 +37,9 @@ def connect_as_system(port: int, key: str) -> Client:
 
 
 def settle(system: Client, port: int) -> bool:
-    """Initiate the set or move it to the port where that is needed, and tell whether it has elected its primary.
+    """Initiate the set or change its port if needed, and tell whether it has a primary.
 
-    Call it again until it has. Raises PyMongoError while mongod is not ready for the next step.
+    Call it until it returns True. Raises `PyMongoError` while mongod is not ready for the next step.
     """
     member = f"{ADDRESS}:{port}"
     config = system.local["system.replset"].find_one()
@@ -48,13 +48,13 @@ def settle(system: Client, port: int) -> bool:
     elif config["members"][0]["host"] != member:
         config["version"] += 1
         config["members"][0]["host"] = member
-        # Forced, because a member whose address is another's now cannot be the primary that a plain one needs.
+        # Forced: a plain reconfiguration needs a primary, which a member with an outdated address cannot be.
         system.admin.command("replSetReconfig", config, force=True)
     return bool(system.admin.command("hello")["isWritablePrimary"])
 
 
 def ensure_user(system: Client, port: int, password: str) -> None:
-    """Create the applications' user, or give it the password, unless the URL works already."""
+    """Create the applications' user or set its password, unless the URL works already."""
     with Client(make_url(port, password), serverSelectionTimeoutMS=_SELECTION_MS) as client:
         if authenticates(client):
             return

@@ -18,6 +18,8 @@ MESSAGES ?= 1000000
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+# Touched once the packages that the service needs are installed, and once those for development are, too.
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 # What runs only where nginx is: measured by test-stack, not by test.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
@@ -28,16 +30,29 @@ LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-$(STAMP): uv.lock pyproject.toml
+$(RUNTIME): uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sealpost needs Python 3.11 or newer: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv export --quiet --frozen --all-extras --all-groups --no-emit-project --output-file $(VENV)/requirements.txt >/dev/null
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements $(VENV)/requirements.txt
+	@echo '[1/3] Creating a virtual environment in $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@echo '[2/3] Installing uv, which installs the rest'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo '[3/3] Downloading and installing the service and MongoDB: about 60 MB; later runs skip this'
+	$(call install,--no-default-groups)
 	@touch $@
 
-run: $(STAMP) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (PORT=)
-	@exec $(BIN)/python -m src.app -H 127.0.0.1 -P $(PORT)
+$(STAMP): $(RUNTIME)
+	@echo 'Downloading and installing the tools for development: tests, linters'
+	$(call install,--all-groups)
+	@touch $@
+
+# $(call install,GROUPS): install what uv.lock has for these groups. uv shows its progress on a terminal.
+define install
+@$(BIN)/uv export --quiet --frozen --all-extras $(1) --no-emit-project --output-file $(VENV)/requirements.txt >/dev/null
+@$(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirements $(VENV)/requirements.txt
+endef
+
+run: $(RUNTIME) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (PORT=)
+	@exec $(BIN)/python -m src.app --announce -H 127.0.0.1 -P $(PORT)
 
 test: $(STAMP) ## Run the test suite with branch coverage
 	@rm -f .coverage .coverage.*
@@ -80,7 +95,7 @@ lint: $(STAMP) ## Check format, style, types and layers
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/black --quiet .
 
-stack: $(STAMP) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=, TLS_PORT=, METRICS_PORT=)
+stack: $(RUNTIME) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=, TLS_PORT=, METRICS_PORT=)
 	@exec $(BIN)/python -m src.stack --port $(PORT) --tls-port $(TLS_PORT) --metrics-port $(METRICS_PORT)
 
 bench: $(STAMP) ## Measure the running stack with wrk (ROUNDS=; needs nginx and wrk)

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from .api.server import listen_on_tcp, listen_on_unix, serve
+from .api.server import address_of, listen_on_tcp, listen_on_unix, serve
 from .api.tls import ServerTls
-from .app import ALONE, build_app
+from .app import ALONE, MONGO, build_app
+from .core.background import background_tasks
 from .core.core_dumps import forbid_core_dumps
 from .core.crypto.keys import read_key_ring
 from .core.database.embedded import MongodError
@@ -50,10 +51,12 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
     try:
         with ExitStack() as stack:
             listeners = [stack.enter_context(listener) for listener in _listen(options)]
+            if options.announce and not settings.mongo_url:
+                announce(f"Starting MongoDB, with its data in {settings.data_dir / 'mongo'}")
             url = stack.enter_context(mongo_url(settings))
             stack.enter_context(_published(settings, listeners[0], options.socket))
             with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-                runner.run(_run(settings, url, listeners, socket_path=options.socket, tls=tls, batching=batching))
+                runner.run(_run(settings, url, listeners, options, tls=tls, batching=batching))
             # A second Ctrl-C must not leave a mongod behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -69,18 +72,29 @@ async def _run(
     settings: Settings,
     url: str,
     listeners: Sequence[socket.socket],
+    options: argparse.Namespace,
     *,
-    socket_path: Path | None,
     tls: ServerTls | None,
     batching: Batching | None,
 ) -> None:
+    socket_path: Path | None = options.socket
     app = await build_app(
         settings,
         url,
         worker=_worker_name(socket_path) if socket_path else ALONE,
         batching=batching,
     )
-    await serve(app, listeners, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout, tls=tls)
+
+    async def announce_address() -> None:
+        announce(f"Sealpost is ready (Ctrl-C stops it): open {address_of(listeners[0], socket_path, tls)}")
+
+    async with background_tasks(*([app[MONGO].when_set_up(announce_address)] if options.announce else [])):
+        await serve(app, listeners, socket_path=socket_path, shutdown_timeout=settings.shutdown_timeout, tls=tls)
+
+
+def announce(text: str) -> None:
+    """Tell the person at the terminal what is going on. The log, on stdout, is for programs."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _published(settings: Settings, listener: socket.socket, socket_path: Path | None) -> AbstractContextManager[None]:
@@ -115,6 +129,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate and its chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
     add_log_level(parser)
+    parser.add_argument("--announce", action="store_true", help="say on stderr when it is ready, and which URL to open")
     parser.add_argument("--check", action="store_true", help="check settings, keys and certificate, and start nothing")
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):

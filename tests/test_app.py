@@ -92,6 +92,32 @@ async def test_data_survives_every_way_to_end(
     assert 0o600 == stat.S_IMODE((data / "keys").stat().st_mode)
 
 
+async def test_the_url_to_open_is_announced(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> None:
+    """`make run` ends its report with the URL, once the service is ready; without the option there is only the log."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
+    reports: list[list[str]] = []
+    for options in (("--announce",), ()):
+        output = tmp_path / f"out{len(reports)}"
+        async with run_app(
+            "-P", str(unused_tcp_port), *options, url=url, output=output, environment=environment
+        ) as app:
+            await app.ready()
+            async with asyncio.timeout(PATIENCE):
+                while '"MongoDB is ready"' not in output.read_text() or (
+                    options and "open http" not in output.read_text()
+                ):
+                    await asyncio.sleep(0.05)
+        reports.append([line for line in output.read_text().splitlines() if not line.startswith("{")])
+
+    announced = [
+        f"Starting MongoDB, with its data in {mongo_directory / 'mongo'}",
+        f"Sealpost is ready (Ctrl-C stops it): open {url}",
+    ]
+    assert [announced, []] == reports
+    assert re.search(r"(?m)^run: .*\n\t.* --announce ", (ROOT / "Makefile").read_text())
+
+
 async def test_a_killed_mongod_is_started_again(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:

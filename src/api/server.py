@@ -98,7 +98,7 @@ async def serve(
             await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=context).start()
         _spare_the_collector()
         for listener in listeners:
-            log.info("listening", address=_address(listener, socket_path, tls), version=__version__, pid=os.getpid())
+            log.info("listening", address=address_of(listener, socket_path, tls), version=__version__, pid=os.getpid())
         await stopping.wait()
         log.info("stopping")
         if socket_path:
@@ -136,7 +136,8 @@ def _is_on_a_unix_socket(connection: web.RequestHandler) -> bool:
     return transport is not None and transport.get_extra_info("socket").family == socket.AF_UNIX
 
 
-def _address(listener: socket.socket, socket_path: Path | None, tls: ServerTls | None) -> str:
+def address_of(listener: socket.socket, socket_path: Path | None, tls: ServerTls | None) -> str:
+    """Return the URL that a listener serves, or the path of a unix socket."""
     if listener.family == socket.AF_UNIX:
         return str(socket_path)
     host, port = listener.getsockname()[:2]

@@ -57,12 +57,12 @@ from src.stack import nginx
 from .conftest import Api
 
 ROOT = Path(__file__).parents[1]
-README, ENV_EXAMPLE = ROOT / "README.md", ROOT / ".env.example"
-API, ARCHITECTURE, COMPATIBILITY, COMPOSE, OPERATIONS, SECURITY = (
+README, CONTRIBUTING, ENV_EXAMPLE = ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".env.example"
+API, ARCHITECTURE, COMPATIBILITY, COMPOSE, OPERATIONS, ROUTES, SECURITY, SOURCE_MAP = (
     ROOT / "docs" / f"{name}.md"
-    for name in ("api", "architecture", "compatibility", "compose", "operations", "security")
+    for name in ("api", "architecture", "compatibility", "compose", "operations", "routes", "security", "source-map")
 )
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
 FILE_FORMS = {PREFIX + name.upper() + "_FILE" for name in SECRETS}
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -270,9 +270,17 @@ async def test_every_route_is_documented_and_no_other(client: Client) -> None:
     assert set(await operations(client)) == set(documented_routes())
 
 
-async def test_the_readme_lists_the_routes(client: Client) -> None:
-    """The overview in the README has the same routes."""
-    assert set(await operations(client)) == {words(row[0])[0] for row in rows(section(README, "## API"))}
+async def test_the_table_lists_the_routes(client: Client) -> None:
+    """The tables of `docs/routes.md` have each route once, and no other."""
+    assert sorted(await operations(client)) == sorted(words(row[0])[0] for row in rows(read(ROUTES)))
+
+
+def test_each_route_of_the_table_leads_to_its_section() -> None:
+    """The link of a route leads to the section of the API page that has its name."""
+    table = re.findall(r"(?m)^\| \[`([^`]+)`\]\(api\.md#([^)]*)\)", read(ROUTES))
+
+    assert len(rows(read(ROUTES))) == len(table)
+    assert {route: anchor_of(route) for route, _ in table} == dict(table)
 
 
 async def test_the_fields_of_a_request_are_documented(client: Client) -> None:
@@ -784,7 +792,20 @@ def test_every_link_inside_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(path), f"{page.name}: {target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", [SOURCE_MAP], ids=lambda page: page.name)
+def test_every_path_of_the_source_exists(page: Path) -> None:
+    """The source map names files and directories that are there."""
+    paths = set(re.findall(r"`((?:src|tests|bench|confs|docs)/[^`<>]*)`", read(page)))
+
+    assert len(paths) > 20
+    assert set() == {path for path in paths if not any(ROOT.glob(path.rstrip("/")))}
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that a page's headings get."""
-    headings = re.findall(r"(?m)^#+ (.+)$", read(page))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {anchor_of(heading) for heading in re.findall(r"(?m)^#+ (.+)$", read(page))}
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that a heading gets."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -1,4 +1,4 @@
-"""What the README and the API page tell to type does what they show."""
+"""What the README, the tour and the API page tell to type does what they show."""
 
 import http.client
 import os
@@ -20,7 +20,10 @@ from src.core import workers
 from .processes import PATIENT_ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
-README, API = ROOT / "README.md", ROOT / "docs" / "api.md"
+README, TOUR, API = ROOT / "README.md", ROOT / "docs" / "tour.md", ROOT / "docs" / "api.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+NOT_IN_CI = {"make format", "make screenshots"}
+"""They change files."""
 START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 240
 END_OF_BLOCK = "--- end of block"
 
@@ -103,7 +106,7 @@ def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages type curl, which is not on PATH")
-@pytest.mark.parametrize("page", [README, API], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, TOUR, API], ids=lambda page: page.name)
 def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path) -> None:
     """Typed from top to bottom into one shell, each block prints what stands below it."""
     # What a clone has once `make` has been called.
@@ -118,6 +121,7 @@ def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path)
             # Tracing each command would take as long again, and other tests type them all.
             **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             "SEALPOST": server,
+            "SEALPOST_URL": server,
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "XDG_STATE_HOME": str(tmp_path / "state"),
         },
@@ -134,9 +138,10 @@ def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path)
         assert shows(expected, output), f"{block}\nshould print\n{expected}\nand prints\n{output}"
 
 
-def test_every_block_is_run_somewhere() -> None:
-    """A block of the README is a part of the session, its output, or make targets that CI runs."""
-    found = blocks(README)
+@pytest.mark.parametrize("page", [README, TOUR], ids=lambda page: page.name)
+def test_every_block_is_run_somewhere(page: Path) -> None:
+    """A block of a page is a part of the session, its output, or make targets that CI runs."""
+    found = blocks(page)
     for block, before in zip(found, [Block("", ""), *found], strict=False):
         match block.language:
             case "sh":
@@ -150,12 +155,15 @@ def test_every_block_is_run_somewhere() -> None:
 
 
 def test_ci_runs_what_the_session_does_not() -> None:
-    """`.ci/run` contains each make target that the README tells to type."""
-    consoles = [block.text.splitlines() for block in blocks(README) if block.language == "console"]
+    """`.ci/run` contains each make target that the pages tell to type, and each check of CONTRIBUTING."""
+    found = [*blocks(README), *blocks(TOUR)]
+    consoles = [block.text.splitlines() for block in found if block.language == "console"]
     typed = [line.removeprefix("$ ") for lines in consoles for line in lines]
+    checks = re.findall(r"(?m)^\| `(make [a-z-]+)` \|", CONTRIBUTING.read_text(encoding="utf-8"))
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
-    targets = set(typed) - {"cd sealpost"}
+    targets = {*typed, *checks} - {"cd sealpost"} - NOT_IN_CI
 
+    assert set(checks) > NOT_IN_CI
     assert all(target.startswith("make ") for target in targets)
     assert set() == {target for target in targets if not re.search(rf"(?<![\w-]){target}(?![\w-])", ci)}

@@ -33,14 +33,14 @@ async def give(terminal: Terminal, prompt: str, *passwords: str) -> None:
 
 
 def transcript() -> list[str]:
-    """Return the lines of the README's session, without the command."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Return the lines of the tour's session, without the command."""
+    text = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
     found = re.search(r"(?m)^    \$ sealpost gather\n((?:    .*\n|\n)+)", text)
     assert found
     return [line.removeprefix("    ") for line in found[1].strip("\n").split("\n")]
 
 
-async def test_the_session_of_the_readme_is_as_it_stands_there(url: str, dialogue: Dialogue) -> None:
+async def test_the_session_of_the_tour_is_as_shown(url: str, dialogue: Dialogue) -> None:
     """Typed line by line, the screen is the one shown."""
     lines = transcript()
     typed = [line.removeprefix(NEXT) for line in lines if line.startswith(NEXT)]

@@ -35,9 +35,10 @@ def test_a_fresh_clone_serves_within_a_minute(
     assert seconds < START_SECONDS
 
 
-def test_the_readme_works_through_nginx(stack: Compose, tmp_path: Path) -> None:
-    """Its commands print what stands below them."""
-    test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path, test_readme.README)
+@pytest.mark.parametrize("page", [test_readme.README, test_readme.TOUR], ids=lambda page: page.name)
+def test_the_sessions_work_through_nginx(stack: Compose, tmp_path: Path, page: Path) -> None:
+    """The commands of README and tour print what is shown below them."""
+    test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path, page)
 
 
 async def test_a_browser_gets_the_page(client: ClientSession) -> None:

@@ -364,7 +364,7 @@ def curl(*arguments: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("data", ['{"message": "<b>&amp; \\u00e9"}', "message=%3Cb%3E%26amp;+%C3%A9"])
 async def test_curl_opens_the_same_link_as_json(stack: RunningStack, browser: Browser, data: str) -> None:
-    """The two lines of the README: a link that curl opens as JSON, and a browser as a page."""
+    """The two lines of the tour: a link that curl opens as JSON, and a browser as a page."""
     content_type, created = await asyncio.to_thread(curl, stack.url, "--data", data)
     url = json.loads(created)["url"]
     read_type, read = await asyncio.to_thread(curl, url)

@@ -792,9 +792,9 @@ def test_every_link_inside_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(path), f"{page.name}: {target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", [SOURCE_MAP], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [CONTRIBUTING, SOURCE_MAP], ids=lambda page: page.name)
 def test_every_path_of_the_source_exists(page: Path) -> None:
-    """The source map names files and directories that are there."""
+    """The source map and the recipes of CONTRIBUTING name files and directories that are there."""
     paths = set(re.findall(r"`((?:src|tests|bench|confs|docs)/[^`<>]*)`", read(page)))
 
     assert len(paths) > 20

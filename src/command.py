@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import re
 import signal
 import socket
@@ -174,17 +175,19 @@ def _listen(options: argparse.Namespace) -> Iterator[socket.socket]:
     """Yield the listening sockets. Raises `OSError` with words for the terminal."""
     if _takes_tcp(options):
         host, port = options.host or DEFAULT_HOST, DEFAULT_PORT if options.port is None else options.port
-        yield _open_listener(f"{host} port {port}", partial(listen_on_tcp, host, port))
+        in_use = ". For another port: -P 9090, or make run PORT=9090"
+        yield _open_listener(f"{host} port {port}", partial(listen_on_tcp, host, port), in_use)
     # Last: its file is left behind where anything after it fails.
     if options.socket:
         yield _open_listener(str(options.socket), partial(listen_on_unix, options.socket))
 
 
-def _open_listener(where: str, listen: Callable[[], socket.socket]) -> socket.socket:
+def _open_listener(where: str, listen: Callable[[], socket.socket], if_in_use: str = "") -> socket.socket:
     try:
         return listen()
     except OSError as error:
-        raise OSError(f"cannot listen on {where}: {error.strerror or error}") from None
+        advice = if_in_use if error.errno == errno.EADDRINUSE else ""
+        raise OSError(f"cannot listen on {where}: {error.strerror or error}{advice}") from None
 
 
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -384,6 +384,7 @@ async def test_a_busy_port_is_named(tmp_path: Path) -> None:
 
     assert 1 == ended.code
     assert re.search(f"cannot listen on 127.0.0.1 port {port}: Address already in use", ended.stderr)
+    assert "make run PORT=9090" in ended.stderr
     assert not (tmp_path / "data" / "mongo").exists()
 
 

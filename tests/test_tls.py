@@ -261,7 +261,7 @@ def test_a_broken_renewal_leaves_the_old_certificate(tmp_path: Path, monkeypatch
     change(renewed.certificate, make_files(tmp_path, name="fourth").key)
     files.key.unlink()
     looks.extend(follower.look(after=1) for _ in range(6))
-    (tmp_path / "served.new").mkdir()
+    (tmp_path / ".served.new").mkdir()
     last = make_files(tmp_path, name="fifth")
     change(last.certificate, last.key)
 
@@ -271,7 +271,7 @@ def test_a_broken_renewal_leaves_the_old_certificate(tmp_path: Path, monkeypatch
         ("ended on", "is not the key", "cannot be read", "cannot be written"), follower.said, strict=True
     ):
         assert told in text
-    (tmp_path / "served.new").rmdir()
+    (tmp_path / ".served.new").rmdir()
     files.key.touch()
     assert [False, False, True] == [follower.look(after=1) for _ in range(3)]
 

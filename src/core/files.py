@@ -101,13 +101,14 @@ def read_number(path: Path) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def take_lock(path: Path, *, shared: bool = False) -> int:
-    """Lock a file or a directory, creating a missing file, and return the descriptor that holds the lock.
+def take_lock(path: Path, *, shared: bool = False, is_directory: bool = False) -> int:
+    """Lock a file, which is created if it does not exist, or a directory; return the descriptor that holds the lock.
 
     A child process that inherits the descriptor holds the lock as well. Raises `BlockingIOError` if another process
     holds the lock, and `OSError`.
     """
-    descriptor = _open_to_lock(path)
+    flags = os.O_RDONLY if is_directory else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BaseException:
@@ -123,7 +124,7 @@ def release_lock(descriptor: int) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, patience: float = 0.0) -> Iterator[None]:
+def locked(path: Path, *, patience: float = 0.0, is_directory: bool = False) -> Iterator[None]:
     """Hold an exclusive lock for the block, after waiting up to ``patience`` seconds for it.
 
     Raises `BlockingIOError` if another process still holds it then, and `OSError`.
@@ -131,7 +132,7 @@ def locked(path: Path, *, patience: float = 0.0) -> Iterator[None]:
     deadline = time.monotonic() + patience
     while True:
         try:
-            descriptor = take_lock(path)
+            descriptor = take_lock(path, is_directory=is_directory)
             break
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -180,12 +181,6 @@ def rotate_at(path: Path, max_bytes: int, backups: int) -> bool:
         return False
     rotate(path, backups)
     return True
-
-
-def _open_to_lock(path: Path) -> int:
-    if path.is_dir():
-        return os.open(path, os.O_RDONLY)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _read(path: Path) -> str:

@@ -96,7 +96,7 @@ def provision_files(
     # First: what is wrong with it changes nothing.
     certificate = _provide_certificate(root, settings)
     web, db, grafana = root / "web", root / "db", root / "grafana"
-    with locked(web, patience=LOCK_SECONDS):
+    with locked(web, patience=LOCK_SECONDS, is_directory=True):
         _check_that_keys_and_data_belong_together(root)
         _give(web, owners.web, 0o700)
         _give(db, owners.db, 0o700)
@@ -125,7 +125,7 @@ def replace_key_ring(root: Path, text: str, owners: Owners) -> KeyRing:
         ring = KeyRing.parse(text)
     except KeyRingError as error:
         raise ProvisionError(f"Nothing was changed: {error}.") from None
-    with locked(root / "web", patience=LOCK_SECONDS):
+    with locked(root / "web", patience=LOCK_SECONDS, is_directory=True):
         _write(root / "web" / "keys", text, owners.web, 0o400)
     return ring
 
@@ -158,7 +158,7 @@ def _provide_certificate(root: Path, settings: Settings) -> CertificatePair | No
                 return None
             case "self-signed":
                 files = self_signed_files(root / "nginx")
-                with locked(root / "nginx", patience=LOCK_SECONDS):
+                with locked(root / "nginx", patience=LOCK_SECONDS, is_directory=True):
                     ensure_self_signed(root / "nginx", public_hosts(settings))
         return read_pair(*files)
     except CertificateError as error:

@@ -170,7 +170,7 @@ def put_in_front(entry: str, path: Path) -> None:
     """
     path = path.resolve()  # keep a symbolic link to the file
     # Two commands at once must not lose one of the keys.
-    with locked(path.parent, patience=LOCK_SECONDS):
+    with locked(path.parent, patience=LOCK_SECONDS, is_directory=True):
         text = f"{entry}\n{_read(path)}"
         KeyRing.parse(text)
         with replacing(path, like=path.stat()) as file:

@@ -68,7 +68,7 @@ def running_stack(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
     ports = ["--port", str(port), "--tls-port", str(tls_port), "--metrics-port", str(metrics_port)]
     launcher = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}", *ports, "--log-dir", str(log_dir.resolve())],
+        [sys.executable, "-m", "src.stack", *ports, "--log-dir", str(log_dir.resolve())],
         cwd=data_dir,
         env={
             **inherited,

@@ -1,4 +1,4 @@
-"""The page as it is served: files, headers, languages. What it does in a browser is in tests/browser."""
+"""The page as the server sends it: files, headers, languages. tests/browser runs it in a browser."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from src.errors import Malformed, Problem, TooMany, Unavailable
 from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
 from src.pages.languages import MESSAGES, Language, choose_language, read_languages
 from src.pages.message_page import MessagePage
-from src.pages.shells import HTML, LIFETIMES, POLICY, Shells
+from src.pages.templates import HTML, LIFETIMES, POLICY, Templates
 from src.settings import Settings
 
 from .conftest import Api
@@ -39,9 +39,9 @@ async def view(client: Client, path: str, **headers: str) -> str:
     return await answer.text()
 
 
-def rendered(shells: Shells, name: str, root: str) -> str:
+def rendered(templates: Templates, name: str, root: str) -> str:
     """Return the HTML of a view in English, without a server."""
-    body = shells.shell(name, root=root)(make_mocked_request("GET", "/")).body
+    body = templates.view(name, root=root)(make_mocked_request("GET", "/")).body
 
     assert isinstance(body, bytes)
     return body.decode()
@@ -49,7 +49,7 @@ def rendered(shells: Shells, name: str, root: str) -> str:
 
 @pytest.mark.parametrize("path", VIEWS)
 async def test_a_view_may_do_nothing_but_what_it_is_for(client: Client, path: str) -> None:
-    """Its policy allows its own files alone, and it has no script, style or handler of its own in it."""
+    """Its policy allows only its own files, and the HTML has no inline script, style or event handler."""
     answer = await client.get(path, headers=BROWSER)
     page = await answer.text()
 
@@ -64,14 +64,14 @@ async def test_a_view_may_do_nothing_but_what_it_is_for(client: Client, path: st
 
 
 def test_the_policy_is_as_documented() -> None:
-    """`docs/security.md` has each directive, and no other."""
+    """`docs/security.md` lists exactly the directives of the policy."""
     section = (ROOT / "docs" / "security.md").read_text().partition("\n## The page\n")[2].partition("\n## ")[0]
 
     assert set(POLICY.split("; ")) == set(re.findall(r"`([a-z-]+ '[a-z]+')`", section))
 
 
 async def test_programs_get_what_they_got_before(client: Client, api: Api) -> None:
-    """JSON, whatever they accept that is not HTML; caches are told that it depends."""
+    """JSON unless they prefer HTML; `Vary` tells caches that the response depends on `Accept`."""
     key = (await (await client.post("/generate", json={"secret": "a text"})).json())["secret_key"]
     for accept in ("*/*", "application/json", "application/json, text/html;q=0.9", ""):
         greeting = await client.get("/", headers={"Accept": accept})
@@ -84,7 +84,7 @@ async def test_programs_get_what_they_got_before(client: Client, api: Api) -> No
 
 
 async def test_looking_with_a_browser_opens_nothing(client: Client, api: Api) -> None:
-    """The page of a secret is the same for every key, so a preview of it learns nothing."""
+    """The page of a secret is the same for every key, so a link preview learns nothing."""
     key = (await (await client.post("/generate", json={"secret": "a text"})).json())["secret_key"]
 
     assert await view(client, f"/secrets/{key}") == await view(client, f"/secrets/{'A' * 43}")
@@ -92,7 +92,7 @@ async def test_looking_with_a_browser_opens_nothing(client: Client, api: Api) ->
 
 
 async def test_the_files_are_kept_under_a_path_of_their_own(client: Client) -> None:
-    """Every file that a view names is there, with its type, for a year; under another digest there is none."""
+    """Every file that a view links is served with its type and cached for 1 year; under another digest it is a 404."""
     assets = read_assets()
     page = await view(client, "/")
     named = set(re.findall(r'(?:src|href)="\./(pages/[^"]+)"', page))
@@ -109,7 +109,7 @@ async def test_the_files_are_kept_under_a_path_of_their_own(client: Client) -> N
 
 
 def test_the_digest_changes_with_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its content and with its name."""
+    """A change of content or name changes the digest."""
     digests = set()
     for name, body in (("a.js", "1"), ("a.js", "2"), ("b.js", "2")):
         directory = tmp_path / f"{name}{body}"
@@ -122,7 +122,7 @@ def test_the_digest_changes_with_every_file(tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_all_that_a_browser_loads_is_small(client: Client) -> None:
-    """Every view in one language, with every file: under 60 kB before compression."""
+    """All views in one language and all files: under 60 kB before compression."""
     files = sum(len(body) for body in read_assets().files.values())
     for code in LANGUAGES:
         views = sum([len((await view(client, path, **{"Accept-Language": code})).encode()) for path in ("/s", "/r")])
@@ -135,7 +135,7 @@ async def test_all_that_a_browser_loads_is_small(client: Client) -> None:
 
 @pytest.mark.parametrize("code", sorted(set(LANGUAGES) - {"en"}))
 def test_a_language_has_every_text(code: str) -> None:
-    """The same keys as English, plural forms apart, with the same names in braces, and nothing left empty."""
+    """The keys of English, except plural forms, with the same placeholders; no text is empty."""
     for part in ("html", "script"):
         english, texts = getattr(LANGUAGES["en"], part), getattr(LANGUAGES[code], part)
 
@@ -151,7 +151,7 @@ def test_a_language_has_every_text(code: str) -> None:
 
 
 def test_every_text_is_used_and_there() -> None:
-    """What views and scripts name is in the messages, and what is in the messages is named."""
+    """Templates and scripts use exactly the texts in the messages."""
     english = LANGUAGES["en"]
     named = set(re.findall(r"(?<!\{)\{\{(\w+)\}\}", "".join(path.read_text() for path in HTML.iterdir())))
     titles = {f"title_{view}" for view in ("create", "secret", "message", "receipt")}
@@ -168,14 +168,14 @@ def test_every_text_is_used_and_there() -> None:
 
 
 def test_html_in_a_translation_is_text() -> None:
-    """In the view from the start, and in what the scripts are given."""
+    """HTML in a text is escaped, in the templates and in the JSON for the scripts."""
     payload = "</script><script>alert(1)</script>{{{strings}}}"
     english = LANGUAGES["en"]
     odd = Language("en", dict.fromkeys(english.html, payload), dict.fromkeys(english.script, payload))
-    shells = Shells(Settings(_env_file=None), read_assets(), {"en": odd})
+    templates = Templates(Settings(_env_file=None), read_assets(), {"en": odd})
 
     for name, root in product(("create", "secret", "message", "receipt"), ("./", "../")):
-        text = rendered(shells, name, root)
+        text = rendered(templates, name, root)
         strings = text.partition('id="strings">')[2].partition("</script>")[0]
 
         assert 2 == text.count("<script")
@@ -197,7 +197,7 @@ def test_html_in_a_translation_is_text() -> None:
     ],
 )
 async def test_the_language_is_the_one_that_is_asked_for(client: Client, header: str, code: str) -> None:
-    """Of those that there are, by weight; English for everything else."""
+    """The available language with the highest weight; English for all others."""
     assert code == choose_language(header, tuple(LANGUAGES))
     assert f'<html lang="{code}">' in await view(client, "/s", **{"Accept-Language": header})
 
@@ -211,8 +211,8 @@ async def test_the_language_is_the_one_that_is_asked_for(client: Client, header:
     ],
 )
 def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values: list[str], selected: str) -> None:
-    """Times to live up to its limit, with its default chosen."""
-    page = rendered(Shells(Settings(_env_file=None, **settings), read_assets(), LANGUAGES), "create", "./")
+    """Lifetimes up to its limit, with its default selected."""
+    page = rendered(Templates(Settings(_env_file=None, **settings), read_assets(), LANGUAGES), "create", "./")
     options = re.findall(r'<option value="(\d*)"( selected)?>', page)
 
     assert values == [value for value, _ in options]
@@ -220,20 +220,20 @@ def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values
 
 
 def test_the_vendored_file_is_as_it_was_published() -> None:
-    """Unchanged, with its licence beside it."""
+    """Unchanged, with its licence."""
     assert LEAN_QR == sha256((STATIC / "lean-qr.js").read_bytes()).hexdigest()
     assert "MIT License" in (STATIC / "lean-qr.LICENSE.txt").read_text()
 
 
 def test_the_files_are_installed_with_the_package() -> None:
-    """Each directory that is no package of its own is among its data."""
+    """Each directory that is not a package is in the package data."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["sealpost.pages"]
 
     assert {f"{directory.name}/*" for directory in (HTML, MESSAGES, STATIC)} == set(data)
 
 
 async def test_what_became_of_a_secret_is_told_to_whoever_has_its_link(client: Client, api: Api) -> None:
-    """Opened and when, burned, or destroyed; nothing of a message, and nothing of what never was."""
+    """The state, and the time of opening; nothing for a message or an unknown key."""
     opened, burned, locked = [
         await (await client.post("/generate", json={"secret": "a", "phrase": "b", "max_attempts": 1})).json()
         for _ in range(3)
@@ -256,7 +256,7 @@ async def test_what_became_of_a_secret_is_told_to_whoever_has_its_link(client: C
 
 
 async def test_what_is_left_of_a_secret_and_damaged_tells_nothing(client: Client, api: Api) -> None:
-    """Its link is answered as one that never led anywhere."""
+    """A damaged tombstone gets the response of an unknown key."""
     key = (await api.create())["secret_key"]
     await api.open(key)
     await api.items.update_one({}, {"$set": {"created_at": "x"}})
@@ -267,12 +267,12 @@ async def test_what_is_left_of_a_secret_and_damaged_tells_nothing(client: Client
 
 @pytest.mark.parametrize(
     ("language", "gone", "damaged"),
-    [("en", "No message here", "Damaged"), ("de-AT", "Hier ist keine Nachricht", "Beschädigt")],
+    [("en", "Message not found", "Damaged"), ("de-AT", "Nachricht nicht gefunden", "Beschädigt")],
 )
 async def test_a_browser_is_told_plainly_that_there_is_no_message(
     client: Client, api: Api, language: str, gone: str, damaged: str
 ) -> None:
-    """In its language and with what to do, under the same status; programs get the problem as before."""
+    """In its language and with the next step, with the same status; programs get the problem as JSON."""
     created = await (await client.post("/", json={"message": "a"})).json()
     kept = f"/message/{created['url'].rpartition('/')[2]}"
     await api.items.update_one({}, {"$set": {"envelope": b"x"}})
@@ -294,14 +294,18 @@ async def test_a_browser_is_told_plainly_that_there_is_no_message(
 @pytest.mark.parametrize(
     ("problem", "title", "text"),
     [
-        (Unavailable(), "The server is busy", "It cannot answer just now."),
-        (Problem(), "The server is busy", "It cannot answer just now."),
-        (TooMany(), "The server is busy", "It cannot answer just now."),
-        (Malformed("No <b>{time}</b>."), "Refused", "The server refused: No &lt;b&gt;{time}&lt;/b&gt;."),
+        (Unavailable(), "The server is busy", "It cannot respond right now."),
+        (Problem(), "The server is busy", "It cannot respond right now."),
+        (TooMany(), "The server is busy", "It cannot respond right now."),
+        (
+            Malformed("No <b>{time}</b>."),
+            "Request rejected",
+            "The server rejected the request: No &lt;b&gt;{time}&lt;/b&gt;.",
+        ),
     ],
 )
 def test_every_problem_has_its_words(problem: Problem, title: str, text: str) -> None:
-    """What is to blame on the server is said to pass; whatever else it says is shown, as text."""
+    """Server errors and limits are called temporary; the detail of other problems is shown, escaped."""
     request = make_mocked_request("GET", "/message/x", headers={"Accept-Language": "en"})
     page = MessagePage(LANGUAGES).refused(request, problem)
 

@@ -1,1 +1,1 @@
-"""The page: what a browser gets to share and open with. HTML, styles and scripts as they are, without a build step."""
+"""The page for browsers: HTML, CSS and JavaScript that share and open texts, without a build step."""

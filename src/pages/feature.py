@@ -1,4 +1,4 @@
-"""The page as the composition root sees it."""
+"""Wiring of the page: its views, its static files and their routes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,27 +12,28 @@ from ..settings import Settings
 from .assets import CACHE_CONTROL, media_type, read_assets
 from .languages import read_languages
 from .message_page import MessagePage
-from .shells import Shells
+from .templates import Templates
 
 PAGES = "pages"
 
 
 class PagesFeature:
-    """The views, and the files that they are made of.
+    """The page.
 
-    ``create``, ``secret`` and ``message`` are what a browser gets at addresses that answer programs as well.
+    ``create``, ``secret`` and ``message`` are for routes of other features, which serve them to browsers and JSON to
+    programs.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._assets = read_assets()
         languages = read_languages()
-        self._shells = Shells(settings, self._assets, languages)
-        self.create = self._shells.shell("create")
-        self.secret = self._shells.shell("secret", root="../")
+        self._templates = Templates(settings, self._assets, languages)
+        self.create = self._templates.view("create")
+        self.secret = self._templates.view("secret", root="../")
         self.message = MessagePage(languages)
 
     def routes(self) -> list[Route[Any]]:
-        """Return the declarations."""
+        """Declare the routes of the views and of the static files."""
         views = {
             "/s": ("secret", "The page that opens a secret"),
             "/m": ("message", "The page that shows a message"),
@@ -45,8 +46,8 @@ class PagesFeature:
                     path=path,
                     tag=PAGES,
                     summary=summary,
-                    description="The same for everybody: what it is to show stands behind # and is not sent.",
-                    handler=_handler(self._shells.shell(view)),
+                    description="The same for every visitor: the browser does not send the part of the link after #.",
+                    handler=_handler(self._templates.view(view)),
                     text=CONTENT_TYPE,
                     needs_database=False,
                 )
@@ -56,7 +57,7 @@ class PagesFeature:
                 method="GET",
                 path="/pages/{digest}/{file}",
                 tag=PAGES,
-                summary="A file of the page",
+                summary="A static file of the page",
                 handler=self.file,
                 text="*/*",
                 needs_database=False,
@@ -65,7 +66,7 @@ class PagesFeature:
         ]
 
     async def file(self, request: web.Request, _: None) -> web.Response:
-        """Return a file of the page."""
+        """Return a static file. Raises `NotFound` for an unknown name or digest."""
         name = request.match_info["file"]
         if request.match_info["digest"] != self._assets.digest or name not in self._assets.files:
             raise NotFound

@@ -1,4 +1,4 @@
-"""The page's texts in each language, and which of them a browser asks for."""
+"""The texts of the page in each language, and the choice of a language by `Accept-Language`."""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ DEFAULT = "en"
 
 @dataclass(frozen=True)
 class Language:
-    """The texts of a language: ``html`` stand in the page from the start, ``script`` are shown by its scripts."""
+    """The texts of a language: ``html`` for the templates, ``script`` for the scripts."""
 
     code: str
     html: dict[str, str]
@@ -23,7 +23,7 @@ class Language:
 
 
 def read_languages() -> dict[str, Language]:
-    """Read every language by its code."""
+    """Read all languages, by their codes."""
     languages = {}
     for path in sorted(MESSAGES.glob("*.json")):
         texts = json.loads(path.read_text(encoding="utf-8"))
@@ -32,17 +32,17 @@ def read_languages() -> dict[str, Language]:
 
 
 def language_of(request: web.Request, codes: Iterable[str]) -> str:
-    """Return the code of the language that a request asks for."""
+    """Return the code of the language for a request."""
     return choose_language(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), codes)
 
 
 def choose_language(accept_language: str, codes: Iterable[str]) -> str:
-    """Return the code of the language that an ``Accept-Language`` header wants most (RFC 9110, section 12.5.4).
+    """Return the code of the language that an ``Accept-Language`` header prefers (RFC 9110, section 12.5.4).
 
-    A region or a script is passed over: there is one German for all who read German.
+    Region and script subtags are ignored: ``de-CH`` selects ``de``.
     """
-    wanted = sorted(weights(accept_language).items(), key=lambda one: -one[1])
-    for tag, weight in wanted:
+    preferences = sorted(weights(accept_language).items(), key=lambda preference: -preference[1])
+    for tag, weight in preferences:
         code = DEFAULT if tag == "*" else tag.partition("-")[0]
         if weight > 0 and code in codes:
             return code

@@ -1,4 +1,4 @@
-"""A message of the API as a page that needs no script, and on which text is text, whatever it contains."""
+"""A message of the API as an HTML page without scripts; everything in the message is escaped."""
 
 import html
 from datetime import datetime
@@ -14,35 +14,35 @@ STYLE = (
     ":root{color-scheme:light dark}body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 sans-serif;"
     "overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25}pre{white-space:pre-wrap;font-size:1.1rem}"
 )
-# By status, what the texts call it; whatever else there is to say comes with the problem.
+# Keys of the texts by HTTP status; other problems are shown with their detail.
 _NOTICES = {404: "gone_message", 410: "damaged", 429: "busy"}
 _SERVER_ERROR = 500
 
 
 class ReadMessage(Protocol):
-    """What a page tells of a message."""
+    """The part of a message that the page shows."""
 
     @property
     def message(self) -> str:
-        """The text."""
+        """The plaintext."""
 
     @property
     def expires_at(self) -> datetime:
-        """When it goes."""
+        """When the message expires."""
 
 
 class MessagePage:
-    """What a browser gets at the link of a message, in the language that it asks for."""
+    """Renders the response to a browser that opens the link of a message."""
 
     def __init__(self, languages: dict[str, Language]) -> None:
         self._languages = languages
 
     def answered(self, request: web.Request, answer: ReadMessage) -> Page:
-        """Return the page that shows a message."""
+        """Return the page of a message."""
         return message_page(answer, self._language(request))
 
     def refused(self, request: web.Request, problem: Problem) -> Page:
-        """Return the page that tells why there is none to show, and what to do."""
+        """Return a page that explains the problem and the next step."""
         language = self._language(request)
         key = _NOTICES.get(problem.status, "busy" if problem.status >= _SERVER_ERROR else "refused")
         title, text, next_step = (language.script[f"{key}_{part}"] for part in ("title", "text", "next"))
@@ -54,8 +54,8 @@ class MessagePage:
 
 
 def message_page(answer: ReadMessage, language: Language) -> Page:
-    """Return the page that shows a message."""
-    # A parser drops a line feed that begins a <pre>, and makes a carriage return a line feed unless it is written so.
+    """Return the page of a message in a language."""
+    # An HTML parser drops a line feed at the start of a <pre>, and turns an unescaped carriage return into a line feed.
     text = "\n" + html.escape(answer.message).replace("\r", "&#13;")
     until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
     return _page(language, language.html["title_message"], f"<pre>{text}</pre>\n<p>{html.escape(until)}</p>")

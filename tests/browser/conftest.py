@@ -1,4 +1,4 @@
-"""The whole stack, and Debian's Chromium driven by Playwright: every request, console line and fault is kept."""
+"""The whole stack and Chromium; every request, console error and page error is recorded."""
 
 import json
 import re
@@ -22,7 +22,7 @@ TEXT, PHRASE = "  Grüße ☕ <b>zwei</b>\n\tZeilen\n", "Ein Löwe — im Zelt"
 
 @dataclass
 class Visitor:
-    """A person with a browser of their own: what they see, and all that their browser sent and complained of."""
+    """A user with a browser profile, the requests that it sent and the errors that it reported."""
 
     context: BrowserContext
     page: Page
@@ -30,31 +30,31 @@ class Visitor:
     complaints: list[str] = field(default_factory=list)
 
     def notice(self, request: Request) -> None:
-        """Keep a request: its line, headers and body."""
+        """Record a request: line, headers and body."""
         self.sent.append(f"{request.method} {request.url}\n{request.all_headers()}\n{request.post_data or ''}")
 
     def hear(self, line: ConsoleMessage) -> None:
-        """Keep what the browser complains of."""
+        """Record a console error."""
         if line.type == "error":
             self.complaints.append(line.text)
 
     def dismiss(self, dialog: Dialog) -> None:
-        """Close a dialog, and keep that there was one."""
+        """Dismiss a dialog, and record it as an error."""
         self.complaints.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     def sees(self, section: str) -> None:
-        """Wait for a section to be shown."""
+        """Wait until a section is visible."""
         self.page.wait_for_selector(f"#{section}:not([hidden])")
 
     def goes(self, link: str, section: str) -> None:
-        """Go to a link, also where only its fragment is another one, and wait for what it shows."""
+        """Load a link, even if only the fragment changes, and wait for a section."""
         self.page.goto("about:blank")
         self.page.goto(link)
         self.sees(section)
 
     def text(self, selector: str) -> str:
-        """Return what stands in an element."""
+        """Return the visible text of an element."""
         return self.page.inner_text(selector)
 
     def paths(self) -> list[str]:
@@ -63,7 +63,7 @@ class Visitor:
         return [re.sub(r"https?://[^/]+", "", line) for line in lines if "/pages/" not in line]
 
     def share(self, base: str, text: str, *, phrase: str = "", opens: int = 1, kind: str = "secret") -> tuple[str, str]:
-        """Share a text on the page; return the link and the one of the receipt."""
+        """Share a text on the page; return its link and the receipt link."""
         self.page.goto(f"{base}/")
         self.page.fill("#text", text)
         self.page.check(f"input[value={kind}]")
@@ -75,7 +75,7 @@ class Visitor:
         return self.page.input_value("#link"), self.page.input_value("#receipt-link")
 
     def open(self, link: str) -> str:
-        """Open a link without a phrase, and return the text."""
+        """Open a link that has no password; return the text."""
         self.page.goto(link)
         self.sees("waiting")
         self.page.click("#open")
@@ -84,21 +84,21 @@ class Visitor:
 
 
 class Visitors:
-    """New visitors, each with a profile of its own."""
+    """Creates visitors, each with their own profile."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
         self.all: list[Visitor] = []
 
     def new(self, **options: Any) -> Visitor:
-        """Return a visitor who has been nowhere yet."""
+        """Return a visitor with an empty profile."""
         context = self._browser.new_context(locale=options.pop("locale", "en-GB"), **options)
         context.set_default_timeout(PATIENCE)
         visitor = Visitor(context, context.new_page())
         visitor.page.on("request", visitor.notice)
         visitor.page.on("console", visitor.hear)
         visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
-        # Without a listener for it, Playwright dismisses a dialog, and nobody learns of it.
+        # Without a listener, Playwright dismisses dialogs silently.
         visitor.page.on("dialog", visitor.dismiss)
         self.all.append(visitor)
         return visitor
@@ -113,7 +113,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visitors(browser: Browser) -> Iterator[Visitors]:
-    """People with browsers; what their browsers complain of fails the test, but for refused requests."""
+    """Visitors; an error that a browser reports fails the test, except for failed requests."""
     visitors = Visitors(browser)
     yield visitors
     for visitor in visitors.all:
@@ -125,11 +125,11 @@ def visitors(browser: Browser) -> Iterator[Visitors]:
 
 @pytest.fixture
 def base(stack: RunningStack) -> str:
-    """The address of the stack, by a name over which browsers encrypt."""
+    """The URL of the stack, by a host name that browsers treat as secure."""
     return stack.url
 
 
 def created(url: str, **body: Any) -> Any:
-    """Create a secret or a message by the API."""
+    """Create a secret or a message through the API."""
     with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:  # noqa: S310 (our own stack)
         return json.load(answer)

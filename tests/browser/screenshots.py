@@ -1,6 +1,6 @@
-"""Take a picture of each state of the page: ``python -m tests.browser.screenshots DIRECTORY``.
+"""Take a screenshot of each state of the page: ``python -m tests.browser.screenshots DIRECTORY``.
 
-Each comes light and dark, as a phone and as a desktop shows it. Runs a stack of its own, and Chromium.
+Each state is taken light and dark, on phone and desktop. Starts its own stack, and Chromium.
 """
 
 import sys
@@ -18,24 +18,24 @@ from .chromium import running_chromium
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "height": 800}}
 SCHEMES = ("light", "dark")
 SHORT = 10
-"""Seconds after which a secret expires that is looked at."""
+"""Lifetime in seconds of the secret that expires while it is open."""
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
 
 
 class Sitter:
-    """The page, and what a person does on it."""
+    """Drives the page from state to state."""
 
     def __init__(self, page: Page, base: str) -> None:
         self.page, self._base = page, base
 
     def shows(self, link: str, section: str) -> None:
-        """Go to a link, also where only its fragment is another one."""
+        """Load a link, even if only the fragment changes, and wait for a section."""
         self.page.goto("about:blank")
         self.page.goto(link)
         self.page.wait_for_selector(f"#{section}:not([hidden])")
 
     def share(self, kind: str, phrase: str = "") -> tuple[str, str]:
-        """Share a text, and return its link and that of the receipt."""
+        """Share a text; return its link and the receipt link."""
         self.page.goto(f"{self._base}/")
         self.page.fill("#text", TEXT)
         self.page.check(f"input[value={kind}]")
@@ -46,7 +46,7 @@ class Sitter:
         return self.page.input_value("#link"), self.page.input_value("#receipt-link")
 
     def states(self) -> Iterator[str]:
-        """Bring the page from state to state, and yield the name of each."""
+        """Bring the page into each state, and yield its name."""
         self.page.goto(f"{self._base}/")
         yield "create"
         link, receipt_link = self.share("secret", PHRASE)
@@ -74,7 +74,7 @@ class Sitter:
         yield from self._over_plain_http()
 
     def states_without_scripts(self) -> Iterator[str]:
-        """As `states`, where no script runs."""
+        """Like `states`, with JavaScript disabled."""
         self.page.goto(f"{self._base}/")
         yield "no-javascript"
 
@@ -84,7 +84,7 @@ class Sitter:
         self.page.fill("#phrase", "old foe")
         self.page.click("#open")
         self.page.wait_for_selector("#problem:not(:empty)")
-        yield "wrong-phrase"
+        yield "wrong-password"
         self.page.fill("#phrase", PHRASE)
         self.page.click("#open")
         self.page.wait_for_selector("#shown:not([hidden])")
@@ -94,7 +94,7 @@ class Sitter:
 
     def _failing(self, link: str) -> Iterator[str]:
         self.shows(link[:-10], "notice")
-        yield "not-whole"
+        yield "incomplete"
         self.page.route("**/secrets/*", lambda route: route.abort())
         self.shows(link, "notice")
         yield "offline"
@@ -128,13 +128,13 @@ class Sitter:
         yield "no-web-crypto"
 
     def _created(self, path: str, **body: object) -> str:
-        """Create a secret or a message by the API, and return its link."""
+        """Create a secret or a message through the API; return its link."""
         answer = self.page.request.post(f"{self._base}/{path}", data=body).json()
         return str(answer["url"])
 
 
 def new_page(browser: Browser, size: str, scheme: str, *, scripted: bool) -> Page:
-    """Return a page of a new profile."""
+    """Return a page in a new profile."""
     context = browser.new_context(
         viewport={"width": SIZES[size]["width"], "height": SIZES[size]["height"]},
         color_scheme="dark" if scheme == "dark" else "light",
@@ -147,7 +147,7 @@ def new_page(browser: Browser, size: str, scheme: str, *, scripted: bool) -> Pag
 
 
 def take(browser: Browser, base: str, directory: Path) -> None:
-    """Write every picture, by state, size and scheme."""
+    """Write a screenshot for each state, size and colour scheme."""
     for size, scheme in product(SIZES, SCHEMES):
         for scripted in (True, False):
             page = new_page(browser, size, scheme, scripted=scripted)
@@ -159,7 +159,7 @@ def take(browser: Browser, base: str, directory: Path) -> None:
 
 
 def main() -> int:
-    """Take the pictures."""
+    """Take all screenshots."""
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     environment = {"SEALPOST_RATE_LIMITS": "off"}

@@ -1,4 +1,4 @@
-"""The page for everybody: by keyboard, on narrow screens, with assistive technology, in the reader's language."""
+"""The page by keyboard, in the reader's language, and without JavaScript."""
 
 import pytest
 
@@ -8,7 +8,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_it_is_done_by_keyboard_alone(base: str, visitors: Visitors) -> None:
-    """From the text to the link, and from the link to the text; what is new has the focus."""
+    """Sharing and opening need no mouse, and each new section gets the focus."""
     visitor = visitors.new()
     visitor.page.goto(f"{base}/")
     visitor.page.focus("#text")
@@ -28,9 +28,9 @@ def test_it_is_done_by_keyboard_alone(base: str, visitors: Visitors) -> None:
     assert "shown" == visitor.page.evaluate("document.activeElement.id")
 
 
-@pytest.mark.parametrize(("locale", "title"), [("de-AT", "Schon geöffnet"), ("zh-CN", "已经打开过")])
+@pytest.mark.parametrize(("locale", "title"), [("de-AT", "Bereits geöffnet"), ("zh-CN", "已被打开")])
 def test_it_speaks_the_language_of_its_reader(base: str, visitors: Visitors, locale: str, title: str) -> None:
-    """From the first word to the last."""
+    """Texts and the `lang` attribute follow the locale of the browser."""
     visitor = visitors.new(locale=locale)
     link = created(f"{base}/generate", secret="a text")["url"]
     visitor.open(link)
@@ -43,7 +43,7 @@ def test_it_speaks_the_language_of_its_reader(base: str, visitors: Visitors, loc
 
 
 def test_without_javascript_it_says_what_it_needs(base: str, visitors: Visitors) -> None:
-    """And a message of the API can be read all the same."""
+    """Each view names what it needs; a message of the API is readable anyway."""
     visitor = visitors.new(java_script_enabled=False)
     for path in ("/", "/s", "/m", "/r"):
         visitor.page.goto(base + path)

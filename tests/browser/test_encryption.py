@@ -1,4 +1,4 @@
-"""What is encrypted in the browser: what leaves it, who else opens it, and what happens where it cannot be."""
+"""Encryption in the browser: what is sent, which clients can open it, and the fallback without Web Crypto."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def test_neither_text_nor_key_nor_phrase_is_sent(
     base: str, stack: RunningStack, mongod: Mongod, visitors: Visitors
 ) -> None:
-    """Not in any request of sender or reader, not in a log, and not in the database."""
+    """They appear in no request of sender or reader, no log and no document of the database."""
     text, phrase = "unmistakable-text-4711", "unmistakable-phrase-0815"
     sender, reader = visitors.new(), visitors.new()
     link, receipt_link = sender.share(base, text, phrase=phrase, opens=2)
@@ -53,7 +53,7 @@ def test_neither_text_nor_key_nor_phrase_is_sent(
     assert "envelope" in stored.decode("latin-1")
     assert [] == [word for word in hidden if word in sent]
     assert [] == [word for word in [*map(str.encode, hidden), key] if word in stored]
-    # Playwright runs an event loop in this thread.
+    # Playwright's event loop already runs in this thread.
     with ThreadPoolExecutor() as threads:
         assert [] == threads.submit(asyncio.run, grep_logs(stack, *hidden)).result()
 
@@ -73,7 +73,7 @@ def client(base: str, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 def test_page_and_terminal_speak_the_same_format(base: str, visitors: Visitors) -> None:
-    """What one encrypts the other opens, with a phrase and without, secrets and messages."""
+    """Each opens the secrets and messages of the other, with and without a password."""
     visitor = visitors.new()
     link, _ = visitor.share(base, TEXT)
     with_phrase, _ = visitor.share(base, TEXT, phrase=PHRASE)
@@ -97,7 +97,7 @@ def test_page_and_terminal_speak_the_same_format(base: str, visitors: Visitors) 
 
 
 def test_the_format_is_that_of_the_test_vectors(base: str, visitors: Visitors) -> None:
-    """Fragment, envelopes and verifier are those of `docs/security.md`, to the character."""
+    """Fragment, envelopes and verifier match the vectors of `docs/security.md` exactly."""
     security = (ROOT / "docs" / "security.md").read_text()
     section = security.partition("### The envelope of the two ends\n")[2].partition("\n### ")[0]
     visitor = visitors.new()
@@ -119,7 +119,7 @@ def test_the_format_is_that_of_the_test_vectors(base: str, visitors: Visitors) -
 
 
 def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) -> None:
-    """The page says that it cannot encrypt, and lets the server do it once its user has ticked that."""
+    """The page says that it cannot encrypt, and lets the server do so only after the user has ticked a box."""
     plain = base.replace("127.0.0.1", "plain.test")
     visitor = visitors.new()
     visitor.page.goto(plain)
@@ -141,4 +141,4 @@ def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) 
     encrypted = client(base, "share", TEXT).stdout.strip().replace("127.0.0.1", "plain.test")
     visitor.page.goto(encrypted)
     visitor.sees("notice")
-    assert "Not over this connection" == visitor.text("#notice-title")
+    assert "Secure connection required" == visitor.text("#notice-title")

@@ -1,4 +1,4 @@
-"""What the page says where there is nothing to open, or no way to ask for it; and what it does with hostile texts."""
+"""Notices of the page: expired, incomplete link, no connection, busy, full; and hostile texts."""
 
 import pytest
 from playwright.sync_api import Route, expect
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_what_expires_while_it_is_looked_at_says_so(base: str, visitors: Visitors) -> None:
-    """Without a click, and afterwards the server knows no more of it."""
+    """The notice appears without a click; after a reload the server no longer knows the secret."""
     reader = visitors.new()
     link = created(f"{base}/generate", secret="a text", ttl={"seconds": 20})["url"]
     reader.page.goto(link)
@@ -20,22 +20,22 @@ def test_what_expires_while_it_is_looked_at_says_so(base: str, visitors: Visitor
     assert "Expired" == reader.text("#notice-title")
     reader.page.reload()
     reader.sees("notice")
-    assert "Nothing waits here" == reader.text("#notice-title")
+    assert "Expired or not found" == reader.text("#notice-title")
 
 
 @pytest.mark.parametrize("url", ["/s", "/s#1" + "A" * 91, "/s#2" + "A" * 91, "/m#x"])
 def test_a_link_that_is_not_whole_is_noticed(base: str, visitors: Visitors, url: str) -> None:
-    """Before anything is asked of the server."""
+    """The page detects it without a request to the API."""
     visitor = visitors.new()
     visitor.page.goto(base + url)
     visitor.sees("notice")
 
-    assert "The link is not whole" == visitor.text("#notice-title")
+    assert "This link is incomplete" == visitor.text("#notice-title")
     assert [f"GET {url.partition('#')[0]}"] == [path for path in visitor.paths() if not path.endswith("icon.svg")]
 
 
 def test_a_missing_connection_is_told_and_mended(base: str, visitors: Visitors) -> None:
-    """Nothing is opened while there is none, and the button goes on where it stopped; a busy server is told of too."""
+    """Nothing is opened while offline or while the server is busy, and the retry button continues."""
     sender, reader = visitors.new(), visitors.new()
     link, _ = sender.share(base, TEXT)
     reader.page.route("**/secrets/*", lambda route: route.abort())
@@ -53,14 +53,14 @@ def test_a_missing_connection_is_told_and_mended(base: str, visitors: Visitors) 
     reader.page.route("**/secrets/*", lambda route: route.abort())
     reader.page.click("#open")
     reader.sees("notice")
-    assert "The connection broke" == reader.text("#notice-title")
+    assert "Connection lost" == reader.text("#notice-title")
     reader.page.unroute("**/secrets/*")
     reader.page.click("#retry")
     reader.sees("waiting")
 
 
 def test_a_full_storage_is_told_in_the_words_of_the_server(base: str, visitors: Visitors) -> None:
-    """The form stays as it is, and what the answer says stands below the button."""
+    """The form keeps its content, and the detail of the response is shown under the button."""
     sender = visitors.new()
     body = '{"code": "storage_full", "detail": "The storage is full."}'
     sender.page.route(
@@ -70,7 +70,9 @@ def test_a_full_storage_is_told_in_the_words_of_the_server(base: str, visitors: 
     sender.page.fill("#text", TEXT)
     sender.page.click("#create")
 
-    expect(sender.page.locator("#problem")).to_have_text("The server refused: The storage is full.", timeout=PATIENCE)
+    expect(sender.page.locator("#problem")).to_have_text(
+        "The server rejected the request: The storage is full.", timeout=PATIENCE
+    )
     assert TEXT == sender.page.input_value("#text")
 
 
@@ -84,7 +86,7 @@ PAYLOADS = (
 
 
 def test_payloads_stay_text(base: str, visitors: Visitors) -> None:
-    """In a secret, in the address and in a translation; no violation of the policy, and nothing is asked for."""
+    """In a secret, a URL and a translation, without a violation of the policy or a request."""
     visitor = visitors.new()
     link, _ = visitor.share(base, "\n".join(PAYLOADS))
     assert "\n".join(PAYLOADS) == visitor.open(link)
@@ -92,7 +94,7 @@ def test_payloads_stay_text(base: str, visitors: Visitors) -> None:
         for payload in PAYLOADS[:3]:
             visitor.page.goto(base + path + payload)
             visitor.sees("notice")
-            assert visitor.page.title() in {"A secret for you", "A message for you", "Receipt"}
+            assert visitor.page.title() in {"A private note for you", "A message for you", "Receipt"}
 
     def translate(route: Route) -> None:
         answer = route.fetch()

@@ -1,4 +1,4 @@
-"""The page's own files, as nginx serves them."""
+"""The static files of the page as nginx serves them."""
 
 import urllib.error
 import urllib.request
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_nginx_serves_the_files(base: str, stack: RunningStack) -> None:
-    """As they are, for a year, with the headers of every answer; of all else under their path there is nothing."""
+    """Unchanged, cached for 1 year and with the usual headers; any other path below is a 404."""
     assets = read_assets()
     for name, body in assets.files.items():
         with urllib.request.urlopen(f"{base}/{assets.path}{name}", timeout=60) as answer:  # noqa: S310 (our own stack)
@@ -21,7 +21,7 @@ def test_nginx_serves_the_files(base: str, stack: RunningStack) -> None:
             assert {"nosniff", "no-referrer"} == {
                 answer.headers[header] for header in ("X-Content-Type-Options", "Referrer-Policy")
             }
-            # A worker names itself.
+            # Workers send this value: nginx must serve the files itself.
             assert "Sealpost" != answer.headers["Server"]
     for path in ("", "x.js", "../html/open.html", "%2e%2e/feature.py", "page.js/"):
         with pytest.raises(urllib.error.HTTPError) as refused:

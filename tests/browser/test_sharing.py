@@ -1,4 +1,4 @@
-"""Sharing and opening in a real browser, through the whole stack: what a sender and a reader do."""
+"""Sharing, opening and receipts in a real browser, through the whole stack."""
 
 import pytest
 import zxingcpp
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_secret_is_shared_and_opened_once(base: str, visitors: Visitors) -> None:
-    """Another browser gets the text, to the character; a second one is told that it was opened, and when."""
+    """The reader gets the exact text; a second reader is told that and when it was opened."""
     sender, reader, late = visitors.new(), visitors.new(), visitors.new()
     link, _ = sender.share(base, TEXT)
 
@@ -25,7 +25,7 @@ def test_a_secret_is_shared_and_opened_once(base: str, visitors: Visitors) -> No
 
 
 def test_reload_and_back_open_nothing(base: str, visitors: Visitors) -> None:
-    """Neither before nor after; what was opened stays away, and the page says when it was."""
+    """Neither before opening nor after it; an opened text does not reappear, and the page says when it was opened."""
     sender, reader = visitors.new(), visitors.new()
     link, _ = sender.share(base, TEXT)
     reader.page.goto(link)
@@ -41,7 +41,7 @@ def test_reload_and_back_open_nothing(base: str, visitors: Visitors) -> None:
     reader.sees("shown")
     reader.page.reload()
     reader.sees("notice")
-    assert "You have opened it already" == reader.text("#notice-title")
+    assert "You have already opened it" == reader.text("#notice-title")
     reader.page.goto(f"{base}/")
     reader.page.go_back()
     reader.sees("notice")
@@ -50,14 +50,14 @@ def test_reload_and_back_open_nothing(base: str, visitors: Visitors) -> None:
 
 
 def test_a_phrase_is_asked_for_and_counted(base: str, visitors: Visitors) -> None:
-    """A wrong one costs an attempt; the right one opens; the last wrong one destroys, and each says so."""
+    """A wrong password costs an attempt, the right one opens, the last wrong one deletes; the page reports each."""
     sender, reader = visitors.new(), visitors.new()
     link, _ = sender.share(base, TEXT, phrase=PHRASE)
     reader.page.goto(link)
     reader.sees("waiting")
     reader.page.click("#open")
 
-    assert "Enter the phrase." == reader.text("#problem")
+    assert "Enter the password." == reader.text("#problem")
     reader.page.fill("#phrase", "wrong")
     reader.page.click("#open")
     expect(reader.page.locator("#problem")).to_contain_text("4 attempts", timeout=PATIENCE)
@@ -72,21 +72,21 @@ def test_a_phrase_is_asked_for_and_counted(base: str, visitors: Visitors) -> Non
     reader.page.fill("#phrase", "wrong")
     reader.page.click("#open")
     reader.sees("notice")
-    assert "Destroyed" == reader.text("#notice-title")
+    assert "Locked and deleted" == reader.text("#notice-title")
     reader.page.reload()
     reader.sees("notice")
-    assert "Destroyed" == reader.text("#notice-title")
+    assert "Locked and deleted" == reader.text("#notice-title")
 
 
 def test_a_receipt_follows_and_burns(base: str, visitors: Visitors) -> None:
-    """It tells of the opening by itself; burning asks first, and the reader is told."""
+    """It shows the opening without a reload; deletion asks for confirmation, and the reader is told."""
     sender, reader = visitors.new(), visitors.new()
     link, receipt_link = sender.share(base, TEXT)
     sender.page.goto(receipt_link)
     sender.sees("receipt")
-    assert "It waits" in sender.text("#state")
+    assert "Available" in sender.text("#state")
     reader.open(link)
-    expect(sender.page.locator("#state")).to_have_text("It was opened.", timeout=PATIENCE)
+    expect(sender.page.locator("#state")).to_have_text("Opened. It cannot be viewed again.", timeout=PATIENCE)
     assert sender.page.is_hidden("#burning")
 
     link, receipt_link = sender.share(base, TEXT)
@@ -96,14 +96,14 @@ def test_a_receipt_follows_and_burns(base: str, visitors: Visitors) -> None:
     sender.page.click("#keep")
     sender.page.click("#burn")
     sender.page.click("#burn-now")
-    expect(sender.page.locator("#state")).to_contain_text("It was burned", timeout=PATIENCE)
+    expect(sender.page.locator("#state")).to_contain_text("Burned", timeout=PATIENCE)
     reader.page.goto(link)
     reader.sees("notice")
-    assert "Burned by its sender" == reader.text("#notice-title")
+    assert "Burned by the sender" == reader.text("#notice-title")
 
 
 def test_links_are_copied_and_drawn(base: str, visitors: Visitors) -> None:
-    """The buttons put link and text on the clipboard, and the QR code is the link."""
+    """The buttons copy links and text to the clipboard, and the QR code contains the link."""
     visitor = visitors.new(permissions=["clipboard-read", "clipboard-write"])
     link, receipt_link = visitor.share(base, TEXT)
     clipboard = "navigator.clipboard.readText()"
@@ -135,7 +135,7 @@ def test_links_are_copied_and_drawn(base: str, visitors: Visitors) -> None:
 
 
 def test_passwords_are_drawn_evenly(base: str, visitors: Visitors) -> None:
-    """Each character as often as the other, as far as chance goes; two passphrases are never the same."""
+    """Characters are uniformly distributed, and passphrases do not repeat."""
     visitor = visitors.new()
     visitor.page.goto(f"{base}/")
     drawn = visitor.page.evaluate("""async () => {
@@ -147,7 +147,7 @@ def test_passwords_are_drawn_evenly(base: str, visitors: Visitors) -> None:
     expected = len(drawn[0]) / 63
 
     assert 63 == len(letters)
-    # Five and a half standard deviations: once in a million runs.
+    # 5.5 standard deviations: a false alarm once in a million runs.
     assert all(abs(count - expected) < 5.5 * expected**0.5 for count in letters.values())
     assert 100 == len(set(drawn[1]))
     visitor.page.click("#new-phrase")

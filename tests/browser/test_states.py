@@ -1,4 +1,4 @@
-"""Every state of the page for everybody: axe-core finds nothing, nothing is too wide, nothing moves about by itself."""
+"""Accessibility of every state: no axe-core violation, no horizontal scrolling, no layout shift."""
 
 import re
 import time
@@ -17,14 +17,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.parametrize("scheme", ["light", "
 
 NARROW = {"width": 320, "height": 640}
 LONG = "x" * 500
-# By how much what was shown has moved, as a share of the window, but for what an input has moved.
+# The cumulative layout shift, without shifts caused by input.
 SHIFT = """() => new Promise(done => {
   let shift = 0;
   const moved = new Set();
   new PerformanceObserver(list => {
     for (const one of list.getEntries().filter(one => !one.hadRecentInput)) {
       shift += one.value;
-      for (const {node} of one.sources) moved.add(node?.id || node?.nodeName || "something that is gone");
+      for (const {node} of one.sources) moved.add(node?.id || node?.nodeName || "a removed node");
     }
   }).observe({type: "layout-shift", buffered: true});
   setTimeout(() => done([shift, [...moved].join(", ")]), 300);
@@ -35,7 +35,7 @@ LATE_SECONDS = 0.7
 
 @dataclass
 class Examination:
-    """What is wrong with the states that a visitor has been in."""
+    """Collects the faults of the states that a visitor goes through."""
 
     visitor: Visitor
     width: int = NARROW["width"]
@@ -43,11 +43,11 @@ class Examination:
 
     @property
     def page(self) -> Page:
-        """What the visitor looks at."""
+        """The visitor's page."""
         return self.visitor.page
 
     def check(self, state: str) -> None:
-        """Look at what is shown."""
+        """Check the current state for layout shift, axe-core violations and width."""
         shift, moved = self.page.evaluate(SHIFT)
         self.found.extend([f"{state} has moved by {shift}: {moved}"] if shift > MOST_SHIFT else [])
         violations = Axe().run(self.page).response["violations"]
@@ -55,36 +55,36 @@ class Examination:
         self.check_width(state)
 
     def check_width(self, state: str) -> None:
-        """Look whether it has to be scrolled sideways."""
+        """Check that the state does not scroll horizontally."""
         width = self.page.evaluate("document.documentElement.scrollWidth")
         self.found.extend([f"{state} is {width} wide"] if width > self.width else [])
 
     def check_link(self, state: str, link: str, section: str) -> None:
-        """Look at what a link shows."""
+        """Load a link and check its state."""
         self.visitor.goes(link, section)
         self.check(state)
 
 
 def examination(visitors: Visitors, scheme: str) -> Examination:
-    """Return that of somebody new with a narrow window."""
+    """Return an examination by a new visitor with a narrow window."""
     return Examination(visitors.new(color_scheme=scheme, viewport=NARROW, reduced_motion="reduce"))
 
 
 def answer_late(route: Route) -> None:
-    """Answer as the server does, but so late that what moves then has not been moved by an input."""
+    """Delay the response, so that a layout shift no longer counts as caused by input."""
     time.sleep(LATE_SECONDS)
     route.continue_()
 
 
 def expire_soon(route: Route) -> None:
-    """Answer as the server does, but for a time to live of a second."""
+    """Pass on the response with an expiry in 1 second."""
     answer = route.fetch()
     soon = datetime.now(UTC) + timedelta(seconds=1)
     route.fulfill(response=answer, json={**answer.json(), "expires_at": soon.isoformat()})
 
 
 def await_expiry(link: str) -> None:
-    """Wait until the server knows no more of what a link leads to."""
+    """Wait until the server no longer knows a link."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -97,7 +97,7 @@ def await_expiry(link: str) -> None:
 
 
 def test_nobody_is_shut_out_of_sharing_and_opening(base: str, visitors: Visitors, scheme: str) -> None:
-    """Writing, the link, opening with and without the right phrase, reading, and the receipt."""
+    """The form, the link, opening with a right, wrong and missing password, the text, and the receipt."""
     of = examination(visitors, scheme)
     of.page.route(re.compile("/(generate|secrets|receipts)"), answer_late)
     of.check_link("create", f"{base}/", "write")
@@ -108,10 +108,10 @@ def test_nobody_is_shut_out_of_sharing_and_opening(base: str, visitors: Visitors
     of.check("result")
     of.check_link("waiting", link, "waiting")
     of.page.click("#open")
-    of.check("waiting, without the phrase")
+    of.check("waiting, without the password")
     of.page.fill("#phrase", "wrong")
     of.page.click("#open")
-    of.page.get_by_text("attempts are left").wait_for()
+    of.page.get_by_text("attempts left").wait_for()
     of.check("waiting, after a wrong phrase")
     of.page.fill("#phrase", PHRASE)
     of.page.click("#open")
@@ -129,7 +129,7 @@ def test_nobody_is_shut_out_of_sharing_and_opening(base: str, visitors: Visitors
 
 
 def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: str) -> None:
-    """Of the page and of the API: shown, expired while it is looked at, and gone."""
+    """Messages of the page and of the API: shown, expired while open, and gone."""
     of = examination(visitors, scheme)
     link, receipt_link = of.visitor.share(base, LONG, kind="message")
     of.check_link("message", link, "shown")
@@ -137,14 +137,14 @@ def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: s
     of.page.click("#burn")
     of.check("receipt, burn")
     of.page.click("#burn-now")
-    of.page.get_by_text("It was burned").wait_for()
+    of.page.get_by_text("Burned.").wait_for()
     of.check("receipt, burned")
     of.check_link("message, gone", link, "notice")
     expiring, _ = of.visitor.share(base, TEXT, kind="message")
     of.page.route("**/message/*", expire_soon)
     of.visitor.goes(expiring, "notice")
     assert "Expired" == of.visitor.text("#notice-title")
-    of.check("message, expired while it was looked at")
+    of.check("message, expired while open")
     of.page.unroute("**/message/*")
     for message in (LONG, "Lunch is at noon.\n" * 100):
         of.page.goto(created(f"{base}/", message=message)["url"])
@@ -153,14 +153,14 @@ def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: s
     short = created(f"{base}/", message=TEXT, ttl={"seconds": 1})["url"]
     await_expiry(short)
     of.page.goto(short)
-    assert "No message here" == of.visitor.text("h1")
+    assert "Message not found" == of.visitor.text("h1")
     of.check("message of the API, gone")
 
     assert [] == of.found
 
 
 def test_nobody_is_shut_out_where_nothing_opens(base: str, visitors: Visitors, scheme: str) -> None:
-    """Expired, burned, destroyed, cut short, without a connection, and with a server that is busy."""
+    """Expired, burned, locked, incomplete, offline, and busy."""
     of = examination(visitors, scheme)
     short = created(f"{base}/generate", secret=TEXT, ttl={"seconds": 1})["url"]
     await_expiry(short)
@@ -169,28 +169,28 @@ def test_nobody_is_shut_out_where_nothing_opens(base: str, visitors: Visitors, s
     of.visitor.goes(link, "waiting")
     of.page.fill("#phrase", "wrong")
     of.page.click("#open")
-    of.page.get_by_text("One attempt is left").wait_for()
+    of.page.get_by_text("1 attempt left").wait_for()
     of.check("last attempt")
     of.page.click("#open")
     of.visitor.sees("notice")
-    assert "Destroyed" == of.visitor.text("#notice-title")
-    of.check("destroyed just now")
-    of.check_link("destroyed", link, "notice")
+    assert "Locked and deleted" == of.visitor.text("#notice-title")
+    of.check("locked just now")
+    of.check_link("locked", link, "notice")
     link, receipt_link = of.visitor.share(base, TEXT)
     of.visitor.goes(receipt_link, "receipt")
     of.page.click("#burn")
     of.page.click("#burn-now")
-    of.page.get_by_text("It was burned").wait_for()
+    of.page.get_by_text("Burned.").wait_for()
     of.check_link("burned", link, "notice")
-    of.check_link("not whole", link[:-10], "notice")
-    of.check_link("receipt, not whole", receipt_link[:-10], "notice")
+    of.check_link("incomplete", link[:-10], "notice")
+    of.check_link("receipt, incomplete", receipt_link[:-10], "notice")
     of.check_link("no such receipt", f"{base}/r#{'A' * 60}", "notice")
     waiting = created(f"{base}/generate", secret=TEXT)["url"]
     of.visitor.goes(waiting, "waiting")
     of.page.route("**/secrets/*", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
     of.page.click("#open")
     of.visitor.sees("notice")
-    assert "The connection broke" == of.visitor.text("#notice-title")
+    assert "Connection lost" == of.visitor.text("#notice-title")
     of.check("lost")
     encrypted, _ = of.visitor.share(base, TEXT)
     of.page.route("**/secrets/*", lambda route: route.abort())
@@ -204,13 +204,13 @@ def test_nobody_is_shut_out_where_nothing_opens(base: str, visitors: Visitors, s
     of.page.route("**/secrets/*", expire_soon)
     of.visitor.goes(encrypted, "notice")
     assert "Expired" == of.visitor.text("#notice-title")
-    of.check("expired while it was looked at")
+    of.check("expired while open")
 
     assert [] == of.found
 
 
 def test_nobody_is_shut_out_without_encryption_or_javascript(base: str, visitors: Visitors, scheme: str) -> None:
-    """Over plain HTTP: writing, being refused, the link, no decryption; and where no script runs, all of its width."""
+    """Plain HTTP: the form, its refusal, the link, no decryption. Without JavaScript: no horizontal scrolling."""
     of = examination(visitors, scheme)
     plain = base.replace("127.0.0.1", "plain.test")
     of.check_link("create over plain HTTP", f"{plain}/", "write")
@@ -235,7 +235,7 @@ def test_nobody_is_shut_out_without_encryption_or_javascript(base: str, visitors
 
 
 def test_nobody_is_shut_out_at_twice_the_size(base: str, visitors: Visitors, scheme: str) -> None:
-    """A window of 1280 pixels, zoomed to 200 %, shows all of its width."""
+    """A window of 1280 pixels zoomed to 200 % does not scroll horizontally."""
     window = {"width": 640, "height": 400}
     of = Examination(visitors.new(color_scheme=scheme, viewport=window, device_scale_factor=2), window["width"])
     of.check_link("create", f"{base}/", "write")

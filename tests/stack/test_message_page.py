@@ -121,7 +121,7 @@ MARKUP = (
     f"<!-- comment --><!doctype x><?xml version='1.0'?><![CDATA[<script>{DO}</script>]]>",
     f"<form><math><mtext></form><form><mglyph><style></math><img src onerror='{DO}'>",
     "</pre><pre>another",
-    "</pre><p>It can be read until never.</p><!--",
+    "</pre><p>Available until never.</p><!--",
     f"<plaintext><script>{DO}</script>",
     f"<xmp></pre><script>{DO}</script>",
     f"<textarea><script>{DO}</script>",

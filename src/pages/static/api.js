@@ -1,13 +1,13 @@
-// The API of the server that this page came from.
+// The client for the API of the server that served this page.
 
-/** The address of the service, below which everything is. */
+/** Base URL of the service. */
 export const ROOT = new URL("../../", import.meta.url);
-const PATIENCE = 60000;
+const TIMEOUT_MS = 60000;
 
-/** No answer, or not all of it: what was asked for may have been done. */
-export class Lost extends Error {}
+/** No response, or an incomplete one: the server may have processed the request. */
+export class ConnectionLost extends Error {}
 
-/** Send a request; return its status and JSON. Throws `Lost`. */
+/** Send a request; return its status and JSON. Throws `ConnectionLost`. */
 export async function call(method, path, body) {
   try {
     const response = await fetch(new URL(path, ROOT), {
@@ -17,19 +17,19 @@ export async function call(method, path, body) {
       cache: "no-store",
       credentials: "omit",
       referrerPolicy: "no-referrer",
-      signal: AbortSignal.timeout(PATIENCE),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     const answer = response.status === 204 ? {} : await response.json();
     return { ok: response.ok, status: response.status, code: answer.code, answer };
   } catch {
-    throw new Lost();
+    throw new ConnectionLost();
   }
 }
 
-/** Name what an answer other than a success means, as the texts of the page have it. */
-export function failure({ status, code }) {
+/** Map an error response to the key of its texts. */
+export function failureKey({ status, code }) {
   if (status === 502 || status === 504) return "lost";
-  // A moment later it would be the same, so the answer's own words are shown.
+  // Retrying would not help, so the detail of the response is shown.
   if (status === 507 || code === "limit_reached") return "refused";
   if (status === 429 || status >= 500) return "busy";
   return { 401: "unauthorized", 403: "unauthorized", 410: "damaged", 413: "too_large" }[status] ?? (code === "key_not_found" ? "gone" : "refused");

@@ -1,5 +1,5 @@
-// What is encrypted before it is sent: the keys of a link, and the envelope that only they open.
-// The terminal client does the same in src/client/envelopes.py; docs/security.md has the format and its test vectors.
+// End-to-end encryption: the keys in a link, and the envelope that they open.
+// src/client/envelopes.py implements the same format; docs/security.md specifies it, with test vectors.
 
 import { join, readBase64, utf8, writeBase64 } from "./bytes.js";
 
@@ -13,10 +13,10 @@ const ITERATIONS = 600000;
 const PREFIX = "sealpost-text-1.";
 const EMPTY = new Uint8Array();
 
-/** Whether this browser can encrypt here: it does so over HTTPS and on this machine alone. */
+/** Whether Web Crypto is available: browsers restrict it to HTTPS and localhost. */
 export const canEncrypt = Boolean(globalThis.isSecureContext && globalThis.crypto?.subtle);
 
-/** What is not whole, or not of these keys. */
+/** The envelope is malformed, or sealed with other keys. */
 export class NotOpened extends Error {}
 
 export const newFragmentKey = () => crypto.getRandomValues(new Uint8Array(KEY));
@@ -27,7 +27,7 @@ async function derive(key, label) {
   return new Uint8Array(await crypto.subtle.deriveBits(parameters, imported, KEY * 8));
 }
 
-/** Return the keys of a text; `verifier` is what the server is given in place of the phrase, null without one. */
+/** Derive the keys of a text. The server gets `verifier` in place of the password; it is null without a password. */
 export async function deriveKeys(fragmentKey, phrase) {
   let both = fragmentKey;
   let verifier = null;
@@ -51,7 +51,7 @@ const cipher = (nonce, header) => ({
   additionalData: join(utf8("sealpost/v1/text-envelope"), header),
 });
 
-/** Return the envelope of a text, as a text; `nonce` is given by tests alone. */
+/** Seal a text in a base64 envelope. Only tests pass `nonce`. */
 export async function sealText(text, { dataKey, header }, nonce = crypto.getRandomValues(new Uint8Array(NONCE))) {
   const content = utf8(text);
   const padded = new Uint8Array(Math.ceil((content.length + 1) / PADDED_TO) * PADDED_TO);
@@ -61,7 +61,7 @@ export async function sealText(text, { dataKey, header }, nonce = crypto.getRand
   return PREFIX + writeBase64(join(header, nonce, sealed));
 }
 
-/** Return the text of an envelope. Throws `NotOpened`. */
+/** Open an envelope; return its text. Throws `NotOpened`. */
 export async function openText(envelope, { dataKey, header }) {
   const raw = envelope.startsWith(PREFIX) ? readBase64(envelope.slice(PREFIX.length)) : null;
   const begin = header.length + NONCE;
@@ -85,13 +85,13 @@ async function check(both) {
   return new Uint8Array(digest).subarray(0, CHECK);
 }
 
-/** Return a link's fragment. */
+/** Encode the keys of a link as its fragment. */
 export async function writeFragment(linkKey, fragmentKey) {
   const both = join(readBase64(linkKey), fragmentKey);
   return VERSION + writeBase64(join(both, await check(both)));
 }
 
-/** Return the keys of a link's fragment; null for one that was cut off or changed on its way. */
+/** Decode the fragment of a link; null if it was truncated or changed. */
 export async function readFragment(fragment) {
   const raw = readBase64(fragment.slice(1));
   if (fragment[0] !== String(VERSION) || raw?.length !== 2 * KEY + CHECK) return null;

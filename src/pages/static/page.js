@@ -1,47 +1,47 @@
-// What the views have in common: texts, sections, times, copying.
+// Shared by all views: texts, sections, times and copying.
 
 const strings = JSON.parse(document.getElementById("strings").textContent);
 const language = document.documentElement.lang;
 const plurals = new Intl.PluralRules(language);
-// Of several ways to write times in this language, the one of its reader.
-const locale = navigator.languages.find((one) => one.split("-")[0] === language) ?? language;
-const moments = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "medium" });
+// The user's own variant of the page's language, such as de-CH for a page in German.
+const locale = navigator.languages.find((candidate) => candidate.split("-")[0] === language) ?? language;
+const timeFormat = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "medium" });
 
 export const $ = (id) => document.getElementById(id);
 
-/** Return a text in the page's language, with what stands in its braces filled in; `n` chooses the plural form. */
+/** Return a text in the page's language with its placeholders filled in; `n` selects the plural form. */
 export function t(key, values = {}) {
   const form = "n" in values ? strings[`${key}_${plurals.select(values.n)}`] ?? strings[`${key}_other`] : strings[key];
   return form.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** Return a time of the API as it is written here. */
-export const moment = (text) => moments.format(new Date(text));
+/** Format a timestamp of the API for the user. */
+export const formatTime = (text) => timeFormat.format(new Date(text));
 
-/** Show one section in place of the others, and let whoever cannot see it know. */
-export function show(id) {
+/** Show one section in place of the others, and focus it for screen readers. */
+export function showSection(id) {
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== id;
   $(id).focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
-/** Take back what the page says of encrypting here, where that is not done. */
-export function disclaim() {
-  for (const one of document.querySelectorAll("[data-encrypted]")) one.hidden = true;
+/** Hide the claims that the browser encrypts, for when the server does. */
+export function hideEncryptionClaims() {
+  for (const claim of document.querySelectorAll("[data-encrypted]")) claim.hidden = true;
 }
 
-/** Show what has happened and what to do; `retry` is what the button does, if there is one. */
-export function notice(key, values, retry) {
+/** Show a notice: title, explanation and next step. `retry` is called by its button, which is hidden without it. */
+export function showNotice(key, values, retry) {
   $("notice-title").textContent = t(`${key}_title`, values);
   $("notice-text").textContent = t(`${key}_text`, values);
   $("notice-next").textContent = t(`${key}_next`, values);
   $("retry").hidden = !retry;
   $("retry").onclick = retry ?? null;
-  show("notice");
+  showSection("notice");
 }
 
-/** Do what takes a while: say so, and let the button not ask for it twice. */
-export async function working(button, work) {
+/** Run a slow task with its button disabled, and announce it to screen readers. */
+export async function runBusy(button, work) {
   button.disabled = true;
   $("said").textContent = t("working");
   try {
@@ -52,8 +52,8 @@ export async function working(button, work) {
   }
 }
 
-/** Let a button copy a text, and say so. */
-export function copies(button, text) {
+/** Copy a text when the button is clicked, and confirm it on the button for 3 seconds. */
+export function copyOnClick(button, text) {
   button.addEventListener("click", async () => {
     const label = button.dataset.label ?? (button.dataset.label = button.textContent);
     const copied = await copy(text());
@@ -71,7 +71,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Over plain HTTP there is no such clipboard.
+    // The Clipboard API requires a secure context.
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "aside";
@@ -83,8 +83,8 @@ async function copy(text) {
   }
 }
 
-/** Let a button show and hide what is typed into a field. */
-export function reveals(button, field) {
+/** Show or hide the content of a password field when the button is clicked. */
+export function toggleOnClick(button, field) {
   button.addEventListener("click", () => {
     const hidden = field.type === "text";
     field.type = hidden ? "password" : "text";
@@ -93,9 +93,9 @@ export function reveals(button, field) {
   });
 }
 
-/** Call once a time has come, however far it is. */
-export function at(time, act) {
+/** Call a function at a given time. */
+export function callAt(time, act) {
   const left = new Date(time) - Date.now();
-  // A timer holds no more than 24 days.
-  setTimeout(() => (left > 1e9 ? at(time, act) : act()), Math.max(0, Math.min(left, 1e9)));
+  // A timer overflows after 24.8 days.
+  setTimeout(() => (left > 1e9 ? callAt(time, act) : act()), Math.max(0, Math.min(left, 1e9)));
 }

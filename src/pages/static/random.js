@@ -1,28 +1,28 @@
-// Passwords and passphrases from the browser's random source.
+// Passwords and passphrases from the browser's cryptographic random number generator.
 
-// Without what is easily taken for something else, such as l, I, 1, O and 0.
+// Without characters that are easily confused: l, I, 1, O, 0.
 const LETTERS = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789-_.!+=";
-const LENGTH = 20;
-const WORDS = 6;
-// Proquints: 16 bits as five letters that can be spoken (D. S. Wilkerson, "A Proposal for Proquints", 2009).
+const PASSWORD_LENGTH = 20;
+const PASSPHRASE_WORDS = 6;
+// Proquints: 16 bits as 5 pronounceable letters (D. S. Wilkerson, "A Proposal for Proquints", 2009).
 const CONSONANTS = "bdfghjklmnprstvz";
 const VOWELS = "aiou";
 
-/** Return a whole number below a limit of at most 256, each as likely as the other. */
-function below(limit) {
+/** Return a uniformly distributed integer below a limit of at most 256. */
+function randomBelow(limit) {
   const end = 256 - (256 % limit);
   for (;;) {
     const [byte] = crypto.getRandomValues(new Uint8Array(1));
-    // The last few bytes would make the first few numbers more likely.
+    // Rejection sampling: the remainder alone would favour small numbers.
     if (byte < end) return byte % limit;
   }
 }
 
-const one = (letters) => letters[below(letters.length)];
+const pick = (letters) => letters[randomBelow(letters.length)];
 
 /** Return a password of 119 bits. */
-export const newPassword = () => Array.from({ length: LENGTH }, () => one(LETTERS)).join("");
+export const newPassword = () => Array.from({ length: PASSWORD_LENGTH }, () => pick(LETTERS)).join("");
 
-/** Return a passphrase of 96 bits, in words of no language. */
+/** Return a passphrase of 96 bits: 6 pronounceable words of no language. */
 export const newPassphrase = () =>
-  Array.from({ length: WORDS }, () => [CONSONANTS, VOWELS, CONSONANTS, VOWELS, CONSONANTS].map(one).join("")).join("-");
+  Array.from({ length: PASSPHRASE_WORDS }, () => [CONSONANTS, VOWELS, CONSONANTS, VOWELS, CONSONANTS].map(pick).join("")).join("-");

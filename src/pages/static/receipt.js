@@ -1,76 +1,76 @@
-// What has become of a secret or a message, for the one who sent it.
+// The view of a receipt: shows its sender the state of a secret or message, and deletes it.
 
-import { Lost, call, failure } from "./api.js";
-import { $, moment, notice, show, t } from "./page.js";
+import { ConnectionLost, call, failureKey } from "./api.js";
+import { $, formatTime, showNotice, showSection, t } from "./page.js";
 
-const PAUSE = 5000;
+const POLL_INTERVAL_MS = 5000;
 const FINAL = ["opened", "burned", "locked", "expired"];
 const key = location.hash.slice(1);
 let timer;
 
-function fill(id, value) {
+function setRow(id, value) {
   $(id).textContent = value ?? "";
   $(`${id}-row`).hidden = value == null;
 }
 
 function display(receipt) {
-  const words = t(`state_${receipt.state}`);
-  // Said once, and not with every look.
-  if ($("state").textContent !== words) $("state").textContent = words;
-  fill("created", moment(receipt.created_at));
-  fill("expires", moment(receipt.expires_at));
-  fill("opened", receipt.opened_at && moment(receipt.opened_at));
-  fill("left", receipt.state === "waiting" ? receipt.opens_left : null);
-  fill("failed", receipt.failed_attempts || null);
+  const state = t(`state_${receipt.state}`);
+  // A screen reader announces each assignment: assign only changes.
+  if ($("state").textContent !== state) $("state").textContent = state;
+  setRow("created", formatTime(receipt.created_at));
+  setRow("expires", formatTime(receipt.expires_at));
+  setRow("opened", receipt.opened_at && formatTime(receipt.opened_at));
+  setRow("left", receipt.state === "waiting" ? receipt.opens_left : null);
+  setRow("failed", receipt.failed_attempts || null);
   $("burning").hidden = receipt.state !== "waiting";
   $("live").hidden = receipt.state !== "waiting";
-  if ($("receipt").hidden) show("receipt");
+  if ($("receipt").hidden) showSection("receipt");
 }
 
-async function look() {
+async function refresh() {
   clearTimeout(timer);
   let state;
   try {
     const result = await call("GET", `receipts/${key}`);
     if (!result.ok) {
-      const failed = failure(result);
-      if (failed !== "busy" || $("receipt").hidden) return notice(failed === "gone" ? "no_receipt" : failed, { detail: result.answer.detail }, look);
+      const failed = failureKey(result);
+      if (failed !== "busy" || $("receipt").hidden) return showNotice(failed === "gone" ? "no_receipt" : failed, { detail: result.answer.detail }, refresh);
     } else {
       state = result.answer.state;
       display(result.answer);
     }
     $("stale").hidden = result.ok;
   } catch (error) {
-    if (!(error instanceof Lost)) throw error;
-    if ($("receipt").hidden) return notice("offline", {}, look);
+    if (!(error instanceof ConnectionLost)) throw error;
+    if ($("receipt").hidden) return showNotice("offline", {}, refresh);
     $("stale").hidden = false;
   }
-  // Nobody looks at a page that is not in front.
-  if (!FINAL.includes(state) && !document.hidden) timer = setTimeout(look, PAUSE);
+  // Poll only while the page is visible.
+  if (!FINAL.includes(state) && !document.hidden) timer = setTimeout(refresh, POLL_INTERVAL_MS);
 }
 
-function confirming(asked) {
+function setConfirming(asked) {
   $("burn").hidden = asked;
   $("confirm").hidden = !asked;
   $(asked ? "burn-now" : "burn").focus();
 }
 
-$("burn").addEventListener("click", () => confirming(true));
-$("keep").addEventListener("click", () => confirming(false));
+$("burn").addEventListener("click", () => setConfirming(true));
+$("keep").addEventListener("click", () => setConfirming(false));
 $("burn-now").addEventListener("click", async () => {
   $("burn-now").disabled = true;
   try {
     await call("DELETE", `receipts/${key}`);
   } catch (error) {
-    if (!(error instanceof Lost)) throw error;
+    if (!(error instanceof ConnectionLost)) throw error;
   }
   $("burn-now").disabled = false;
-  confirming(false);
-  // Whatever came of it: the receipt says so.
-  await look();
+  setConfirming(false);
+  // The receipt shows the outcome, also after a failed request.
+  await refresh();
   $("receipt").focus();
 });
-document.addEventListener("visibilitychange", () => document.hidden || $("receipt").hidden || look());
+document.addEventListener("visibilitychange", () => document.hidden || $("receipt").hidden || refresh());
 addEventListener("hashchange", () => location.reload());
-if (/^[A-Za-z0-9_-]{60}$/.test(key)) look();
-else notice("broken_receipt");
+if (/^[A-Za-z0-9_-]{60}$/.test(key)) refresh();
+else showNotice("incomplete_receipt");

@@ -1,4 +1,4 @@
-"""The page as it is before its scripts have run: the same for everybody who reads the same language."""
+"""The HTML of the views: templates filled with the texts of a language, the same for every visitor."""
 
 import html
 import json
@@ -20,33 +20,33 @@ POLICY = (
     " form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 LIFETIMES = (300, 3600, 14_400, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
-"""Seconds that are offered, as far as the server allows them."""
-# By the name of the view: the script, and the parts of its body.
+"""Lifetimes in seconds that the page offers, up to the server's limit."""
+# The script of each view, and the templates of its body.
 _VIEWS = {
     "create": ("create.js", ("create",)),
-    "secret": ("open.js", ("looking", "open", "notice")),
-    "message": ("open.js", ("looking", "open", "notice")),
-    "receipt": ("receipt.js", ("looking", "receipt", "notice")),
+    "secret": ("open.js", ("status", "open")),
+    "message": ("open.js", ("status", "open")),
+    "receipt": ("receipt.js", ("status", "receipt")),
 }
-_PLACE = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
+_PLACEHOLDER = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 
 
-class Shells:
-    """Makes the views, each once in every language in which it is asked for."""
+class Templates:
+    """Renders the views, each once per language."""
 
     def __init__(self, settings: Settings, assets: Assets, languages: dict[str, Language]) -> None:
         self._settings = settings
         self._assets = assets
         self._languages = languages
-        # Read at once: those of a newer version may stand there by the time that a page is asked for.
-        self._templates = {path.stem: path.read_text(encoding="utf-8") for path in HTML.glob("*.html")}
+        # Read at startup: an upgrade may replace the files while this process runs.
+        self._sources = {path.stem: path.read_text(encoding="utf-8") for path in HTML.glob("*.html")}
 
-    def shell(self, view: str, *, root: str = "./") -> Shell:
-        """Return what answers a request with a view; ``root`` leads from its address to that of the service."""
+    def view(self, name: str, *, root: str = "./") -> Shell:
+        """Return the responder of a view; ``root`` is the relative URL from its address to the root of the service."""
 
         @cache
         def page(code: str) -> bytes:
-            return self._render(view, root, self._languages[code]).encode()
+            return self._render(name, root, self._languages[code]).encode()
 
         def respond(request: web.Request) -> web.Response:
             headers = {
@@ -58,27 +58,27 @@ class Shells:
 
         return respond
 
-    def _render(self, view: str, root: str, language: Language) -> str:
-        script, parts = _VIEWS[view]
-        texts = {
+    def _render(self, name: str, root: str, language: Language) -> str:
+        script, parts = _VIEWS[name]
+        values = {
             **language.html,
-            "title": language.html[f"title_{view}"],
+            "title": language.html[f"title_{name}"],
             "lang": language.code,
             "root": root,
             "assets": root + self._assets.path,
             "script": script,
-            "view": view,
-            # A script ends at the first `</script`, whatever it is in.
+            "view": name,
+            # `</script` ends a script element, even inside a JSON string.
             "strings": json.dumps(language.script, ensure_ascii=False).replace("<", "\\u003c"),
             "ttl_options": _options(language, self._settings),
         }
-        texts["body"] = "".join(_fill(self._templates[part], texts) for part in parts)
-        return _fill(self._templates["shell"], texts)
+        values["body"] = "".join(_fill(self._sources[part], values) for part in parts)
+        return _fill(self._sources["layout"], values)
 
 
-def _fill(template: str, texts: dict[str, str]) -> str:
-    """Fill in the names in braces: text as text, and HTML of our own, in three braces, as it is."""
-    return _PLACE.sub(lambda place: texts[place[2]] if place[1] else html.escape(texts[place[2]]), template)
+def _fill(template: str, values: dict[str, str]) -> str:
+    """Replace placeholders: the value in double braces is escaped, in triple braces it is HTML."""
+    return _PLACEHOLDER.sub(lambda match: values[match[2]] if match[1] else html.escape(values[match[2]]), template)
 
 
 def _options(language: Language, settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""What can go wrong, each with its status and its stable machine word; knows nothing of HTTP frameworks."""
+"""The errors that clients receive, each with its status and stable code; independent of any HTTP framework."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import ClassVar
 
 MOST_ERRORS = 20
-"""Errors of fields that an answer lists."""
+"""Maximum number of field errors in an answer."""
 
 
 def describe_status(status: int) -> str:
@@ -16,23 +16,23 @@ def describe_status(status: int) -> str:
 
 @dataclass(frozen=True)
 class FieldError:
-    """One field at fault: its dotted path in the body and the reason, which never repeats the value."""
+    """An invalid field: its dotted path in the body and the reason, which never repeats the value."""
 
     field: str
     reason: str
 
 
 class Problem(Exception):
-    """A failure that a client is told of, as RFC 9457 problem details.
+    """A failure that is reported to the client as RFC 9457 problem details.
 
-    ``detail`` is for people and says what to do; ``extra`` holds further members of the answer, ``retry_after`` is in
-    seconds. None of them may hold anything that a client sent, field names excepted.
+    ``detail`` is for people and suggests a remedy; ``extra`` adds members to the answer; ``retry_after`` is in seconds.
+    None of them may repeat what a client sent, except field names.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
-    default: ClassVar[str] = "Something failed on the server. It has been logged under this request id."
+    default: ClassVar[str] = "Internal server error. The server's log has an entry under this request id."
 
     def __init__(
         self,
@@ -53,13 +53,13 @@ class Problem(Exception):
 
 
 class Malformed(Problem):
-    """The request cannot be understood or breaks a rule; without a detail of its own it tells of the first error.
+    """The request cannot be parsed or is invalid; the default detail describes the first error.
 
-    At most `MOST_ERRORS` of the errors are listed; ``unlisted`` is how many more there are than ``errors`` has.
+    At most `MOST_ERRORS` errors are listed; ``unlisted`` is the number of errors that are not in ``errors``.
     """
 
     status, code, title = 400, "malformed", "Malformed request"
-    default = "The request is malformed. See errors for what to change."
+    default = "The request is malformed. Invalid fields are listed in errors."
 
     def __init__(self, detail: str | None = None, *, errors: tuple[FieldError, ...] = (), unlisted: int = 0) -> None:
         total, listed = len(errors) + unlisted, errors[:MOST_ERRORS]
@@ -68,67 +68,67 @@ class Malformed(Problem):
             if total > 1:
                 detail += f" There are {total} errors in all."
             if total > len(listed):
-                detail += f" The first {len(listed)} are listed, {total - len(listed)} more are not."
+                detail += f" The first {len(listed)} are listed; {total - len(listed)} more are not."
         super().__init__(detail, errors=listed)
 
 
 class Unauthorized(Problem):
-    """No credentials, or none that are valid."""
+    """Missing or invalid credentials."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
-    default = "This request needs a token: send it as Authorization: Bearer <token>."
+    default = "This request requires a token. Send it as Authorization: Bearer <token>."
 
     def __init__(self, detail: str | None = None, *, challenge: str = 'Bearer realm="sealpost"') -> None:
         super().__init__(detail, headers={"WWW-Authenticate": challenge})
 
 
 class Forbidden(Problem):
-    """The request is understood and refused."""
+    """The client may not do this."""
 
     status, code, title = 403, "forbidden", "Forbidden"
-    default = "This is not allowed."
+    default = "You are not allowed to do this."
 
 
 class CrossSite(Problem):
-    """A page of another site sends a request without the user's leave."""
+    """A page of another site sent the request, possibly without the user's consent."""
 
     status, code, title = 403, "cross_site", "Forbidden"
-    default = "A page of another site must not send this. Send the body as application/json, not from a foreign page."
+    default = "Cross-site request refused. Send it from this service's own page, or as application/json."
 
 
 class Misdirected(Problem):
     """The request is for another host."""
 
     status, code, title = 421, "misdirected", "Misdirected request"
-    default = "This service does not answer under that host name. Use the address that its operator gives."
+    default = "This service is not available under this host name. Use its public address."
 
 
 class NotFound(Problem):
-    """Nothing is there, or no longer."""
+    """The resource does not exist, or no longer does."""
 
     status, code, title = 404, "not_found", "Not found"
-    default = "There is nothing at this address. GET /openapi.json lists what there is."
+    default = "This path does not exist. GET /openapi.json lists all paths."
 
 
 class MethodNotAllowed(Problem):
-    """The address exists but not for this method; the answer's ``Allow`` header lists those that it has."""
+    """The path does not support this method; the answer's ``Allow`` header lists the methods that it supports."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
-    default = "This address does not answer that method. The Allow header lists the ones that it answers."
+    default = "This path does not support this method. The Allow header lists the supported ones."
 
 
 class Conflict(Problem):
-    """The request clashes with what is there already."""
+    """The request conflicts with existing data."""
 
     status, code, title = 409, "conflict", "Conflict"
-    default = "This clashes with what is there already."
+    default = "This request conflicts with existing data."
 
 
 class Damaged(Problem):
-    """What was there is damaged beyond reading."""
+    """The stored data is damaged and cannot be read."""
 
     status, code, title = 410, "damaged", "Damaged"
-    default = "What was stored here is damaged and cannot be opened. Ask its sender to send it again."
+    default = "The stored data is damaged and cannot be read. Ask the sender to send it again."
 
 
 class TooLarge(Problem):
@@ -142,24 +142,24 @@ class TooLarge(Problem):
 
 
 class TooMany(Problem):
-    """Too many requests at once, or too soon."""
+    """The client sent too many requests."""
 
     status, code, title = 429, "too_many", "Too many requests"
-    default = "Too many requests. Try again after the seconds in Retry-After."
+    default = "Too many requests. Try again after the delay in Retry-After."
 
 
 class StorageFull(Problem):
-    """There is no room for new content; what is stored can be opened, read and deleted."""
+    """The storage is full for new content; stored content can still be opened, read and deleted."""
 
     status, code, title = 507, "storage_full", "Storage full"
-    default = "The storage of this service is full, so nothing new can be stored. What is stored can still be opened."
+    default = "The storage of this service is full: it accepts no new content. Stored content can still be opened."
 
 
 class Unavailable(Problem):
-    """Something that the answer needs is not available now; the request may be sent again."""
+    """A dependency is temporarily unavailable; the request may be retried."""
 
     status, code, title = 503, "unavailable", "Unavailable"
-    default = "The service cannot answer right now. Try again after the seconds in Retry-After."
+    default = "The service is temporarily unavailable. Try again after the delay in Retry-After."
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
         super().__init__(detail, retry_after=retry_after)

@@ -1,4 +1,4 @@
-"""Whether this process is alive, and whether it can do its work now."""
+"""Liveness and readiness."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ from .errors import Unavailable
 
 
 class Health(Answer):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["ok"] = "ok"
 
@@ -39,9 +39,9 @@ class Behind(Answer):
 
 
 class Readiness(Answer):
-    """The process can do its work.
+    """The process can serve requests.
 
-    ``dump`` is present while gathered messages cannot be written to their file, ``creating`` while storage is full.
+    ``dump`` is present while the dump file cannot be written, ``creating`` while storage is full.
     """
 
     status: Literal["ready"] = "ready"
@@ -66,7 +66,7 @@ class HealthRoutes:
                 method="GET",
                 path="/healthz",
                 tag="operations",
-                summary="Tell whether the process is alive",
+                summary="Check whether the process is alive",
                 handler=self.healthz,
                 answer=Health,
                 needs_database=False,
@@ -75,7 +75,7 @@ class HealthRoutes:
                 method="GET",
                 path="/readyz",
                 tag="operations",
-                summary="Tell whether MongoDB and the keys can be used",
+                summary="Check whether MongoDB and the keys are usable",
                 handler=self.readyz,
                 answer=Readiness,
                 needs_database=False,
@@ -91,7 +91,7 @@ class HealthRoutes:
         if self._mongo.unfit is not None:
             raise Unavailable(str(self._mongo.unfit))
         if not await self._mongo.is_ready():
-            raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
+            raise Unavailable("The database does not answer yet. Try again after the delay in Retry-After.")
         trouble = self._dump_trouble()
         return Readiness(
             dump=Behind(since=trouble.since, reason=trouble.reason) if trouble else None,

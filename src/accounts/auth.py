@@ -175,8 +175,8 @@ def token_required(scope: Scope | None, *, where: str = "") -> Unauthorized:
 
 
 def _accepted(scope: Scope | None) -> str:
-    return "This request takes an access token (POST /login or POST /refresh)" + (
-        f" or an API token with the scope {scope.value} (POST /tokens)." if scope else ", no API token."
+    return "This request requires an access token (POST /login or POST /refresh)" + (
+        f" or an API token with the scope {scope.value} (POST /tokens)." if scope else "; no API token is accepted."
     )
 
 

@@ -1,76 +1,76 @@
-"""What can go wrong with accounts, each with its status and code."""
+"""Errors of accounts, sessions and API tokens."""
 
 from ..errors import Conflict, Forbidden, NotFound, Unauthorized
 
 
 class UsernameTaken(Conflict):
-    """Somebody has the name, perhaps in another case."""
+    """The name is taken, possibly in another case."""
 
     code, default = "username_taken", "This username is taken. Choose another."
 
 
 class InvalidToken(Unauthorized):
-    """The credentials were sent and are not good."""
+    """The token is invalid."""
 
     code = "invalid_token"
-    default = "The token is not valid, or no longer valid."
+    default = "The token is invalid, expired or revoked."
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, challenge='Bearer realm="sealpost", error="invalid_token"')
 
 
 class InsufficientScope(Forbidden):
-    """The API token is good, but not for this."""
+    """The API token is valid but may not be used for this request."""
 
     code = "insufficient_scope"
-    default = "This API token is not good for this request: it takes another scope, or an access token."
+    default = "This API token may not be used here: the request requires another scope or an access token."
 
 
 class NotOperator(Forbidden):
-    """The request is for operators alone."""
+    """Only operators may send this request."""
 
     code = "not_operator"
-    default = "This is for operators alone. Whoever runs this service can make you one."
+    default = "Only operators may do this. The administrator of this service can make you an operator."
 
 
 class IncorrectCredentials(Unauthorized):
-    """Unknown user or wrong password; which one is not told."""
+    """Unknown user or wrong password; the answer does not say which."""
 
     code, default = "incorrect_credentials", "Incorrect username or password."
 
 
 class InvalidRefreshToken(Unauthorized):
-    """The refresh token was never good, was used before, or its session has ended."""
+    """The refresh token is unknown or used, or its session has ended."""
 
     code = "invalid_refresh_token"
-    default = "This refresh token is not valid or no longer so. POST /login begins a new session."
+    default = "The refresh token is invalid, expired or already used. POST /login starts a new session."
 
 
 class AccountDisabled(Forbidden):
-    """The password is right, and the operator has disabled the account."""
+    """The password is correct, but the account is disabled."""
 
-    code, default = "account_disabled", "This account is disabled. Ask the operator of this service."
+    code, default = "account_disabled", "This account is disabled. Contact the operator of this service."
 
 
 class IncorrectPassword(Forbidden):
-    """A signed-in user gave another password than their own."""
+    """A signed-in user gave a wrong current password."""
 
     code, default = "incorrect_password", "Incorrect password."
 
 
 class SessionNotFound(NotFound):
-    """The caller has no such session (any more)."""
+    """The caller has no such session."""
 
-    code, default = "session_not_found", "You have no such session. GET /sessions lists those that you have."
+    code, default = "session_not_found", "You have no such session. GET /sessions lists your sessions."
 
 
 class TokenNotFound(NotFound):
-    """The caller has no such API token (any more)."""
+    """The caller has no such API token."""
 
-    code, default = "token_not_found", "You have no such API token. GET /tokens lists those that you have."
+    code, default = "token_not_found", "You have no such API token. GET /tokens lists your API tokens."
 
 
 class TooManyTokens(Conflict):
-    """The caller has as many API tokens as one may have."""
+    """The caller has the maximum number of API tokens."""
 
-    code, default = "too_many_tokens", "You have as many API tokens as one user may have. Delete one first."
+    code, default = "too_many_tokens", "You have the maximum number of API tokens. Delete one first."

@@ -285,7 +285,7 @@ class UserStore:
         except Unsealable:
             self._damaged.inc()
             log.error("a user does not open: changed in the database, or its key is not in the ring")
-            raise Damaged("This account cannot be read. Ask the operator of this service.") from None
+            raise Damaged("This account cannot be read. Contact the operator of this service.") from None
         return User(
             user_id=document["_id"],
             content=content,

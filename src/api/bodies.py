@@ -75,18 +75,18 @@ def _inflated(raw: bytes, encoding: str, limit: int) -> bytes:
         # Some clients send deflate without the zlib header that RFC 9110, section 8.4.1.2, asks for.
         form = _ZLIB if raw[0] & _METHOD == _DEFLATE else _RAW_DEFLATE
     else:
-        raise Malformed("This Content-Encoding is not supported. Send the body as it is, or as gzip or deflate.")
+        raise Malformed("This Content-Encoding is not supported. Send the body uncompressed, or as gzip or deflate.")
     inflating, inflated = zlib.decompressobj(form), bytearray()
     for begin in range(0, len(raw), _SLICE):
         # So little output comes from empty blocks alone, each of which costs the building of its code tables.
         if len(inflated) < begin // 2:
-            raise Malformed("The body is larger compressed than it is. Send it without a Content-Encoding.")
+            raise Malformed("The body is larger compressed than uncompressed. Send it without a Content-Encoding.")
         try:
             inflated += inflating.decompress(raw[begin : begin + _SLICE], limit + 1 - len(inflated))
         except zlib.error:
-            raise Malformed("The body is not encoded as its Content-Encoding says.") from None
+            raise Malformed("The body does not match its Content-Encoding.") from None
         if len(inflated) > limit:
             raise TooLarge(limit=limit)
     if not inflating.eof or inflating.unused_data:
-        raise Malformed("The body is not encoded as its Content-Encoding says: it ends early, or data follows it.")
+        raise Malformed("The body does not match its Content-Encoding: it is truncated, or extra data follows.")
     return bytes(inflated)

@@ -107,7 +107,7 @@ class Edge:
         except web.HTTPException as error:
             return self._refused(request, from_http(error), request_id)
         except TimeoutError:
-            return self._refused(request, Unavailable("This took too long. Try again."), request_id)
+            return self._refused(request, Unavailable("The request timed out. Try again."), request_id)
         except UNREADABLE as error:
             return self._refused(request, from_unreadable(error), request_id)
         except Exception as error:  # noqa: BLE001 (the client must get an answer, whatever failed)

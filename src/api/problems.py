@@ -9,11 +9,11 @@ from .schema import ProblemDetails
 
 CONTENT_TYPE = "application/problem+json"
 UNREADABLE = (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError)
-"""What reading a request raises when its body is cut off or not what its headers say."""
+"""Exceptions raised for a request body that is truncated or does not match its headers."""
 
 
 def problem_response(problem: Problem, request_id: str, schema: type[ProblemDetails] = ProblemDetails) -> web.Response:
-    """Return the response that tells of a problem, in a route's own kind of details where it has one."""
+    """Return the response for a problem; ``schema`` is the route's type of problem details."""
     details = schema.of(problem, request_id)
     response = json_response(
         details.model_dump_json(exclude_none=True).encode(), status=problem.status, content_type=CONTENT_TYPE
@@ -23,16 +23,16 @@ def problem_response(problem: Problem, request_id: str, schema: type[ProblemDeta
 
 
 def from_http(error: web.HTTPException) -> Problem:
-    """Return the problem that stands for an error of the HTTP library."""
+    """Return the problem for an error of the HTTP library."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         return MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.allowed_methods))})
     if isinstance(error, web.HTTPNotFound):
         return NotFound()
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLarge()
-    return Malformed("The request cannot be served as it stands. Check its headers.")
+    return Malformed("The request is malformed. Check its headers.")
 
 
 def from_unreadable(_: Exception) -> Problem:
-    """Return the problem that stands for a body that could not be read."""
-    return Malformed("The body ended early or is not encoded as its headers say. Send it again, whole.")
+    """Return the problem for a body that could not be read."""
+    return Malformed("The body is truncated or does not match its headers. Send the request again.")

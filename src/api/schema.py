@@ -24,17 +24,17 @@ MOST_CONTAINERS = 1000
 MOST_STRAY = 10_000
 """Per cent signs in a field of a form that begin no escape."""
 _STRAY = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_UNREADABLE_FORM = f"The form cannot be read. Send up to {MOST_FORM_FIELDS} fields in UTF-8, or JSON."
+_UNREADABLE_FORM = f"The form cannot be parsed. Send at most {MOST_FORM_FIELDS} fields in UTF-8, or send JSON."
 _NO_MARKS = bytes(set(range(256)) - set(b'"{['))
 # Where pydantic's own words name a Python type or leave open what to do.
 _REASONS = {
     "missing": "is required",
-    "extra_forbidden": "is not known to this request; leave it out",
+    "extra_forbidden": "is unknown; remove it",
     "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
     "string_type": "must be a string",
     "int_type": "must be a whole number",
-    "int_parsing_size": "is too large a number",
+    "int_parsing_size": "is too large",
     "int_parsing": "must be a whole number",
     "bool_type": "must be true or false",
 }
@@ -49,7 +49,7 @@ WHOLE = BeforeValidator(_whole)
 
 
 class RequestBody(BaseModel):
-    """A request's JSON object: nothing is converted, and unknown fields are refused."""
+    """The JSON object of a request: types are not converted, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -65,19 +65,19 @@ DIGITS = BeforeValidator(_digits)
 
 
 class QueryParameters(BaseModel):
-    """The parameters after the ``?`` of a path: read from text, and unknown ones are refused."""
+    """Query parameters: parsed from text, and unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=False)
 
 
 class Answer(BaseModel):
-    """An answer's JSON object."""
+    """The JSON object of an answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ProblemDetails(Answer):
-    """An error, as RFC 9457 problem details; ``Error`` repeats ``detail`` for clients of the older services."""
+    """An error as RFC 9457 problem details; ``Error`` repeats ``detail`` for clients of the older services."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": True})
 
@@ -92,7 +92,7 @@ class ProblemDetails(Answer):
 
     @classmethod
     def of(cls, problem: Problem, request_id: str, **members: Any) -> Self:
-        """Return what a client is told of a problem; a route's own kind of details adds members."""
+        """Return the details of a problem; subclasses add members."""
         return cls(
             type="about:blank",
             title=problem.title,
@@ -112,13 +112,13 @@ def parse_body(schema: type[Body], raw: bytes) -> Body:
     Raises `Malformed` that names the fields at fault, the first `MOST_ERRORS` of them, and never repeats a value.
     """
     if _count_containers(raw) > MOST_CONTAINERS:
-        raise Malformed(f"The body has more than {MOST_CONTAINERS} objects and arrays. Send fewer.")
+        raise Malformed(f"The body contains more than {MOST_CONTAINERS} objects and arrays. Send fewer.")
     try:
         document = from_json(raw or b"{}", cache_strings=False)
     except ValueError as error:
         if str(error).startswith("recursion limit"):
             raise Malformed("The body is nested too deeply.") from None
-        raise Malformed("The body is not JSON in UTF-8. Send a JSON object.") from None
+        raise Malformed("The body is not valid JSON in UTF-8. Send a JSON object.") from None
     return _validated(schema, document)
 
 
@@ -136,14 +136,14 @@ def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
     except ValueError:
         raise Malformed(_UNREADABLE_FORM) from None
     if len(dict(pairs)) != len(pairs):
-        raise Malformed("The form has a field twice. Send each field once.")
+        raise Malformed("The form repeats a field. Send each field once.")
     return _validated(schema, _validated(form, dict(pairs)).model_dump())
 
 
 def parse_query(schema: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
     """Validate the parameters of a query, each of which may be there once. Raises `Malformed`."""
     if len(dict(parameters)) != len(parameters):
-        raise Malformed("A query parameter is there twice. Send each one once.")
+        raise Malformed("A query parameter is repeated. Send each parameter once.")
     return _validated(schema, dict(parameters))
 
 

@@ -8,7 +8,7 @@ from ..errors import FieldError, Malformed
 def checked_lifetime(ttl: timedelta, limit: timedelta) -> timedelta:
     """Return a time to live if it is within its limit. Raises `Malformed` for the field ``ttl``, naming the limit."""
     if not timedelta(0) < ttl <= limit:
-        reason = f"must be more than zero and at most {in_words(limit)}, no part of it negative"
+        reason = f"must be greater than zero and at most {in_words(limit)}, without negative parts"
         raise Malformed(errors=(FieldError("ttl", reason),))
     return ttl
 

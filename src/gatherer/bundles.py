@@ -275,7 +275,9 @@ class _Taken(Exception):
 
 def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
     if content is None:
-        return Damaged("This batch was stored before, and cannot be read any more. Ask the operator of this service.")
+        return Damaged(
+            "This batch is already stored but cannot be read any more. Contact the operator of this service."
+        )
     found = next((some for some in content.deliveries if (some.user_id, some.batch) == (one.user_id, one.batch)), None)
     if found is None or found.messages != one.messages:
         return BatchReused()

@@ -10,7 +10,7 @@ def parse_moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("must be a day as 2026-03-01, or a time as 2026-03-01T09:30:00Z") from None
+        raise ValueError("must be a day such as 2026-03-01 or a time such as 2026-03-01T09:30:00Z") from None
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)
     try:

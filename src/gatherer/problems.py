@@ -1,24 +1,24 @@
-"""What can go wrong between a sender and the gatherer, each with its status and code."""
+"""Errors that the gatherer reports to senders."""
 
 from ..errors import Conflict, Forbidden
 
 
 class OutOfOrder(Forbidden):
-    """The sender has not identified or authenticated itself from this address, or no longer."""
+    """The sender has not identified or authenticated from this address, or must do so again."""
 
     code = "out_of_order"
-    default = "This comes out of order: POST /identify, then /authenticate, then /message. You begin anew."
+    default = "This request is out of order. Start over: POST /identify, then /authenticate, then /message."
 
 
 class OtherAddress(Forbidden):
-    """The token was given to another address."""
+    """The token was issued to another address."""
 
     code = "other_address"
-    default = "This token was given to another address. POST /identify and /authenticate from this one."
+    default = "This token was issued to another address. POST /identify and /authenticate from this one."
 
 
 class BatchReused(Conflict):
-    """The sender has used the id of a batch for other messages before."""
+    """The sender has already used this batch id for other messages."""
 
     code = "batch_reused"
-    default = "You have sent other messages under this batch id. Nothing was stored: take another id for these."
+    default = "You have already used this batch id for other messages. Nothing was stored; use a new id."

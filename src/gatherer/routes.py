@@ -41,10 +41,10 @@ from .tokens import LIFE
 GATHERER = "gatherer"
 CREATED, ACCEPTED = 201, 202
 _UNAUTHORIZED = (
-    "This request takes a token of POST /authenticate (after POST /identify) or an API token with the scope gather."
-    " Send it in token or as Authorization: Bearer <token>."
+    "This request requires a token from POST /authenticate (after POST /identify) or an API token with the scope"
+    " gather. Send it in token or as Authorization: Bearer <token>."
 )
-# What each of the three requests of a sender has in common.
+# Common to the three requests of a sender.
 _SENDING: dict[str, Any] = {
     "method": "POST",
     "tag": GATHERER,
@@ -69,8 +69,8 @@ class GathererRoutes:
         return [
             Route(
                 path="/identify",
-                summary="Say who is going to send",
-                description="201: the name was free and is kept for a while. 202: somebody has it already.",
+                summary="Identify as a sender",
+                description="201: the name was free and is now reserved. 202: the name has a password.",
                 handler=self.identify,
                 body=Identify,
                 stores=True,
@@ -80,8 +80,8 @@ class GathererRoutes:
             ),
             Route(
                 path="/authenticate",
-                summary="Prove it",
-                description="201: this is the password from now on. 202: the password is right.",
+                summary="Authenticate as a sender",
+                description="201: the password is set. 202: the password is correct.",
                 handler=self.authenticate,
                 body=Authenticate,
                 answer=Authenticated,
@@ -90,8 +90,8 @@ class GathererRoutes:
             ),
             Route(
                 path="/message",
-                summary="Send messages, or say that this was all",
-                description="201: stored, all of it. 202: the sender begins anew before it sends again.",
+                summary="Send messages, or log out",
+                description="201: all messages are stored. 202: logged out; identify to send again.",
                 handler=self.message,
                 body=Message,
                 stores=True,
@@ -104,9 +104,9 @@ class GathererRoutes:
                 method="GET",
                 path="/gathered",
                 tag=GATHERER,
-                summary="Give out what was gathered",
-                description="One JSON object a line, the oldest first. A body that ends before its last chunk is not"
-                " all of it.",
+                summary="Export gathered messages",
+                description="One JSON object per line, oldest first. A body that ends without the final chunk is"
+                " incomplete.",
                 guard=self._authenticator.operator_guard(),
                 handler=self.gathered,
                 query=GatheredQuery,
@@ -115,15 +115,15 @@ class GathererRoutes:
         ]
 
     async def identify(self, request: web.Request, body: Identify) -> SenderAnswer:
-        """Say who is going to send."""
+        """Identify as a sender."""
         if await self._service.identify(body.username, self._origin.network(request)):
-            return SenderAnswer(**outcome(CREATED, "The name was free. Authenticate with a password for it."))
+            return SenderAnswer(**outcome(CREATED, "The name was free. Authenticate to set its password."))
         return SenderAnswer(**outcome(ACCEPTED, "The name is known. Authenticate with its password."))
 
     async def authenticate(self, request: web.Request, body: Authenticate) -> Authenticated:
-        """Prove it."""
+        """Authenticate as a sender."""
         admitted = await self._service.authenticate(body.username, body.password, self._origin.network(request))
-        status, words = (CREATED, "The password is set.") if admitted.is_new else (ACCEPTED, "The password is right.")
+        status, words = (CREATED, "The password is set.") if admitted.is_new else (ACCEPTED, "The password is correct.")
         return Authenticated(
             **outcome(status, f"{words} Send messages with the token."),
             token=admitted.token,
@@ -131,12 +131,12 @@ class GathererRoutes:
         )
 
     async def message(self, request: web.Request, body: Message) -> Gathered:
-        """Send messages, or say that this was all."""
+        """Send messages, or log out."""
         network = self._origin.network(request)
         token = body.token if body.token is not None else bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
         if token is None:
             raise Unauthorized(_UNAUTHORIZED)
-        # An API token has no steps to log out of: with one, a blank line or "logout" is a message like others.
+        # An API token has no login to end: with one, "" and "logout" are ordinary messages.
         if body.is_logout and not is_api_token(token):
             await self._service.end(token, network)
             words = outcome(ACCEPTED, "You are logged out. Identify to send again.")
@@ -146,7 +146,7 @@ class GathererRoutes:
         return Gathered(**words, first_sequence=first, last_sequence=last)
 
     async def gathered(self, _: web.Request, query: GatheredQuery) -> AsyncGenerator[bytes, None]:
-        """Give out what was gathered."""
+        """Export gathered messages."""
         since, until = (parse_moment(text) if text else None for text in (query.since, query.until))
         if since and until and until < since:
             raise Malformed(errors=(FieldError("until", "must not be before since"),))

@@ -25,10 +25,10 @@ NOBODY = bytes(16)
 
 
 class InvalidSenderToken(InvalidToken):
-    """The token of a sender is not good, or no longer."""
+    """The token of a sender is invalid, expired or revoked."""
 
     default = (
-        "The token is not valid, or no longer valid. This request takes a token of POST /authenticate (after POST"
+        "The token is invalid, expired or revoked. This request requires a token from POST /authenticate (after POST"
         " /identify) or an API token with the scope gather."
     )
 

@@ -1,15 +1,18 @@
-"""What can go wrong with posts."""
+"""Errors of posts."""
 
 from ..errors import Forbidden, NotFound
 
 
 class PostNotFound(NotFound):
-    """There is no such post, or no longer."""
+    """The post never existed, was deleted or has expired."""
 
-    code, default = "post_not_found", "There is no such post, or no longer. GET /posts lists those that there are."
+    code, default = (
+        "post_not_found",
+        "There is no such post, or it was deleted or has expired. GET /posts lists all posts.",
+    )
 
 
 class NotAuthor(Forbidden):
-    """Only its author may do this to a post."""
+    """Only the author of a post may do this."""
 
-    code, default = "not_author", "Only its author may delete a post."
+    code, default = "not_author", "Only the author of a post may delete it."

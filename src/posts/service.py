@@ -64,7 +64,7 @@ class PostService:
         author = (await self._authenticator.names([caller.user_id])).get(caller.user_id)
         if author is None:
             await self._authenticator.confirm(caller)
-            raise Damaged("Your account cannot be read. Ask the operator of this service.")
+            raise Damaged("Your account cannot be read. Contact the operator of this service.")
         now = self._clock.now()
         post = Post(
             post_id=new_post_id(now),
@@ -103,7 +103,7 @@ class PostService:
         if cursor is not None:
             before = read_cursor(self._ring, cursor, author_id)
             if before is None:
-                reason = "is not a cursor of this list; begin without one"
+                reason = "is not a cursor of this list; start without a cursor"
                 raise Malformed(errors=(FieldError("cursor", reason),))
         posts, last = await self._posts.page(author_id=author_id, before=before, limit=limit)
         return await self._shown(caller, posts), write_cursor(self._ring, last, author_id) if last else None

@@ -1,21 +1,24 @@
-"""What can go wrong with sealed items."""
+"""Errors of secrets and messages."""
 
 from ..errors import Forbidden, NotFound
 
 
 class KeyNotFound(NotFound):
-    """No item waits under this key: there never was one, or it has been opened, burned, locked or has expired."""
+    """No item can be opened with this key: it never existed, or was opened, burned or locked, or has expired."""
 
     code, default = "key_not_found", "Key not found"
 
 
 class PhraseRequired(Forbidden):
-    """The item has a phrase and none was sent; costs no attempt."""
+    """The item has a phrase and none was sent. Costs no attempt."""
 
-    code, default = "phrase_required", "A phrase is required. Send it as phrase; no attempt was spent."
+    code, default = (
+        "phrase_required",
+        "A phrase is required. Send it in the field phrase. This request did not count as an attempt.",
+    )
 
 
 class IncorrectPhrase(Forbidden):
-    """The phrase is wrong; costs one attempt."""
+    """The phrase is wrong. Costs one attempt."""
 
     code, default = "incorrect_phrase", "Incorrect phrase"

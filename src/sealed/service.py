@@ -116,7 +116,9 @@ class SecretService:
             return item
         if not phrase:
             raise PhraseRequired
-        raise TooMany("Other attempts are being checked. Try again after the seconds in Retry-After.", retry_after=1)
+        raise TooMany(
+            "Other attempts on this secret are in progress. Try again after the delay in Retry-After.", retry_after=1
+        )
 
     async def _try_phrase(self, link: Link, attempt: Attempt, phrase: str) -> bytes:
         try:

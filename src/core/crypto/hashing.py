@@ -23,7 +23,7 @@ MEMORY = 0.8
 """Weight of the previous mean in the moving average of the duration of each kind of work."""
 MOST_GROWTH = 3
 """A single duration counts for at most this many times the mean."""
-REFUSAL = "Too many passwords and phrases are being checked. Try again after the seconds in Retry-After."
+REFUSAL = "Too many passwords and phrases are being checked. Try again after the delay in Retry-After."
 """The detail of a refusal. The bench recognizes refusals by it."""
 
 

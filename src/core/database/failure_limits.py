@@ -27,7 +27,7 @@ from .mongo import Document, Mongo, translate_mongo_errors
 Result = TypeVar("Result")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.1
-BUSY = "Too many passwords are being checked. Try again after the seconds in Retry-After."
+BUSY = "Too many passwords are being checked. Try again after the delay in Retry-After."
 
 
 class FailureLimit:

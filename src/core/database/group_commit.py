@@ -92,7 +92,7 @@ class GroupCommit(Generic[Request, Result]):
         executed.
         """
         if len(self._queue) >= self._max_queue:
-            raise Unavailable("Too much is waiting to be stored. Try again after the seconds in Retry-After.")
+            raise Unavailable("The write queue is full. Try again after the delay in Retry-After.")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(_Entry(request, answer))
         self._depth.set(len(self._queue))

@@ -31,7 +31,7 @@ IS_LIVE: Document = {"$and": [{"$gt": ["$expireAt", "$$NOW"]}, {"$gt": ["$count"
 class LimitReached(TooMany):
     """The limit is used up until the window ends, after ``Retry-After``."""
 
-    code, default = "limit_reached", "Tried too often. Try again after the seconds in Retry-After."
+    code, default = "limit_reached", "Too many attempts. Try again after the delay in Retry-After."
 
 
 class Counters:
@@ -148,7 +148,7 @@ def limit_reached(counter: Document) -> LimitReached:
 MOST_SUBJECTS = 10_000
 LARGEST_BLOCK = 1024 * 1024
 BLOCKS = 100
-SPENT = "You have stored as much as you may for now. Try again after the seconds in Retry-After."
+SPENT = "You have used up your storage budget for now. Try again after the delay in Retry-After."
 
 
 @dataclass

@@ -85,7 +85,7 @@ class Mongo:
         if self.unfit is not None:
             raise Unavailable(str(self.unfit))
         if not self.is_set_up or not self._primary.is_known():
-            raise Unavailable("The database does not answer yet. Try again after the seconds in Retry-After.")
+            raise Unavailable("The database does not answer yet. Try again after the delay in Retry-After.")
 
     async def when_set_up(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run the work once the set-up is complete."""
@@ -256,7 +256,7 @@ def translate_mongo_errors() -> Iterator[None]:
         passing = error.timeout or not isinstance(error, OperationFailure) or error.code in SHUTTING_DOWN
         level = log.warning if passing else log.error
         level("MongoDB did not answer", reason=type(error).__name__, code=getattr(error, "code", None))
-        raise Unavailable("The database does not answer. Try again after the seconds in Retry-After.") from None
+        raise Unavailable("The database does not answer. Try again after the delay in Retry-After.") from None
 
 
 async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Exception | None]:

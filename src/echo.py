@@ -1,4 +1,4 @@
-"""A greeting, and an echo for who is signed in: to probe the whole way with."""
+"""A greeting, and an echo that requires a token: both test the whole request path."""
 
 from typing import Any
 
@@ -23,18 +23,18 @@ class Greeting(Answer):
 
 
 class EchoRequest(RequestBody):
-    """What to say back; fields that are not listed here are passed over."""
+    """The text to echo; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     auth: str | None = Field(
-        None, max_length=4096, description="An access or API token, where it is not in the Authorization header."
+        None, max_length=4096, description="An access or API token. Default: the token in the Authorization header."
     )
-    text: str = Field(alias="str", description="The text to say back.")
+    text: str = Field(alias="str", description="The text to echo.")
 
 
 class EchoAnswer(Answer):
-    """The text, as it came."""
+    """The text, unchanged."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -56,7 +56,7 @@ class EchoRoutes:
                     method="GET",
                     path=path,
                     tag=ECHO,
-                    summary="Say hello",
+                    summary="Return a greeting",
                     handler=self.hello,
                     answer=Greeting,
                     needs_database=False,
@@ -68,9 +68,9 @@ class EchoRoutes:
                 method="POST",
                 path="/echo",
                 tag=ECHO,
-                summary="Say a text back",
-                description="Takes an access token, or an API token with the scope `echo`: in `auth` or as a Bearer"
-                " token in the Authorization header. Where both are there, `auth` counts.",
+                summary="Echo a text",
+                description="Requires an access token, or an API token with the scope `echo`, in `auth` or as a Bearer"
+                " token in the Authorization header. If both are present, `auth` is used.",
                 handler=self.echo,
                 body=EchoRequest,
                 max_body=LARGEST_ECHO,
@@ -80,11 +80,11 @@ class EchoRoutes:
         ]
 
     async def hello(self, _: web.Request, __: None) -> Greeting:
-        """Say hello."""
+        """Return a greeting."""
         return Greeting()
 
     async def echo(self, request: web.Request, body: EchoRequest) -> EchoAnswer:
-        """Say a text back."""
+        """Echo a text."""
         token = body.auth if body.auth is not None else bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
         if token is None:
             raise token_required(Scope.ECHO, where="auth")

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, for whoever asks on this host or through nginx's own server for them."""
+"""Metrics for Prometheus, served to this host and through nginx's metrics server only."""
 
 import asyncio
 from typing import Any
@@ -26,9 +26,9 @@ class ScrapeRoutes:
                 method="GET",
                 path="/metrics",
                 tag="operations",
-                summary="Tell what is counted, of all workers together",
-                description="In the text format of Prometheus. Not answered through the public server of nginx, nor"
-                " over TCP to another host.",
+                summary="Metrics of all workers",
+                description="Prometheus text format. Not available through the public nginx server or over TCP from"
+                " another host.",
                 handler=self.metrics,
                 text=MEDIA_TYPE,
                 needs_database=False,
@@ -37,7 +37,7 @@ class ScrapeRoutes:
         ]
 
     async def metrics(self, request: web.Request, _: None) -> str:
-        """Tell what is counted."""
+        """Return the metrics of all workers."""
         if not self._metrics.are_on or not self._origin.is_local(request):
             raise NotFound
         # One at a time, and not on the event loop: other requests go on meanwhile.

@@ -49,7 +49,7 @@ class AccountRoutes:
                 method="POST",
                 path="/register",
                 tag=ACCOUNTS,
-                summary="Make an account",
+                summary="Create an account",
                 handler=self.register,
                 body=Register,
                 stores=True,
@@ -61,8 +61,8 @@ class AccountRoutes:
                 method="POST",
                 path="/login",
                 tag=SESSIONS,
-                summary="Begin a session",
-                description="Unknown users and wrong passwords get the same answer in the same time.",
+                summary="Sign in",
+                description="Unknown users and wrong passwords get the same answer after the same time.",
                 handler=self.login,
                 body=Login,
                 answer=Tokens,
@@ -72,8 +72,8 @@ class AccountRoutes:
                 method="POST",
                 path="/refresh",
                 tag=SESSIONS,
-                summary="Go on with a session",
-                description="Each refresh token is good once. Using one twice ends the session.",
+                summary="Refresh the tokens of a session",
+                description="Each refresh token can be used once. Reuse ends the session.",
                 handler=self.refresh,
                 body=Refresh,
                 answer=Tokens,
@@ -83,7 +83,7 @@ class AccountRoutes:
                 method="POST",
                 path="/logout",
                 tag=SESSIONS,
-                summary="End this session",
+                summary="Sign out",
                 guard=self._signed_in,
                 handler=self.logout,
                 status=204,
@@ -93,7 +93,7 @@ class AccountRoutes:
                 method="GET",
                 path="/me",
                 tag=ACCOUNTS,
-                summary="Show one's account",
+                summary="Get your account",
                 guard=self._signed_in,
                 handler=self.me,
                 answer=Me,
@@ -103,8 +103,8 @@ class AccountRoutes:
                 method="PUT",
                 path="/me/password",
                 tag=ACCOUNTS,
-                summary="Change one's password",
-                description="Every other session ends. API tokens stay.",
+                summary="Change your password",
+                description="Ends all other sessions. API tokens stay valid.",
                 guard=self._signed_in,
                 handler=self.change_password,
                 body=ChangePassword,
@@ -115,7 +115,7 @@ class AccountRoutes:
                 method="DELETE",
                 path="/me",
                 tag=ACCOUNTS,
-                summary="Delete one's account and all that it wrote",
+                summary="Delete your account and its content",
                 description="Secrets belong to no account: they stay until they are opened or expire.",
                 guard=self._signed_in,
                 handler=self.delete,
@@ -127,7 +127,7 @@ class AccountRoutes:
                 method="GET",
                 path="/sessions",
                 tag=SESSIONS,
-                summary="List one's sessions",
+                summary="List your sessions",
                 guard=self._signed_in,
                 handler=self.sessions,
                 answer=Sessions,
@@ -136,7 +136,7 @@ class AccountRoutes:
                 method="DELETE",
                 path="/sessions/{session_id}",
                 tag=SESSIONS,
-                summary="End one of one's sessions",
+                summary="End one of your sessions",
                 guard=self._signed_in,
                 handler=self.end_session,
                 status=204,
@@ -145,24 +145,24 @@ class AccountRoutes:
         ]
 
     async def register(self, request: web.Request, body: Register) -> Registered:
-        """Make an account."""
+        """Create an account."""
         user = await self._service.register(body.username, body.password, self._origin.network(request))
         return Registered(user_id=user.user_id.hex(), username=user.name)
 
     async def login(self, request: web.Request, body: Login) -> Tokens:
-        """Begin a session."""
+        """Start a session."""
         return _tokens(await self._service.login(body.username, body.password, self._origin.network(request)))
 
     async def refresh(self, _: web.Request, body: Refresh) -> Tokens:
-        """Go on with a session."""
+        """Refresh the tokens of a session."""
         return _tokens(await self._service.refresh(body.refresh_token))
 
     async def logout(self, request: web.Request, _: None) -> None:
-        """End this session."""
+        """End the session of this request."""
         await self._service.logout(request[CALLER])
 
     async def me(self, request: web.Request, _: None) -> Me:
-        """Show one's account."""
+        """Return the caller's account."""
         user = await self._service.me(request[CALLER])
         return Me(
             user_id=user.user_id.hex(),
@@ -173,15 +173,15 @@ class AccountRoutes:
         )
 
     async def change_password(self, request: web.Request, body: ChangePassword) -> None:
-        """Change one's password."""
+        """Change the caller's password."""
         await self._service.change_password(request[CALLER], body.current, body.new)
 
     async def delete(self, request: web.Request, body: DeleteAccount) -> None:
-        """Delete one's account and all that it wrote."""
+        """Delete the caller's account and its content."""
         await self._service.delete(request[CALLER], body.password)
 
     async def sessions(self, request: web.Request, _: None) -> Sessions:
-        """List one's sessions."""
+        """List the caller's sessions."""
         caller = request[CALLER]
         return Sessions(
             sessions=[
@@ -197,7 +197,7 @@ class AccountRoutes:
         )
 
     async def end_session(self, request: web.Request, _: None) -> None:
-        """End one of one's sessions."""
+        """End one of the caller's sessions."""
         await self._service.end_session(request[CALLER], id_of(request, "session_id"))
 
 

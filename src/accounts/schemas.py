@@ -1,4 +1,4 @@
-"""What the routes of accounts take and answer."""
+"""Requests and answers of the account, session and token routes."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -13,46 +13,46 @@ LONGEST_TOKEN = 4096
 
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,32}$")]
 NewPassword = Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
-# What is compared and not kept: of any form, because a form error would tell more than "incorrect" does.
+# Compared, not stored. Any form is accepted: a validation error would reveal more than "incorrect" does.
 GivenUsername = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
 GivenPassword = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
 
 
 def _distinct(scopes: list[Scope]) -> list[Scope]:
     if len(set(scopes)) != len(scopes):
-        raise ValueError("must not name a scope twice")
+        raise ValueError("must not contain duplicates")
     return scopes
 
 
 class Register(RequestBody):
-    """An account to be."""
+    """A new account."""
 
-    username: Username = Field(description="Unique without regard to case.")
+    username: Username = Field(description="Unique, ignoring case.")
     password: NewPassword
 
 
 class Registered(Answer):
-    """A new account."""
+    """The created account."""
 
     user_id: str
     username: str
 
 
 class Login(RequestBody):
-    """Credentials."""
+    """A username and its password."""
 
     username: GivenUsername
     password: GivenPassword
 
 
 class Refresh(RequestBody):
-    """The present refresh token of a session."""
+    """The current refresh token of a session."""
 
     refresh_token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)]
 
 
 class Tokens(Answer):
-    """What a session lives by: the access token for ``expires_in`` seconds, the refresh token for the next pair."""
+    """The tokens of a session: the access token is valid for ``expires_in`` seconds."""
 
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 (a type)
@@ -61,7 +61,7 @@ class Tokens(Answer):
 
 
 class Me(Answer):
-    """The caller's account; ``last_request_at`` is kept to the minute; a time is null where there was none yet."""
+    """The caller's account; ``last_request_at`` has a precision of one minute. Times are null if there was none yet."""
 
     user_id: str
     username: str
@@ -71,20 +71,20 @@ class Me(Answer):
 
 
 class ChangePassword(RequestBody):
-    """A new password, and the present one as proof."""
+    """A new password, and the current one as proof."""
 
     current: GivenPassword
     new: NewPassword
 
 
 class DeleteAccount(RequestBody):
-    """The password, as proof."""
+    """The current password, as proof."""
 
     password: GivenPassword
 
 
 class SessionAnswer(Answer):
-    """A session; ``current`` is the one that asks."""
+    """A session; ``current`` is true for the session of this request."""
 
     id: str
     created_at: datetime
@@ -100,24 +100,24 @@ class Sessions(Answer):
 
 
 class CreateToken(RequestBody):
-    """An API token to be made."""
+    """A new API token."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        description="What it is for, for its owner to recognise it by."
+        description="A label that tells you the purpose of the token."
     )
     scopes: Annotated[list[Annotated[Scope, Field(strict=False)]], AfterValidator(_distinct)] = Field(
         min_length=1,
         max_length=len(Scope),
-        description="What it shall be good for.",
+        description="The permissions of the token.",
         json_schema_extra={"uniqueItems": True},
     )
     expires_in_days: Annotated[int, Field(ge=1, le=3650), WHOLE] | None = Field(
-        None, description="Without it, the token does not expire."
+        None, description="Days until the token expires. Default: it does not expire."
     )
 
 
 class TokenAnswer(Answer):
-    """An API token, without what it takes to use it."""
+    """An API token, without the token itself."""
 
     id: str
     name: str
@@ -128,7 +128,7 @@ class TokenAnswer(Answer):
 
 
 class TokenCreated(TokenAnswer):
-    """A new API token; ``token`` is shown this once and not kept."""
+    """The created API token; ``token`` is shown only once."""
 
     token: str
 

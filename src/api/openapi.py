@@ -26,7 +26,7 @@ SECURITY_SCHEME = "bearer"
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "The access token of POST /login, or an API token of POST /tokens that has the scope named.",
+    "description": "An access token from POST /login, or an API token from POST /tokens with the listed scope.",
 }
 REF_TEMPLATE = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -54,7 +54,7 @@ class OpenApiRoutes:
                 method="GET",
                 path="/openapi.json",
                 tag="operations",
-                summary="Describe every request and answer",
+                summary="Get this OpenAPI document",
                 handler=self.document,
                 answer=Document,
                 needs_database=False,
@@ -62,7 +62,7 @@ class OpenApiRoutes:
         ]
 
     async def document(self, _: web.Request, __: None) -> Document:
-        """Describe every request and answer."""
+        """Return the OpenAPI document."""
         return self._document
 
     @cached_property
@@ -86,7 +86,7 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
         info={
             "title": "Sealpost",
             "version": __version__,
-            "description": "A self-hosted backend for words that should not outlive their purpose.",
+            "description": "A self-hosted service for one-time secrets, messages, accounts, posts and gathering.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         paths=paths,
@@ -158,7 +158,7 @@ def _answer(route: Route[Any], status: int) -> dict[str, Any]:
         if route.page or route.shell:
             answer["content"]["text/html"] = {"schema": {"type": "string"}}
     if route.lines:
-        answer["description"] += "; the schema is that of each line"
+        answer["description"] += "; the schema describes each line"
         answer["content"] = {LINES: {"schema": _ref(route.lines)}}
     return answer
 

@@ -1,4 +1,4 @@
-"""What the routes of the gatherer take and answer."""
+"""Requests and answers of the gatherer routes."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +11,7 @@ from ..errors import Problem, describe_status
 from .moments import parse_moment
 
 LOGOUT = ("", "logout")
-"""Messages that log a sender out, where they are sent as ``message`` with a token of ``/authenticate``."""
+"""Messages that log a sender out, if sent as ``message`` with a token from ``/authenticate``."""
 LONGEST_TOKEN = 4096
 LONGEST_BATCH_ID = 128
 MOST_MESSAGES = 1000
@@ -32,19 +32,21 @@ MomentText = Annotated[
 
 
 class Identify(RequestBody):
-    """Who the sender is."""
+    """The name of the sender."""
 
     message_type: Literal["IDENTIFY"]
-    username: Username = Field(description="Unique without regard to case; an account, or a name to become one.")
+    username: Username = Field(
+        description="The username of an account, or a free name for a new one. Unique, ignoring case."
+    )
 
 
 class Authenticate(RequestBody):
-    """The proof of who the sender is."""
+    """The credentials of the sender."""
 
     message_type: Literal["AUTHENTICATE"]
     username: GivenUsername
     password: GivenPassword = Field(
-        description="The first one of a new name has 4 characters or more, unless the server sets another minimum."
+        description="The first password of a name has at least 4 characters, unless the server sets another minimum."
     )
 
 
@@ -56,44 +58,44 @@ def _either(schema: dict[str, Any]) -> None:
 
 
 class Message(RequestBody):
-    """One message or several, or the end of sending."""
+    """One message, several messages, or a logout."""
 
     model_config = ConfigDict(json_schema_extra=_either)
 
     message_type: Literal["MESSAGE"]
     token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)] | None = Field(
         None,
-        description="What POST /authenticate gave, or an API token with the scope `gather`; without it, the one of the"
-        " Authorization header counts.",
+        description="The token from POST /authenticate, or an API token with the scope `gather`. Default: the one in"
+        " the Authorization header.",
     )
-    # Without a value that stands for none: a null is no message.
+    # Not nullable: a null is not a message.
     message: str = Field(
-        "", description='A message. With a token of POST /authenticate, `""` and `"logout"` log out instead.'
+        "", description='A message. With a token from POST /authenticate, `""` and `"logout"` log out instead.'
     )
-    messages: list[str] = Field([], min_length=1, max_length=MOST_MESSAGES, description="Messages, in their order.")
+    messages: list[str] = Field([], min_length=1, max_length=MOST_MESSAGES, description="Messages, in order.")
     batch: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_BATCH_ID)] | None = Field(
-        None, description="An id of the client's own making: sent again under it, messages are stored once."
+        None, description="An id chosen by the client. Messages that are sent again under the same id are stored once."
     )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if ("message" in self.model_fields_set) == ("messages" in self.model_fields_set):
-            raise ValueError("must have either message or messages")
+            raise ValueError("must have either message or messages, not both")
         return self
 
     @property
     def is_logout(self) -> bool:
-        """Tell whether this logs a sender out."""
+        """Whether this logs the sender out."""
         return "message" in self.model_fields_set and self.message in LOGOUT
 
     @property
     def all_messages(self) -> list[str]:
-        """The messages to be stored."""
+        """The messages to store."""
         return self.messages if "messages" in self.model_fields_set else [self.message]
 
 
 class SenderAnswer(Answer):
-    """The members of every answer to a sender: a sentence for people, the status, and its standard description."""
+    """The members of every answer to a sender: a text for people, the status, and its standard description."""
 
     status_message: str
     status_code: int
@@ -101,21 +103,21 @@ class SenderAnswer(Answer):
 
 
 class Authenticated(SenderAnswer):
-    """A sender who may send; the token lives for ``expires_in`` seconds."""
+    """The token of a sender, valid for ``expires_in`` seconds."""
 
     token: str
     expires_in: int
 
 
 class Gathered(SenderAnswer):
-    """The sender's own numbers of the first and the last message; null where none was stored."""
+    """The sender's own sequence numbers of the first and last message stored; null if none was stored."""
 
     first_sequence: int | None
     last_sequence: int | None
 
 
 class SenderProblem(ProblemDetails):
-    """A refusal, with what every answer to a sender has."""
+    """An error, with the members of every answer to a sender."""
 
     status_message: str
     status_code: int
@@ -123,18 +125,18 @@ class SenderProblem(ProblemDetails):
 
     @classmethod
     def of(cls, problem: Problem, request_id: str, **members: Any) -> Self:
-        """Return what a sender is told of a problem."""
+        """Return the details of a problem for a sender."""
         return super().of(problem, request_id, **outcome(problem.status, problem.detail), **members)
 
 
 class AuthenticationProblem(SenderProblem):
-    """A refusal to authenticate: older clients read its token before its status."""
+    """A failed authentication; older clients read ``token`` before the status."""
 
     token: Literal[""] = ""
 
 
 def outcome(status: int, message: str) -> dict[str, Any]:
-    """Return the members that every answer to a sender has."""
+    """Return the members of every answer to a sender."""
     return {
         "status_message": message,
         "status_code": status,
@@ -143,15 +145,15 @@ def outcome(status: int, message: str) -> dict[str, Any]:
 
 
 class GatheredQuery(QueryParameters):
-    """Which messages to give out."""
+    """Selects the messages to export."""
 
-    since: MomentText | None = Field(None, description="A day or a time: messages that arrived then or later.")
-    until: MomentText | None = Field(None, description="A day or a time: messages that arrived before it.")
-    username: GivenUsername | None = Field(None, description="Sender whose messages to give out, in whatever case.")
+    since: MomentText | None = Field(None, description="A date or a time: messages received at or after it.")
+    until: MomentText | None = Field(None, description="A date or a time: messages received before it.")
+    username: GivenUsername | None = Field(None, description="The sender's username, ignoring case.")
 
 
 class GatheredMessage(Answer):
-    """A message that was gathered; ``sequence`` counts the messages of its sender, from 1."""
+    """A gathered message; ``sequence`` counts the messages of its sender from 1."""
 
     received_at: datetime
     username: str

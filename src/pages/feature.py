@@ -35,9 +35,9 @@ class PagesFeature:
     def routes(self) -> list[Route[Any]]:
         """Declare the routes of the views and of the static files."""
         views = {
-            "/s": ("secret", "The page that opens a secret"),
-            "/m": ("message", "The page that shows a message"),
-            "/r": ("receipt", "The page that shows a receipt"),
+            "/s": ("secret", "Page that opens a secret"),
+            "/m": ("message", "Page that shows a message"),
+            "/r": ("receipt", "Page that shows a receipt"),
         }
         return [
             *(
@@ -46,7 +46,7 @@ class PagesFeature:
                     path=path,
                     tag=PAGES,
                     summary=summary,
-                    description="The same for every visitor: the browser does not send the part of the link after #.",
+                    description="The same page for every link: the key is in the URL fragment, which is not sent.",
                     handler=_handler(self._templates.view(view)),
                     text=CONTENT_TYPE,
                     needs_database=False,
@@ -57,7 +57,7 @@ class PagesFeature:
                 method="GET",
                 path="/pages/{digest}/{file}",
                 tag=PAGES,
-                summary="A static file of the page",
+                summary="Static file of the page",
                 handler=self.file,
                 text="*/*",
                 needs_database=False,

@@ -54,7 +54,7 @@ class PostRoutes:
                 path="/posts",
                 tag=POSTS,
                 summary="List posts, newest first",
-                description="Pages stay in step: no post is there twice or missing while others come and go.",
+                description="No post is repeated or skipped while others are added or deleted.",
                 guard=self._guard,
                 handler=self.feed,
                 query=FeedQuery,
@@ -64,7 +64,7 @@ class PostRoutes:
                 method="GET",
                 path="/posts/analytics",
                 tag=POSTS,
-                summary="Count posts and reactions by day",
+                summary="Count posts and reactions per day",
                 guard=self._guard,
                 handler=self.analytics,
                 query=AnalyticsQuery,
@@ -74,7 +74,7 @@ class PostRoutes:
                 method="GET",
                 path="/posts/{post_id}",
                 tag=POSTS,
-                summary="Show a post",
+                summary="Get a post",
                 guard=self._guard,
                 handler=self.find,
                 answer=PostAnswer,
@@ -84,7 +84,7 @@ class PostRoutes:
                 method="DELETE",
                 path="/posts/{post_id}",
                 tag=POSTS,
-                summary="Delete one of one's posts",
+                summary="Delete one of your posts",
                 guard=self._guard,
                 handler=self.delete,
                 status=204,
@@ -92,7 +92,7 @@ class PostRoutes:
             ),
             self._reaction("PUT", "/posts/{post_id}/like", "Like a post", Reaction.LIKE),
             self._reaction("PUT", "/posts/{post_id}/dislike", "Dislike a post", Reaction.DISLIKE),
-            self._reaction("DELETE", "/posts/{post_id}/reaction", "Take back what one has made of a post", None),
+            self._reaction("DELETE", "/posts/{post_id}/reaction", "Remove your reaction to a post", None),
         ]
 
     async def create(self, request: web.Request, body: CreatePost) -> PostAnswer:
@@ -119,7 +119,7 @@ class PostRoutes:
         return _answer(await self._service.find(request[CALLER], id_of(request, "post_id")))
 
     async def delete(self, request: web.Request, _: None) -> None:
-        """Delete one of one's posts."""
+        """Delete one of the caller's posts."""
         await self._service.delete(request[CALLER], id_of(request, "post_id"))
 
     def _reaction(self, method: str, path: str, summary: str, reaction: Reaction | None) -> Route[Any]:
@@ -128,7 +128,7 @@ class PostRoutes:
             path=path,
             tag=POSTS,
             summary=summary,
-            description="May be sent again without a change; a like replaces a dislike, and the other way round.",
+            description="Idempotent. A like replaces a dislike, and vice versa.",
             guard=self._guard,
             handler=self._reacting(reaction),
             answer=ReactionsAnswer,

@@ -1,4 +1,4 @@
-"""What the routes of posts take and answer."""
+"""Requests and answers of the post routes."""
 
 from datetime import date, datetime
 from typing import Annotated
@@ -16,7 +16,7 @@ def _day(text: str) -> str:
     try:
         date.fromisoformat(text)
     except ValueError:
-        raise ValueError("must be a day of the calendar, as YYYY-MM-DD") from None
+        raise ValueError("must be an existing date in the form YYYY-MM-DD") from None
     return text
 
 
@@ -29,17 +29,17 @@ DayText = Annotated[
 
 
 class CreatePost(RequestBody):
-    """A post to publish."""
+    """A new post."""
 
     title: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TITLE)] | None = None
     content: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CONTENT)]
     ttl: TimeToLive | None = Field(
-        None, description="How long it can be read, up to 3650 days; without it, until it is deleted."
+        None, description="Time until the post expires, up to 3650 days. Default: it does not expire."
     )
 
 
 class PostAnswer(Answer):
-    """A post; ``mine`` is what the caller has made of it."""
+    """A post; ``mine`` is the caller's reaction."""
 
     id: str
     author: str
@@ -53,14 +53,14 @@ class PostAnswer(Answer):
 
 
 class FeedQuery(QueryParameters):
-    """Which posts to list."""
+    """Selects the posts to list."""
 
-    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), DIGITS] = Field(20, description="How many posts a page has.")
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), DIGITS] = Field(20, description="Posts per page.")
     cursor: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        None, description="`next_cursor` of the page before."
+        None, description="`next_cursor` of the previous page."
     )
     author: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        None, description="Username whose posts to list; without it, everybody's."
+        None, description="Lists only the posts of this user."
     )
 
 
@@ -72,7 +72,7 @@ class Feed(Answer):
 
 
 class ReactionsAnswer(Answer):
-    """The counts of a post, and what the caller has made of it."""
+    """The reactions to a post; ``mine`` is the caller's."""
 
     likes: int
     dislikes: int
@@ -80,14 +80,14 @@ class ReactionsAnswer(Answer):
 
 
 class AnalyticsQuery(QueryParameters):
-    """The first and the last day."""
+    """The first and last day."""
 
     first: DayText = Field(alias="from", description="First day (UTC).")
     last: DayText = Field(alias="to", description="Last day (UTC), at most 365 days after the first.")
 
 
 class DayAnswer(Answer):
-    """What one day has brought, of what is still there."""
+    """Posts and reactions of one day, not counting those deleted since."""
 
     date: date
     posts: int
@@ -96,6 +96,6 @@ class DayAnswer(Answer):
 
 
 class AnalyticsAnswer(Answer):
-    """Every day that was asked for, in order."""
+    """Every requested day, in order."""
 
     days: list[DayAnswer]

@@ -16,7 +16,7 @@ MESSAGES = "messages"
 
 
 class MessageRoutes:
-    """The handlers and their declarations; ``page`` makes of a message what a browser gets."""
+    """The handlers and their declarations; ``page`` renders a message for browsers."""
 
     def __init__(
         self, service: MessageService, origin: Origin, create_guard: Guard | None, page: PageMaker | None
@@ -33,8 +33,8 @@ class MessageRoutes:
                 method="POST",
                 path="/",
                 tag=MESSAGES,
-                summary="Seal a message",
-                description="The link in the answer holds the only copy of the message's key.",
+                summary="Create a message",
+                description="The link in the answer contains the only copy of the message key.",
                 guard=self._create_guard,
                 handler=self.create,
                 body=CreateMessage,
@@ -48,7 +48,7 @@ class MessageRoutes:
                 path="/message/{message_key}",
                 tag=MESSAGES,
                 summary="Read a message",
-                description="As often as asked until it expires. A browser gets a page.",
+                description="Any number of times until it expires. Browsers receive an HTML page.",
                 handler=self.read,
                 answer=MessageAnswer,
                 page=self._page,
@@ -58,16 +58,16 @@ class MessageRoutes:
                 method="POST",
                 path="/delete",
                 tag=MESSAGES,
-                summary="Remove what has expired now",
-                description="What has expired cannot be opened anyhow, and it is removed within a minute or two by"
-                " itself.",
+                summary="Delete expired items now",
+                description="Optional: expired items cannot be opened, and are deleted automatically within a minute or"
+                " two.",
                 handler=self.delete_expired,
                 answer=Deleted,
             ),
         ]
 
     async def create(self, request: web.Request, body: CreateMessage) -> MessageCreated:
-        """Seal a message."""
+        """Create a message."""
         created = await self._service.create(body.message, ttl=body.ttl.span if body.ttl else None)
         return MessageCreated(
             url=self._origin.link(request, f"/message/{created.link_key}"),
@@ -81,5 +81,5 @@ class MessageRoutes:
         return MessageAnswer(message=read.message, created_at=read.created_at, expires_at=read.expires_at)
 
     async def delete_expired(self, _: web.Request, __: None) -> Deleted:
-        """Remove what has expired now."""
+        """Delete expired items now."""
         return Deleted(deleted=await self._service.delete_expired())

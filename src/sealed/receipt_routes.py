@@ -26,7 +26,7 @@ class ReceiptRoutes:
                 method="GET",
                 path="/receipts/{receipt_key}",
                 tag=RECEIPTS,
-                summary="Tell what has become of an item",
+                summary="Get the state of a secret or message",
                 handler=self.receipt,
                 answer=ReceiptAnswer,
                 problems=(KeyNotFound, Damaged),
@@ -35,7 +35,7 @@ class ReceiptRoutes:
                 method="DELETE",
                 path="/receipts/{receipt_key}",
                 tag=RECEIPTS,
-                summary="Burn an item",
+                summary="Burn a secret or message",
                 handler=self.burn,
                 status=204,
                 problems=(KeyNotFound,),
@@ -43,7 +43,7 @@ class ReceiptRoutes:
         ]
 
     async def receipt(self, request: web.Request, _: None) -> ReceiptAnswer:
-        """Tell what has become of an item."""
+        """Return the state of an item."""
         outcome = await self._service.outcome(request.match_info["receipt_key"])
         return ReceiptAnswer(
             state=outcome.state,

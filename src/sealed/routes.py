@@ -30,8 +30,8 @@ class SecretRoutes:
                 method="POST",
                 path="/generate",
                 tag=SECRETS,
-                summary="Seal a secret",
-                description="The answer holds the only copy of the secret's key: the server keeps none.",
+                summary="Create a secret",
+                description="The answer contains the only copy of the secret key; the server does not store it.",
                 guard=self._create_guard,
                 handler=self.generate,
                 body=CreateSecret,
@@ -43,8 +43,8 @@ class SecretRoutes:
                 method="GET",
                 path="/secrets/{secret_key}",
                 tag=SECRETS,
-                summary="Tell whether a secret waits",
-                description="Opens nothing, so link previews are harmless. A browser gets a page.",
+                summary="Check a secret without opening it",
+                description="Safe for link previews. Browsers receive an HTML page.",
                 handler=self.status,
                 answer=SecretStatus,
                 shell=self._shell,
@@ -55,8 +55,8 @@ class SecretRoutes:
                 path="/secrets/{secret_key}",
                 tag=SECRETS,
                 summary="Open a secret",
-                description="The last opening erases the secret before this answers. A wrong phrase costs one attempt,"
-                " and the last attempt destroys the secret.",
+                description="The last opening erases the secret before the answer is sent. A wrong phrase costs one"
+                " attempt, and the last failed attempt destroys the secret.",
                 handler=self.open,
                 body=OpenSecret,
                 answer=SecretOpened,
@@ -65,7 +65,7 @@ class SecretRoutes:
         ]
 
     async def generate(self, request: web.Request, body: CreateSecret) -> SecretCreated:
-        """Seal a secret."""
+        """Create a secret."""
         created = await self._service.create(
             body.secret,
             phrase=body.phrase,
@@ -81,7 +81,7 @@ class SecretRoutes:
         )
 
     async def status(self, request: web.Request, _: None) -> SecretStatus:
-        """Tell whether a secret waits."""
+        """Return the status of a secret without opening it."""
         item = await self._service.status(request.match_info["secret_key"])
         return SecretStatus(
             phrase_required=item.phrase is not None,

@@ -1,4 +1,4 @@
-"""What the routes of secrets, messages and receipts take and answer."""
+"""Requests and answers of the secret, message and receipt routes."""
 
 from datetime import datetime
 from typing import Annotated
@@ -16,21 +16,23 @@ NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PH
 
 
 class CreateSecret(RequestBody):
-    """A secret to seal."""
+    """A new secret."""
 
-    secret: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text, as it shall be opened.")
-    phrase: NewPhrase | None = Field(None, description="What the reader must know besides the link.")
+    secret: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text.")
+    phrase: NewPhrase | None = Field(None, description="A password that the reader needs in addition to the link.")
     ttl: TimeToLive | None = Field(
-        None, description="How long the secret waits to be opened; more than zero and at most the server's limit."
+        None, description="Time until the secret expires, greater than zero and at most the server's limit."
     )
-    max_opens: Annotated[int, WHOLE] = Field(1, ge=1, le=MOST_OPENS, description="How often it may be opened.")
+    max_opens: Annotated[int, WHOLE] = Field(
+        1, ge=1, le=MOST_OPENS, description="Number of times that the secret can be opened."
+    )
     max_attempts: Annotated[int, WHOLE] = Field(
-        5, ge=1, le=MOST_ATTEMPTS, description="How many wrong phrases destroy it."
+        5, ge=1, le=MOST_ATTEMPTS, description="Number of wrong phrases that destroys the secret."
     )
 
 
 class SecretCreated(Answer):
-    """Where the secret waits. Give ``url`` to the reader and keep ``receipt_key``."""
+    """The created secret. Send ``url`` to the reader and keep ``receipt_key``."""
 
     secret_key: str
     receipt_key: str
@@ -39,22 +41,22 @@ class SecretCreated(Answer):
 
 
 class OpenSecret(RequestBody):
-    """What it takes to open a secret; the whole body may be left out."""
+    """The phrase, if the secret has one; the body is optional."""
 
     phrase: Annotated[str, StringConstraints(max_length=LONGEST_PHRASE)] | None = Field(
-        None, description="The phrase, where the secret has one."
+        None, description="The phrase, if the secret has one."
     )
 
 
 class SecretOpened(Answer):
-    """The secret."""
+    """The opened secret."""
 
     secret: str
     opens_left: int
 
 
 class SecretStatus(Answer):
-    """What may be known of a waiting secret without opening it."""
+    """The status of a secret that has not been opened."""
 
     phrase_required: bool
     opens_left: int
@@ -63,7 +65,7 @@ class SecretStatus(Answer):
 
 
 class ReceiptAnswer(Answer):
-    """What has become of an item; ``opens_left`` is null for a message, ``failed_attempts`` once its record is gone."""
+    """The state of an item; ``opens_left`` is null for messages, ``failed_attempts`` once the record is deleted."""
 
     state: State
     created_at: datetime
@@ -74,21 +76,21 @@ class ReceiptAnswer(Answer):
 
 
 class MessageForm(RequestBody):
-    """A message to seal, as a form sends it."""
+    """A new message, as a web form sends it."""
 
-    message: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text, as it shall be read.")
+    message: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text.")
 
 
 class CreateMessage(MessageForm):
-    """A message to seal."""
+    """A new message."""
 
     ttl: TimeToLive | None = Field(
-        None, description="How long the message can be read; more than zero and at most the server's limit."
+        None, description="Time until the message expires, greater than zero and at most the server's limit."
     )
 
 
 class MessageCreated(Answer):
-    """Where the message waits. Give ``url`` to the readers and keep ``receipt_key``."""
+    """The created message. Send ``url`` to the readers and keep ``receipt_key``."""
 
     url: str
     receipt_key: str
@@ -104,6 +106,6 @@ class MessageAnswer(Answer):
 
 
 class Deleted(Answer):
-    """How many records were removed, of secrets and messages."""
+    """The number of secrets and messages deleted."""
 
     deleted: int

@@ -606,7 +606,7 @@ def test_cursors_and_ids_of_posts_are_as_documented() -> None:
 
     assert {"post id": str(post_id.ID_BYTES), "mac": str(MAC_BYTES)} == sizes
     assert f"Together {post_id.ID_BYTES + MAC_BYTES} bytes, {len(cursor)} characters" in text
-    assert f"{len(cursor)} characters by which to ask for the next page" in section(API, "### GET /posts")
+    assert f"{len(cursor)} characters; null on the last page" in section(API, "### GET /posts")
     assert f"| {post_id.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
 
 
@@ -617,7 +617,7 @@ def test_what_tls_gives_is_as_documented() -> None:
 
     assert list(certificates.CIPHERS) == words(table["suites of TLS 1.2"])
     assert [edge.STRICT_TRANSPORT] == words(table["`Strict-Transport-Security`"])
-    assert f"| `Strict-Transport-Security` | over TLS alone: `{edge.STRICT_TRANSPORT}` |" in read(API)
+    assert f"| `Strict-Transport-Security` | over TLS only: `{edge.STRICT_TRANSPORT}` |" in read(API)
     assert f"`Strict-Transport-Security: {edge.STRICT_TRANSPORT}`" in said(OPERATIONS, "## TLS")
     assert f"valid for {self_signed.LIFE.days} days" in made
     assert f"within the last {self_signed.RENEWAL.days} of them" in made
@@ -659,7 +659,7 @@ def test_the_gatherer_is_as_documented() -> None:
     assert f"{seconds:.0f} seconds later" in claims
     assert f"in {bundle_content.POSITION_BYTES} bytes" in section(ARCHITECTURE, "## What is stored")
     assert 60 == STALL_SECONDS
-    assert "takes nothing for a minute is cut off" in said(API, "### GET /gathered")
+    assert "reads nothing for a minute is disconnected" in said(API, "### GET /gathered")
 
 
 def test_the_policy_of_a_page_is_as_documented() -> None:

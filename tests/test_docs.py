@@ -576,7 +576,7 @@ def test_the_limits_on_credentials_are_as_documented() -> None:
 
     assert {name: default.replace(" per ", " in ") for name, default in defaults.items()} == limits
     assert f"{stored}, the setting `SEALPOST_LIMIT_CREATE_BYTES`" in said(API, "## General rules")
-    assert {"10": "ten"}[failing] + " wrong passwords" in said(SECURITY, "### Guessing passwords")
+    assert f"{failing} wrong passwords" in said(SECURITY, "### Guessing passwords")
     assert f"has {registering} tries in 1 hour" in said(SECURITY, "### What the answers tell")
 
 

@@ -62,17 +62,17 @@ class TokenRoutes:
         ]
 
     async def create(self, request: web.Request, body: CreateToken) -> TokenCreated:
-        """Make an API token."""
+        """Create an API token."""
         life = timedelta(days=body.expires_in_days) if body.expires_in_days else None
         token, text = await self._service.create(request[CALLER], name=body.name, scopes=body.scopes, life=life)
         return TokenCreated(**_answer(token).model_dump(), token=text)
 
     async def list(self, request: web.Request, _: None) -> TokenList:
-        """List one's API tokens."""
+        """List the caller's API tokens."""
         return TokenList(tokens=[_answer(token) for token in await self._service.list(request[CALLER])])
 
     async def delete(self, request: web.Request, _: None) -> None:
-        """Delete one of one's API tokens."""
+        """Delete one of the caller's API tokens."""
         await self._service.delete(request[CALLER], id_of(request, "token_id"))
 
 

@@ -32,7 +32,7 @@ class Trouble(Protocol):
 
 
 class Behind(Answer):
-    """Why something is behind, and since when."""
+    """The time since when the dump is behind, and the reason."""
 
     since: datetime
     reason: str

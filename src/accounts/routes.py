@@ -62,7 +62,7 @@ class AccountRoutes:
                 path="/login",
                 tag=SESSIONS,
                 summary="Sign in",
-                description="Unknown users and wrong passwords get the same answer after the same time.",
+                description="Unknown users and wrong passwords get the same response after the same time.",
                 handler=self.login,
                 body=Login,
                 answer=Tokens,

@@ -31,7 +31,7 @@ class TokenRoutes:
                 path="/tokens",
                 tag=TOKENS,
                 summary="Create an API token",
-                description="The answer contains the only copy of the token.",
+                description="The response contains the only copy of the token.",
                 guard=self._signed_in,
                 handler=self.create,
                 body=CreateToken,

@@ -70,7 +70,7 @@ class GathererRoutes:
             Route(
                 path="/identify",
                 summary="Identify as a sender",
-                description="201: the name was free and is now reserved. 202: the name has a password.",
+                description="201: the name was free and is now reserved. 202: it is taken or was already reserved.",
                 handler=self.identify,
                 body=Identify,
                 stores=True,

@@ -95,7 +95,7 @@ class Message(RequestBody):
 
 
 class SenderAnswer(Answer):
-    """The members of every answer to a sender: a text for people, the status, and its standard description."""
+    """The members of every response to a sender: a text for people, the status, and its standard description."""
 
     status_message: str
     status_code: int
@@ -117,7 +117,7 @@ class Gathered(SenderAnswer):
 
 
 class SenderProblem(ProblemDetails):
-    """An error, with the members of every answer to a sender."""
+    """An error, with the members of every response to a sender."""
 
     status_message: str
     status_code: int

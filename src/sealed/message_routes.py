@@ -34,7 +34,7 @@ class MessageRoutes:
                 path="/",
                 tag=MESSAGES,
                 summary="Create a message",
-                description="The link in the answer contains the only copy of the message key.",
+                description="The link in the response contains the only copy of the message key.",
                 guard=self._create_guard,
                 handler=self.create,
                 body=CreateMessage,

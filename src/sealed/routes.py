@@ -31,7 +31,7 @@ class SecretRoutes:
                 path="/generate",
                 tag=SECRETS,
                 summary="Create a secret",
-                description="The answer contains the only copy of the secret key; the server does not store it.",
+                description="The response contains the only copy of the secret key; the server does not store it.",
                 guard=self._create_guard,
                 handler=self.generate,
                 body=CreateSecret,
@@ -55,7 +55,7 @@ class SecretRoutes:
                 path="/secrets/{secret_key}",
                 tag=SECRETS,
                 summary="Open a secret",
-                description="The last opening erases the secret before the answer is sent. A wrong phrase costs one"
+                description="The last opening erases the secret before the response is sent. A wrong phrase costs one"
                 " attempt, and the last failed attempt destroys the secret.",
                 handler=self.open,
                 body=OpenSecret,

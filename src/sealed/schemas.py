@@ -56,7 +56,7 @@ class SecretOpened(Answer):
 
 
 class SecretStatus(Answer):
-    """The status of a secret that has not been opened."""
+    """The status of a secret that can be opened, without its text."""
 
     phrase_required: bool
     opens_left: int

@@ -49,7 +49,7 @@ from src.manage.doctor import certificates as examined_certificates
 from src.manage.doctor import command as doctor
 from src.manage.doctor import database, disk, examination, mongodb
 from src.posts import cursors, post_id, schemas, service, store
-from src.sealed import receipt_key
+from src.sealed import receipts
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
 from src.settings import OF_A_HOST, OF_THE_CLIENT, PREFIX, SECRETS, Settings, read_settings
 from src.stack import nginx
@@ -431,10 +431,10 @@ def test_the_receipt_key_is_as_documented() -> None:
     sizes = {row[0]: int(row[1]) for row in rows(text)}
 
     assert {
-        "version": len(receipt_key.VERSION),
+        "version": len(receipts.VERSION),
         "item id": sealing.ID_BYTES,
-        "created at": receipt_key.TIME_BYTES,
-        "expires at": receipt_key.TIME_BYTES,
+        "created at": receipts.TIME_BYTES,
+        "expires at": receipts.TIME_BYTES,
         "mac": MAC_BYTES,
     } == sizes
     assert f"Together {sum(sizes.values())} bytes, {sum(sizes.values()) * 4 // 3} characters" in text

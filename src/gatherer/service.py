@@ -4,16 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..accounts.auth import (
-    Authenticator,
-    Caller,
-    Identities,
-    IncorrectCredentials,
-    IncorrectPassword,
-    InvalidToken,
-    Scope,
-    is_api_token,
-)
+from ..accounts.auth import Authenticator, Scope, is_api_token
+from ..accounts.identities import Identities
+from ..accounts.problems import IncorrectCredentials, IncorrectPassword, InvalidToken
 from ..core.clock import DatabaseClock
 from .bundles import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
@@ -114,7 +107,7 @@ class GathererService:
         user_id = await self._sender(token, network)
         sequences = await self._bundles.add(user_id, messages, batch)
         try:
-            await self._authenticator.confirm(Caller(user_id))
+            await self._authenticator.confirm(user_id)
         except InvalidToken:
             # Deleted meanwhile, and its messages perhaps before these were there.
             await self.erase(user_id)

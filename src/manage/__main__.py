@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import typer
 from typer.main import get_command
 
-from ..accounts.administration import Refused
+from ..accounts.administration import AdministrationError
 from ..core.database.embedded import MongodError
 from ..core.database.mongo import Unfit
 from ..errors import Damaged, Unavailable
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(
             "MongoDB does not answer. Look whether it runs and can be reached under SEALPOST_MONGO_URL, then try again."
         )
-    except (Refused, CommandError, MongodError, Damaged, Unfit) as error:
+    except (AdministrationError, CommandError, MongodError, Damaged, Unfit) as error:
         say(str(error))
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")

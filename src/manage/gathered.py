@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO, TypeVar
 
 import typer
 
+from ..accounts.directory import UserDirectory
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
 from ..core.files import replacing
@@ -102,7 +103,7 @@ def _on_gathered(
                 raise CommandError(f"there is no user {username}")
             user_id = user.user_id
         archive = Archive(mongo, ring)
-        return await command(archive, Lines(archive, users.names), Span(since, until, user_id))
+        return await command(archive, Lines(archive, UserDirectory(users).names), Span(since, until, user_id))
 
     if since and until and until < since:
         raise typer.BadParameter("--until must not be before --since")

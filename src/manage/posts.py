@@ -7,9 +7,8 @@ import typer
 
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
-from ..posts.administration import PostAdministration
 from ..posts.deletion import PostDeletion
-from ..posts.post_id import parse_post_id
+from ..posts.feed import parse_post_id
 from ..posts.reactions import ReactionStore
 from ..posts.store import PostStore
 from .connection import Service, run
@@ -25,7 +24,7 @@ app = typer.Typer(help="Count and delete posts.", no_args_is_help=True, rich_mar
 def count(*, author: Author = None) -> None:
     """Write how many posts there are, without those that have expired."""
 
-    async def command(posts: PostAdministration, author_id: bytes | None) -> int:
+    async def command(posts: PostStore, _: PostDeletion, author_id: bytes | None) -> int:
         return await posts.count(author_id)
 
     show_line(str(_on_posts(author, command)))
@@ -48,10 +47,10 @@ def delete(
         raise typer.BadParameter(f"not an id of a post: {', '.join(malformed)}")
     wanted = [post_id for post_id in parsed.values() if post_id is not None]
 
-    async def command(posts: PostAdministration, author_id: bytes | None) -> tuple[int, list[bytes]]:
+    async def command(_: PostStore, deletion: PostDeletion, author_id: bytes | None) -> tuple[int, list[bytes]]:
         if author_id is not None:
-            return await posts.delete_of(author_id), []
-        deleted = await posts.delete(wanted)
+            return await deletion.delete_of(author_id), []
+        deleted = await deletion.delete(wanted)
         return len(deleted), [post_id for post_id in wanted if post_id not in deleted]
 
     deleted, missing = _on_posts(author, command)
@@ -60,7 +59,7 @@ def delete(
         raise CommandError(f"there is no post {', '.join(post_id.hex() for post_id in missing)}")
 
 
-def _on_posts(author: str | None, command: Callable[[PostAdministration, bytes | None], Awaitable[T]]) -> T:
+def _on_posts(author: str | None, command: Callable[[PostStore, PostDeletion, bytes | None], Awaitable[T]]) -> T:
     async def connected(service: Service) -> T:
         settings, ring, mongo = service.settings, service.ring, service.mongo
         batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
@@ -70,8 +69,7 @@ def _on_posts(author: str | None, command: Callable[[PostAdministration, bytes |
             if user is None:
                 raise CommandError(f"there is no user {author}")
             author_id = user.user_id
-        store = PostStore(mongo, ring, batching)
-        posts = PostAdministration(store, PostDeletion(store, ReactionStore(mongo, batching)))
-        return await command(posts, author_id)
+        posts = PostStore(mongo, ring, batching)
+        return await command(posts, PostDeletion(posts, ReactionStore(mongo, batching)), author_id)
 
     return run(connected)

@@ -14,7 +14,7 @@ from ..accounts.feature import credential_limits
 from ..accounts.passwords import LONGEST_PASSWORD, new_password
 from ..accounts.sessions import SessionStore
 from ..accounts.users import User, UserStore
-from ..core.database.group_commit import group_commit
+from ..core.database.group_commit import Batching, group_commit
 from .connection import Service, run
 from .output import CommandError, in_words, say, show_line, show_records, show_table
 
@@ -32,10 +32,10 @@ app = typer.Typer(help="Look at accounts and change them.", no_args_is_help=True
 def list_users(*, as_json: AsJson = False) -> None:
     """List every user, the oldest first."""
 
-    async def everyone(accounts: AccountAdministration) -> list[User | bytes]:
-        return [user async for user in accounts.list()]
+    async def everyone(service: Service) -> list[User | bytes]:
+        return [user async for user in _user_store(service).all()]
 
-    users = _on_accounts(everyone)
+    users = run(everyone)
     if as_json:
         show_records(map(_record, users))
     else:
@@ -97,17 +97,24 @@ def reset_password(
 def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
     async def connected(service: Service) -> T:
         settings, ring, mongo = service.settings, service.ring, service.mongo
-        batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
         accounts = AccountAdministration(
-            users=UserStore(mongo, ring, batching),
+            users=_user_store(service),
             sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
-            tokens=ApiTokenStore(mongo, ring, batching),
+            tokens=ApiTokenStore(mongo, ring, _batching(service)),
             limits=credential_limits(settings, mongo, ring),
             bcrypt_cost=settings.bcrypt_cost,
         )
         return await command(accounts)
 
     return run(connected)
+
+
+def _user_store(service: Service) -> UserStore:
+    return UserStore(service.mongo, service.ring, _batching(service))
+
+
+def _batching(service: Service) -> Batching:
+    return group_commit(max_batch=service.settings.batch_max, max_queue=service.settings.batch_queue)
 
 
 def _ask() -> str:

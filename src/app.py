@@ -167,7 +167,7 @@ async def build_app(
                 for feature in features:
                     await feature.close()
         except TimeoutError:
-            log.warning("stopped while the database did not answer")
+            log.warning("stopped before MongoDB answered")
         hashing.close()
         await shared.withdraw()
         await mongo.close()

@@ -136,7 +136,7 @@ async def test_a_killed_mongod_is_started_again(
     assert (200, "kept") == (answer[0], answer[1].get("secret"))
     assert 0 == code
     assert not mongod_runs(tmp_path / "data")
-    assert "the embedded MongoDB ended: it is started again" in (tmp_path / "out").read_text()
+    assert "embedded MongoDB exited: restarting it" in (tmp_path / "out").read_text()
     assert "SIGKILL" in (tmp_path / "out").read_text()
 
 

@@ -83,7 +83,7 @@ async def test_users_are_listed(api: Api, operator: Operator) -> None:
     assert ["Ann", ids[0]] == rows[1].split()[:2]
     assert rows[2].split()[-1] == "operator"
     assert rows[3].endswith("cannot be read")
-    assert "does not open" in lines.stderr
+    assert "cannot be decrypted" in lines.stderr
 
 
 async def test_one_user_is_shown(api: Api, operator: Operator) -> None:

@@ -24,7 +24,7 @@ from .processes import run_app
 from .tls_offers import ECDHE_RSA_GCM, TLS_1_1, TLS_1_2, WEAK, Acceptance, Refusal, offer
 
 PLACE = Path("/run/sealpost")
-READ, REFUSED = "the certificate was read", "the certificate cannot be served: the old one stays"
+READ, REFUSED = "certificate loaded", "certificate cannot be loaded: the old one stays in use"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ async def test_one_process_serves_tls_and_renews_its_certificate(
 
     async def log_has(*events: str) -> None:
         async with asyncio.timeout(10):
-            while events != tuple(re.findall(r'"event":"(the certificate [^"]+)"', output.read_text())):
+            while events != tuple(re.findall(r'"event":"(certificate [^"]+)"', output.read_text())):
                 await asyncio.sleep(0.02)
 
     async with (

@@ -186,7 +186,7 @@ class ApiTokenStore:
             content = None
         if content is None or not hmac.compare_digest(content.hash, document["hash"]):
             self._damaged.inc()
-            log.error("an API token does not open: changed in the database, or its key is not in the ring")
+            log.error("API token cannot be decrypted: modified in the database, or its key is not in the key ring")
             return None
         return ApiToken(document["_id"], content, document["created_at"], document.get("last_used_at"))
 

@@ -43,7 +43,7 @@ class AccountDeletion:
         """Finish all deletions that have begun."""
         for user_id in await self._users.being_deleted():
             await self._finish(user_id)
-            log.info("a deletion that had been interrupted is finished", user_id=user_id.hex())
+            log.info("interrupted account deletion completed", user_id=user_id.hex())
 
     async def watch(self) -> None:
         """Finish interrupted deletions, now and every minute, until cancelled."""

@@ -122,7 +122,7 @@ class SessionStore:
             )
         if not result.matched_count:
             if await self.end(content.user_id, token.session_id):
-                log.warning("a refresh token was used twice: its session has ended", session_id=token.session_id.hex())
+                log.warning("refresh token reused: session ended", session_id=token.session_id.hex())
             return None
         return _session({**document, **changes}), following
 
@@ -178,7 +178,7 @@ class SessionStore:
             content = None
         if content is None or content.user_id != document["user_id"]:
             self._damaged.inc()
-            log.error("a session does not open: changed in the database, or its key is not in the ring")
+            log.error("session cannot be decrypted: modified in the database, or its key is not in the key ring")
             return None
         return content
 

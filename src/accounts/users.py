@@ -270,7 +270,7 @@ class UserStore:
             content = self._sealer.open(UserContent, document)
         except Unsealable:
             self._damaged.inc()
-            log.error("a user does not open: changed in the database, or its key is not in the ring")
+            log.error("user cannot be decrypted: modified in the database, or its key is not in the key ring")
             raise Damaged("This account cannot be read. Contact the operator of this service.") from None
         return User(
             user_id=document["_id"],

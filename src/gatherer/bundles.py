@@ -146,7 +146,7 @@ class BundleStore:
                 async with asyncio.timeout(self._patience):
                     outcomes += await self._store_all(some)
             except TimeoutError:
-                log.warning("a bundle found no free position in time")
+                log.warning("bundle insert timed out: no free position")
                 outcomes += [Unavailable()] * len(some)
             except Exception as error:  # noqa: BLE001 (the other portions have outcomes of their own)
                 outcomes += [error] * len(some)

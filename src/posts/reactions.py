@@ -157,7 +157,7 @@ class ReactionStore:
             store.check_counts(post)
         except Damaged:
             self._damaged.inc()
-            log.error("the counts of a post were changed in the database", id=post["_id"].hex())
+            log.error("reaction counts of a post were modified in the database", id=post["_id"].hex())
             return False
         return True
 

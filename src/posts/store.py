@@ -182,7 +182,10 @@ class PostStore:
             content = None
         if content is None or content.author_id != document.get("author_id"):
             self._damaged.inc()
-            log.error("a post does not open: changed in the database, or its key is not in the ring", id=post_id.hex())
+            log.error(
+                "post cannot be decrypted: modified in the database, or its key is not in the key ring",
+                id=post_id.hex(),
+            )
             return Damaged(DAMAGED)
         return Post(
             post_id=post_id,

@@ -128,7 +128,7 @@ class ClaimStore:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
-                log.info("an opening without a known outcome was given back")
+                log.info("opening with unknown outcome rolled back")
                 return
 
 

@@ -25,7 +25,7 @@ class DamageReporter:
     def changed(self, item_id: bytes) -> Damaged:
         """Report an item that was changed in the database, and return the error to raise."""
         self._damaged.inc()
-        log.error("an item does not open: it was changed in the database", item_id=item_id.hex())
+        log.error("item cannot be decrypted: modified in the database", item_id=item_id.hex())
         return Damaged()
 
     def without_key(self, item_id: bytes) -> Unavailable:
@@ -34,7 +34,7 @@ class DamageReporter:
         The item itself is intact and opens once the operator has put the key back.
         """
         self._damaged.inc()
-        log.error("the key that an item was sealed with is not in the ring", item_id=item_id.hex())
+        log.error("item cannot be decrypted: its key is not in the key ring", item_id=item_id.hex())
         return Unavailable("The server lacks the key that this was sealed with. Its operator can put the key back.")
 
 

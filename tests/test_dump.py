@@ -234,7 +234,9 @@ async def test_a_delivery_under_a_key_that_is_gone_is_left_out(serve: Serve, api
 
     assert 1 == len(path.read_text().splitlines())
     assert ["one", "two"] == messages(path)
-    assert [(1).to_bytes(8, "big").hex()] == [entry["id"] for entry in entries if "cannot be decrypted" in entry["event"]]
+    assert [(1).to_bytes(8, "big").hex()] == [
+        entry["id"] for entry in entries if "cannot be decrypted" in entry["event"]
+    ]
 
 
 async def test_others_may_rotate_it_at_any_time(api: Api, path: Path) -> None:

@@ -28,7 +28,8 @@ class UnreadableUser(AdministrationError):
 
     def __init__(self, username: str) -> None:
         super().__init__(
-            f"the account of {username!r} does not open: it was changed in the database, or its key is not in the ring"
+            f"the account of {username!r} cannot be decrypted: modified in the database, or its key is not in the key"
+            " ring"
         )
 
 
@@ -36,7 +37,7 @@ class UnusablePassword(AdministrationError):
     """Registration would not accept the password."""
 
     def __init__(self) -> None:
-        super().__init__(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
+        super().__init__(f"a password must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``gathered``: what programs have sent."""
+"""``gathered``: messages that programs have sent."""
 
 import os
 import sys
@@ -33,13 +33,15 @@ def _moment(text: str) -> datetime:
 
 
 Since = Annotated[
-    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that arrived then or later.")
+    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only messages received at or after TIME.")
 ]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that arrived before.")]
-Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this sender.")]
+Until = Annotated[
+    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only messages received before TIME.")
+]
+Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only messages of this sender.")]
 
 app = typer.Typer(
-    help="Count and give out gathered messages. A TIME is a day, as 2026-03-01, or a time with its zone, as"
+    help="Count and export gathered messages. TIME is a date such as 2026-03-01, or a time with a zone such as"
     " 2026-03-01T09:30:00Z.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -48,7 +50,7 @@ app = typer.Typer(
 
 @app.command()
 def count(*, since: Since = None, until: Until = None, username: Username = None) -> None:
-    """Write how many messages there are, without those that have expired."""
+    """Print the number of messages, without expired ones."""
 
     async def command(archive: Archive, _: Lines, span: Span) -> int:
         return await archive.count(span)
@@ -64,10 +66,10 @@ def export(
     username: Username = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file to write to instead of standard output: whole, or not at all."),
+        typer.Option(metavar="FILE", help="Write to this file instead of standard output, completely or not at all."),
     ] = None,
 ) -> None:
-    """Write messages as JSON, one a line, the oldest first."""
+    """Export messages as JSON, one per line, oldest first."""
 
     async def command(archive: Archive, lines: Lines, span: Span) -> int:
         total, done = await archive.count(span), 0
@@ -81,9 +83,9 @@ def export(
     try:
         written = _on_gathered(since, until, username, command)
     except BrokenPipeError:
-        # Nobody reads any more, and Python would complain of that once more when it ends.
+        # The reader is gone. Without this, Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise CommandError("not all was written: whoever read it has stopped") from None
+        raise CommandError("the export is incomplete: the reader closed the pipe") from None
     say(f"wrote {written} {'message' if written == 1 else MESSAGES}")
 
 

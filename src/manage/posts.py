@@ -1,4 +1,4 @@
-"""``posts``: how many there are, and deleting them."""
+"""``posts``: count and delete posts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -22,7 +22,7 @@ app = typer.Typer(help="Count and delete posts.", no_args_is_help=True, rich_mar
 
 @app.command()
 def count(*, author: Author = None) -> None:
-    """Write how many posts there are, without those that have expired."""
+    """Print the number of posts, without expired ones."""
 
     async def command(posts: PostStore, _: PostDeletion, author_id: bytes | None) -> int:
         return await posts.count(author_id)
@@ -32,19 +32,19 @@ def count(*, author: Author = None) -> None:
 
 @app.command()
 def delete(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of posts.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Post ids.")] = None,
     *,
     author: Author = None,
 ) -> None:
-    """Delete posts, by their ids or all of one user, with the reactions to them.
+    """Delete posts and their reactions, by id or all of one user.
 
-    The exit code is 1 where there is no such post.
+    The exit code is 1 if a post does not exist.
     """
     if bool(ids) == bool(author):
-        raise typer.BadParameter("give either ids of posts or --author NAME")
+        raise typer.BadParameter("give either post ids or --author NAME")
     parsed = {text: parse_post_id(text) for text in ids or ()}
     if malformed := [text for text, post_id in parsed.items() if post_id is None]:
-        raise typer.BadParameter(f"not an id of a post: {', '.join(malformed)}")
+        raise typer.BadParameter(f"not a post id: {', '.join(malformed)}")
     wanted = [post_id for post_id in parsed.values() if post_id is not None]
 
     async def command(_: PostStore, deletion: PostDeletion, author_id: bytes | None) -> tuple[int, list[bytes]]:

@@ -1,4 +1,4 @@
-"""``users``: the accounts."""
+"""``users``: accounts."""
 
 import getpass
 import sys
@@ -22,15 +22,15 @@ LONGEST_UTF8 = 4
 HEADS = ("username", "user id", "created", "last login", "last request", "flags")
 
 T = TypeVar("T")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The username, in whatever case.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The username; case does not matter.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object per line.")]
 
-app = typer.Typer(help="Look at accounts and change them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List and change accounts.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_users(*, as_json: AsJson = False) -> None:
-    """List every user, the oldest first."""
+    """List all users, oldest first."""
 
     async def everyone(service: Service) -> list[User | bytes]:
         return [user async for user in _user_store(service).all()]
@@ -44,7 +44,7 @@ def list_users(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(name: Name, *, as_json: AsJson = False) -> None:
-    """Show one user, with the number of live sessions and API tokens."""
+    """Show one user, with the number of active sessions and API tokens."""
     account = _on_accounts(lambda accounts: accounts.show(name))
     if as_json:
         show_records([{**_record(account.user), "sessions": account.sessions, "api_tokens": account.tokens}])
@@ -56,23 +56,25 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def disable(name: Name) -> None:
-    """Keep a user out: sessions end, and neither password nor API tokens work until they are enabled again."""
+    """Disable a user: end all sessions, and reject the password and API tokens until the user is enabled again."""
     user = _on_accounts(lambda accounts: accounts.disable(name))
-    say(f"{user.name} is disabled and signed out everywhere")
+    say(f"{user.name} is disabled, and all sessions were ended")
 
 
 @app.command()
 def enable(name: Name) -> None:
-    """Let a disabled user in again."""
+    """Enable a disabled user."""
     user = _on_accounts(lambda accounts: accounts.enable(name))
-    say(f"{user.name} may sign in")
+    say(f"{user.name} is enabled")
 
 
 @app.command()
 def make_operator(
-    name: Name, *, revoke: Annotated[bool, typer.Option("--revoke", help="Take it back.")] = False
+    name: Name,
+    *,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Make the user an ordinary user again.")] = False,
 ) -> None:
-    """Let a user do what is for operators alone."""
+    """Make a user an operator."""
     user = _on_accounts(lambda accounts: accounts.set_operator(name, operator=not revoke))
     say(f"{user.name} is {'no longer' if revoke else 'now'} an operator")
 
@@ -81,17 +83,17 @@ def make_operator(
 def reset_password(
     name: Name,
     *,
-    generate: Annotated[bool, typer.Option("--generate", help="Make a password up and write it to stdout.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Generate a password and print it.")] = False,
 ) -> None:
-    """Give a user another password, and end their sessions.
+    """Set a new password and end all sessions of the user.
 
-    It is asked for twice on a terminal; elsewhere it is the first line of stdin.
+    On a terminal, the command asks for it twice; otherwise it reads the first line of stdin.
     """
     password = new_password() if generate else _ask()
     user = _on_accounts(lambda accounts: accounts.reset_password(name, password))
     if generate:
         show_line(password)
-    say(f"{user.name} has another password and is signed out everywhere")
+    say(f"{user.name} has a new password, and all sessions were ended")
 
 
 def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
@@ -123,7 +125,7 @@ def _ask() -> str:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
             if getpass.getpass("Again: ") != password:
-                raise CommandError("these were two different passwords")
+                raise CommandError("the passwords do not match")
         else:
             # The length in bytes that cannot be right any more, with a line end.
             password = sys.stdin.buffer.readline(LONGEST_PASSWORD * LONGEST_UTF8 + 2).decode("utf-8-sig").rstrip("\r\n")

@@ -42,7 +42,7 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     421: (
         Misdirected.code,
         Misdirected.title,
-        "The proxy must connect over TLS, or SEALPOST_TLS must be off: this port serves nothing in the clear.",
+        "The proxy must connect over TLS, or SEALPOST_TLS must be off: this port does not serve plain HTTP.",
     ),
     429: (TooMany.code, TooMany.title, TooMany.default),
     500: (Problem.code, Problem.title, Problem.default),

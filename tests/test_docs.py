@@ -647,7 +647,7 @@ def test_the_gatherer_is_as_documented() -> None:
     assert f"over {seconds:.0f} seconds old, with {leeway:.0f} seconds of leeway" in stricter
     assert f"after {seconds + leeway:.0f} seconds" in stricter
     assert f"kept for {reserved:.0f} minutes" in overview
-    assert f"{reserved:.0f} minutes after somebody" in section(OPERATIONS, "## Collections")
+    assert f"{reserved:.0f} minutes after the last `/identify`" in section(OPERATIONS, "## Collections")
     assert f'"expires_in":{seconds:.0f}}}' in section(API, "### POST /authenticate")
     assert f"| 1 to {gatherer_schemas.MOST_MESSAGES} strings |" in sending
     assert f"| string, 1 to {gatherer_schemas.LONGEST_BATCH_ID} characters |" in sending

@@ -80,14 +80,14 @@ _WORKER_PROBLEM = f"""\
 }}
 return 502 {_PROBLEM_BODY};"""
 _REDIRECT_CHECKS = """\
-# A proxy that has ended TLS would be sent round in circles.
+# A proxy that terminates TLS would end in a redirect loop.
 if ($client_scheme = https) {
     return 421;
 }
 if ($redirect_host = "") {
     return 400;
 }
-# What a worker's parser would refuse gets no further here either.
+# A worker's parser would reject these.
 if ($request_uri ~ "[^\\x21-\\x7e]") {
     return 400;
 }"""

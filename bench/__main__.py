@@ -9,7 +9,6 @@ figures tell of the machine; the shares tell of the code.
 
 import argparse
 import asyncio
-import http.client
 import json
 import os
 import statistics
@@ -32,6 +31,7 @@ from src.core.database.embedded import embedded_mongod
 from src.settings import Settings
 
 from .fill import fill
+from .latency import measure_latencies, percentile
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user
 from .machine import has_programs, write_result
 from .wrk import Figure, Load, run_wrk
@@ -113,7 +113,7 @@ class Bench:
             keys.write_text("\n".join(unused[number::rounds]) + "\n", encoding="ascii")
             opening = Load("POST", "/secrets/", 200, json.dumps({"phrase": PHRASE}), keys, refusal=REFUSAL)
             with ThreadPoolExecutor(1) as pool:
-                probing = pool.submit(probe, self.stacks[GROUP].url, self.seconds)
+                probing = pool.submit(healthz_p99, self.stacks[GROUP].url, self.seconds)
                 figure = self.measure(GROUP, f"{OPENING} with a phrase", CONNECTIONS[0], opening)
                 p99s.append(probing.result())
             opened.append(figure.per_second)
@@ -134,7 +134,7 @@ class Bench:
         asyncio.run(make_user(url))
         before = bcrypt_alone(seconds)
         with ThreadPoolExecutor(1) as pool:
-            probing = pool.submit(probe, url, WARM_UP + seconds)
+            probing = pool.submit(healthz_p99, url, WARM_UP + seconds)
             served = asyncio.run(log_in(url, SIGNING_IN, seconds, WARM_UP))
             p99 = probing.result()
         alone = (before + bcrypt_alone(seconds)) / 2
@@ -171,32 +171,22 @@ class Bench:
         return {name: round(share, 2) for name, share in shares.items()}
 
 
-def probe(url: str, seconds: float) -> float:
-    """Ask for /healthz twenty times a second on one connection and return the 99th percentile in milliseconds."""
-    host, port = url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
-    times = []
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        began = time.perf_counter()
-        connection.request("GET", "/healthz")
-        connection.getresponse().read()
-        times.append((time.perf_counter() - began) * 1000)
-        time.sleep(0.05)
-    connection.close()
-    return statistics.quantiles(times, n=100)[98]
+def healthz_p99(url: str, seconds: float) -> float:
+    """Ask for /healthz 20 times a second on one connection and return the 99th percentile in milliseconds."""
+    until = time.monotonic() + seconds
+    return measure_latencies(url, "/healthz", 0.05, lambda: time.monotonic() > until).p99_ms
 
 
 def login_figure(name: str, connections: int, logins: Logins, expected: set[int]) -> Figure:
     """Return what was measured of logins as the others are: successes per second, and the times of all answers."""
-    percentiles = statistics.quantiles(logins.milliseconds(*expected), n=100)
+    milliseconds = logins.milliseconds(*expected)
     broken = sum(answer.status == 0 for answer in logins.answers)
     return Figure(
         f"{GROUP}: {name}",
         connections,
         round(logins.per_second, 1),
-        round(percentiles[49], 2),
-        round(percentiles[98], 2),
+        round(percentile(milliseconds, 0.5), 2),
+        round(percentile(milliseconds, 0.99), 2),
         logins.other_than(expected) - broken,
         broken,
         len(logins.milliseconds(*expected - {OK})),

@@ -32,6 +32,7 @@ from src.core.database.embedded import embedded_mongod
 from src.posts.schemas import LARGEST_PAGE
 
 from .fill_posts import AUTHORS, Filled, count_reactions, fill_posts
+from .latency import percentile
 from .machine import has_programs, write_result
 
 HERE = Path(__file__).parent
@@ -185,15 +186,10 @@ class FeedBench:
             yield
 
     def _note(self, name: str, times: list[float]) -> Figure:
-        figure = Figure(name, len(times), round(statistics.median(times), 2), round(percentile_99(times), 2))
+        figure = Figure(name, len(times), round(statistics.median(times), 2), round(percentile(times, 0.99), 2))
         self.figures.append(figure)
         print(f"{figure.name:<42}{figure.requests:>8}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}", flush=True)
         return figure
-
-
-def percentile_99(times: list[float]) -> float:
-    """Return the 99th percentile; of a single time that time itself."""
-    return statistics.quantiles(times, n=100, method="inclusive")[98] if len(times) > 1 else times[0]
 
 
 def main() -> int:

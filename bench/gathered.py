@@ -29,6 +29,7 @@ from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 
 from .fill_gathered import fill_gathered, make_operator
+from .latency import percentile
 from .machine import has_programs, write_result
 
 CLIENTS = 16
@@ -112,14 +113,14 @@ def send(running: RunningStack, path: Path, seconds: float) -> Sending:
     while (dumped := _lines(path)) < sent and time.monotonic() - ended < PATIENCE:
         time.sleep(0.02)
     behind = time.monotonic() - ended
-    times = sorted(one for client in clients for one in client.times)
+    times = [one for client in clients for one in client.times]
     return Sending(
         clients=CLIENTS,
         each=EACH,
         messages=sent,
         per_second=round(sent / (ended - began), 1),
         p50_ms=round(statistics.median(times) * 1000, 1),
-        p99_ms=round(times[len(times) * 99 // 100] * 1000, 1),
+        p99_ms=round(percentile(times, 0.99) * 1000, 1),
         seconds_behind=round(behind, 2),
         lines_dumped=dumped,
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as PrometheusHistogram
 
+from bench.latency import percentile
 from bench.slo.__main__ import main
 from bench.slo.client import Answer
 from bench.slo.histograms import CounterResetError, Histogram, read_histogram
@@ -22,7 +23,6 @@ from bench.slo.objectives import (
     in_the_worker,
     judge,
     none_of,
-    percentile,
     revoked,
 )
 from bench.slo.probes import Revocation

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ..latency import percentile
 from .histograms import Histogram
 from .probes import Revocation
 from .tally import Tally
@@ -120,11 +121,6 @@ def revoked(revocations: Sequence[Revocation]) -> Result:
         for way, seconds in sorted(slowest.items())
     )
     return Result(objective, asked, told, len(revocations), _verdict(max(slowest.values()) <= REVOCATION_SECONDS))
-
-
-def percentile(samples: Sequence[float], share: float) -> float:
-    """Return the least sample that at least this share of all samples do not exceed."""
-    return sorted(samples)[max(0, math.ceil(share * len(samples)) - 1)]
 
 
 def _if_enough(result: Result) -> Result:

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from textwrap import wrap
 
-from .objectives import Result, percentile
+from ..latency import percentile
+from .objectives import Result
 from .tally import Tally
 
 OBJECTIVE, ASKED, MEASURED = 34, 30, 42

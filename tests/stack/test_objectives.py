@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from bench.latency import percentile
 from bench.running_stack import RunningStack, running_stack
-from bench.slo.objectives import ECHO_SECONDS, REVOCATION_SECONDS, SHARE, percentile
+from bench.slo.objectives import ECHO_SECONDS, REVOCATION_SECONDS, SHARE
 from bench.slo.schedule import repeat
 from bench.slo.texts import LARGEST_ECHO, LAST, SURROGATES, cut
 

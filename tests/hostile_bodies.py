@@ -2,20 +2,21 @@
 
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import count
 
 SIZE = 1024 * 1024
 
 
 def _filled(head: bytes, item: Callable[[int], bytes] | bytes, tail: bytes, separator: bytes = b",") -> bytes:
     """Return a body of almost `SIZE` bytes: as many items between head and tail as fit."""
-    items, left = [], SIZE - len(head) - len(tail)
-    for index in count():
-        items.append(item if isinstance(item, bytes) else item(index))
+    left = SIZE - len(head) - len(tail)
+    if isinstance(item, bytes):
+        return head + separator.join([item] * (left // (len(item) + len(separator)))) + tail
+    items: list[bytes] = []
+    while True:
+        items.append(item(len(items)))
         left -= len(items[-1]) + len(separator)
         if left < len(items[-1]) + len(separator):
             return head + separator.join(items) + tail
-    raise AssertionError
 
 
 def _texts() -> Iterator[tuple[str, bytes]]:

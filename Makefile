@@ -7,7 +7,6 @@ PYTHON ?= python3
 PORT ?= 8080
 METRICS_PORT ?= 9145
 TLS_PORT ?= 8443
-DRIVER ?= motor
 SECONDS_EACH ?= 8
 ROUNDS ?= 3
 POSTS ?= 100000
@@ -21,10 +20,16 @@ UV_VERSION := 0.13.8
 # Touched once the packages that the service needs are installed, and once those for development are, too.
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
-# Modules that need nginx: covered by test-stack, not by test.
+# Tests that start processes mostly wait, so more of them run at a time than a small machine has cores.
+PARALLEL := -m pytest -n 4 --dist worksteal -q
+# Their tests use MongoDB only behind HTTP, which other tests cover, or in processes that choose their own driver.
+DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py test_docs.py test_hostile_bodies.py \
+  test_leaks.py test_older_sender.py test_openapi.py test_origin.py test_pages.py test_readme.py test_slo.py \
+  test_slo_traffic.py test_smoke.py test_tls.py
+# Modules that need nginx: covered by test-stack, not by coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
-.PHONY: help run test fuzz test-stack test-hosts test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
+.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -54,9 +59,18 @@ endef
 run: $(RUNTIME) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080 (PORT=)
 	@exec $(BIN)/python -m src.app --announce -H 127.0.0.1 -P $(PORT)
 
-test: $(STAMP) ## Run the test suite with branch coverage
+test: $(STAMP) ## Run the tests that need no processes of their own: about a minute
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m 'not lifecycle and not fuzz'
+
+test-lifecycle: $(STAMP) ## Run the tests that start, stop and kill servers, MongoDB and clients
+	$(BIN)/python $(PARALLEL) -m lifecycle
+
+test-pymongo: $(STAMP) ## Run the tests that use MongoDB on PyMongo's client instead of Motor
+	TEST_MONGO_DRIVER=pymongo $(BIN)/python $(PARALLEL) -m 'database and not fuzz' $(patsubst %,--ignore=tests/%,$(DRIVERLESS)) tests
+
+coverage: $(STAMP) ## Run both test and test-lifecycle with branch coverage
 	@rm -f .coverage .coverage.*
-	TEST_MONGO_DRIVER=$(DRIVER) $(BIN)/coverage run -m pytest -n 4 --dist worksteal -q
+	$(BIN)/coverage run $(PARALLEL)
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
 
@@ -109,6 +123,9 @@ bench-gathered: $(STAMP) ## Measure gathering and the export of many messages (M
 
 bench-observation: $(STAMP) ## Measure what metrics and logs cost (needs nginx and wrk)
 	$(BIN)/python -m bench.observation --seconds $(SECONDS_EACH)
+
+bench-hostile: $(STAMP) ## Measure latency while hostile clients send the most expensive bodies (ROUNDS=; needs nginx)
+	$(BIN)/python -m bench.hostile --seconds $(SECONDS_EACH) --rounds $(ROUNDS)
 
 slo: $(STAMP) ## Measure the objectives, on a temporary or a running stack (URL=, METRICS_URL=, JSON=, SLO_SECONDS=)
 	$(BIN)/python -m bench.slo --seconds $(SLO_SECONDS) $(if $(URL),--url '$(URL)') \

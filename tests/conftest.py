@@ -38,6 +38,8 @@ MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 PASSWORD = "correct horse battery staple"
 DRIVER = os.environ.get("TEST_MONGO_DRIVER", "motor")
+DATABASES = {"mongo_url", "bare_mongod"}
+"""A test uses MongoDB if it uses one of these fixtures, directly or not."""
 PYMONGO_LEAVES = (
     r"ignore:unclosed <socket\.socket fd=\d+, family=2, type=1, proto=6, laddr=\(.[\d.]+., \d+\)>:ResourceWarning"
 )
@@ -68,6 +70,13 @@ def pytest_configure(config: pytest.Config) -> None:
         trace_nothing()  # the process that hands the tests out
     else:
         leave_motor_out()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use MongoDB, which are the ones to run on another driver."""
+    for item in items:
+        if isinstance(item, pytest.Function) and DATABASES & set(item.fixturenames):
+            item.add_marker(pytest.mark.database)
 
 
 def pytest_sessionfinish() -> None:

@@ -63,6 +63,7 @@ def mongod_runs(data_dir: Path) -> bool:
     return found.returncode == 0
 
 
+@pytest.mark.lifecycle
 async def test_data_survives_every_way_to_end(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
@@ -92,6 +93,7 @@ async def test_data_survives_every_way_to_end(
     assert 0o600 == stat.S_IMODE((data / "keys").stat().st_mode)
 
 
+@pytest.mark.lifecycle
 async def test_the_url_to_open_is_announced(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> None:
     """`make run` ends its report with the URL, once the service is ready; without the option there is only the log."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
@@ -118,6 +120,7 @@ async def test_the_url_to_open_is_announced(mongo_directory: Path, tmp_path: Pat
     assert re.search(r"(?m)^run: .*\n\t.* --announce ", (ROOT / "Makefile").read_text())
 
 
+@pytest.mark.lifecycle
 async def test_a_killed_mongod_is_started_again(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
@@ -140,6 +143,7 @@ async def test_a_killed_mongod_is_started_again(
     assert "SIGKILL" in (tmp_path / "out").read_text()
 
 
+@pytest.mark.lifecycle
 async def test_a_request_in_progress_is_finished(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
@@ -174,6 +178,7 @@ async def socket_ready(path: Path, app: AppProcess) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.lifecycle
 async def test_a_unix_socket_is_for_nginx_alone(mongo_directory: Path, tmp_path: Path) -> None:
     """Its mode keeps others out, a dead process's socket is replaced, a living one's is not, and it goes at the end."""
     path = tmp_path / "worker.sock"
@@ -191,6 +196,7 @@ async def test_a_unix_socket_is_for_nginx_alone(mongo_directory: Path, tmp_path:
     assert not path.exists()
 
 
+@pytest.mark.lifecycle
 async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Path, tmp_path: Path) -> None:
     """Told to stop, it takes its socket away at once, answers what comes on a connection it has, and closes that."""
     path = tmp_path / "worker.sock"
@@ -208,6 +214,7 @@ async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Pa
         assert 0 == await asyncio.wait_for(app.process.wait(), 5)
 
 
+@pytest.mark.lifecycle
 async def test_a_process_serves_a_socket_and_a_port(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
@@ -244,6 +251,7 @@ async def test_a_process_serves_a_socket_and_a_port(
     assert created["secret_key"] not in lines
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 async def test_aiohttps_own_command_serves_a_socket_and_a_port(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession, number: signal.Signals
@@ -271,6 +279,7 @@ async def test_aiohttps_own_command_serves_a_socket_and_a_port(
     assert created["secret_key"] not in lines
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "told"),
     [
@@ -291,6 +300,7 @@ async def test_under_aiohttps_own_command_too_it_says_why(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.lifecycle
 async def test_stopping_aiohttps_own_command_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
     """SIGTERM in the first moments ends the process and its mongod."""
     data = tmp_path / "data"
@@ -360,6 +370,7 @@ async def test_the_options_are_as_documented() -> None:
     )
 
 
+@pytest.mark.lifecycle
 def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
     """A URL that is none is refused before anything is served; as it is typed, without the fork server."""
     environment = {"SEALPOST_MONGO_URL": "nonsense", "SEALPOST_KEYS": new_key(), "SEALPOST_DATA_DIR": str(tmp_path)}
@@ -376,6 +387,7 @@ def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
     assert (1, True) == (ended.returncode, "SEALPOST_MONGO_URL" in ended.stderr)
 
 
+@pytest.mark.lifecycle
 async def test_a_busy_port_is_named(tmp_path: Path) -> None:
     """Before MongoDB is started, so that nothing is left to clean up."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -388,6 +400,7 @@ async def test_a_busy_port_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "mongo").exists()
 
 
+@pytest.mark.lifecycle
 async def test_being_stopped_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
     """SIGTERM in the first moments ends the process and its mongod."""
     data = tmp_path / "data"
@@ -401,6 +414,7 @@ async def test_being_stopped_while_mongodb_starts_leaves_nothing(tmp_path: Path)
     assert not mongod_runs(data)
 
 
+@pytest.mark.lifecycle
 async def test_a_second_process_shares_the_embedded_mongodb(
     tmp_path: Path, unused_tcp_port_factory: Port, session: aiohttp.ClientSession
 ) -> None:
@@ -418,6 +432,7 @@ async def test_a_second_process_shares_the_embedded_mongodb(
         assert 200 == (await call(session, "POST", f"{urls[1]}/secrets/{created['secret_key']}"))[0]
 
 
+@pytest.mark.lifecycle
 async def test_ipv6_is_served(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> None:
     """An IPv6 address is listened on and named in the log as a URL."""
     output = tmp_path / "out"
@@ -429,6 +444,7 @@ async def test_ipv6_is_served(mongo_directory: Path, tmp_path: Path, unused_tcp_
     assert url in output.read_text()
 
 
+@pytest.mark.lifecycle
 def test_the_embedded_mongodb_is_what_a_data_directory_holds(mongo_directory: Path) -> None:
     """The tests' own MongoDB is joined, not started anew."""
     with embedded_mongod(mongo_directory) as first, embedded_mongod(mongo_directory) as second:

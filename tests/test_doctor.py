@@ -131,6 +131,7 @@ async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path
         assert "s3cret" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.lifecycle
 async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> None:
     """A file that never opens costs the time limit, and the process ends although a thread of it does not."""
     os.mkfifo(tmp_path / "keys", 0o600)

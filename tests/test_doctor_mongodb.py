@@ -152,6 +152,7 @@ def mongod(
             process.kill()
 
 
+@pytest.mark.lifecycle
 async def test_a_replica_set_that_is_none_yet_or_lacks_members_is_told(
     tmp_path: Path, make_settings: MakeSettings
 ) -> None:
@@ -212,6 +213,7 @@ def test_each_series_has_its_first_fixed_release(version: tuple[int, ...], *, fi
     assert fixed == is_fixed(version)
 
 
+@pytest.mark.lifecycle
 async def test_an_unpatched_mongodb_that_decompresses_is_told(
     tmp_path: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +229,7 @@ async def test_an_unpatched_mongodb_that_decompresses_is_told(
     assert "--networkMessageCompressors disabled" in outcomes["snappy,zstd,zlib"].advice
 
 
+@pytest.mark.lifecycle
 async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
     tmp_path: Path, make_settings: MakeSettings
 ) -> None:
@@ -257,6 +260,7 @@ async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
     assert f"no primary answers: {host}: connection refused" == dead["MongoDB"].found
 
 
+@pytest.mark.lifecycle
 async def test_commands_that_mongodb_refuses_or_does_not_finish_are_told(
     tmp_path: Path, make_settings: MakeSettings
 ) -> None:

@@ -501,6 +501,7 @@ class Writers:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.lifecycle
 async def test_writers_that_are_killed_at_any_moment_lose_and_double_nothing(
     api: Api, mongo_url: str, tmp_path: Path
 ) -> None:

@@ -40,7 +40,10 @@ from src.core.files import locked
 
 from .processes import PATIENCE
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+pytestmark = [
+    pytest.mark.lifecycle,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc"),
+]
 
 USER = """
 import sys

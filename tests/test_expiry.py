@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from pymongo import AsyncMongoClient
 
 from .conftest import Api
@@ -12,6 +13,7 @@ SECONDS = 60
 """How long deletion may take. An embedded MongoDB looks for expired documents every 5 s."""
 
 
+@pytest.mark.lifecycle
 async def test_mongodb_deletes_expired_items_while_no_worker_runs(
     serve: Callable[..., Awaitable[Api]], mongo_url: str
 ) -> None:

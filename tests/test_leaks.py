@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from bson import BSON
 from pymongo import MongoClient
 
@@ -112,6 +113,7 @@ async def traffic(url: str) -> dict[str, str]:
     return marks
 
 
+@pytest.mark.lifecycle
 async def test_no_secret_is_in_the_database_the_logs_or_the_document(
     mongo_directory: Path, mongo_url: str, tmp_path: Path, unused_tcp_port: int
 ) -> None:

@@ -289,6 +289,7 @@ async def test_an_unexpected_error_shows_its_place_alone(operator: Operator) -> 
     assert (1, True) == (ended.code, "unexpected error: ZeroDivisionError in <string>:2" in ended.stderr)
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupted_command_ends_at_once(operator: Operator, number: signal.Signals, tmp_path: Path) -> None:
     """Also while it waits for a MongoDB that does not answer."""
@@ -321,6 +322,7 @@ def running(data_dir: Path) -> bool:
     )
 
 
+@pytest.mark.lifecycle
 async def test_the_embedded_mongodb_is_started_or_joined(tmp_path: Path) -> None:
     """A command stops what it has started, and leaves running what it has found."""
     operator = Operator({"SEALPOST_DATA_DIR": str(tmp_path)})

@@ -38,6 +38,7 @@ MakeSettings = Callable[..., Settings]
 Serve = Callable[..., Awaitable[Api]]
 
 
+@pytest.mark.lifecycle
 async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: MakeSettings) -> None:
     """Four processes that start at once wait for mongod, agree on one set, and have their indexes."""
     processes = [Mongo(make_settings(), f"mongodb://{bare_mongod}/?replicaSet=rs") for _ in range(4)]
@@ -50,6 +51,7 @@ async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: 
         await mongo.close()
 
 
+@pytest.mark.lifecycle
 async def test_a_standalone_server_never_becomes_ready(
     tmp_path: Path, unused_tcp_port: int, make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +120,7 @@ async def until_created(api: Api) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.lifecycle
 async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_mongod: str) -> None:
     """Without a primary, every request is answered 503 within a second; with one, the next request succeeds."""
     with MongoClient[dict[str, Any]](bare_mongod, directConnection=True) as member:
@@ -142,6 +145,7 @@ async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_m
     assert recovered_after < 1.5
 
 
+@pytest.mark.lifecycle
 async def test_a_primary_whose_packets_are_lost_counts_as_gone_within_seconds(serve: Serve, bare_mongod: str) -> None:
     """A network that loses every packet is noticed by the heartbeat; requests succeed soon after it delivers again."""
     async with relay_to(bare_mongod) as relay:
@@ -289,6 +293,7 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
     return took, longest
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("stalls_in", ["work", "commit"])
 async def test_a_transaction_on_a_database_that_stands_still_ends_in_time(
     bare_mongod: str, make_settings: MakeSettings, stalls_in: str

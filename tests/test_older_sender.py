@@ -5,10 +5,13 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from .conftest import Api
 from .processes import ROOT
 
 
+@pytest.mark.lifecycle
 async def test_a_client_written_from_the_documentation_meets_every_state_and_refusal(
     serve: Callable[..., Awaitable[Api]],
 ) -> None:

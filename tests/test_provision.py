@@ -315,6 +315,7 @@ def as_user(members: Sequence[str], name: str, password: str) -> MongoClient[dic
     return MongoClient(list(members), replicaSet="rs0", username=name, password=password, authSource="admin")
 
 
+@pytest.mark.lifecycle
 def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows by a member, is left alone when nothing is missing, and takes over when killed at any command."""
     first = members[:1]
@@ -361,6 +362,7 @@ def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], m
         set_up_database(members, local=first[0], **{**PASSWORDS, "root_password": "x"})
 
 
+@pytest.mark.lifecycle
 def test_a_member_that_lost_its_data_is_not_made_a_set_of_its_own(tmp_path: Path) -> None:
     """It joins the others' set again and copies what they have."""
     ports = [free_port() for _ in range(2)]
@@ -380,6 +382,7 @@ def test_a_member_that_lost_its_data_is_not_made_a_set_of_its_own(tmp_path: Path
                 assert sorted(members) == sorted(hello["hosts"])
 
 
+@pytest.mark.lifecycle
 def test_a_mongodb_that_does_not_answer_is_an_error() -> None:
     """After the time that it is given, with a reason and no password."""
     nobody = f"127.0.0.1:{free_port()}"

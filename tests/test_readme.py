@@ -22,8 +22,8 @@ from .processes import PATIENT_ENVIRONMENT
 ROOT = Path(__file__).parents[1]
 README, TOUR, API = ROOT / "README.md", ROOT / "docs" / "tour.md", ROOT / "docs" / "api.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-NOT_IN_CI = {"make format", "make screenshots"}
-"""They change files."""
+NOT_IN_CI = {"make format", "make screenshots", "make test", "make test-lifecycle"}
+"""They change files, or `make coverage` runs the same tests."""
 START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 240
 END_OF_BLOCK = "--- end of block"
 
@@ -105,6 +105,7 @@ def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
     return workers.is_ready(http.client.HTTPConnection(address, timeout=10))
 
 
+@pytest.mark.lifecycle
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages type curl, which is not on PATH")
 @pytest.mark.parametrize("page", [README, TOUR, API], ids=lambda page: page.name)
 def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path) -> None:

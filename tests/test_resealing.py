@@ -207,6 +207,7 @@ class Traffic:
         await self.api.register(f"newcomer-{number}")
 
 
+@pytest.mark.lifecycle
 async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: Rotation) -> None:
     """Sixty users with sessions and API tokens; then the old key goes and nobody has noticed."""
     before = await rotation.start(rotation.old, bcrypt_cost=4)

@@ -224,6 +224,7 @@ async def test_the_limits_are_the_operators(serve: Serve) -> None:
     assert (400, True) == (status, "at most 1 hour, 30 minutes" in problem["errors"][0]["reason"])
 
 
+@pytest.mark.lifecycle
 async def test_the_database_sweeps_what_has_expired(bare_mongod: str, serve: Serve) -> None:
     """A secret with two seconds to live opens before, is 404 after, and its document goes with the next sweep."""
     api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")

@@ -15,6 +15,8 @@ from .commands import Ended
 from .databases import Databases
 from .processes import PATIENCE, PATIENT_ENVIRONMENT
 
+pytestmark = pytest.mark.lifecycle
+
 ENVIRONMENT = {
     **PATIENT_ENVIRONMENT,
     "SEALPOST_BCRYPT_COST": "4",

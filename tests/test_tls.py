@@ -308,6 +308,7 @@ async def served_by(port: int) -> str:
     return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
 
 
+@pytest.mark.lifecycle
 async def test_one_process_serves_tls_and_renews_its_certificate(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:

@@ -336,6 +336,7 @@ async def test_what_is_no_sealpost_is_left_alone(typed: Typed) -> None:
     assert (3, ["GET /readyz"]) == (ended.code, server.lines)
 
 
+@pytest.mark.lifecycle
 async def test_ctrl_c_ends_in_good_order(api: Api, url: str) -> None:
     """With the report of what was done, and without the accounts."""
     arguments = ("bot", "--users", "4", "--posts", "5000", "--likes", "9", "--seed", "7", "--json", "--url", url)
@@ -354,6 +355,7 @@ async def test_ctrl_c_ends_in_good_order(api: Api, url: str) -> None:
     assert [0, 0, 0] == await counts(api)
 
 
+@pytest.mark.lifecycle
 async def test_ctrl_c_twice_ends_at_once(url: str) -> None:
     """Also where nothing is answered."""
     async with (

@@ -135,6 +135,7 @@ async def test_commands_at_once_refresh_once(ann: str, api: Api, config: Path, u
         assert 200 == (await api.call("GET", "/me", token=str(tokens[0])))[0]
 
 
+@pytest.mark.lifecycle
 async def test_processes_at_once_refresh_once(ann: str, config: Path, url: str) -> None:
     """The lock holds between processes as well."""
     make_stale(config)
@@ -291,6 +292,7 @@ async def test_plain_http_is_remembered_from_the_sign_in(config: Path, typed: Ty
     assert (2, 3) == (before.code, after.code)
 
 
+@pytest.mark.lifecycle
 async def test_an_interrupted_command_says_what_is_not_known(tmp_path: Path) -> None:
     """Ctrl-C in the middle of an opening."""
     look = '{"phrase_required": false, "opens_left": 1, "created_at": "x", "expires_at": "x"}'

@@ -122,6 +122,7 @@ async def test_lines_of_a_windows_program_arrive(api: Api, url: str, pipe: Pipe,
     assert ["eins ☕\r", "zwei"] == await texts(api)
 
 
+@pytest.mark.lifecycle
 async def test_lines_wait_while_the_server_is_away(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path) -> None:
     """From the start, and later on; it is said once, and so is its end."""
     gate.close()
@@ -157,6 +158,7 @@ async def test_a_lost_answer_stores_nothing_twice(api: Api, gate: Gate, pipe: Pi
     assert ["one", "two"] == await texts(api)
 
 
+@pytest.mark.lifecycle
 async def test_a_client_that_is_killed_loses_and_doubles_nothing(
     api: Api, gate: Gate, pipe: Pipe, tmp_path: Path
 ) -> None:
@@ -347,6 +349,7 @@ async def test_what_waiting_does_not_mend_ends_it(
     assert (code, True) == (ended[0], words in client.said[-1])
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_it(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path, number: signal.Signals) -> None:
     """With what is left told where the server is away; with all of it delivered where it is not."""

@@ -4,6 +4,8 @@ import asyncio
 import re
 import sys
 
+import pytest
+
 from ..conftest import PASSWORD, Api
 from ..processes import PATIENCE, ROOT
 from ..senders import operator_token, sent
@@ -209,6 +211,7 @@ async def test_a_wrong_password_of_the_environment_is_tried_once(api: Api, url: 
         await type_all(terminal, "quit")
 
 
+@pytest.mark.lifecycle
 async def test_ctrl_c_leads_back_to_the_menu_and_out_of_it(api: Api, url: str) -> None:
     """At a question, while the server does not answer, and at the menu itself."""
     async with odd_server([STALL]) as server, Terminal() as terminal:

@@ -67,6 +67,7 @@ async def test_commands_are_completed(typed: Typed, monkeypatch: pytest.MonkeyPa
     assert "_SEALPOST_COMPLETE" in (await typed("--show-completion")).stdout
 
 
+@pytest.mark.lifecycle
 async def test_it_runs_without_posix(url: str, tmp_path: Path) -> None:
     """As on Windows: a text is shared and opened, a user signs in, and what cannot be is said in a sentence."""
     (tmp_path / "phrase").write_text("old friend")
@@ -100,6 +101,7 @@ async def test_it_runs_without_posix(url: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.lifecycle
 async def test_a_person_is_asked_without_posix(url: str) -> None:
     """Where the terminal would show a password while it is typed, it is not asked for."""
     async with Terminal() as terminal:

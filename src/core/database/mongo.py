@@ -244,7 +244,8 @@ class Mongo:
         try:
             await initiate_if_needed(client, name, seeds)
         finally:
-            await _close(client)
+            # A process that ends while it starts cancels this task, and the client is to be closed all the same.
+            await asyncio.shield(_close(client))
 
 
 @contextmanager

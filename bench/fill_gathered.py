@@ -14,7 +14,7 @@ from src.core.crypto.keys import KeyRing
 from src.core.crypto.records import RecordSealer
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Document, Mongo
-from src.gatherer.bundle_content import COLLECTION, KIND, BundleContent, Delivery, document_id
+from src.gatherer.bundle import COLLECTION, KIND, BundleContent, Delivery, document_id
 from src.gatherer.counters import Counters
 from src.settings import Settings
 

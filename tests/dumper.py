@@ -11,11 +11,11 @@ from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.logs import configure_logs
 from src.core.metrics import Metrics
-from src.gatherer.archive import Archive
+from src.gatherer.bundle_reader import BundleReader
 from src.gatherer.counters import Counters
 from src.gatherer.dump import Dump
+from src.gatherer.export import Export
 from src.gatherer.feature import INDEXES
-from src.gatherer.lines import Lines
 from src.settings import read_settings
 
 
@@ -27,13 +27,13 @@ async def main(path: Path) -> None:
     ring = read_key_ring(settings)
     mongo = Mongo(settings, settings.mongo_url.get_secret_value())
     users = UserStore(mongo, ring, group_commit(max_batch=100, max_queue=1000))
-    archive = Archive(mongo, ring)
+    reader = BundleReader(mongo, ring)
     dump = Dump(
         path,
         max_bytes=settings.gathered_max_bytes,
         backups=settings.gathered_backups,
-        archive=archive,
-        lines=Lines(archive, users.names),
+        reader=reader,
+        export=Export(reader, users.names),
         counters=Counters(mongo),
         is_ready=lambda: mongo.is_set_up,
         metrics=Metrics.off(),

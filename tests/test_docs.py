@@ -41,7 +41,7 @@ from src.core.database.prerequisites import MOST_APART
 from src.core.metrics import Metrics
 from src.core.tls import certificates, self_signed
 from src.errors import Problem
-from src.gatherer import bundle_content, states
+from src.gatherer import bundle, states
 from src.gatherer import schemas as gatherer_schemas
 from src.gatherer import tokens as gatherer_tokens
 from src.manage import __main__ as manage
@@ -657,7 +657,7 @@ def test_the_gatherer_is_as_documented() -> None:
     assert set(gatherer_tokens.REQUIRED) == {claim for row in rows(claims) for claim in words(row[0])}
     assert f"`{gatherer_tokens.AUDIENCE}`" in claims
     assert f"{seconds:.0f} seconds later" in claims
-    assert f"in {bundle_content.POSITION_BYTES} bytes" in section(ARCHITECTURE, "## What is stored")
+    assert f"in {bundle.POSITION_BYTES} bytes" in section(ARCHITECTURE, "## What is stored")
     assert 60 == STALL_SECONDS
     assert "reads nothing for a minute is disconnected" in said(API, "### GET /gathered")
 

@@ -18,7 +18,7 @@ from bench.fill_gathered import fill_gathered
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing
 from src.errors import Unavailable
-from src.gatherer.archive import PAGE, Archive
+from src.gatherer.bundle_reader import PAGE, BundleReader
 from src.gatherer.moments import FIRST_MOMENT, LAST_MOMENT, parse_moment
 
 from .commands import Operator
@@ -157,15 +157,15 @@ async def test_half_an_answer_is_no_answer(api: Api, mongo_url: str, monkeypatch
     """MongoDB that fails before the first line is a 503, and later a body that does not end."""
     await fill(api, mongo_url, 2 * PAGE, 1)
     token = await operator_token(api)
-    page, pages = Archive.page, [2]
+    page, pages = BundleReader.page, [2]
 
-    async def failing(self: Archive, *arguments: Any) -> Any:
+    async def failing(self: BundleReader, *arguments: Any) -> Any:
         pages[0] -= 1
         if not pages[0]:
             raise Unavailable
         return await page(self, *arguments)
 
-    monkeypatch.setattr(Archive, "page", failing)
+    monkeypatch.setattr(BundleReader, "page", failing)
     with pytest.raises(ClientPayloadError):
         await gathered(api, token)
     pages[0] = 1

@@ -18,9 +18,9 @@ from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, new_key
 from src.core.crypto.signed_tokens import LEEWAY
-from src.gatherer.bundle_content import BundleContent, Delivery
-from src.gatherer.bundles import BundleStore
-from src.gatherer.lines import _lines
+from src.gatherer.bundle import BundleContent, Delivery
+from src.gatherer.bundle_store import BundleStore
+from src.gatherer.export import _lines
 from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
 from src.gatherer.states import StateStore
 from src.gatherer.tokens import IDS, LIFE, SenderClaims, SenderTokens

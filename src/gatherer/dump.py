@@ -13,12 +13,12 @@ import structlog
 from ..core.clock import EPOCH, MILLISECOND, milliseconds, utc_now
 from ..core.metrics import Metrics
 from ..errors import Unavailable
-from .archive import Archive, Span
+from .bundle_reader import BundleReader, Span
 from .counters import Counters
 from .dump_file import DumpFile
 from .dump_lock import DumpLock, Trouble
 from .dump_record import Mark
-from .lines import Lines
+from .export import Export
 
 POLL_SECONDS = 0.2
 """How often the writer looks for what other processes have stored."""
@@ -43,8 +43,8 @@ class Dump:
         *,
         max_bytes: int,
         backups: int,
-        archive: Archive,
-        lines: Lines,
+        reader: BundleReader,
+        export: Export,
         counters: Counters,
         is_ready: Callable[[], bool],
         metrics: Metrics,
@@ -52,8 +52,8 @@ class Dump:
         self._file = DumpFile(path, max_bytes=max_bytes, backups=backups)
         self._most_bytes = min(MOST_BYTES, max_bytes)
         self._lock = DumpLock(path.with_name(f"{path.name}.lock"))
-        self._archive = archive
-        self._lines = lines
+        self._reader = reader
+        self._export = export
         self._counters = counters
         self._is_ready = is_ready
         self._is_stuck = metrics.dump_is_stuck
@@ -137,8 +137,8 @@ class Dump:
         After an older backup was restored, positions are given out again. What arrived after the mark is then where
         something else had been, and is told by its time.
         """
-        last = max(counted, await self._archive.last())
-        first = await self._archive.first_after(EPOCH + mark.arrived_at * MILLISECOND)
+        last = max(counted, await self._reader.last())
+        first = await self._reader.first_after(EPOCH + mark.arrived_at * MILLISECOND)
         position = min(mark.position, last if first is None else first - 1)
         if position < mark.position:
             log.warning("the database has gone back behind the dump: what is new is appended to what was there")
@@ -147,7 +147,7 @@ class Dump:
     async def _read(self, after: int) -> tuple[bytes, Mark | None]:
         """Return the next lines, and the mark that they reach; None where there is nothing."""
         lines, reached = bytearray(), None
-        for place, some in await self._lines.page(Span(), after):
+        for place, some in await self._export.page(Span(), after):
             lines += some
             reached = Mark(position=place.position, arrived_at=milliseconds(place.received_at))
             if len(lines) >= self._most_bytes:

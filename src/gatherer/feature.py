@@ -13,20 +13,20 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
 from ..settings import Settings
-from . import bundle_content, bundles, counters, states
-from .archive import Archive
-from .bundles import BundleStore
+from . import bundle, bundle_store, counters, states
+from .bundle_reader import BundleReader
+from .bundle_store import BundleStore
 from .counters import Counters
 from .dump import Dump
 from .dump_lock import Trouble
-from .lines import Lines
+from .export import Export
 from .routes import GathererRoutes
 from .service import GathererService
 from .states import StateStore
 from .tokens import SenderTokens
 
-INDEXES: Indexes = {**bundles.INDEXES, **counters.INDEXES, **states.INDEXES}
-RESEALABLE = (bundle_content.RESEALABLE,)
+INDEXES: Indexes = {**bundle_store.INDEXES, **counters.INDEXES, **states.INDEXES}
+RESEALABLE = (bundle.RESEALABLE,)
 
 
 class GathererFeature:
@@ -53,16 +53,16 @@ class GathererFeature:
             life=timedelta(seconds=settings.gathered_ttl),
             patience=settings.mongo_timeout,
         )
-        archive = Archive(mongo, ring, metrics.damaged)
-        lines = Lines(archive, authenticator.names)
+        reader = BundleReader(mongo, ring, metrics.damaged)
+        export = Export(reader, authenticator.names)
         self._dump: Dump | None = None
         if settings.dump_path is not None:
             self._dump = Dump(
                 settings.dump_path,
                 max_bytes=settings.gathered_max_bytes,
                 backups=settings.gathered_backups,
-                archive=archive,
-                lines=lines,
+                reader=reader,
+                export=export,
                 counters=Counters(mongo),
                 is_ready=lambda: mongo.is_set_up,
                 metrics=metrics,
@@ -77,7 +77,7 @@ class GathererFeature:
             stored=self._dump.wake if self._dump else lambda: None,
         )
         self.erase = service.erase
-        self._routes = GathererRoutes(service, lines, authenticator, origin)
+        self._routes = GathererRoutes(service, export, authenticator, origin)
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""

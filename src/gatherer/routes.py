@@ -18,8 +18,8 @@ from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.database.limits import LimitReached
 from ..errors import Damaged, FieldError, Malformed, Unauthorized
-from .archive import Span
-from .lines import Lines
+from .bundle_reader import Span
+from .export import Export
 from .moments import parse_moment
 from .problems import BatchReused, OtherAddress, OutOfOrder
 from .schemas import (
@@ -58,9 +58,9 @@ _SENDING: dict[str, Any] = {
 class GathererRoutes:
     """The handlers and their declarations."""
 
-    def __init__(self, service: GathererService, lines: Lines, authenticator: Authenticator, origin: Origin) -> None:
+    def __init__(self, service: GathererService, export: Export, authenticator: Authenticator, origin: Origin) -> None:
         self._service = service
-        self._lines = lines
+        self._export = export
         self._authenticator = authenticator
         self._origin = origin
 
@@ -153,4 +153,4 @@ class GathererRoutes:
         user_id = None
         if query.username is not None:
             user_id = await self._authenticator.user_id_of(query.username) or NOBODY
-        return self._lines.chunks(Span(since, until, user_id))
+        return self._export.chunks(Span(since, until, user_id))

@@ -15,7 +15,7 @@ from ..accounts.auth import (
     is_api_token,
 )
 from ..core.clock import DatabaseClock
-from .bundles import BundleStore, Sequences
+from .bundle_store import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
 from .states import StateStore
 from .tokens import SenderClaims, SenderTokens

@@ -13,8 +13,8 @@ import typer
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
 from ..core.files import replacing
-from ..gatherer.archive import Archive, Span
-from ..gatherer.lines import Lines
+from ..gatherer.bundle_reader import BundleReader, Span
+from ..gatherer.export import Export
 from ..gatherer.moments import parse_moment
 from .connection import Service, run
 from .output import CommandError, progress, say, show_line
@@ -49,8 +49,8 @@ app = typer.Typer(
 def count(*, since: Since = None, until: Until = None, username: Username = None) -> None:
     """Write how many messages there are, without those that have expired."""
 
-    async def command(archive: Archive, _: Lines, span: Span) -> int:
-        return await archive.count(span)
+    async def command(reader: BundleReader, _: Export, span: Span) -> int:
+        return await reader.count(span)
 
     show_line(str(_on_gathered(since, until, username, command)))
 
@@ -68,10 +68,10 @@ def export(
 ) -> None:
     """Write messages as JSON, one a line, the oldest first."""
 
-    async def command(archive: Archive, lines: Lines, span: Span) -> int:
-        total, done = await archive.count(span), 0
+    async def command(reader: BundleReader, export: Export, span: Span) -> int:
+        total, done = await reader.count(span), 0
         with _destination(output) as file, progress() as report:
-            async for chunk in lines.chunks(span):
+            async for chunk in export.chunks(span):
                 file.write(chunk)
                 done += chunk.count(b"\n")
                 report(MESSAGES, done, max(done, total))
@@ -90,7 +90,7 @@ def _on_gathered(
     since: datetime | None,
     until: datetime | None,
     username: str | None,
-    command: Callable[[Archive, Lines, Span], Awaitable[T]],
+    command: Callable[[BundleReader, Export, Span], Awaitable[T]],
 ) -> T:
     async def connected(service: Service) -> T:
         settings, ring, mongo = service.settings, service.ring, service.mongo
@@ -101,8 +101,8 @@ def _on_gathered(
             if user is None:
                 raise CommandError(f"there is no user {username}")
             user_id = user.user_id
-        archive = Archive(mongo, ring)
-        return await command(archive, Lines(archive, users.names), Span(since, until, user_id))
+        reader = BundleReader(mongo, ring)
+        return await command(reader, Export(reader, users.names), Span(since, until, user_id))
 
     if since and until and until < since:
         raise typer.BadParameter("--until must not be before --since")

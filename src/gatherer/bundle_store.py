@@ -26,7 +26,7 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.metrics import Metrics
 from ..errors import Damaged, Unavailable
-from .bundle_content import (
+from .bundle import (
     COLLECTION,
     HIGHEST,
     BatchNames,

@@ -17,7 +17,7 @@ from ..core.clock import EPOCH
 from ..core.crypto.keys import KeyRing
 from ..core.database.mongo import Document, Mongo, aggregate, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
-from .bundle_content import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
+from .bundle import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
 
 PAGE = 500
 """Bundles that are read at once."""
@@ -37,7 +37,7 @@ class Span:
 
 
 @dataclass(frozen=True, repr=False)
-class Sealed:
+class SealedBundle:
     """A bundle at its position, not opened yet: a page of them may be large enough as it is."""
 
     position: int
@@ -46,7 +46,7 @@ class Sealed:
     document: Document
 
 
-class Archive:
+class BundleReader:
     """Every query that reads bundles; ``damaged`` counts those that do not open."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, damaged: Counter = NOTHING) -> None:
@@ -73,7 +73,7 @@ class Archive:
         with translate_mongo_errors():
             return await self._edge({"received_at": {"$gt": moment}}, ASCENDING) or None
 
-    async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[Sealed]:
+    async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[SealedBundle]:
         """Return the next bundles behind a position, up to another one; none are left where there is none."""
         first, end = document_id(after), document_id(HIGHEST if last is None else last)
         documents: Sequence[Document] = ()
@@ -88,11 +88,11 @@ class Archive:
             documents = await self._find(first, page_end, span)
             first = page_end  # should all of them have gone in between
         return [
-            Sealed(position_of(document), _received_at(document), _senders(document), document)
+            SealedBundle(position_of(document), _received_at(document), _senders(document), document)
             for document in documents
         ]
 
-    def open(self, sealed: Sealed) -> BundleContent | None:
+    def open(self, sealed: SealedBundle) -> BundleContent | None:
         """Return what a bundle holds; None, and a line in the log, for one that does not open."""
         return self._sealer.open(sealed.document)
 

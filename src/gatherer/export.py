@@ -9,8 +9,8 @@ from datetime import datetime
 
 from pydantic_core import to_json
 
-from .archive import Archive, Sealed, Span
-from .bundle_content import BundleContent
+from .bundle import BundleContent
+from .bundle_reader import BundleReader, SealedBundle, Span
 
 Names = Callable[[Iterable[bytes]], Awaitable[Mapping[bytes, str]]]
 """Returns the names of users by id, those left out that are not there any more or cannot be read."""
@@ -21,32 +21,32 @@ _UNSAFE = (0x7F, *range(0x80, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x20
 _ESCAPES = {chr(code).encode(): f"\\u{code:04x}".encode() for code in _UNSAFE}
 
 
-class Lines:
+class Export:
     """Reads bundles as lines."""
 
-    def __init__(self, archive: Archive, names: Names) -> None:
-        self._archive = archive
+    def __init__(self, reader: BundleReader, names: Names) -> None:
+        self._reader = reader
         self._names = names
 
-    async def page(self, span: Span, after: int, last: int | None = None) -> Iterator[tuple[Sealed, bytes]]:
+    async def page(self, span: Span, after: int, last: int | None = None) -> Iterator[tuple[SealedBundle, bytes]]:
         """Return the next bundles with their lines, which are made one bundle after the other.
 
         There are no lines of what does not open, or whose sender is gone.
         """
-        bundles = await self._archive.page(span, after, last)
+        bundles = await self._reader.page(span, after, last)
         names = await self._names({sender for bundle in bundles for sender in bundle.senders})
 
-        def open_each() -> Iterator[tuple[Sealed, bytes]]:
+        def open_each() -> Iterator[tuple[SealedBundle, bytes]]:
             for bundle in bundles:
                 # Nothing is opened in vain: a bundle is for nobody once all of its senders are gone.
-                content = self._archive.open(bundle) if any(one in names for one in bundle.senders) else None
+                content = self._reader.open(bundle) if any(one in names for one in bundle.senders) else None
                 yield bundle, _lines(content, names, span.user_id) if content else b""
 
         return open_each()
 
     async def chunks(self, span: Span) -> AsyncGenerator[bytes, None]:
         """Yield all lines of a span, as they are now, in chunks of whole lines, none of them empty."""
-        after, last = await self._archive.ends(span)
+        after, last = await self._reader.ends(span)
         while True:
             before, chunk = after, b""
             for bundle, lines in await self.page(span, before, last):

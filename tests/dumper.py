@@ -12,10 +12,10 @@ from src.core.database.mongo import Mongo
 from src.core.logs import configure_logs
 from src.core.metrics import Metrics
 from src.gatherer.bundle_reader import BundleReader
-from src.gatherer.counters import Counters
 from src.gatherer.dump import Dump
 from src.gatherer.export import Export
 from src.gatherer.feature import INDEXES
+from src.gatherer.sender_counters import SenderCounters
 from src.settings import read_settings
 
 
@@ -34,7 +34,7 @@ async def main(path: Path) -> None:
         backups=settings.gathered_backups,
         reader=reader,
         export=Export(reader, users.names),
-        counters=Counters(mongo),
+        counters=SenderCounters(mongo),
         is_ready=lambda: mongo.is_set_up,
         metrics=Metrics.off(),
     )

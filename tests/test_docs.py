@@ -41,9 +41,9 @@ from src.core.database.prerequisites import MOST_APART
 from src.core.metrics import Metrics
 from src.core.tls import certificates, self_signed
 from src.errors import Problem
-from src.gatherer import bundle, states
+from src.gatherer import bundle, sender_states
 from src.gatherer import schemas as gatherer_schemas
-from src.gatherer import tokens as gatherer_tokens
+from src.gatherer import sender_tokens as gatherer_tokens
 from src.manage import __main__ as manage
 from src.manage.doctor import certificates as examined_certificates
 from src.manage.doctor import command as doctor
@@ -638,7 +638,7 @@ def test_the_gatherer_is_as_documented() -> None:
     """Lives, sizes and claims are the constants, wherever a page has them."""
     overview, sending = said(API, "## The gatherer"), section(API, "### POST /message")
     claims = section(SECURITY, "### Tokens of senders")
-    minutes, seconds = states.LIFE.total_seconds() / 60, gatherer_tokens.LIFE.total_seconds()
+    minutes, seconds = sender_states.LIFE.total_seconds() / 60, gatherer_tokens.LIFE.total_seconds()
     reserved, leeway = users.RESERVATION.total_seconds() / 60, signed_tokens.LEEWAY.total_seconds()
     stricter = said(COMPATIBILITY, "## The gatherer")
 

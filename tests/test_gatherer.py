@@ -22,8 +22,8 @@ from src.gatherer.bundle import BundleContent, Delivery
 from src.gatherer.bundle_store import BundleStore
 from src.gatherer.export import _lines
 from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
-from src.gatherer.states import StateStore
-from src.gatherer.tokens import IDS, LIFE, SenderClaims, SenderTokens
+from src.gatherer.sender_states import SenderStates
+from src.gatherer.sender_tokens import IDS, LIFE, SenderClaims, SenderTokens
 
 from .conftest import PASSWORD, Api
 from .senders import HERE, THERE, Sender, code, operator_token, sent
@@ -539,8 +539,8 @@ async def test_a_name_that_is_somebody_elses_meanwhile_sends_for_nobody(
         await api.register(sender.username, PASSWORD)
         return state
 
-    find: Any = StateStore.find
-    monkeypatch.setattr(StateStore, "find", found_too_early)
+    find: Any = SenderStates.find
+    monkeypatch.setattr(SenderStates, "find", found_too_early)
 
     assert (403, "out_of_order") == code(await sender.authenticate())
 

@@ -36,8 +36,8 @@ from .bundle import (
     document_id,
     position_of,
 )
-from .counters import Counters
 from .problems import BatchReused
+from .sender_counters import SenderCounters
 
 INDEXES: Indexes = {
     COLLECTION: [
@@ -94,7 +94,7 @@ class BundleStore:
         self, mongo: Mongo, ring: KeyRing, batching: Batching, metrics: Metrics, *, life: timedelta, patience: float
     ) -> None:
         self._collection = mongo.collection(COLLECTION)
-        self._counters = Counters(mongo)
+        self._counters = SenderCounters(mongo)
         self._sealer = BundleSealer(ring, metrics.damaged)
         self._names = BatchNames(ring)
         self._stored = metrics.gathered_messages

@@ -14,11 +14,11 @@ from ..core.clock import EPOCH, MILLISECOND, milliseconds, utc_now
 from ..core.metrics import Metrics
 from ..errors import Unavailable
 from .bundle_reader import BundleReader, Span
-from .counters import Counters
 from .dump_file import DumpFile
 from .dump_lock import DumpLock, Trouble
 from .dump_record import Mark
 from .export import Export
+from .sender_counters import SenderCounters
 
 POLL_SECONDS = 0.2
 """How often the writer looks for what other processes have stored."""
@@ -45,7 +45,7 @@ class Dump:
         backups: int,
         reader: BundleReader,
         export: Export,
-        counters: Counters,
+        counters: SenderCounters,
         is_ready: Callable[[], bool],
         metrics: Metrics,
     ) -> None:

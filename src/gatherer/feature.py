@@ -13,19 +13,19 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
 from ..settings import Settings
-from . import bundle, bundle_store, counters, states
+from . import bundle, bundle_store, sender_counters, sender_states
 from .bundle_reader import BundleReader
 from .bundle_store import BundleStore
-from .counters import Counters
 from .dump import Dump
 from .dump_lock import Trouble
 from .export import Export
 from .routes import GathererRoutes
+from .sender_counters import SenderCounters
+from .sender_states import SenderStates
+from .sender_tokens import SenderTokens
 from .service import GathererService
-from .states import StateStore
-from .tokens import SenderTokens
 
-INDEXES: Indexes = {**bundle_store.INDEXES, **counters.INDEXES, **states.INDEXES}
+INDEXES: Indexes = {**bundle_store.INDEXES, **sender_counters.INDEXES, **sender_states.INDEXES}
 RESEALABLE = (bundle.RESEALABLE,)
 
 
@@ -44,7 +44,7 @@ class GathererFeature:
         identities: Identities,
         metrics: Metrics,
     ) -> None:
-        self._states = StateStore(mongo, ring, batching)
+        self._states = SenderStates(mongo, ring, batching)
         self._bundles = BundleStore(
             mongo,
             ring,
@@ -63,7 +63,7 @@ class GathererFeature:
                 backups=settings.gathered_backups,
                 reader=reader,
                 export=export,
-                counters=Counters(mongo),
+                counters=SenderCounters(mongo),
                 is_ready=lambda: mongo.is_set_up,
                 metrics=metrics,
             )

@@ -35,8 +35,8 @@ from .schemas import (
     SenderProblem,
     outcome,
 )
+from .sender_tokens import LIFE
 from .service import NOBODY, GathererService, InvalidSenderToken
-from .tokens import LIFE
 
 GATHERER = "gatherer"
 CREATED, ACCEPTED = 201, 202

@@ -17,8 +17,8 @@ from ..accounts.auth import (
 from ..core.clock import DatabaseClock
 from .bundle_store import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
-from .states import StateStore
-from .tokens import SenderClaims, SenderTokens
+from .sender_states import SenderStates
+from .sender_tokens import SenderClaims, SenderTokens
 
 NOBODY = bytes(16)
 """A user's id that nobody has."""
@@ -51,7 +51,7 @@ class GathererService:
         self,
         *,
         clock: DatabaseClock,
-        states: StateStore,
+        states: SenderStates,
         bundles: BundleStore,
         tokens: SenderTokens,
         authenticator: Authenticator,

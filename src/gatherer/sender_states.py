@@ -18,7 +18,7 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.signed_tokens import LEEWAY
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Indexes, Mongo, insert_unique, translate_mongo_errors
-from .tokens import LIFE as TOKEN_LIFE
+from .sender_tokens import LIFE as TOKEN_LIFE
 
 COLLECTION = "gathered_states"
 INDEXES: Indexes = {
@@ -35,7 +35,7 @@ AUTHENTICATED_LIFE = TOKEN_LIFE + LEEWAY
 
 
 @dataclass(frozen=True)
-class State:
+class SenderState:
     """A sender who is not grounded."""
 
     state_id: bytes
@@ -43,7 +43,7 @@ class State:
     is_authenticated: bool
 
 
-class StateStore:
+class SenderStates:
     """Every query on states."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching) -> None:
@@ -103,7 +103,7 @@ class StateStore:
             )
         return (True, before.get("counted_until")) if before else (False, None)
 
-    async def find(self, user_id: bytes, network: str) -> State | None:
+    async def find(self, user_id: bytes, network: str) -> SenderState | None:
         """Return the state of a sender; None for one that is grounded."""
         now = self._clock.now()
         query = {"pair_index": {"$in": self._index(user_id, network)}, **UNEXPIRED}
@@ -111,7 +111,7 @@ class StateStore:
             document = await self._collection.find_one(query)
         return _state(document, now) if document else None
 
-    async def find_by_id(self, state_id: bytes) -> State | None:
+    async def find_by_id(self, state_id: bytes) -> SenderState | None:
         """Return a state; None for one that is over."""
         return await self._finds.submit(state_id)
 
@@ -132,7 +132,7 @@ class StateStore:
     def _index(self, user_id: bytes, network: str) -> list[bytes]:
         return list(self._pairs.of(f"{user_id.hex()} {network}"))
 
-    async def _find_each(self, state_ids: Sequence[bytes]) -> Sequence[State | None]:
+    async def _find_each(self, state_ids: Sequence[bytes]) -> Sequence[SenderState | None]:
         now = self._clock.now()
         query = {"_id": {"$in": list(set(state_ids))}, **UNEXPIRED}
         with translate_mongo_errors():
@@ -141,6 +141,6 @@ class StateStore:
         return [found.get(state_id) for state_id in state_ids]
 
 
-def _state(document: Document, now: datetime) -> State:
+def _state(document: Document, now: datetime) -> SenderState:
     until = document.get("authenticated_until")
-    return State(document["_id"], document["user_id"], isinstance(until, datetime) and until > now)
+    return SenderState(document["_id"], document["user_id"], isinstance(until, datetime) and until > now)

@@ -36,7 +36,7 @@ class Counts:
     lasts: Mapping[bytes, int]
 
 
-class Counters:
+class SenderCounters:
     """Every query on the counters."""
 
     def __init__(self, mongo: Mongo) -> None:

@@ -20,7 +20,6 @@ from ..core.database.limits import LimitReached
 from ..errors import Damaged, FieldError, Malformed, Unauthorized
 from .bundle_reader import Span
 from .export import Export
-from .moments import parse_moment
 from .problems import BatchReused, OtherAddress, OutOfOrder
 from .schemas import (
     Authenticate,
@@ -34,6 +33,7 @@ from .schemas import (
     SenderAnswer,
     SenderProblem,
     outcome,
+    parse_time,
 )
 from .sender_tokens import LIFE
 from .service import NOBODY, GathererService, InvalidSenderToken
@@ -147,7 +147,7 @@ class GathererRoutes:
 
     async def gathered(self, _: web.Request, query: GatheredQuery) -> AsyncGenerator[bytes, None]:
         """Export gathered messages."""
-        since, until = (parse_moment(text) if text else None for text in (query.since, query.until))
+        since, until = (parse_time(text) if text else None for text in (query.since, query.until))
         if since and until and until < since:
             raise Malformed(errors=(FieldError("until", "must not be before since"),))
         user_id = None

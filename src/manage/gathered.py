@@ -15,7 +15,7 @@ from ..core.database.group_commit import group_commit
 from ..core.files import replacing
 from ..gatherer.bundle_reader import BundleReader, Span
 from ..gatherer.export import Export
-from ..gatherer.moments import parse_moment
+from ..gatherer.schemas import parse_time
 from .connection import Service, run
 from .output import CommandError, progress, say, show_line
 
@@ -24,17 +24,17 @@ MESSAGES = "messages"
 T = TypeVar("T")
 
 
-def _moment(text: str) -> datetime:
+def _time(text: str) -> datetime:
     try:
-        return parse_moment(text)
+        return parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
 Since = Annotated[
-    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that arrived then or later.")
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only those that arrived then or later.")
 ]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that arrived before.")]
+Until = Annotated[datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only those that arrived before.")]
 Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this sender.")]
 
 app = typer.Typer(

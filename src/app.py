@@ -122,7 +122,7 @@ async def build_app(
     storage = StorageBudget(mongo, settings, metrics)
     storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
     routes = [
-        *HealthRoutes(mongo, dump_trouble=gatherer.trouble, creating_is_paused=lambda: storage.is_paused).routes(),
+        *HealthRoutes(mongo, dump_trouble=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
         *EchoRoutes(accounts.authenticator, pages.create).routes(),
         *pages.routes(),

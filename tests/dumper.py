@@ -12,7 +12,7 @@ from src.core.database.mongo import Mongo
 from src.core.logs import configure_logs
 from src.core.metrics import Metrics
 from src.gatherer.bundle_reader import BundleReader
-from src.gatherer.dump import Dump
+from src.gatherer.dump.writer import DumpWriter
 from src.gatherer.export import Export
 from src.gatherer.feature import INDEXES
 from src.gatherer.sender_counters import SenderCounters
@@ -28,7 +28,7 @@ async def main(path: Path) -> None:
     mongo = Mongo(settings, settings.mongo_url.get_secret_value())
     users = UserStore(mongo, ring, group_commit(max_batch=100, max_queue=1000))
     reader = BundleReader(mongo, ring)
-    dump = Dump(
+    dump = DumpWriter(
         path,
         max_bytes=settings.gathered_max_bytes,
         backups=settings.gathered_backups,

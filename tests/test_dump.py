@@ -28,8 +28,8 @@ from src.core.database.group_commit import group_commit
 from src.core.metrics import Metrics
 from src.errors import Unavailable
 from src.gatherer.bundle_store import BundleStore
-from src.gatherer.dump import LOCK_POLL_SECONDS
-from src.gatherer.dump_lock import DumpLock
+from src.gatherer.dump.lock import DumpLock
+from src.gatherer.dump.writer import LOCK_POLL_SECONDS
 from src.gatherer.export import Export
 
 from . import programs
@@ -173,7 +173,7 @@ async def test_a_server_that_ends_before_it_has_looked_once_leaves_nothing_behin
     serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Being told to stop is a reason to look for the lock, and to write."""
-    monkeypatch.setattr("src.gatherer.dump.READY_POLL_SECONDS", 1000)
+    monkeypatch.setattr("src.gatherer.dump.writer.READY_POLL_SECONDS", 1000)
     api = await serve(behind_nginx=True, gathered_file=path)
     sender = Sender(api)
     await sender.send(await sender.token(), "in haste")

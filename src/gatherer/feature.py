@@ -16,8 +16,8 @@ from ..settings import Settings
 from . import bundle, bundle_store, sender_counters, sender_states
 from .bundle_reader import BundleReader
 from .bundle_store import BundleStore
-from .dump import Dump
-from .dump_lock import Trouble
+from .dump.lock import DumpFailure
+from .dump.writer import DumpWriter
 from .export import Export
 from .routes import GathererRoutes
 from .sender_counters import SenderCounters
@@ -55,9 +55,9 @@ class GathererFeature:
         )
         reader = BundleReader(mongo, ring, metrics.damaged)
         export = Export(reader, authenticator.names)
-        self._dump: Dump | None = None
+        self._dump: DumpWriter | None = None
         if settings.dump_path is not None:
-            self._dump = Dump(
+            self._dump = DumpWriter(
                 settings.dump_path,
                 max_bytes=settings.gathered_max_bytes,
                 backups=settings.gathered_backups,
@@ -83,9 +83,9 @@ class GathererFeature:
         """Return the declarations of its routes."""
         return self._routes.routes()
 
-    def trouble(self) -> Trouble | None:
+    def dump_failure(self) -> DumpFailure | None:
         """Return why the dump is behind, if it is."""
-        return self._dump.trouble() if self._dump else None
+        return self._dump.failure() if self._dump else None
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import structlog
 
-from ..core.files import sync_directory, write_all
-from .dump_record import (
+from ...core.files import sync_directory, write_all
+from .journal import (
     BEGINNING,
-    Intended,
-    Mark,
-    Record,
+    Checkpoint,
+    JournalRecord,
+    PendingWrite,
     digest,
     opened,
     read_record,
@@ -51,10 +51,10 @@ class DumpFile:
         self._max_bytes = max_bytes
         self._backups = backups
         self._descriptor: int | None = None
-        self._record = Record(epoch="", inode=0, offset=0, mark=BEGINNING)
+        self._record = JournalRecord(epoch="", inode=0, offset=0, mark=BEGINNING)
         self.is_settled = True
 
-    def open(self, epoch: bytes) -> Mark:
+    def open(self, epoch: bytes) -> Checkpoint:
         """Find where the last writer has stopped, and return the mark up to which everything is in the file."""
         self.close()
         record = read_record(self._record_path)
@@ -63,12 +63,12 @@ class DumpFile:
             mark = BEGINNING
         else:
             mark = self._recover(record)
-        self._record = Record(epoch=epoch.hex(), inode=0, offset=0, mark=mark)
+        self._record = JournalRecord(epoch=epoch.hex(), inode=0, offset=0, mark=mark)
         self._open_current()
         self._write_record()
         return mark
 
-    def append(self, lines: bytes, mark: Mark) -> None:
+    def append(self, lines: bytes, mark: Checkpoint) -> None:
         """Append the lines of the deliveries up to a mark; they may be none."""
         if not lines:
             self._record = self._record.model_copy(update={"mark": mark})
@@ -83,7 +83,7 @@ class DumpFile:
             # Whoever wrote this has not ended their line.
             lines = LINE_BREAK + lines
         end = offset + len(lines)
-        self._write_record(Intended(end=end, mark=mark, digest=digest(lines)))
+        self._write_record(PendingWrite(end=end, mark=mark, digest=digest(lines)))
         write_all(self._file, lines)
         os.fsync(self._file)
         self._record = self._record.model_copy(update={"offset": end, "mark": mark})
@@ -105,11 +105,11 @@ class DumpFile:
         assert self._descriptor is not None  # noqa: S101 (it was opened)
         return self._descriptor
 
-    def _write_record(self, intended: Intended | None = None) -> None:
+    def _write_record(self, intended: PendingWrite | None = None) -> None:
         write_record(self._record_path, self._record.model_copy(update={"intended": intended}))
         self.is_settled = intended is None
 
-    def _recover(self, record: Record) -> Mark:
+    def _recover(self, record: JournalRecord) -> Checkpoint:
         """Return the mark up to which a record and its file have everything, with no torn line behind it."""
         intended = record.intended
         if intended is None:

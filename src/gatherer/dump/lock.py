@@ -1,6 +1,6 @@
 """The lock of the dump: one process of a host writes, and the kernel lets the next one in however that one ends.
 
-The file of the lock also tells the others of the host what the writer's trouble is. It has its full size from the
+The file of the lock also tells the others of the host what the writer's failure is. It has its full size from the
 beginning, so that this takes no room on a disk that is full.
 """
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 SIZE = 512
 
 
-class Trouble(BaseModel):
+class DumpFailure(BaseModel):
     """Why the dump is behind, and since when."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -48,7 +48,7 @@ class DumpLock:
             # Removed while this process opened it; somebody else may have made and locked another one.
             self.release()
             return False
-        self.note(None)
+        self.publish(None)
         return True
 
     def release(self) -> None:
@@ -57,17 +57,17 @@ class DumpLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def note(self, trouble: Trouble | None) -> None:
-        """Tell the others of a trouble, or that there is none, as far as that can be written."""
-        text = trouble.model_dump_json() if trouble else ""
+    def publish(self, failure: DumpFailure | None) -> None:
+        """Tell the others of a failure, or that there is none, as far as that can be written."""
+        text = failure.model_dump_json() if failure else ""
         with suppress(OSError):
             if self._descriptor is not None:
                 os.pwrite(self._descriptor, text.encode().ljust(SIZE), 0)
 
-    def noted(self) -> Trouble | None:
-        """Return the trouble that whoever has the lock has told of."""
+    def published(self) -> DumpFailure | None:
+        """Return the failure that whoever has the lock has told of."""
         with suppress(OSError, ValidationError):
-            return Trouble.model_validate_json(self._path.read_bytes().rstrip())
+            return DumpFailure.model_validate_json(self._path.read_bytes().rstrip())
         return None
 
     def _is_the_file(self) -> bool:

@@ -10,15 +10,15 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from ..core.clock import EPOCH, MILLISECOND, milliseconds, utc_now
-from ..core.metrics import Metrics
-from ..errors import Unavailable
-from .bundle_reader import BundleReader, Span
-from .dump_file import DumpFile
-from .dump_lock import DumpLock, Trouble
-from .dump_record import Mark
-from .export import Export
-from .sender_counters import SenderCounters
+from ...core.clock import EPOCH, MILLISECOND, milliseconds, utc_now
+from ...core.metrics import Metrics
+from ...errors import Unavailable
+from ..bundle_reader import BundleReader, Span
+from ..export import Export
+from ..sender_counters import SenderCounters
+from .file import DumpFile
+from .journal import Checkpoint
+from .lock import DumpFailure, DumpLock
 
 POLL_SECONDS = 0.2
 """How often the writer looks for what other processes have stored."""
@@ -34,7 +34,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class Dump:
+class DumpWriter:
     """The part of one process in the dump at a path."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Dump:
         self._news = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
-        self._trouble: Trouble | None = None
+        self._failure: DumpFailure | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -80,9 +80,9 @@ class Dump:
             await self._running
         self._thread.shutdown()
 
-    def trouble(self) -> Trouble | None:
+    def failure(self) -> DumpFailure | None:
         """Return why the dump is behind, as far as that is known here."""
-        return self._trouble or self._lock.noted()
+        return self._failure or self._lock.published()
 
     async def _run(self) -> None:
         is_done = False
@@ -96,12 +96,12 @@ class Dump:
                 elif await self._on_thread(self._lock.take):
                     is_done = await self._write() or is_done
                 else:
-                    self._end_trouble()
+                    self._end_failure()
                     pause = LOCK_POLL_SECONDS
             except Unavailable:
                 pass  # logged where it happened
             except OSError as error:
-                self._begin_trouble(error)
+                self._begin_failure(error)
             except Exception as error:  # noqa: BLE001 (the next try may do better, and somebody must read of this one)
                 log.error("background work failed", work="Dump", error=type(error).__name__)
             # Not for news: what this process stores is for the writer to see.
@@ -121,9 +121,9 @@ class Dump:
             if reached:
                 await self._on_thread(self._file.append, lines, reached)
                 position = reached.position
-                self._end_trouble()
+                self._end_failure()
                 continue
-            self._end_trouble()
+            self._end_failure()
             if not self._file.is_settled:
                 await self._on_thread(self._file.settle)
             if is_last_look:
@@ -131,7 +131,7 @@ class Dump:
             await _wait_for(self._news, POLL_SECONDS)
         return False
 
-    async def _start(self, mark: Mark, counted: int) -> int:
+    async def _start(self, mark: Checkpoint, counted: int) -> int:
         """Return the position to go on from: that of the mark, unless the database has gone back behind it.
 
         After an older backup was restored, positions are given out again. What arrived after the mark is then where
@@ -144,12 +144,12 @@ class Dump:
             log.warning("the database has gone back behind the dump: what is new is appended to what was there")
         return position
 
-    async def _read(self, after: int) -> tuple[bytes, Mark | None]:
+    async def _read(self, after: int) -> tuple[bytes, Checkpoint | None]:
         """Return the next lines, and the mark that they reach; None where there is nothing."""
         lines, reached = bytearray(), None
         for place, some in await self._export.page(Span(), after):
             lines += some
-            reached = Mark(position=place.position, arrived_at=milliseconds(place.received_at))
+            reached = Checkpoint(position=place.position, arrived_at=milliseconds(place.received_at))
             if len(lines) >= self._most_bytes:
                 break
         return bytes(lines), reached
@@ -157,25 +157,25 @@ class Dump:
     async def _on_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
 
-    def _begin_trouble(self, error: OSError) -> None:
+    def _begin_failure(self, error: OSError) -> None:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        if self._trouble is None or self._trouble.reason != reason:
+        if self._failure is None or self._failure.reason != reason:
             log.error(
                 "the dump of gathered messages cannot be written: it will catch up",
                 reason=reason,
                 error=errno.errorcode.get(error.errno or 0),
             )
-            since = self._trouble.since if self._trouble else utc_now()
-            self._trouble = Trouble(since=since, reason=reason)
+            since = self._failure.since if self._failure else utc_now()
+            self._failure = DumpFailure(since=since, reason=reason)
         self._is_stuck.set(1)
-        self._lock.note(self._trouble)
+        self._lock.publish(self._failure)
 
-    def _end_trouble(self) -> None:
-        if self._trouble is not None:
+    def _end_failure(self) -> None:
+        if self._failure is not None:
             log.info("the dump of gathered messages is written again")
-            self._trouble = None
+            self._failure = None
             self._is_stuck.set(0)
-            self._lock.note(None)
+            self._lock.publish(None)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

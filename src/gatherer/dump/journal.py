@@ -13,13 +13,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core.files import sync_directory, write_all
+from ...core.files import sync_directory, write_all
 
 Count = Annotated[int, Field(ge=0)]
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
-class Mark(BaseModel):
+class Checkpoint(BaseModel):
     """A delivery, and with it all before it: its position, and when it arrived, in milliseconds since 1970."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -28,20 +28,20 @@ class Mark(BaseModel):
     arrived_at: Count
 
 
-BEGINNING = Mark(position=0, arrived_at=0)
+BEGINNING = Checkpoint(position=0, arrived_at=0)
 
 
-class Intended(BaseModel):
+class PendingWrite(BaseModel):
     """A write that has begun: the file will end at ``end``, with the lines of the deliveries up to a mark."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     end: Count
-    mark: Mark
+    mark: Checkpoint
     digest: Hex
 
 
-class Record(BaseModel):
+class JournalRecord(BaseModel):
     """The file of an inode has whole lines up to ``offset``, those of all deliveries of an epoch up to a mark."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -49,8 +49,8 @@ class Record(BaseModel):
     epoch: Hex
     inode: Count
     offset: Count
-    mark: Mark
-    intended: Intended | None = None
+    mark: Checkpoint
+    intended: PendingWrite | None = None
 
 
 def digest(data: bytes) -> str:
@@ -58,15 +58,15 @@ def digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> JournalRecord | None:
     """Return the record in a file; None where there is none that can be read. Raises `OSError`."""
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return JournalRecord.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def write_record(path: Path, record: Record) -> None:
+def write_record(path: Path, record: JournalRecord) -> None:
     """Write a record of mode 0600 that a crash leaves either as it was or whole. Raises `OSError`."""
     draft = path.with_name(f"{path.name}.new")
     try:

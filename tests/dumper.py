@@ -11,6 +11,7 @@ from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.logs import configure_logs
 from src.core.metrics import Metrics
+from src.gatherer.bundle import BundleSealer
 from src.gatherer.bundle_reader import BundleReader
 from src.gatherer.dump.writer import DumpWriter
 from src.gatherer.export import Export
@@ -27,13 +28,13 @@ async def main(path: Path) -> None:
     ring = read_key_ring(settings)
     mongo = Mongo(settings, settings.mongo_url.get_secret_value())
     users = UserStore(mongo, ring, group_commit(max_batch=100, max_queue=1000))
-    reader = BundleReader(mongo, ring)
+    reader = BundleReader(mongo)
     dump = DumpWriter(
         path,
         max_bytes=settings.gathered_max_bytes,
         backups=settings.gathered_backups,
         reader=reader,
-        export=Export(reader, users.names),
+        export=Export(reader, BundleSealer(ring), users.names),
         counters=SenderCounters(mongo),
         is_ready=lambda: mongo.is_set_up,
         metrics=Metrics.off(),

@@ -1,4 +1,4 @@
-"""What is in a bundle, and how it is sealed and indexed."""
+"""A bundle: the deliveries that a worker stores in one document, sealed, with indexes beside the envelope."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Delivery(BaseModel):
-    """What one request delivered; ``sequence`` is the sender's number of the first message."""
+    """The messages of one request; ``sequence`` is the sender's number of the first one."""
 
     model_config = Content.model_config
 
@@ -36,38 +36,17 @@ class Delivery(BaseModel):
 
     __repr__ = __str__ = Content.__repr__
 
+    @property
+    def last(self) -> int:
+        """The sender's number of the last message."""
+        return self.sequence + len(self.messages) - 1
+
 
 class BundleContent(Content):
-    """What is sealed of a bundle."""
+    """The sealed part of a bundle."""
 
     received_at: datetime
     deliveries: tuple[Delivery, ...]
-
-
-class BatchNames:
-    """How ids of batches are indexed: each sender's own ones."""
-
-    def __init__(self, ring: KeyRing) -> None:
-        self._index = BlindIndex(ring, "batch")
-
-    def index(self, user_id: bytes, batch: str | None) -> list[bytes]:
-        """Return the blind index of a sender's batch under each key of the ring; nothing for none."""
-        return [] if batch is None else list(self._index.of(f"{user_id.hex()} {batch}"))
-
-    def fields(self, deliveries: Iterable[Delivery]) -> Document:
-        """Return the field of a bundle by which its batches are found."""
-        found = [index for one in deliveries for index in self.index(one.user_id, one.batch)]
-        return {"batch_index": found} if found else {}
-
-
-# What is sealed is indexed in the same step, so what is under the newest key is found by it.
-RESEALABLE = Resealable(
-    COLLECTION,
-    KIND,
-    BundleContent,
-    lambda ring, content: BatchNames(ring).fields(content.deliveries),
-    is_indexed_as_sealed=True,
-)
 
 
 class BundleSealer:
@@ -75,14 +54,37 @@ class BundleSealer:
 
     def __init__(self, ring: KeyRing, damaged: Counter = NOTHING) -> None:
         self._sealer = RecordSealer(ring, KIND)
+        self._batches = BlindIndex(ring, "batch")
         self._damaged = damaged
 
+    def index(self, user_id: bytes, batch: str | None) -> list[bytes]:
+        """Return the blind index of a sender's batch id under each key of the ring; an empty list without one."""
+        return [] if batch is None else list(self._batches.of(f"{user_id.hex()} {batch}"))
+
+    def index_all(self, deliveries: Iterable[Delivery]) -> Document:
+        """Return the field with the indexes of all batch ids, if there are any."""
+        indexes = [index for one in deliveries for index in self.index(one.user_id, one.batch)]
+        return {"batch_index": indexes} if indexes else {}
+
     def seal(self, content: BundleContent, document_id: bytes) -> Document:
-        """Return the fields of the document that shall hold the content."""
-        return self._sealer.seal(content, document_id)
+        """Return every field of a document that depends on its content.
+
+        The envelope has fields beside it: each sender with the number of their messages and the number of the last one,
+        the number of all messages, and the indexes of batch ids.
+        """
+        senders: dict[bytes, Document] = {}
+        for one in content.deliveries:
+            count = senders[one.user_id]["count"] if one.user_id in senders else 0
+            senders[one.user_id] = {"user_id": one.user_id, "count": count + len(one.messages), "last": one.last}
+        return {
+            "senders": list(senders.values()),
+            "count": sum(sender["count"] for sender in senders.values()),
+            **self.index_all(content.deliveries),
+            **self._sealer.seal(content, document_id),
+        }
 
     def open(self, document: Document) -> BundleContent | None:
-        """Return what a bundle holds; None, and a line in the log, for one that does not open."""
+        """Return the content of a bundle; None, and a line in the log, for one that does not open."""
         try:
             return self._sealer.open(BundleContent, document)
         except Unsealable:
@@ -93,6 +95,16 @@ class BundleSealer:
                 id=identifier.hex() if isinstance(identifier, bytes) else None,
             )
             return None
+
+
+# Sealing indexes in the same step, so every bundle under the newest key is found by it.
+RESEALABLE = Resealable(
+    COLLECTION,
+    KIND,
+    BundleContent,
+    lambda ring, content: BundleSealer(ring).index_all(content.deliveries),
+    is_indexed_as_sealed=True,
+)
 
 
 def document_id(position: int) -> bytes:

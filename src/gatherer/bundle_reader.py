@@ -14,10 +14,8 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING
 
 from ..core.clock import EPOCH
-from ..core.crypto.keys import KeyRing
 from ..core.database.mongo import Document, Mongo, aggregate, translate_mongo_errors
-from ..core.metrics import NOTHING, Counter
-from .bundle import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
+from .bundle import COLLECTION, HIGHEST, document_id, position_of
 
 PAGE = 500
 """Bundles that are read at once."""
@@ -47,12 +45,11 @@ class SealedBundle:
 
 
 class BundleReader:
-    """Every query that reads bundles; ``damaged`` counts those that do not open."""
+    """Every query that reads bundles."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, damaged: Counter = NOTHING) -> None:
+    def __init__(self, mongo: Mongo) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
-        self._sealer = BundleSealer(ring, damaged)
 
     async def ends(self, span: Span) -> tuple[int, int]:
         """Return the position before the first bundle of a span of time, and that of the last one there is now."""
@@ -91,10 +88,6 @@ class BundleReader:
             SealedBundle(position_of(document), _received_at(document), _senders(document), document)
             for document in documents
         ]
-
-    def open(self, sealed: SealedBundle) -> BundleContent | None:
-        """Return what a bundle holds; None, and a line in the log, for one that does not open."""
-        return self._sealer.open(sealed.document)
 
     async def count(self, span: Span) -> int:
         """Return how many messages there are."""

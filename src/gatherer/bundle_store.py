@@ -11,7 +11,7 @@ others waiting for a minute.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +29,6 @@ from ..errors import Damaged, Unavailable
 from .bundle import (
     COLLECTION,
     HIGHEST,
-    BatchNames,
     BundleContent,
     BundleSealer,
     Delivery,
@@ -75,13 +74,23 @@ class _New:
         return sum(map(len, self.messages))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Head:
     """The end of the bundles: the last position, the time for the next one, and the last numbers of senders."""
 
     position: int
     received_at: datetime
-    lasts: dict[bytes, int]
+    lasts: Mapping[bytes, int]
+
+    def number(self, new: Sequence[_New]) -> tuple[Delivery, ...]:
+        """Return the deliveries of the next bundle, numbered on from each sender's last message."""
+        lasts, deliveries = dict(self.lasts), []
+        for one in new:
+            deliveries.append(
+                Delivery(user_id=one.user_id, sequence=lasts[one.user_id] + 1, batch=one.batch, messages=one.messages)
+            )
+            lasts[one.user_id] = deliveries[-1].last
+        return tuple(deliveries)
 
 
 _Outcome = Sequences | BatchReused | Damaged
@@ -96,7 +105,6 @@ class BundleStore:
         self._collection = mongo.collection(COLLECTION)
         self._counters = SenderCounters(mongo)
         self._sealer = BundleSealer(ring, metrics.damaged)
-        self._names = BatchNames(ring)
         self._stored = metrics.gathered_messages
         self._life = life
         self._patience = patience
@@ -112,7 +120,7 @@ class BundleStore:
         A batch that was stored before is not stored again. Raises `BatchReused` where that one had other messages,
         `Damaged` where it does not open any more, and `Unavailable`.
         """
-        new = _New(user_id, tuple(messages), batch, self._names.index(user_id, batch))
+        new = _New(user_id, tuple(messages), batch, self._sealer.index(user_id, batch))
         return await self._inserts.submit(new)
 
     async def erase(self, user_id: bytes) -> None:
@@ -157,51 +165,31 @@ class BundleStore:
             outcomes, head = await asyncio.gather(self._known(new), self._head({one.user_id for one in new}))
             fresh = [one for one in new if one not in outcomes]
             if fresh:
-                document = self._bundle(fresh, head, outcomes)
-                try:
-                    with translate_mongo_errors():
-                        await self._insert(document)
-                except _Taken:
-                    # By another worker: the position, or with it one of the batches.
+                content = BundleContent(received_at=head.received_at, deliveries=head.number(fresh))
+                if not await self._insert(head.position + 1, content):
                     await asyncio.sleep(random.random() * LONGEST_PAUSE)  # noqa: S311 (no secret)
                     continue
+                for one, delivery in zip(fresh, content.deliveries, strict=True):
+                    outcomes[one] = Sequences(delivery.sequence, delivery.last)
                 self._stored.inc(sum(len(one.messages) for one in fresh))
-                self._count(head)
+                self._count_later(head, content.deliveries)
             return [outcomes[one] for one in new]
 
-    async def _insert(self, document: Document) -> None:
-        try:
-            await self._collection.insert_one(document)
-        except DuplicateKeyError:
-            raise _Taken from None
-
-    def _bundle(self, new: Sequence[_New], head: _Head, outcomes: dict[_New, _Outcome]) -> Document:
-        """Return the document of the next bundle, and note the outcomes, and the new head."""
-        deliveries = []
-        for one in new:
-            first = head.lasts[one.user_id] + 1
-            head.lasts[one.user_id] += len(one.messages)
-            outcomes[one] = Sequences(first, head.lasts[one.user_id])
-            deliveries.append(Delivery(user_id=one.user_id, sequence=first, batch=one.batch, messages=one.messages))
-        head.position += 1
-        bundle_id = document_id(head.position)
-        return {
+    async def _insert(self, position: int, content: BundleContent) -> bool:
+        """Insert a bundle; False where another worker has stored one at its position, or one of its batches."""
+        bundle_id = document_id(position)
+        document = {
             "_id": bundle_id,
-            "received_at": head.received_at,
-            "expires_at": head.received_at + self._life,
-            **self._fields(deliveries),
-            **self._sealer.seal(BundleContent(received_at=head.received_at, deliveries=tuple(deliveries)), bundle_id),
+            "received_at": content.received_at,
+            "expires_at": content.received_at + self._life,
+            **self._sealer.seal(content, bundle_id),
         }
-
-    def _fields(self, deliveries: Sequence[Delivery]) -> Document:
-        """Return what stands beside the envelope: for each sender the number of messages, and the last one's."""
-        senders: dict[bytes, Document] = {}
-        for one in deliveries:
-            sender = senders.setdefault(one.user_id, {"user_id": one.user_id, "count": 0})
-            sender["count"] += len(one.messages)
-            sender["last"] = one.sequence + len(one.messages) - 1
-        count = sum(len(one.messages) for one in deliveries)
-        return {"senders": list(senders.values()), "count": count, **self._names.fields(deliveries)}
+        with translate_mongo_errors():
+            try:
+                await self._collection.insert_one(document)
+            except DuplicateKeyError:
+                return False
+        return True
 
     async def _head(self, user_ids: set[bytes]) -> _Head:
         """Return the end of the bundles that a majority has."""
@@ -210,23 +198,24 @@ class BundleStore:
         with translate_mongo_errors():
             found = self._collection.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
             uncounted = await found.to_list(None)
-        head = _Head(counts.position, counts.now, dict(counts.lasts))
-        for bundle in uncounted:
-            head.position = position_of(bundle)
-            head.received_at = max(head.received_at, bundle["received_at"])
-            for sender in bundle["senders"]:
-                head.lasts[sender["user_id"]] = max(head.lasts.get(sender["user_id"], 0), sender["last"])
-        return head
+        position = position_of(uncounted[-1]) if uncounted else counts.position
+        received_at = max([counts.now, *(bundle["received_at"] for bundle in uncounted)])
+        lasts = dict(counts.lasts)
+        for sender in (sender for bundle in uncounted for sender in bundle["senders"]):
+            lasts[sender["user_id"]] = max(lasts.get(sender["user_id"], 0), sender["last"])
+        return _Head(position, received_at, lasts)
 
-    def _count(self, head: _Head) -> None:
-        """Have it counted, in the background: no request waits for that."""
-        task = asyncio.create_task(self._counted(head))
+    def _count_later(self, head: _Head, deliveries: Sequence[Delivery]) -> None:
+        """Count a new bundle, and those before it, in the background: no request waits for that."""
+
+        async def count() -> None:
+            lasts = {**head.lasts, **{one.user_id: one.last for one in deliveries}}
+            with suppress(Unavailable):  # logged already; the next bundle counts this one too
+                await self._counters.note(head.position + 1, head.received_at, lasts)
+
+        task = asyncio.create_task(count())
         self._counting.add(task)
         task.add_done_callback(self._counting.discard)
-
-    async def _counted(self, head: _Head) -> None:
-        with suppress(Unavailable):  # logged where it happened; whoever stores the next bundle counts this one too
-            await self._counters.note(head.position, head.received_at, head.lasts)
 
     async def _known(self, new: Sequence[_New]) -> dict[_New, _Outcome]:
         """Return what became of the batches that are there already."""
@@ -262,15 +251,11 @@ class BundleStore:
         deliveries = tuple(one for one in content.deliveries if one.user_id != user_id)
         if not deliveries and document["_id"] <= counted:
             return DeleteOne(same)  # one that is not counted yet still stands for its position
-        changes = self._fields(deliveries) | self._sealer.seal(
+        changes = self._sealer.seal(
             BundleContent(received_at=content.received_at, deliveries=deliveries), document["_id"]
         )
         gone = {} if "batch_index" in changes else {"$unset": {"batch_index": ""}}
         return UpdateOne(same, {"$set": changes, **gone})
-
-
-class _Taken(Exception):
-    """A position or a batch is there already."""
 
 
 def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
@@ -281,7 +266,7 @@ def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
     found = next((some for some in content.deliveries if (some.user_id, some.batch) == (one.user_id, one.batch)), None)
     if found is None or found.messages != one.messages:
         return BatchReused()
-    return Sequences(found.sequence, found.sequence + len(found.messages) - 1)
+    return Sequences(found.sequence, found.last)
 
 
 def _in_portions(new: Sequence[_New]) -> Sequence[Sequence[_New]]:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pydantic_core import to_json
 
-from .bundle import BundleContent
+from .bundle import BundleContent, BundleSealer
 from .bundle_reader import BundleReader, SealedBundle, Span
 
 Names = Callable[[Iterable[bytes]], Awaitable[Mapping[bytes, str]]]
@@ -24,8 +24,9 @@ _ESCAPES = {chr(code).encode(): f"\\u{code:04x}".encode() for code in _UNSAFE}
 class Export:
     """Reads bundles as lines."""
 
-    def __init__(self, reader: BundleReader, names: Names) -> None:
+    def __init__(self, reader: BundleReader, sealer: BundleSealer, names: Names) -> None:
         self._reader = reader
+        self._sealer = sealer
         self._names = names
 
     async def page(self, span: Span, after: int, last: int | None = None) -> Iterator[tuple[SealedBundle, bytes]]:
@@ -39,7 +40,7 @@ class Export:
         def open_each() -> Iterator[tuple[SealedBundle, bytes]]:
             for bundle in bundles:
                 # Nothing is opened in vain: a bundle is for nobody once all of its senders are gone.
-                content = self._reader.open(bundle) if any(one in names for one in bundle.senders) else None
+                content = self._sealer.open(bundle.document) if any(one in names for one in bundle.senders) else None
                 yield bundle, _lines(content, names, span.user_id) if content else b""
 
         return open_each()

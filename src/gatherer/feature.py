@@ -14,6 +14,7 @@ from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
 from ..settings import Settings
 from . import bundle, bundle_store, sender_counters, sender_states
+from .bundle import BundleSealer
 from .bundle_reader import BundleReader
 from .bundle_store import BundleStore
 from .dump.lock import DumpFailure
@@ -53,8 +54,8 @@ class GathererFeature:
             life=timedelta(seconds=settings.gathered_ttl),
             patience=settings.mongo_timeout,
         )
-        reader = BundleReader(mongo, ring, metrics.damaged)
-        export = Export(reader, authenticator.names)
+        reader = BundleReader(mongo)
+        export = Export(reader, BundleSealer(ring, metrics.damaged), authenticator.names)
         self._dump: DumpWriter | None = None
         if settings.dump_path is not None:
             self._dump = DumpWriter(

@@ -111,9 +111,10 @@ class SenderStates:
             document = await self._collection.find_one(query)
         return _state(document, now) if document else None
 
-    async def find_by_id(self, state_id: bytes) -> SenderState | None:
-        """Return a state; None for one that is over."""
-        return await self._finds.submit(state_id)
+    async def is_authenticated(self, state_id: bytes, user_id: bytes) -> bool:
+        """Tell whether a state is there, is the user's, and is authenticated."""
+        state = await self._finds.submit(state_id)
+        return state is not None and state.user_id == user_id and state.is_authenticated
 
     async def ground(self, user_id: bytes, network: str) -> None:
         """Let a sender begin anew."""

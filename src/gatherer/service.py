@@ -111,7 +111,7 @@ class GathererService:
         Raises `InvalidToken`, `InsufficientScope`, `OtherAddress`, `OutOfOrder`, `BatchReused`, `Damaged`,
         `Unavailable`.
         """
-        user_id = await self._sender(token, network)
+        user_id = await (self._token_owner(token) if is_api_token(token) else self._sender(token, network))
         sequences = await self._bundles.add(user_id, messages, batch)
         try:
             await self._authenticator.confirm(Caller(user_id))
@@ -131,12 +131,13 @@ class GathererService:
         await self._states.erase(user_id)
         await self._bundles.erase(user_id)
 
+    async def _token_owner(self, api_token: str) -> bytes:
+        try:
+            return (await self._authenticator.identify(api_token, Scope.GATHER)).user_id
+        except InvalidToken:
+            raise InvalidSenderToken from None
+
     async def _sender(self, token: str, network: str) -> bytes:
-        if is_api_token(token):
-            try:
-                return (await self._authenticator.identify(token, Scope.GATHER)).user_id
-            except InvalidToken:
-                raise InvalidSenderToken from None
         claims = self._tokens.read(token)
         if claims is None:
             raise InvalidSenderToken
@@ -144,10 +145,11 @@ class GathererService:
             # The same user may be here as well, and has shown the token of another place. Nobody is grounded there.
             await self._states.ground(claims.user_id, network)
             raise OtherAddress
-        state, is_good = await asyncio.gather(
-            self._states.find_by_id(claims.state_id), self._identities.are_good(claims.user_id, claims.proof)
+        is_authenticated, is_good = await asyncio.gather(
+            self._states.is_authenticated(claims.state_id, claims.user_id),
+            self._identities.are_good(claims.user_id, claims.proof),
         )
-        if is_good and state is not None and state.user_id == claims.user_id and state.is_authenticated:
+        if is_authenticated and is_good:
             return claims.user_id
         await self._states.ground(claims.user_id, network)
         raise OutOfOrder if is_good else InvalidSenderToken

@@ -13,6 +13,7 @@ import typer
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
 from ..core.files import replacing
+from ..gatherer.bundle import BundleSealer
 from ..gatherer.bundle_reader import BundleReader, Span
 from ..gatherer.export import Export
 from ..gatherer.schemas import parse_time
@@ -101,8 +102,8 @@ def _on_gathered(
             if user is None:
                 raise CommandError(f"there is no user {username}")
             user_id = user.user_id
-        reader = BundleReader(mongo, ring)
-        return await command(reader, Export(reader, users.names), Span(since, until, user_id))
+        reader = BundleReader(mongo)
+        return await command(reader, Export(reader, BundleSealer(ring), users.names), Span(since, until, user_id))
 
     if since and until and until < since:
         raise typer.BadParameter("--until must not be before --since")

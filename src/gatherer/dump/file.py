@@ -63,8 +63,8 @@ class DumpFile:
             mark = BEGINNING
         else:
             mark = self._recover(record)
-        self._record = JournalRecord(epoch=epoch.hex(), inode=0, offset=0, mark=mark)
-        self._open_current()
+        inode, offset = self._open_current()
+        self._record = JournalRecord(epoch=epoch.hex(), inode=inode, offset=offset, mark=mark)
         self._write_record()
         return mark
 
@@ -144,14 +144,19 @@ class DumpFile:
     def _follow(self) -> None:
         """Go on in the file that has the name now, behind whatever others have written to it."""
         if _inode(self._path) != self._record.inode:
-            self.close()
-            self._open_current()
+            self._reopen()
             return
         size = os.fstat(self._file).st_size
         if size != self._record.offset:
             self._record = self._record.model_copy(update={"offset": size})
 
-    def _open_current(self) -> None:
+    def _reopen(self) -> None:
+        self.close()
+        inode, offset = self._open_current()
+        self._record = self._record.model_copy(update={"inode": inode, "offset": offset})
+
+    def _open_current(self) -> tuple[int, int]:
+        """Open the file that has the name now, or a new one, and return its inode and size."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, MODE)
@@ -160,13 +165,12 @@ class DumpFile:
             raise OSError(errno.EINVAL, "not a regular file", str(self._path))
         if stat.S_IMODE(status.st_mode) != MODE:
             os.fchmod(self._descriptor, MODE)
-        self._record = self._record.model_copy(update={"inode": status.st_ino, "offset": status.st_size})
+        return status.st_ino, status.st_size
 
     def _rotate(self) -> None:
         self.settle()
         self._set_aside()
-        self.close()
-        self._open_current()
+        self._reopen()
         # After the rename: a crash before leaves one file too many until the next rotation, and never one too few.
         for path in self._rotated()[: -self._backups or None]:
             path.unlink(missing_ok=True)

@@ -22,8 +22,7 @@ from .dump.writer import DumpWriter
 from .export import Export
 from .routes import GathererRoutes
 from .sender_counters import SenderCounters
-from .sender_states import SenderStates
-from .sender_tokens import SenderTokens
+from .sender_states import SenderStates, SenderTokens
 from .service import GathererService
 
 INDEXES: Indexes = {**bundle_store.INDEXES, **sender_counters.INDEXES, **sender_states.INDEXES}

@@ -35,7 +35,7 @@ from .schemas import (
     outcome,
     parse_time,
 )
-from .sender_tokens import LIFE
+from .sender_states import TOKEN_LIFE
 from .service import NOBODY, GathererService, InvalidSenderToken
 
 GATHERER = "gatherer"
@@ -127,7 +127,7 @@ class GathererRoutes:
         return Authenticated(
             **outcome(status, f"{words} Send messages with the token."),
             token=admitted.token,
-            expires_in=int(LIFE.total_seconds()),
+            expires_in=int(TOKEN_LIFE.total_seconds()),
         )
 
     async def message(self, request: web.Request, body: Message) -> Gathered:

@@ -1,7 +1,11 @@
-"""How far a sender has come, in MongoDB: identified or authenticated; without a document it is grounded.
+"""The state of a sender, in MongoDB, and the token that refers to it.
 
-A state belongs to a user at an address, which is kept under a blind index of both: nobody reads from the database who
-has sent from where. All workers share the states, and MongoDB deletes those whose time is over.
+A sender is identified, authenticated or, without a document, logged out. A state belongs to a user at an address. Both
+are stored as one blind index, so the database does not tell who has sent from where. All workers share the states, and
+MongoDB deletes the expired ones.
+
+An authenticated sender holds a token: a JWT, valid for 10 minutes, from one address, in one authentication. Its key and
+audience differ from those of access tokens, so neither is valid as the other.
 """
 
 import hmac
@@ -12,13 +16,12 @@ from datetime import datetime, timedelta
 
 from pymongo import IndexModel
 
-from ..core.clock import UNEXPIRED
+from ..core.clock import UNEXPIRED, DatabaseClock
 from ..core.crypto.blind_index import BlindIndex
-from ..core.crypto.keys import KeyRing
-from ..core.crypto.signed_tokens import LEEWAY
+from ..core.crypto.keys import KeyRing, Purpose
+from ..core.crypto.signed_tokens import LEEWAY, REGISTERED, SignedTokens
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Indexes, Mongo, insert_unique, translate_mongo_errors
-from .sender_tokens import LIFE as TOKEN_LIFE
 
 COLLECTION = "gathered_states"
 INDEXES: Indexes = {
@@ -31,6 +34,11 @@ INDEXES: Indexes = {
 ID_BYTES = 16
 LIFE = timedelta(minutes=10)
 """How long a sender may take from one step to the next."""
+AUDIENCE = "sealpost-gatherer"
+TOKEN_LIFE = timedelta(seconds=600)
+_INDEX_BYTES = 32
+IDS = {"sub": ID_BYTES, "sid": ID_BYTES, "adr": _INDEX_BYTES, "prf": ID_BYTES}
+REQUIRED = [*REGISTERED, *IDS]
 AUTHENTICATED_LIFE = TOKEN_LIFE + LEEWAY
 
 
@@ -145,3 +153,30 @@ class SenderStates:
 def _state(document: Document, now: datetime) -> SenderState:
     until = document.get("authenticated_until")
     return SenderState(document["_id"], document["user_id"], isinstance(until, datetime) and until > now)
+
+
+@dataclass(frozen=True, repr=False)
+class SenderClaims:
+    """Whose token it is, and of which state; for which address, as an index; and the proof of the password."""
+
+    user_id: bytes
+    state_id: bytes
+    address_index: bytes
+    proof: bytes
+
+
+class SenderTokens:
+    """Writes and reads the tokens of senders."""
+
+    def __init__(self, ring: KeyRing, clock: DatabaseClock | None = None) -> None:
+        self._tokens = SignedTokens(ring, Purpose.GATHER_TOKEN, audience=AUDIENCE, ids=IDS, clock=clock)
+
+    def write(self, claims: SenderClaims, *, issued_at: datetime) -> str:
+        """Return a token, signed with the newest key."""
+        ids = {"sub": claims.user_id, "sid": claims.state_id, "adr": claims.address_index, "prf": claims.proof}
+        return self._tokens.write(ids, issued_at=issued_at, expires_at=issued_at + TOKEN_LIFE)
+
+    def read(self, token: str) -> SenderClaims | None:
+        """Return what a token says; None unless a key of the ring has signed all of it and it is valid now."""
+        ids = self._tokens.read(token)
+        return SenderClaims(ids["sub"], ids["sid"], ids["adr"], ids["prf"]) if ids else None

@@ -17,8 +17,7 @@ from ..accounts.auth import (
 from ..core.clock import DatabaseClock
 from .bundle_store import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
-from .sender_states import SenderStates
-from .sender_tokens import SenderClaims, SenderTokens
+from .sender_states import SenderClaims, SenderStates, SenderTokens
 
 NOBODY = bytes(16)
 """A user's id that nobody has."""

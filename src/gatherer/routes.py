@@ -44,6 +44,8 @@ _UNAUTHORIZED = (
     "This request requires a token from POST /authenticate (after POST /identify) or an API token with the scope"
     " gather. Send it in token or as Authorization: Bearer <token>."
 )
+_STORED = outcome(CREATED, "Stored.")
+_LOGGED_OUT = outcome(ACCEPTED, "You are logged out. Identify to send again.")
 # Common to the three requests of a sender.
 _SENDING: dict[str, Any] = {
     "method": "POST",
@@ -139,11 +141,9 @@ class GathererRoutes:
         # An API token has no login to end: with one, "" and "logout" are ordinary messages.
         if body.is_logout and not is_api_token(token):
             await self._service.end(token, network)
-            words = outcome(ACCEPTED, "You are logged out. Identify to send again.")
-            return Gathered(**words, first_sequence=None, last_sequence=None)
+            return Gathered(**_LOGGED_OUT, first_sequence=None, last_sequence=None)
         first, last = await self._service.send(token, body.all_messages, body.batch, network)
-        words = outcome(CREATED, "Stored.")
-        return Gathered(**words, first_sequence=first, last_sequence=last)
+        return Gathered(**_STORED, first_sequence=first, last_sequence=last)
 
     async def gathered(self, _: web.Request, query: GatheredQuery) -> AsyncGenerator[bytes, None]:
         """Export gathered messages."""

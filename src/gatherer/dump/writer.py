@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import structlog
 
@@ -28,8 +28,8 @@ RETRY_SECONDS = 1.0
 MOST_BYTES = 1024 * 1024
 """Bytes of one write, but for the lines of one delivery that has more."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 log = structlog.get_logger(__name__)
 
@@ -154,8 +154,8 @@ class DumpWriter:
                 break
         return bytes(lines), reached
 
-    async def _on_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+    async def _on_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _begin_failure(self, error: OSError) -> None:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__

@@ -4,13 +4,14 @@ The file of the lock also tells the others of the host what the writer's failure
 beginning, so that this takes no room on a disk that is full.
 """
 
-import fcntl
 import os
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...core.files import release_lock, take_lock
 
 SIZE = 512
 
@@ -37,13 +38,10 @@ class DumpLock:
             return True
         self.release()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._descriptor = take_lock(self._path)
         except BlockingIOError:
-            os.close(descriptor)
             return False
-        self._descriptor = descriptor
         if not self._is_the_file():
             # Removed while this process opened it; somebody else may have made and locked another one.
             self.release()
@@ -54,7 +52,7 @@ class DumpLock:
     def release(self) -> None:
         """Let others have the lock."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            release_lock(self._descriptor)
             self._descriptor = None
 
     def publish(self, failure: DumpFailure | None) -> None:

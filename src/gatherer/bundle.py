@@ -1,4 +1,4 @@
-"""A bundle: the deliveries that a worker stores in one document, sealed, with indexes beside the envelope."""
+"""A bundle: the deliveries that a worker stores in one document, encrypted, with indexed fields in the clear."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -19,7 +19,7 @@ COLLECTION = "gathered"
 KIND = "bundle"
 POSITION_BYTES = 8
 HIGHEST = 2 ** (8 * POSITION_BYTES) - 1
-"""The last position that there can be."""
+"""The highest possible position."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,14 +43,14 @@ class Delivery(BaseModel):
 
 
 class BundleContent(Content):
-    """The sealed part of a bundle."""
+    """The encrypted part of a bundle."""
 
     received_at: datetime
     deliveries: tuple[Delivery, ...]
 
 
 class BundleSealer:
-    """Seals and opens bundles with the keys of one ring; ``damaged`` counts those that do not open."""
+    """Encrypts and decrypts bundles with the keys of a ring; ``damaged`` counts failures to decrypt."""
 
     def __init__(self, ring: KeyRing, damaged: Counter = NOTHING) -> None:
         self._sealer = RecordSealer(ring, KIND)
@@ -69,8 +69,8 @@ class BundleSealer:
     def seal(self, content: BundleContent, document_id: bytes) -> Document:
         """Return every field of a document that depends on its content.
 
-        The envelope has fields beside it: each sender with the number of their messages and the number of the last one,
-        the number of all messages, and the indexes of batch ids.
+        In the clear: each sender's count of messages and last number, the total count, and the indexes of batch
+        ids.
         """
         senders: dict[bytes, Document] = {}
         for one in content.deliveries:
@@ -84,7 +84,7 @@ class BundleSealer:
         }
 
     def open(self, document: Document) -> BundleContent | None:
-        """Return the content of a bundle; None, and a line in the log, for one that does not open."""
+        """Return the content of a bundle; log an error and return None if it cannot be decrypted."""
         try:
             return self._sealer.open(BundleContent, document)
         except Unsealable:
@@ -108,7 +108,7 @@ RESEALABLE = Resealable(
 
 
 def document_id(position: int) -> bytes:
-    """Return the id of the bundle at a position: ids sort as positions do."""
+    """Return the id of the bundle at a position. Ids sort like positions."""
     return position.to_bytes(POSITION_BYTES, "big")
 
 

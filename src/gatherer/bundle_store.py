@@ -1,12 +1,12 @@
-"""Gathered messages in MongoDB: bundles, each of which has all that one worker was told at once, at the next position.
+"""Stores gathered messages in MongoDB, in bundles.
 
-A bundle is one document, and its position is its id. A worker reads up to the last bundle that a majority has, numbers
-the messages of each sender on from there, and inserts its own bundle at the next position. Of several workers that do
-so at once, one finds the position free, and the others read on and try again. So positions and numbers have no gaps,
-and a bundle appears after all those before it: whoever reads on from the last position that it has seen misses nothing.
+A bundle is one document with the deliveries of one group commit of a worker. Its id is its position. A worker reads up
+to the last bundle that a majority has, continues the numbering of each sender from there, and inserts its bundle at the
+next position. If several workers do so at once, one succeeds, and the others read again and retry. So positions and
+numbers have no gaps, and a bundle appears after all bundles before it: a reader that continues from the last position
+it has seen misses none.
 
-There is no transaction in this: one that its worker does not end, because it was killed or stands still, would keep all
-others waiting for a minute.
+There is no transaction: one left open by a killed or frozen worker would block all others for a minute.
 """
 
 import asyncio
@@ -47,16 +47,16 @@ INDEXES: Indexes = {
     ]
 }
 MOST_CHARACTERS = 1_000_000
-"""Characters of the messages in a bundle, but for one delivery that has more: a document has 16 MiB at the most."""
+"""Maximum characters in a bundle, unless a single delivery has more: a document is limited to 16 MiB."""
 LONGEST_PAUSE = 0.01
-"""Most seconds before a worker that came second looks again: about as long as a majority takes to have a bundle."""
+"""Maximum seconds before a retry after a conflict: about as long as a majority needs to acknowledge a bundle."""
 ERASED_AT_ONCE = 200
 
 log = structlog.get_logger(__name__)
 
 
 class Sequences(NamedTuple):
-    """The sender's numbers of the first and the last message of a delivery."""
+    """The numbers that the sender's first and last message of a delivery got."""
 
     first: int
     last: int
@@ -76,14 +76,14 @@ class _New:
 
 @dataclass(frozen=True)
 class _Head:
-    """The end of the bundles: the last position, the time for the next one, and the last numbers of senders."""
+    """The last position, the time of the next bundle, and each sender's last number."""
 
     position: int
     received_at: datetime
     lasts: Mapping[bytes, int]
 
     def number(self, new: Sequence[_New]) -> tuple[Delivery, ...]:
-        """Return the deliveries of the next bundle, numbered on from each sender's last message."""
+        """Return the deliveries of the next bundle, with each sender's numbering continued."""
         lasts, deliveries = dict(self.lasts), []
         for one in new:
             deliveries.append(
@@ -97,7 +97,7 @@ _Outcome = Sequences | BatchReused | Damaged
 
 
 class BundleStore:
-    """Stores messages and deletes a user's; ``life`` is how long they are kept, ``patience`` is in seconds."""
+    """Stores messages for ``life``, and deletes the messages of a user. ``patience``: seconds to retry for."""
 
     def __init__(
         self, mongo: Mongo, ring: KeyRing, batching: Batching, metrics: Metrics, *, life: timedelta, patience: float
@@ -109,24 +109,24 @@ class BundleStore:
         self._life = life
         self._patience = patience
         self._counting: set[asyncio.Task[None]] = set()
-        # The same batch twice at once is stored by the first and found by the second.
+        # Of two concurrent requests with the same batch id, the second waits and finds the batch stored.
         self._inserts = batching(
             "store_gathered", self._store_each, key=lambda new: new.batch_index[0] if new.batch_index else id(new)
         )
 
     async def add(self, user_id: bytes, messages: Sequence[str], batch: str | None) -> Sequences:
-        """Store messages of one sender, all or none of them, and return their numbers.
+        """Store messages of a sender atomically, and return the numbers of the first and the last.
 
-        A batch that was stored before is not stored again. Raises `BatchReused` where that one had other messages,
-        `Damaged` where it does not open any more, and `Unavailable`.
+        A batch id that was used before stores nothing. Raises `BatchReused` if it was used for other messages,
+        `Damaged` if the stored batch cannot be decrypted, and `Unavailable`.
         """
         new = _New(user_id, tuple(messages), batch, self._sealer.index(user_id, batch))
         return await self._inserts.submit(new)
 
     async def erase(self, user_id: bytes) -> None:
-        """Delete all messages of a user and forget how many there were; may be done again.
+        """Delete all messages of a user and the user's counter. Idempotent.
 
-        A bundle that does not open stays as it is, and nobody is shown what is in it of a user who is gone.
+        A bundle that cannot be decrypted is left alone; messages of deleted users are never exported.
         """
         counted, last = document_id((await self._counters.read()).position), b""
         while documents := await self._of_sender(user_id, last):
@@ -138,11 +138,11 @@ class BundleStore:
                 done = result.matched_count + result.deleted_count
             if done == len(changes):
                 last = documents[-1]["_id"]
-            # Otherwise one was sealed anew meanwhile, and is looked at again.
+            # Otherwise a bundle was resealed meanwhile: read it again.
         await self._counters.forget(user_id)
 
     async def close(self) -> None:
-        """Wait for the commands in flight."""
+        """Wait for commands in flight."""
         await self._inserts.close()
         if self._counting:
             await asyncio.wait(self._counting)
@@ -156,7 +156,7 @@ class BundleStore:
             except TimeoutError:
                 log.warning("a bundle found no free position in time")
                 outcomes += [Unavailable()] * len(some)
-            except Exception as error:  # noqa: BLE001 (the other portions have outcomes of their own)
+            except Exception as error:  # noqa: BLE001 (other portions have their own outcomes)
                 outcomes += [error] * len(some)
         return outcomes
 
@@ -176,7 +176,7 @@ class BundleStore:
             return [outcomes[one] for one in new]
 
     async def _insert(self, position: int, content: BundleContent) -> bool:
-        """Insert a bundle; False where another worker has stored one at its position, or one of its batches."""
+        """Insert a bundle; return False if another worker has taken the position or stored one of the batches."""
         bundle_id = document_id(position)
         document = {
             "_id": bundle_id,
@@ -192,7 +192,7 @@ class BundleStore:
         return True
 
     async def _head(self, user_ids: set[bytes]) -> _Head:
-        """Return the end of the bundles that a majority has."""
+        """Return the end of the bundles that a majority has acknowledged."""
         counts = await self._counters.read(user_ids)
         behind = {"_id": {"$gt": document_id(counts.position), "$lte": document_id(HIGHEST)}}
         with translate_mongo_errors():
@@ -206,11 +206,11 @@ class BundleStore:
         return _Head(position, received_at, lasts)
 
     def _count_later(self, head: _Head, deliveries: Sequence[Delivery]) -> None:
-        """Count a new bundle, and those before it, in the background: no request waits for that."""
+        """Update the counters in the background, so that no request waits for it."""
 
         async def count() -> None:
             lasts = {**head.lasts, **{one.user_id: one.last for one in deliveries}}
-            with suppress(Unavailable):  # logged already; the next bundle counts this one too
+            with suppress(Unavailable):  # logged already; the next bundle updates them as well
                 await self._counters.note(head.position + 1, head.received_at, lasts)
 
         task = asyncio.create_task(count())
@@ -218,7 +218,7 @@ class BundleStore:
         task.add_done_callback(self._counting.discard)
 
     async def _known(self, new: Sequence[_New]) -> dict[_New, _Outcome]:
-        """Return what became of the batches that are there already."""
+        """Return the outcomes of batches that are stored already."""
         wanted = [index for one in new for index in one.batch_index]
         if not wanted:
             return {}
@@ -243,14 +243,14 @@ class BundleStore:
         return documents
 
     def _without(self, user_id: bytes, document: Document, counted: bytes) -> UpdateOne | DeleteOne | None:
-        """Return what takes a user's messages out of a bundle."""
+        """Return the write that removes a user's messages from a bundle."""
         content = self._sealer.open(document)
         if content is None:
             return None
         same = {"_id": document["_id"], "envelope": document["envelope"]}
         deliveries = tuple(one for one in content.deliveries if one.user_id != user_id)
         if not deliveries and document["_id"] <= counted:
-            return DeleteOne(same)  # one that is not counted yet still stands for its position
+            return DeleteOne(same)  # a bundle that is not counted yet marks its position
         changes = self._sealer.seal(
             BundleContent(received_at=content.received_at, deliveries=deliveries), document["_id"]
         )
@@ -270,7 +270,7 @@ def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
 
 
 def _in_portions(new: Sequence[_New]) -> Sequence[Sequence[_New]]:
-    """Return what fits into a bundle each."""
+    """Split deliveries into portions that fit into a bundle."""
     portions: list[list[_New]] = []
     size = 0
     for one in new:

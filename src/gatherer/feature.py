@@ -30,7 +30,7 @@ RESEALABLE = (bundle.RESEALABLE,)
 
 
 class GathererFeature:
-    """The gatherer, wired; ``erase`` deletes what a user leaves behind."""
+    """The wired gatherer; ``erase`` deletes the data of a user."""
 
     def __init__(
         self,
@@ -74,28 +74,28 @@ class GathererFeature:
             tokens=SenderTokens(ring, mongo.clock),
             authenticator=authenticator,
             identities=identities,
-            stored=self._dump.wake if self._dump else lambda: None,
+            on_stored=self._dump.wake if self._dump else lambda: None,
         )
         self.erase = service.erase
         self._routes = GathererRoutes(service, export, authenticator, origin)
 
     def routes(self) -> list[Route[Any]]:
-        """Return the declarations of its routes."""
+        """Return its routes."""
         return self._routes.routes()
 
     def dump_failure(self) -> DumpFailure | None:
-        """Return why the dump is behind, if it is."""
+        """Return the failure that keeps the dump from being written, if there is one."""
         return self._dump.failure() if self._dump else None
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:
-        """Keep the dump up with the database, until the feature is closed."""
+        """Keep the dump up to date until the feature is closed."""
         if self._dump:
             self._dump.start()
         yield
 
     async def close(self) -> None:
-        """Wait for what is in flight, and for the dump to have it."""
+        """Wait for commands in flight, and write their messages to the dump."""
         await self._states.close()
         await self._bundles.close()
         if self._dump:

@@ -33,7 +33,7 @@ INDEXES: Indexes = {
 }
 ID_BYTES = 16
 LIFE = timedelta(minutes=10)
-"""How long a sender may take from one step to the next."""
+"""How long an identified sender has to authenticate."""
 AUDIENCE = "sealpost-gatherer"
 TOKEN_LIFE = timedelta(seconds=600)
 _INDEX_BYTES = 32
@@ -44,7 +44,7 @@ AUTHENTICATED_LIFE = TOKEN_LIFE + LEEWAY
 
 @dataclass(frozen=True)
 class SenderState:
-    """A sender who is not grounded."""
+    """A sender that has identified, and perhaps authenticated."""
 
     state_id: bytes
     user_id: bytes
@@ -61,17 +61,17 @@ class SenderStates:
         self._finds = batching("find_sender_states", self._find_each)
 
     def index(self, user_id: bytes, network: str) -> bytes:
-        """Return what stands for a user at an address: 32 bytes."""
+        """Return the blind index of a user at an address: 32 bytes."""
         return self._index(user_id, network)[0]
 
     def is_index(self, index: bytes, user_id: bytes, network: str) -> bool:
-        """Tell whether an index stands for a user at an address, under whichever key of the ring."""
+        """Tell whether this is the index of a user at an address under any key of the ring."""
         return any(hmac.compare_digest(index, one) for one in self._index(user_id, network))
 
     async def identify(self, user_id: bytes, network: str, counted_until: datetime) -> None:
-        """Let a sender be identified for a while; one that is authenticated stays so for its time.
+        """Set a sender's state to identified, unless it is authenticated already.
 
-        ``counted_until`` is kept for `authenticate`.
+        ``counted_until`` is stored for `authenticate`.
         """
         pair_index = self._index(user_id, network)
         while True:
@@ -84,7 +84,7 @@ class SenderStates:
                 )
                 if result.matched_count:
                     return
-                # One that is over must not come to life again: tokens of it would.
+                # An expired state must not be renewed: its tokens would be valid again.
                 await self._collection.delete_one({**same, "$expr": {"$lte": ["$expires_at", "$$NOW"]}})
             document = {
                 "_id": secrets.token_bytes(ID_BYTES),
@@ -97,9 +97,9 @@ class SenderStates:
                 return
 
     async def authenticate(self, state_id: bytes) -> tuple[bool, datetime | None]:
-        """Let an identified sender be authenticated for a while; False where it is grounded by now.
+        """Set a sender's state to authenticated, and return True; False if there is no state any more.
 
-        The second value is until when its last identification counts, and None once that has been returned.
+        The second value tells until when the last identification counts; None if it was returned before.
         """
         now = self._clock.now()
         until = now + AUTHENTICATED_LIFE
@@ -112,7 +112,7 @@ class SenderStates:
         return (True, before.get("counted_until")) if before else (False, None)
 
     async def find(self, user_id: bytes, network: str) -> SenderState | None:
-        """Return the state of a sender; None for one that is grounded."""
+        """Return the state of a sender, if there is one."""
         now = self._clock.now()
         query = {"pair_index": {"$in": self._index(user_id, network)}, **UNEXPIRED}
         with translate_mongo_errors():
@@ -120,12 +120,12 @@ class SenderStates:
         return _state(document, now) if document else None
 
     async def is_authenticated(self, state_id: bytes, user_id: bytes) -> bool:
-        """Tell whether a state is there, is the user's, and is authenticated."""
+        """Tell whether a state exists, belongs to the user, and is authenticated."""
         state = await self._finds.submit(state_id)
         return state is not None and state.user_id == user_id and state.is_authenticated
 
-    async def ground(self, user_id: bytes, network: str) -> None:
-        """Let a sender begin anew."""
+    async def reset(self, user_id: bytes, network: str) -> None:
+        """Delete a sender's state: it has to identify again."""
         with translate_mongo_errors():
             await self._collection.delete_one({"pair_index": {"$in": self._index(user_id, network)}})
 
@@ -135,7 +135,7 @@ class SenderStates:
             await self._collection.delete_many({"user_id": user_id})
 
     async def close(self) -> None:
-        """Wait for the commands in flight."""
+        """Wait for commands in flight."""
         await self._finds.close()
 
     def _index(self, user_id: bytes, network: str) -> list[bytes]:
@@ -157,7 +157,7 @@ def _state(document: Document, now: datetime) -> SenderState:
 
 @dataclass(frozen=True, repr=False)
 class SenderClaims:
-    """Whose token it is, and of which state; for which address, as an index; and the proof of the password."""
+    """The claims of a token: the user, the state, the index of user and address, and the proof of the password."""
 
     user_id: bytes
     state_id: bytes
@@ -177,6 +177,6 @@ class SenderTokens:
         return self._tokens.write(ids, issued_at=issued_at, expires_at=issued_at + TOKEN_LIFE)
 
     def read(self, token: str) -> SenderClaims | None:
-        """Return what a token says; None unless a key of the ring has signed all of it and it is valid now."""
+        """Return the claims of a token; None if it is not valid now or not signed with a key of the ring."""
         ids = self._tokens.read(token)
         return SenderClaims(ids["sub"], ids["sid"], ids["adr"], ids["prf"]) if ids else None

@@ -1,4 +1,4 @@
-"""``gathered``: what programs have sent."""
+"""``gathered``: count and export gathered messages."""
 
 import os
 import sys
@@ -33,13 +33,15 @@ def _time(text: str) -> datetime:
 
 
 Since = Annotated[
-    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only those that arrived then or later.")
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received at or after this time.")
 ]
-Until = Annotated[datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only those that arrived before.")]
-Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this sender.")]
+Until = Annotated[
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received before this time.")
+]
+Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only messages of this sender.")]
 
 app = typer.Typer(
-    help="Count and give out gathered messages. A TIME is a day, as 2026-03-01, or a time with its zone, as"
+    help="Count and export gathered messages. A TIME is a day such as 2026-03-01, or a time with its zone such as"
     " 2026-03-01T09:30:00Z.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -48,7 +50,7 @@ app = typer.Typer(
 
 @app.command()
 def count(*, since: Since = None, until: Until = None, username: Username = None) -> None:
-    """Write how many messages there are, without those that have expired."""
+    """Print the number of messages that have not expired."""
 
     async def command(reader: BundleReader, _: Export, span: Span) -> int:
         return await reader.count(span)
@@ -64,10 +66,12 @@ def export(
     username: Username = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file to write to instead of standard output: whole, or not at all."),
+        typer.Option(
+            metavar="FILE", help="Write to this file instead of standard output; it appears when it is complete."
+        ),
     ] = None,
 ) -> None:
-    """Write messages as JSON, one a line, the oldest first."""
+    """Print messages as lines of JSON, oldest first."""
 
     async def command(reader: BundleReader, export: Export, span: Span) -> int:
         total, done = await reader.count(span), 0
@@ -81,7 +85,7 @@ def export(
     try:
         written = _on_gathered(since, until, username, command)
     except BrokenPipeError:
-        # Nobody reads any more, and Python would complain of that once more when it ends.
+        # The reader has closed the pipe; without this, Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CommandError("not all was written: whoever read it has stopped") from None
     say(f"wrote {written} {'message' if written == 1 else MESSAGES}")
@@ -112,7 +116,7 @@ def _on_gathered(
 
 @contextmanager
 def _destination(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield where to write to. A file is of mode 0600 and appears under its name once it is whole."""
+    """Yield the output: standard output, or a file of mode 0600 that appears when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

@@ -1,13 +1,13 @@
-"""The dump: a file of lines to which one process at a time appends, whole and once, whatever crashes.
+"""The dump file: one process at a time appends lines to it, each exactly once, even after a crash.
 
-Each write is announced in the record beside the file, and counts when the file has all of it. Who comes after a crash
-looks: an announced write that is whole has taken place; of one that is torn, the torn part is cut off.
+A write is announced in the journal first, and counts once the file has all of it. After a crash, the next writer
+checks: a complete write is kept, a torn one is truncated.
 
-It is rotated by size: renamed to a name with the time, of which so many are kept. It is rotated between writes only, so
-that no write is ever looked for in a file that has been deleted.
+The file is rotated by size: it is renamed to a name with the time, and a limited number of these is kept. Rotation
+happens between writes only, so that a pending write is never looked for in a deleted file.
 
-The file may be renamed or removed by others at any time. It is known by its inode, and looked for under whatever name
-it has in its directory, and another one is begun under its own name.
+Other programs may rename or delete the file at any time. It is identified by its inode and looked for in its directory
+under any name; a new file is created under the original name.
 """
 
 import errno
@@ -40,9 +40,9 @@ log = structlog.get_logger(__name__)
 
 
 class DumpFile:
-    """The file at a path; every method blocks, is for the one who holds the lock, and raises `OSError`.
+    """The file at a path. Every method blocks, requires the lock, and raises `OSError`.
 
-    After an error, `open` has to be called again. ``backups`` is how many rotated files are kept.
+    After an error, call `open` again. ``backups`` is the number of rotated files to keep.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
@@ -55,7 +55,7 @@ class DumpFile:
         self.is_settled = True
 
     def open(self, epoch: bytes) -> Checkpoint:
-        """Find where the last writer has stopped, and return the mark up to which everything is in the file."""
+        """Recover from the last writer, and return the checkpoint up to which the file is complete."""
         self.close()
         record = read_record(self._record_path)
         if record is None or record.epoch != epoch.hex():
@@ -69,7 +69,7 @@ class DumpFile:
         return mark
 
     def append(self, lines: bytes, mark: Checkpoint) -> None:
-        """Append the lines of the deliveries up to a mark; they may be none."""
+        """Append the lines of the bundles up to a checkpoint; there may be none."""
         if not lines:
             self._record = self._record.model_copy(update={"mark": mark})
             self.is_settled = False
@@ -80,7 +80,7 @@ class DumpFile:
             self._rotate()
             offset = self._record.offset
         if offset and os.pread(self._file, 1, offset - 1) != LINE_BREAK:
-            # Whoever wrote this has not ended their line.
+            # Another program wrote a line without a line break.
             lines = LINE_BREAK + lines
         end = offset + len(lines)
         self._write_record(PendingWrite(end=end, mark=mark, digest=digest(lines)))
@@ -90,7 +90,7 @@ class DumpFile:
         self.is_settled = False
 
     def settle(self) -> None:
-        """Have the record say that nothing is being written."""
+        """Record that no write is pending."""
         if not self.is_settled:
             self._write_record()
 
@@ -110,7 +110,7 @@ class DumpFile:
         self.is_settled = intended is None
 
     def _recover(self, record: JournalRecord) -> Checkpoint:
-        """Return the mark up to which a record and its file have everything, with no torn line behind it."""
+        """Truncate a torn write, and return the checkpoint up to which the file is complete."""
         intended = record.intended
         if intended is None:
             return record.mark
@@ -130,19 +130,19 @@ class DumpFile:
         return record.mark
 
     def _find(self, inode: int) -> Path | None:
-        """Return the path of a file in the directory by its inode, under whatever name: it may have been rotated."""
+        """Return the path of a file in the directory by its inode: it may have been renamed."""
         with os.scandir(self._path.parent) as entries:
             return next((Path(entry.path) for entry in entries if entry.inode() == inode), None)
 
     def _begin_anew(self, *, known: bool) -> None:
-        """Keep what is there under another name: it cannot be told how much of it is known."""
+        """Rename an existing file: its contents cannot be matched with the database."""
         if _size(self._path):
             target = self._set_aside()
             reason = "of another database" if known else "without a record"
             log.warning("the dump begins anew: the file that was there is kept", reason=reason, kept=target.name)
 
     def _follow(self) -> None:
-        """Go on in the file that has the name now, behind whatever others have written to it."""
+        """Continue in the file that has the name now, after any bytes that other programs appended."""
         if _inode(self._path) != self._record.inode:
             self._reopen()
             return
@@ -171,29 +171,29 @@ class DumpFile:
         self.settle()
         self._set_aside()
         self._reopen()
-        # After the rename: a crash before leaves one file too many until the next rotation, and never one too few.
+        # Delete after the rename: a crash in between leaves an extra file until the next rotation, never one too few.
         for path in self._rotated()[: -self._backups or None]:
             path.unlink(missing_ok=True)
 
     def _set_aside(self) -> Path:
-        """Rename the file to a name with the time, and return that."""
+        """Rename the file to a name with the time, and return the new path."""
         moment = datetime.now(UTC)
         if rotated := self._rotated():
-            # Where the clock was set back, the order of the names would not be that of the lines.
+            # Names must sort like the lines, even if the clock was set back.
             moment = max(moment, _moment(rotated[-1]) + timedelta(microseconds=1))
         target = self._path.with_name(f"{self._path.name}.{moment:{_NAME}}")
-        os.rename(self._path, target)  # noqa: PTH104 (every step of this is one of the operating system's)
+        os.rename(self._path, target)  # noqa: PTH104 (tests watch every system call)
         sync_directory(self._path.parent)
         return target
 
     def _rotated(self) -> list[Path]:
-        """Return the files that were rotated here, the oldest first, and none that others have named."""
+        """Return the rotated files, oldest first, without files that other programs renamed."""
         pattern = re.compile(re.escape(self._path.name) + r"\.\d{8}T\d{6}\.\d{6}Z")
         return sorted(path for path in self._path.parent.iterdir() if pattern.fullmatch(path.name))
 
 
 def _moment(rotated: Path) -> datetime:
-    """Return the time in the name of a rotated file; of one that is no time, the earliest."""
+    """Return the time in the name of a rotated file, or the earliest time if it is not valid."""
     try:
         return datetime.strptime(rotated.name[-_NAME_LENGTH:], _NAME).replace(tzinfo=UTC)
     except ValueError:

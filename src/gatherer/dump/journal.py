@@ -1,7 +1,7 @@
-"""What is known of the dump file apart from the file: where its last whole line ends, and what is being written.
+"""The journal of the dump file: where its last complete line ends, and which write is pending.
 
-The record is on disk before the bytes that it announces. So after a crash at any moment, whoever goes on can tell the
-bytes of an announced write that is whole from those of one that is not.
+The journal is written and synced before the bytes that it announces. So after a crash at any time, the next writer can
+tell a complete write from a torn one.
 """
 
 import os
@@ -20,7 +20,7 @@ Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
 class Checkpoint(BaseModel):
-    """A delivery, and with it all before it: its position, and when it arrived, in milliseconds since 1970."""
+    """A bundle and all bundles before it: its position, and its time in milliseconds since 1970."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -32,7 +32,7 @@ BEGINNING = Checkpoint(position=0, arrived_at=0)
 
 
 class PendingWrite(BaseModel):
-    """A write that has begun: the file will end at ``end``, with the lines of the deliveries up to a mark."""
+    """A write that has started: it ends at the offset ``end`` and has the lines of the bundles up to ``mark``."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -42,7 +42,7 @@ class PendingWrite(BaseModel):
 
 
 class JournalRecord(BaseModel):
-    """The file of an inode has whole lines up to ``offset``, those of all deliveries of an epoch up to a mark."""
+    """The file has complete lines up to ``offset``, with all bundles of the epoch up to ``mark``."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -54,12 +54,12 @@ class JournalRecord(BaseModel):
 
 
 def digest(data: bytes) -> str:
-    """Return the SHA-256 of what is written."""
+    """Return the SHA-256 of the data in hexadecimal."""
     return sha256(data).hexdigest()
 
 
 def read_record(path: Path) -> JournalRecord | None:
-    """Return the record in a file; None where there is none that can be read. Raises `OSError`."""
+    """Return the journal; None if it does not exist or cannot be parsed. Raises `OSError`."""
     try:
         return JournalRecord.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -67,7 +67,7 @@ def read_record(path: Path) -> JournalRecord | None:
 
 
 def write_record(path: Path, record: JournalRecord) -> None:
-    """Write a record of mode 0600 that a crash leaves either as it was or whole. Raises `OSError`."""
+    """Replace the journal atomically, with mode 0600. Raises `OSError`."""
     draft = path.with_name(f"{path.name}.new")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -76,7 +76,7 @@ def write_record(path: Path, record: JournalRecord) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(draft, path)  # noqa: PTH105 (every step of this is one of the operating system's)
+        os.replace(draft, path)  # noqa: PTH105 (tests watch every system call)
     except OSError:
         with suppress(OSError):
             draft.unlink()
@@ -86,7 +86,7 @@ def write_record(path: Path, record: JournalRecord) -> None:
 
 @contextmanager
 def opened(path: Path, flags: int) -> Iterator[int]:
-    """Open a file that is there for the length of a block."""
+    """Open an existing file for the block."""
     descriptor = os.open(path, flags)
     try:
         yield descriptor

@@ -1,7 +1,7 @@
-"""The lock of the dump: one process of a host writes, and the kernel lets the next one in however that one ends.
+"""The lock of the dump: one process of a host writes it. The kernel releases the lock when that process ends.
 
-The file of the lock also tells the others of the host what the writer's failure is. It has its full size from the
-beginning, so that this takes no room on a disk that is full.
+The lock file also tells the other processes of the host about the writer's failure. It has its full size from the
+start, so that this needs no space on a full disk.
 """
 
 import os
@@ -17,7 +17,7 @@ SIZE = 512
 
 
 class DumpFailure(BaseModel):
-    """Why the dump is behind, and since when."""
+    """Why the dump cannot be written, and since when."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -33,7 +33,7 @@ class DumpLock:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Tell whether this process has the lock, which it takes where nobody has it. Raises `OSError`."""
+        """Take the lock if it is free, and return whether this process holds it. Raises `OSError`."""
         if self._descriptor is not None and self._is_the_file():
             return True
         self.release()
@@ -43,27 +43,27 @@ class DumpLock:
         except BlockingIOError:
             return False
         if not self._is_the_file():
-            # Removed while this process opened it; somebody else may have made and locked another one.
+            # The file was deleted after it was opened here; another process may have created and locked a new one.
             self.release()
             return False
         self.publish(None)
         return True
 
     def release(self) -> None:
-        """Let others have the lock."""
+        """Release the lock."""
         if self._descriptor is not None:
             release_lock(self._descriptor)
             self._descriptor = None
 
     def publish(self, failure: DumpFailure | None) -> None:
-        """Tell the others of a failure, or that there is none, as far as that can be written."""
+        """Tell other processes about a failure, or its end; errors of this write are ignored."""
         text = failure.model_dump_json() if failure else ""
         with suppress(OSError):
             if self._descriptor is not None:
                 os.pwrite(self._descriptor, text.encode().ljust(SIZE), 0)
 
     def published(self) -> DumpFailure | None:
-        """Return the failure that whoever has the lock has told of."""
+        """Return the failure that the holder of the lock has published."""
         with suppress(OSError, ValidationError):
             return DumpFailure.model_validate_json(self._path.read_bytes().rstrip())
         return None

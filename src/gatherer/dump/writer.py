@@ -1,4 +1,4 @@
-"""Keeping the dump up with the database: one process of a host reads on from the last position and appends."""
+"""Keeps the dump up to date: one process of each host reads new bundles from the database and appends their lines."""
 
 import asyncio
 import errno
@@ -21,12 +21,12 @@ from .journal import Checkpoint
 from .lock import DumpFailure, DumpLock
 
 POLL_SECONDS = 0.2
-"""How often the writer looks for what other processes have stored."""
+"""How often the writer polls for messages stored by other processes."""
 LOCK_POLL_SECONDS = 0.3
 READY_POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 MOST_BYTES = 1024 * 1024
-"""Bytes of one write, but for the lines of one delivery that has more."""
+"""Maximum bytes of a write, unless a single bundle has more."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class DumpWriter:
-    """The part of one process in the dump at a path."""
+    """Writes the dump at a path while this process holds the lock."""
 
     def __init__(
         self,
@@ -57,37 +57,37 @@ class DumpWriter:
         self._counters = counters
         self._is_ready = is_ready
         self._is_stuck = metrics.dump_is_stuck
-        # The steps of writing never overlap, also when one of them is not waited for any longer.
+        # One thread, so that steps never overlap, even if the caller stops waiting for one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dump")
-        self._news = asyncio.Event()
+        self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._failure: DumpFailure | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start in the background."""
         self._running = asyncio.create_task(self._run())
 
     def wake(self) -> None:
-        """Look at once: something was stored."""
-        self._news.set()
+        """Read new messages now instead of at the next poll."""
+        self._woken.set()
 
     async def close(self) -> None:
-        """Write what is there and end."""
+        """Write all stored messages and stop."""
         self._stopping.set()
-        self._news.set()
+        self._woken.set()
         if self._running is not None:
             await self._running
         self._thread.shutdown()
 
     def failure(self) -> DumpFailure | None:
-        """Return why the dump is behind, as far as that is known here."""
+        """Return the failure of this process or of the process that holds the lock."""
         return self._failure or self._lock.published()
 
     async def _run(self) -> None:
         is_done = False
         while not is_done:
-            # Whoever is told to stop tries once more: what it stored may be there for nobody else to write.
+            # Try once more before stopping: no other process may be left to write these messages.
             is_done = self._stopping.is_set()
             pause = RETRY_SECONDS
             try:
@@ -102,21 +102,21 @@ class DumpWriter:
                 pass  # logged where it happened
             except OSError as error:
                 self._begin_failure(error)
-            except Exception as error:  # noqa: BLE001 (the next try may do better, and somebody must read of this one)
+            except Exception as error:  # noqa: BLE001 (logged, and tried again)
                 log.error("background work failed", work="Dump", error=type(error).__name__)
-            # Not for news: what this process stores is for the writer to see.
+            # `wake` does not end this pause: it is for the process that writes.
             await _wait_for(self._stopping, pause)
         await self._on_thread(self._file.close)
         await self._on_thread(self._lock.release)
 
     async def _write(self) -> bool:
-        """Keep up with the database until this process stops, and return True, or has lost the lock."""
+        """Append new messages until this process stops (returns True) or loses the lock (returns False)."""
         known = await self._counters.read()
         mark = await self._on_thread(self._file.open, known.epoch)
         position = await self._start(mark, known.position)
         while await self._on_thread(self._lock.take):
             is_last_look = self._stopping.is_set()
-            self._news.clear()
+            self._woken.clear()
             lines, reached = await self._read(position)
             if reached:
                 await self._on_thread(self._file.append, lines, reached)
@@ -128,14 +128,14 @@ class DumpWriter:
                 await self._on_thread(self._file.settle)
             if is_last_look:
                 return True
-            await _wait_for(self._news, POLL_SECONDS)
+            await _wait_for(self._woken, POLL_SECONDS)
         return False
 
     async def _start(self, mark: Checkpoint, counted: int) -> int:
-        """Return the position to go on from: that of the mark, unless the database has gone back behind it.
+        """Return the position to continue from: the checkpoint's, unless the database was restored from a backup.
 
-        After an older backup was restored, positions are given out again. What arrived after the mark is then where
-        something else had been, and is told by its time.
+        After a restore, positions are assigned again. Bundles that are newer than the checkpoint by their time are then
+        at or before its position.
         """
         last = max(counted, await self._reader.last())
         first = await self._reader.first_after(EPOCH + mark.arrived_at * MILLISECOND)
@@ -145,7 +145,7 @@ class DumpWriter:
         return position
 
     async def _read(self, after: int) -> tuple[bytes, Checkpoint | None]:
-        """Return the next lines, and the mark that they reach; None where there is nothing."""
+        """Return the next lines and the checkpoint after them; None if there are no new bundles."""
         lines, reached = bytearray(), None
         for place, some in await self._export.page(Span(), after):
             lines += some

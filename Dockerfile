@@ -1,13 +1,13 @@
-# The four workers under supervisord. Keys and the database's address come as files: docker-compose.yml shows how.
+# Four workers under supervisord. Keys and the MongoDB URL are mounted as files: see docker-compose.yml.
 
-# Everything that is needed to install stays in this stage.
+# Build tools stay in this stage.
 FROM python:3.13.13-slim AS build
 WORKDIR /build
 COPY confs/docker/uv.txt ./
 RUN python -m venv /opt/uv \
  && /opt/uv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --requirement uv.txt
 COPY pyproject.toml uv.lock ./
-# No extras and no groups: what the workers import, by hash, and nothing else. Wheels alone: there is no compiler.
+# Only the dependencies of the workers, pinned by hash: no extras and no groups. Only wheels: there is no compiler.
 RUN python -m venv --without-pip /opt/venv \
  && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --no-emit-project --output-file requirements.txt \
  && /opt/uv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python --only-binary :all: --compile-bytecode \
@@ -15,7 +15,7 @@ RUN python -m venv --without-pip /opt/venv \
 WORKDIR /app
 COPY src src
 COPY confs confs
-# The root file system may be read-only, so the byte code is made here.
+# The root file system may be read-only, so compile the byte code here.
 RUN /opt/venv/bin/python -m compileall -q src
 
 FROM python:3.13.13-slim
@@ -24,7 +24,7 @@ LABEL org.opencontainers.image.title="Sealpost" \
       org.opencontainers.image.description="A self-hosted backend for words that should not outlive their purpose." \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.licenses="MIT"
-# Nothing is installed in a running container.
+# No package installer in the running container.
 RUN groupadd --gid 10001 sealpost \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin sealpost \
  && python -c "import importlib.util as modules, pathlib, shutil; [shutil.rmtree(pathlib.Path(found.origin).parent) \

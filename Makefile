@@ -1,7 +1,7 @@
-# Sealpost: everything a developer or an operator types. `make help` lists it.
-# Needs Python 3.11+ and make; all else is installed into .venv from uv.lock.
+# Targets for developers and operators; `make help` lists them.
+# Requires Python 3.11+ and make; everything else is installed into .venv from uv.lock.
 SHELL := /bin/bash
-# Where bytecode is not kept, each of the hundreds of processes that the tests start compiles everything anew.
+# Without cached bytecode, each of the hundreds of processes that the tests start compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 PORT ?= 8080
@@ -21,7 +21,7 @@ UV_VERSION := 0.13.8
 # Touched once the packages that the service needs are installed, and once those for development are, too.
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
-# What runs only where nginx is: measured by test-stack, not by test.
+# Modules that need nginx: covered by test-stack, not by test.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
 .PHONY: help run test fuzz test-stack test-hosts test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation slo lock clean
@@ -60,7 +60,7 @@ test: $(STAMP) ## Run the test suite with branch coverage
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --omit '$(LAUNCHING)'
 
-fuzz: $(STAMP) ## Try the API as it is documented with requests that schemathesis makes up (EXAMPLES=)
+fuzz: $(STAMP) ## Test the API against its OpenAPI document with generated requests (EXAMPLES=)
 	$(if $(EXAMPLES),SCHEMATHESIS_EXAMPLES=$(EXAMPLES)) $(BIN)/python -m pytest -n 2 -q -m fuzz tests/test_openapi.py
 
 test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
@@ -70,19 +70,19 @@ test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include '$(LAUNCHING)' --fail-under 90
 
-test-hosts: $(STAMP) ## Run several hosts under faults, and check what clients were told (SECONDS=, HISTORY=; needs root)
+test-hosts: $(STAMP) ## Run several hosts under faults and check the recorded history (SECONDS=, HISTORY=; needs root)
 	HOSTS_SECONDS='$(SECONDS)' HOSTS_HISTORY='$(HISTORY)' $(BIN)/python -m pytest -q -p no:randomly -m hosts tests/hosts
 
 test-browser: $(STAMP) ## Run the tests of the page in a browser (needs nginx and Chromium)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m browser tests/browser
 
-screenshots: $(STAMP) ## Take the pictures of the page in docs/screenshots anew (needs nginx and Chromium)
+screenshots: $(STAMP) ## Retake the screenshots in docs/screenshots (needs nginx and Chromium)
 	$(BIN)/python -m tests.browser.screenshots docs/screenshots
 
-compose-check: $(STAMP) ## Build the image and try all of docker-compose.yml (needs a Docker engine)
+compose-check: $(STAMP) ## Build the image and test docker-compose.yml (needs a Docker engine)
 	$(BIN)/python -m pytest -q -m compose tests/compose
 
-check-rules: ## Check and test the rules of Prometheus (needs promtool)
+check-rules: ## Check and test the Prometheus rules (needs promtool)
 	promtool check config confs/prometheus/prometheus.yml
 	promtool test rules confs/prometheus/tests/*.yml
 
@@ -110,16 +110,16 @@ bench-gathered: $(STAMP) ## Measure gathering and the export of many messages (M
 bench-observation: $(STAMP) ## Measure what metrics and logs cost (needs nginx and wrk)
 	$(BIN)/python -m bench.observation --seconds $(SECONDS_EACH)
 
-slo: $(STAMP) ## Measure the objectives, on a stack of its own or on one that runs (URL=, METRICS_URL=, JSON=, SLO_SECONDS=)
+slo: $(STAMP) ## Measure the objectives, on a temporary or a running stack (URL=, METRICS_URL=, JSON=, SLO_SECONDS=)
 	$(BIN)/python -m bench.slo --seconds $(SLO_SECONDS) $(if $(URL),--url '$(URL)') \
 	  $(if $(METRICS_URL),--metrics-url '$(METRICS_URL)') $(if $(JSON),--json '$(JSON)')
 
-# The lock pins versions and hashes and names no index: it installs from whichever one your clients are set up for.
-lock: ## Resolve the dependencies anew into uv.lock
+# The lock pins versions and hashes and names no index: packages come from the index that your client is configured for.
+lock: ## Resolve the dependencies again into uv.lock
 	rm -f uv.lock
 	$(BIN)/uv lock
 	sed -i -E 's#registry = "https?://[^"]*"#registry = "packages"#; s#url = "https?://[^"]*/([^/"]+)"#path = "\1"#; s#, upload-time = "[^"]*"##; s#, size = [0-9]+##' uv.lock
 
-clean: ## Remove what make made; .data (your secrets) stays
+clean: ## Remove generated files, but not .data (your secrets)
 	rm -rf $(VENV) .run .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

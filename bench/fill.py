@@ -9,6 +9,7 @@ from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.metrics import Metrics
 from src.sealed.feature import SealedFeature
+from src.sealed.items import SECRET
 from src.settings import Settings
 
 IN_FLIGHT = 256
@@ -34,8 +35,8 @@ async def fill(
 
     async def create() -> str:
         async with slots:
-            created = await feature.secrets.create(
-                "0123456789abcdef" * 2, phrase=phrase, ttl=None, max_opens=max_opens, max_attempts=5
+            created = await feature.creator.create(
+                SECRET, "0123456789abcdef" * 2, phrase=phrase, ttl=None, max_opens=max_opens, max_attempts=5
             )
             return created.link_key
 

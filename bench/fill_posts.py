@@ -13,7 +13,7 @@ from src.core.crypto.keys import KeyRing
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.posts import reactions, store
-from src.posts.post_id import ID_BYTES, new_post_id
+from src.posts.feed import ID_BYTES, new_post_id
 from src.posts.reactions import Reaction
 from src.posts.store import NEVER, Post, PostContent, PostStore
 from src.settings import Settings

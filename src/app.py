@@ -14,6 +14,7 @@ from aiohttp import web
 
 from .accounts.auth import Scope
 from .accounts.feature import AccountsFeature
+from .accounts.guards import BearerGuard
 from .api.bodies import HANDLER_ARGUMENTS, MAX_BODY
 from .api.edge import EDGE, Edge, install_parser_error_handler
 from .api.openapi import OpenApiRoutes
@@ -87,7 +88,7 @@ async def build_app(
         origin=origin,
         metrics=metrics,
     )
-    guard = accounts.authenticator.guard
+    authenticator = accounts.authenticator
     pages = PagesFeature(settings)
     sealed = SealedFeature(
         settings=settings,
@@ -97,22 +98,28 @@ async def build_app(
         batching=batching,
         origin=origin,
         metrics=metrics,
-        create_secret=None if settings.anonymous_create else guard(Scope.SECRETS),
-        create_message=None if settings.anonymous_create else guard(Scope.MESSAGES),
+        create_secret=None if settings.anonymous_create else BearerGuard(authenticator, Scope.SECRETS),
+        create_message=None if settings.anonymous_create else BearerGuard(authenticator, Scope.MESSAGES),
         shell=pages.secret,
         message_page=pages.message,
     )
     posts = PostsFeature(
-        ring=ring, mongo=mongo, batching=batching, authenticator=accounts.authenticator, metrics=metrics
+        ring=ring,
+        mongo=mongo,
+        batching=batching,
+        authenticator=authenticator,
+        directory=accounts.directory,
+        metrics=metrics,
     )
-    accounts.deletion.add(posts.erase_author)
+    accounts.deletion.add(posts.erase_user)
     gatherer = GathererFeature(
         settings=settings,
         ring=ring,
         mongo=mongo,
         batching=batching,
         origin=origin,
-        authenticator=accounts.authenticator,
+        authenticator=authenticator,
+        directory=accounts.directory,
         identities=accounts.identities,
         metrics=metrics,
     )
@@ -123,7 +130,7 @@ async def build_app(
     routes = [
         *HealthRoutes(mongo, dump_trouble=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
-        *EchoRoutes(accounts.authenticator, pages.create).routes(),
+        *EchoRoutes(authenticator, pages.create).routes(),
         *pages.routes(),
         *(route for feature in features for route in feature.routes()),
     ]
@@ -159,7 +166,7 @@ async def build_app(
                 for feature in features:
                     await feature.close()
         except TimeoutError:
-            log.warning("stopped while the database did not answer")
+            log.warning("stopped before MongoDB answered")
         hashing.close()
         await shared.withdraw()
         await mongo.close()

@@ -1,4 +1,4 @@
-"""The command line of one process: `python -m src.app`."""
+"""The command line of a single process: `python -m src.app`."""
 
 import argparse
 import asyncio
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
     except (SettingsError, CertificateError, OSError) as error:
         print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
         return 2
-    # Until the event loop has handlers of its own, being stopped must still stop the embedded MongoDB.
+    # Until the event loop installs its own handlers, SIGTERM must still stop the embedded MongoDB.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
             stack.enter_context(_published(settings, listeners[0], options.socket))
             with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
                 runner.run(_run(settings, url, listeners, options, tls=tls, batching=batching))
-            # A second Ctrl-C must not leave a mongod behind.
+            # A second Ctrl-C must not leave mongod running.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except KeyboardInterrupt:
@@ -99,12 +99,12 @@ def announce(text: str) -> None:
 
 
 def _published(settings: Settings, listener: socket.socket, socket_path: Path | None) -> AbstractContextManager[None]:
-    """Leave the settings where `doctor` looks for them: beside the socket, or else under the data directory."""
+    """Publish the settings for `doctor`, beside the socket or else under the data directory."""
     running = RunningSettings.of(settings, read_key_ring(settings))
     if socket_path:
         return publish(socket_path.absolute().parent, _worker_name(socket_path), running)
     run_dir = locate_run_directory(settings.data_dir)
-    # Not made for this alone: with MongoDB and keys elsewhere there is no data directory.
+    # Do not create the data directory for this alone: with MongoDB and keys elsewhere there is none.
     if run_dir.parent.is_dir() and run_dir.is_relative_to(settings.data_dir.resolve()):
         with suppress(OSError):
             run_dir.mkdir(mode=0o700, exist_ok=True)
@@ -112,31 +112,30 @@ def _published(settings: Settings, listener: socket.socket, socket_path: Path | 
 
 
 def _worker_name(socket_path: Path) -> str:
-    """Return what a process is called that listens on the socket, in letters that a file's name may have."""
+    """Return the name of the process that listens on the socket, as a valid file name."""
     return re.sub(r"[^A-Za-z0-9-]", "-", socket_path.stem)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.app",
-        description="Serve Sealpost on a TCP port, on a unix socket, or on both. Everything else is a setting: see"
-        " .env.example.",
+        description="Serve Sealpost on a TCP port, a unix socket, or both. For all other settings, see .env.example.",
     )
     parser.add_argument("-H", "--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("-P", "--port", type=_port, help="port to listen on (default 8080)")
     parser.add_argument(
-        "-U", "--socket", type=Path, help="unix socket for nginx to connect to; without -H and -P there is no port"
+        "-U", "--socket", type=Path, help="unix socket for nginx; without -H or -P, no TCP port is opened"
     )
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate and its chain")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS with this certificate chain")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="private key of the certificate")
     add_log_level(parser)
     parser.add_argument("--announce", action="store_true", help="say on stderr when it is ready, and which URL to open")
-    parser.add_argument("--check", action="store_true", help="check settings, keys and certificate, and start nothing")
+    parser.add_argument("--check", action="store_true", help="check settings, keys and certificate, then exit")
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
-        parser.error("give --tls-cert and --tls-key, or neither")
+        parser.error("--tls-cert and --tls-key must be used together")
     if options.tls_cert and not _takes_tcp(options):
-        parser.error("TLS is for a host and port: on a socket nginx speaks plain HTTP")
+        parser.error("TLS requires a TCP port: nginx speaks plain HTTP to the socket")
     return options
 
 
@@ -159,12 +158,12 @@ def _tls(options: argparse.Namespace, settings: Settings) -> ServerTls | None:
     if options.tls_cert:
         return ServerTls(options.tls_cert, options.tls_key)
     if _takes_tcp(options):
-        refuse_cleartext(settings, "One process takes --tls-cert and --tls-key")
+        refuse_cleartext(settings, "Use --tls-cert and --tls-key for a single process")
     return None
 
 
 def _port(text: str) -> int:
-    # getaddrinfo takes any number and wraps it around silently.
+    # getaddrinfo accepts any number and wraps it silently.
     port = int(text)
     if not 0 <= port <= HIGHEST_PORT:
         raise argparse.ArgumentTypeError(f"must be between 0 and {HIGHEST_PORT}")
@@ -172,12 +171,12 @@ def _port(text: str) -> int:
 
 
 def _listen(options: argparse.Namespace) -> Iterator[socket.socket]:
-    """Yield the listening sockets. Raises `OSError` with words for the terminal."""
+    """Yield the listening sockets. Raises `OSError` with a message for the terminal."""
     if _takes_tcp(options):
         host, port = options.host or DEFAULT_HOST, DEFAULT_PORT if options.port is None else options.port
         in_use = ". For another port: -P 9090, or make run PORT=9090"
         yield _open_listener(f"{host} port {port}", partial(listen_on_tcp, host, port), in_use)
-    # Last: its file is left behind where anything after it fails.
+    # Last: a failure after this would leave its file behind.
     if options.socket:
         yield _open_listener(str(options.socket), partial(listen_on_unix, options.socket))
 
@@ -191,7 +190,7 @@ def _open_listener(where: str, listen: Callable[[], socket.socket], if_in_use: s
 
 
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the fastest event loop that this machine has; None for asyncio's own."""
+    """Return the factory of uvloop, or None if it is not installed."""
     try:
         import uvloop  # noqa: PLC0415 (does not exist for Windows)
     except ImportError:

@@ -5,7 +5,8 @@ from typing import Any
 from aiohttp import hdrs, web
 from pydantic import ConfigDict, Field
 
-from .accounts.auth import Authenticator, Scope, bearer_token, token_required
+from .accounts.auth import Authenticator, Scope
+from .accounts.guards import BearerGuard, bearer_token, token_required
 from .api.routing import Route, Shell
 from .api.schema import Answer, RequestBody
 
@@ -75,7 +76,7 @@ class EchoRoutes:
                 body=EchoRequest,
                 max_body=LARGEST_ECHO,
                 answer=EchoAnswer,
-                optional_guard=self._authenticator.guard(Scope.ECHO),
+                optional_guard=BearerGuard(self._authenticator, Scope.ECHO),
             ),
         ]
 

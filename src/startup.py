@@ -1,4 +1,4 @@
-"""The first steps of every way to start the service: settings, keys, logs, MongoDB."""
+"""Startup steps that all entry points share: settings, keys, logs, MongoDB."""
 
 import argparse
 from collections.abc import Iterator
@@ -27,16 +27,16 @@ def prepare(log_level: str | None = None) -> Settings:
 
 
 def refuse_cleartext(settings: Settings, advice: str) -> None:
-    """Raise `SettingsError` where a port would serve in the clear a service that is configured for TLS."""
+    """Raise `SettingsError` if a port would serve plain HTTP although TLS is configured."""
     if settings.tls != "off":
-        raise SettingsError(f"SEALPOST_TLS is for the stack. {advice}; or set SEALPOST_TLS=off for it.")
+        raise SettingsError(f"SEALPOST_TLS applies to the stack only. {advice}, or set SEALPOST_TLS=off.")
 
 
 @contextmanager
 def mongo_url(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the configured MongoDB, or of a private one that runs until the context ends.
+    """Yield the URL of the configured MongoDB, or of an embedded one that runs until the context ends.
 
-    Raises `MongodError` when the private one cannot be started or stopped.
+    Raises `MongodError` if the embedded one cannot be started or stopped.
     """
     if settings.mongo_url:
         yield settings.mongo_url.get_secret_value()

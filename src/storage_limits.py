@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from .accounts.auth import CALLER
+from .accounts.guards import CALLER
 from .api.origin import Origin
 from .core.crypto.keys import KeyRing
 from .core.database.limits import ByteBudget, Limit

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from src.accounts.directory import UserDirectory
 from src.accounts.users import UserStore
 from src.core.crypto.keys import read_key_ring
 from src.core.database.group_commit import group_commit
@@ -34,7 +35,7 @@ async def main(path: Path) -> None:
         max_bytes=settings.gathered_max_bytes,
         backups=settings.gathered_backups,
         reader=reader,
-        export=Export(reader, BundleSealer(ring), users.names),
+        export=Export(reader, BundleSealer(ring), UserDirectory(users).names),
         counters=SenderCounters(mongo),
         is_ready=lambda: mongo.is_set_up,
         metrics=Metrics.off(),

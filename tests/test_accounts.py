@@ -365,7 +365,7 @@ async def test_a_token_made_by_a_user_who_is_gone_is_taken_back(api: Api, monkey
     async def not_known_yet(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr("src.accounts.ended_sessions.EndedSessions.contain", not_known_yet)
+    monkeypatch.setattr("src.accounts.sessions.EndedSessions.contain", not_known_yet)
     for method, path, body in (("POST", "/tokens", {"name": "late", "scopes": ["echo"]}), ("GET", "/me", None)):
         assert 401 == (await api.call(method, path, body, token=token))[0]
 

@@ -150,7 +150,7 @@ async def test_the_last_use_is_kept(closed: Api) -> None:
 
 async def test_there_is_a_limit_to_tokens(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is refused, and deleting one makes room."""
-    monkeypatch.setattr("src.accounts.token_service.MOST_TOKENS", 2)
+    monkeypatch.setattr("src.accounts.service.MOST_TOKENS", 2)
     session = await api.sign_up()
 
     statuses = [(await create(api, session))[0] for _ in range(3)]
@@ -182,7 +182,7 @@ async def test_requests_in_parallel_make_no_more_tokens_than_a_user_may_have(ser
 
 async def test_a_token_that_cannot_be_read_takes_no_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user whose tokens were sealed under a lost key can make as many as any other."""
-    monkeypatch.setattr("src.accounts.token_service.MOST_TOKENS", 2)
+    monkeypatch.setattr("src.accounts.service.MOST_TOKENS", 2)
     session = await api.sign_up()
     for _ in range(2):
         await create(api, session)

@@ -136,7 +136,7 @@ async def test_a_killed_mongod_is_started_again(
     assert (200, "kept") == (answer[0], answer[1].get("secret"))
     assert 0 == code
     assert not mongod_runs(tmp_path / "data")
-    assert "the embedded MongoDB ended: it is started again" in (tmp_path / "out").read_text()
+    assert "embedded MongoDB exited: restarting it" in (tmp_path / "out").read_text()
     assert "SIGKILL" in (tmp_path / "out").read_text()
 
 
@@ -317,14 +317,14 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "told"),
     [
-        (["-U", "/tmp/x", "--tls-cert", "/no/cert", "--tls-key", "/no/key"], {}, 2, "TLS is for a host and port"),
+        (["-U", "/tmp/x", "--tls-cert", "/no/cert", "--tls-key", "/no/key"], {}, 2, "TLS requires a TCP port"),
         (["-U", "/no/such/folder/x.sock", "-P", "0"], {}, 1, "cannot listen on /no/such/folder/x.sock"),
         (["--log-level", "loud"], {}, 2, "invalid choice: 'loud'"),
         ([], {"SEALPOST_LOG_LEVEL": "loud"}, 2, "SEALPOST_LOG_LEVEL: Input should be 'debug'"),
         (["-P", "many"], {}, 2, "invalid"),
         (["-P", "99999"], {}, 2, "between 0 and 65535"),
         (["--tls-cert", "/no/cert", "--tls-key", "/no/key"], {}, 2, "/no/cert cannot be read: No such file"),
-        ([], {"SEALPOST_TLS": "self-signed"}, 2, "One process takes --tls-cert and --tls-key"),
+        ([], {"SEALPOST_TLS": "self-signed"}, 2, "Use --tls-cert and --tls-key for a single process"),
         (["-H", "192.0.2.1", "-P", "0"], {}, 1, "cannot listen on 192.0.2.1"),
         (["-U", "/no/such/folder/x.sock"], {}, 1, "cannot listen on /no/such/folder/x.sock"),
         ([], {"SEALPOST_TTL_MAX": "x"}, 2, "SEALPOST_TTL_MAX"),

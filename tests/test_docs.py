@@ -20,15 +20,13 @@ import src
 from src.accounts import (
     access_tokens,
     api_tokens,
-    ended_sessions,
     passwords,
-    refresh_tokens,
     sessions,
-    token_service,
     users,
 )
+from src.accounts import service as accounts_service
+from src.accounts.access_tokens import RefreshToken
 from src.accounts.auth import TOKEN_LOOKUP_SECONDS, Scope
-from src.accounts.refresh_tokens import RefreshToken
 from src.accounts.users import UserContent
 from src.api import edge
 from src.api.pages import Page, page_response
@@ -47,8 +45,8 @@ from src.manage import __main__ as manage
 from src.manage.doctor import certificates as examined_certificates
 from src.manage.doctor import command as doctor
 from src.manage.doctor import database, disk, examination, mongodb
-from src.posts import cursors, post_id, schemas, service, store
-from src.sealed import receipt_key
+from src.posts import analytics, feed, schemas, service, store
+from src.sealed import receipts
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
 from src.settings import OF_A_HOST, OF_THE_CLIENT, PREFIX, SECRETS, Settings, read_settings
 from src.stack import nginx
@@ -430,10 +428,10 @@ def test_the_receipt_key_is_as_documented() -> None:
     sizes = {row[0]: int(row[1]) for row in rows(text)}
 
     assert {
-        "version": len(receipt_key.VERSION),
+        "version": len(receipts.VERSION),
         "item id": sealing.ID_BYTES,
-        "created at": receipt_key.TIME_BYTES,
-        "expires at": receipt_key.TIME_BYTES,
+        "created at": receipts.TIME_BYTES,
+        "expires at": receipts.TIME_BYTES,
         "mac": MAC_BYTES,
     } == sizes
     assert f"Together {sum(sizes.values())} bytes, {sum(sizes.values()) * 4 // 3} characters" in text
@@ -515,10 +513,10 @@ def test_the_reach_of_an_end_is_as_documented() -> None:
     stolen = said(SECURITY, "### Stolen tokens")
     life = sessions.MARK_LIFE.total_seconds() / 60
 
-    assert f"every {ended_sessions.INTERVAL} seconds" in stolen
-    assert f"older than {ended_sessions.STALE} seconds" in stolen
+    assert f"every {sessions.REVOCATION_INTERVAL} seconds" in stolen
+    assert f"older than {sessions.REVOCATION_STALE} seconds" in stolen
     assert "within 2 seconds" in stolen
-    assert ended_sessions.STALE + ended_sessions.INTERVAL <= 2
+    assert sessions.REVOCATION_STALE + sessions.REVOCATION_INTERVAL <= 2
     assert 1 == TOKEN_LOOKUP_SECONDS
     assert "at most once a second by each worker" in stolen
     assert f"{life:.0f} minutes later" in section(OPERATIONS, "## Collections")
@@ -529,14 +527,14 @@ def test_refresh_tokens_are_as_documented() -> None:
     """Prefix, parts and length are those of the code, and of a real token."""
     sizes = sizes_in("### Refresh tokens")
     token = RefreshToken.new().text
-    form = f"`{refresh_tokens.PREFIX}` and {len(token) - len(refresh_tokens.PREFIX)} characters"
+    form = f"`{access_tokens.PREFIX}` and {len(token) - len(access_tokens.PREFIX)} characters"
 
     assert {
-        "session id": str(refresh_tokens.ID_BYTES),
-        "family": str(refresh_tokens.FAMILY_BYTES),
-        "secret": str(refresh_tokens.SECRET_BYTES),
+        "session id": str(access_tokens.SESSION_ID_BYTES),
+        "family": str(access_tokens.FAMILY_BYTES),
+        "secret": str(access_tokens.SECRET_BYTES),
     } == sizes
-    assert token.startswith(refresh_tokens.PREFIX)
+    assert token.startswith(access_tokens.PREFIX)
     assert form in section(SECURITY, "### Refresh tokens")
     assert form in section(API, "## Signing in")
 
@@ -560,8 +558,8 @@ def test_how_many_one_may_have_is_as_documented() -> None:
     """Sessions and API tokens of one user, wherever a page has the number."""
     assert f"has {sessions.MOST_SESSIONS} sessions already" in section(API, "## Signing in")
     assert f"may have {sessions.MOST_SESSIONS}." in section(API, "### GET /sessions")
-    assert f"may have {token_service.MOST_TOKENS}." in section(API, "### POST /tokens")
-    assert f"has {token_service.MOST_TOKENS} API tokens" in section(API, "## Errors")
+    assert f"may have {accounts_service.MOST_TOKENS}." in section(API, "### POST /tokens")
+    assert f"has {accounts_service.MOST_TOKENS} API tokens" in section(API, "## Errors")
 
 
 def test_the_limits_on_credentials_are_as_documented() -> None:
@@ -590,8 +588,8 @@ def test_the_limits_of_posts_are_as_documented() -> None:
     assert f"[{days} days]" in section(OPERATIONS, "### Links and lifetimes")
     assert f"up to {days} days" in str(schemas.CreatePost.model_fields["ttl"].description)
     assert f"| 1 to {schemas.LARGEST_PAGE} | {schemas.FeedQuery.model_fields['limit'].default} |" in listing
-    assert f"at most {service.LONGEST_SPAN.days - 1} days after it" in section(API, "### GET /posts/analytics")
-    assert f"at most {service.LONGEST_SPAN.days - 1} days" in str(
+    assert f"at most {analytics.LONGEST_SPAN.days - 1} days after it" in section(API, "### GET /posts/analytics")
+    assert f"at most {analytics.LONGEST_SPAN.days - 1} days" in str(
         schemas.AnalyticsQuery.model_fields["last"].description
     )
     assert f"{store.NEVER:%Y-%m-%d} stands for" in section(ARCHITECTURE, "## What is stored")
@@ -601,12 +599,12 @@ def test_cursors_and_ids_of_posts_are_as_documented() -> None:
     """Sizes in `docs/security.md` are those of the constants and of real ones."""
     text = said(SECURITY, "### Cursors")
     sizes = sizes_in("### Cursors")
-    cursor = cursors.write_cursor(KeyRing([("k", bytes(KEY_BYTES))]), bytes(post_id.ID_BYTES), None)
+    cursor = feed.write_cursor(KeyRing([("k", bytes(KEY_BYTES))]), bytes(feed.ID_BYTES), None)
 
-    assert {"post id": str(post_id.ID_BYTES), "mac": str(MAC_BYTES)} == sizes
-    assert f"Together {post_id.ID_BYTES + MAC_BYTES} bytes, {len(cursor)} characters" in text
+    assert {"post id": str(feed.ID_BYTES), "mac": str(MAC_BYTES)} == sizes
+    assert f"Together {feed.ID_BYTES + MAC_BYTES} bytes, {len(cursor)} characters" in text
     assert f"{len(cursor)} characters; null on the last page" in section(API, "### GET /posts")
-    assert f"| {post_id.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
+    assert f"| {feed.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
 
 
 def test_what_tls_gives_is_as_documented() -> None:
@@ -648,7 +646,7 @@ def test_the_gatherer_is_as_documented() -> None:
     assert f"over {seconds:.0f} seconds old, with {leeway:.0f} seconds of leeway" in stricter
     assert f"after {seconds + leeway:.0f} seconds" in stricter
     assert f"kept for {reserved:.0f} minutes" in overview
-    assert f"{reserved:.0f} minutes after somebody" in section(OPERATIONS, "## Collections")
+    assert f"{reserved:.0f} minutes after the last `/identify`" in section(OPERATIONS, "## Collections")
     assert f'"expires_in":{seconds:.0f}}}' in section(API, "### POST /authenticate")
     assert f"| 1 to {gatherer_schemas.MOST_MESSAGES} strings |" in sending
     assert f"| string, 1 to {gatherer_schemas.LONGEST_BATCH_ID} characters |" in sending

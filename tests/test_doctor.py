@@ -106,7 +106,7 @@ async def test_a_healthy_service_is_ok(serve: Serve, mongo_url: str, tmp_path: P
     assert [(outcome.mark, check) for check, outcome in outcomes.items()] == [
         (line[:13].strip(), line[13:31].strip()) for line in shown
     ]
-    assert shown[0].startswith("ok           settings          valid; set are SEALPOST_BCRYPT_COST, ")
+    assert shown[0].startswith("ok           settings          valid; set: SEALPOST_BCRYPT_COST, ")
     assert "\x1b" not in text.stdout
     assert "warning: 0; failed: 0" in text.stderr
     for ended in (text, lines):
@@ -125,8 +125,8 @@ async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path
     assert {"settings", "front", *(f"worker {number}" for number in range(1, 5))} == marks(outcomes, Mark.FAILED)
     assert "SEALPOST_KEYZ: no such setting; SEALPOST_TTL_MAX: " in outcomes["settings"].found
     assert "connection refused" in outcomes["front"].found
-    assert "is not there" in outcomes["worker 4"].found
-    assert "the settings come first" == outcomes["MongoDB"].found
+    assert "does not exist" in outcomes["worker 4"].found
+    assert "the settings are invalid" == outcomes["MongoDB"].found
     for ended in (lines, *misspelt):
         assert "s3cret" not in ended.stdout + ended.stderr
 
@@ -197,9 +197,9 @@ async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: 
     assert [Mark.NOT_CHECKED, Mark.OK, Mark.FAILED, Mark.FAILED] == [ring.mark for ring in rings]
     assert f"2 keys; {newest} is the newest; older: {older}" == rings[1].found
     assert "entry 1 of the key ring is not of the form" in rings[2].found
-    assert "Put it back from your copy" in rings[3].advice
+    assert "Restore it from your backup" in rings[3].advice
     assert not Path("data/keys").exists()
-    assert {"valid; set are SEALPOST_DATA_DIR, SEALPOST_GATHERED_FILE"} == {
+    assert {"valid; set: SEALPOST_DATA_DIR, SEALPOST_GATHERED_FILE"} == {
         outcomes["settings"].found for outcomes in found
     }
 
@@ -246,15 +246,15 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     assert [Mark.NOT_CHECKED, Mark.OK] == [none.mark, agreeing.mark]
     assert str(tmp_path / "logs") == (agreed.service and agreed.service.log_dir)
     assert [Mark.WARNING] * 5 == [outcome.mark for outcome in (newer, differing, older, half, hidden)]
-    assert "SEALPOST_TTL_MAX is 60 there and 600 here" in newer.found
+    assert "SEALPOST_TTL_MAX is 60 in the service, but 600 here" in newer.found
     assert "SEALPOST_RATE_ALL" not in newer.found
-    assert "SEALPOST_PUBLIC_URL is https://old.example.org in nginx and unset here" in stale.found
-    assert "SEALPOST_RATE_ALL is 9r/s there and 50r/s here" in differing.found
-    assert "SEALPOST_MONGO_URL is another one there than here" in differing.found
+    assert "SEALPOST_PUBLIC_URL is https://old.example.org in nginx, but unset here" in stale.found
+    assert "SEALPOST_RATE_ALL is 9r/s in the service, but 50r/s here" in differing.found
+    assert "SEALPOST_MONGO_URL differs between the service and here" in differing.found
     assert (60, "9r/s") == (found.settings and (found.settings.ttl_max, found.settings.rate_all))
-    assert f"the keys there are {old.partition(':')[0]}, and here {ring.partition(':')[0]}" in older.found
-    assert "the workers run with different values of SEALPOST_RATE_ALL, SEALPOST_TTL_MAX" in half.found
-    assert "SEALPOST_MONGO_URL is set there and unset here" in hidden.found
+    assert f"the key ids of the service are {old.partition(':')[0]}, but {ring.partition(':')[0]} here" in older.found
+    assert "the workers have different values of SEALPOST_RATE_ALL, SEALPOST_TTL_MAX" in half.found
+    assert "SEALPOST_MONGO_URL is set in the service, but unset here" in hidden.found
     assert {"mongo_url", "keys"} == unknowing.unknown
     assert Mark.NOT_CHECKED is killed.mark is outcomes["service settings"].mark
     assert "s3cret" not in "".join(outcome.found for outcome in (none, agreeing, newer, differing, half, hidden))
@@ -270,7 +270,7 @@ async def test_what_needs_an_unknown_secret_is_not_checked(tmp_path: Path, run_h
         shown = parsed((await run_here({"SEALPOST_DATA_DIR": str(tmp_path)}, "--json")).stdout)
 
     assert [Mark.NOT_CHECKED] * 3 == [shown[name].mark for name in ("MongoDB", "keys in use", "key ring")]
-    assert "the service has SEALPOST_MONGO_URL, which is not set here" == shown["MongoDB"].found
+    assert "the service uses SEALPOST_MONGO_URL, which is not set here" == shown["MongoDB"].found
     assert Mark.WARNING is shown["service settings"].mark
 
 
@@ -315,15 +315,13 @@ async def test_a_directory_that_is_full_or_cannot_be_written_to_is_told(
             found[name] = look_at(tmp_path)
 
     assert [Mark.OK, *[Mark.WARNING, Mark.FAILED] * 2] == [outcome.mark for outcome in found.values()]
-    assert ["GiB are free", "(inodes)"] == [
-        words for words in ("GiB are free", "(inodes)") if words in found["well"].found
-    ]
+    assert ["GiB free", "inodes"] == [words for words in ("GiB free", "inodes") if words in found["well"].found]
     assert "inodes" in found["SCANT_FILES"].found
     assert {"data directory", "log directory"} == marks(empty[0], Mark.NOT_CHECKED) == marks(empty[1], Mark.NOT_CHECKED)
     assert "not needed" in empty[1]["data directory"].found
     assert {"data directory", "log directory"} == marks(elsewhere, Mark.OK)
     assert {"log directory"} == marks(unsettled, Mark.FAILED)
-    assert "/proc/self/none cannot be written to: no such file" in unsettled["log directory"].found
+    assert "/proc/self/none is not writable: no such file" in unsettled["log directory"].found
     assert [] == list(tmp_path.iterdir())
 
 
@@ -360,10 +358,10 @@ async def test_each_worker_is_asked_at_its_socket(tmp_path: Path, make_settings:
 
     assert {Mark.NOT_CHECKED} == {outcome.mark for outcome in none.values()}
     assert {Mark.FAILED} == {outcome.mark for outcome in missing.values()}
-    assert f"{paths[3]} is not there: the worker does not run" in missing["worker 4"].found
+    assert f"{paths[3]} does not exist: the worker is not running" in missing["worker 4"].found
     assert {"worker 1"} == marks(found, Mark.OK)
     assert "answers 503" in found["worker 2"].found
-    assert f"nobody answers at {paths[2]}: connection refused" == found["worker 3"].found
+    assert f"no answer at {paths[2]}: connection refused" == found["worker 3"].found
     assert "no answer within 5 s" == found["worker 4"].found
     assert took < 2 * LIMIT
     assert f"{paths[0]} has mode 0666" in opened["worker 1"].found

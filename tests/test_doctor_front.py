@@ -97,11 +97,11 @@ async def test_a_front_that_lets_things_through_is_told() -> None:
     assert {"security headers", "body limit"} == marks(near, Mark.FAILED)
     assert {"metrics", "HTTPS", "certificate"} == marks(near, Mark.NOT_CHECKED)
     assert {"security headers", "body limit", "metrics"} == marks(far, Mark.FAILED)
-    assert "can read along" in far["HTTPS"].found
+    assert "can be intercepted" in far["HTTPS"].found
     assert f"missing or changed: {', '.join(sorted(HEADERS))}" == near["security headers"].found
     assert "a body over 1 MiB is answered 400" == near["body limit"].found
-    assert "answers 502: nginx reaches no worker" in failing["front"].found
-    assert "answers 200, and not as Sealpost does" in other["front"].found
+    assert "answers 502: nginx cannot reach any worker" in failing["front"].found
+    assert "answers 200, but not as Sealpost" in other["front"].found
 
 
 async def test_a_proxy_that_is_not_trusted_and_workers_that_start_are_told() -> None:
@@ -116,7 +116,7 @@ async def test_a_proxy_that_is_not_trusted_and_workers_that_start_are_told() -> 
 
     assert {"proxy"} == marks(proxied, Mark.WARNING)
     assert "SEALPOST_TRUSTED_PROXIES" in (proxied["proxy"].advice or "")
-    assert "answers 503: nginx reaches no worker" in begun["front"].found
+    assert "answers 503: nginx cannot reach any worker" in begun["front"].found
 
 
 async def test_a_front_that_hangs_or_is_gone_is_told_in_time() -> None:
@@ -169,20 +169,20 @@ async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pyte
         lax = await front(f"https://127.0.0.1:{port_of(bare)}")
 
     assert set(led) == marks(led, Mark.OK)
-    assert f"plain HTTP leads to {address}/: 308" == led["HTTPS"].found
+    assert f"plain HTTP redirects to {address}/: 308" == led["HTTPS"].found
     assert {"HTTPS"} == marks(given, Mark.NOT_CHECKED)
     assert {"security headers"} == marks(lax, Mark.WARNING)
     assert "Strict-Transport-Security is missing" == lax["security headers"].found
-    assert "99 more days; this host believes it" in led["certificate"].found
+    assert "99 more days; this host trusts it" in led["certificate"].found
 
 
 @pytest.mark.parametrize(
     ("begins", "ends", "mark", "said"),
     [
-        (-400, 60, Mark.WARNING, "does not believe it: self-signed certificate"),
+        (-400, 60, Mark.WARNING, "does not trust it: self-signed certificate"),
         (-400, 20, Mark.WARNING, "19 more days"),
         (-400, -1, Mark.FAILED, "it expired on "),
-        (2, 60, Mark.FAILED, "it is not good before "),
+        (2, 60, Mark.FAILED, "it is not valid before "),
     ],
 )
 async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
@@ -208,9 +208,9 @@ async def test_what_should_speak_tls_and_does_not_is_told() -> None:
         plain = await front(f"https://127.0.0.1:{port_of(listener)}")
     gone = await front(f"https://127.0.0.1:{free_port()}")
 
-    assert "shows none: TLS fails (" in plain["certificate"].found
+    assert "presents no certificate: TLS fails (" in plain["certificate"].found
     assert "does not answer: TLS fails (" in plain["front"].found
-    assert "shows none: connection refused" in gone["certificate"].found
+    assert "presents no certificate: connection refused" in gone["certificate"].found
 
 
 async def test_plain_http_beside_https_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ async def test_the_files_of_a_certificate_are_checked(tmp_path: Path, make_setti
         ({"tls_cert": good.certificate, "tls_key": soon.key}, Mark.FAILED, "soon.key.pem"),
         ({"tls_cert": tmp_path / "none", "tls_key": good.key}, Mark.FAILED, "none"),
         ({}, Mark.FAILED, "SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are needed"),
-        ({"tls": "self-signed", "data_dir": tmp_path}, Mark.NOT_CHECKED, "the stack makes it"),
+        ({"tls": "self-signed", "data_dir": tmp_path}, Mark.NOT_CHECKED, "the stack creates it"),
         ({"tls": "off"}, Mark.NOT_CHECKED, "TLS is off"),
     ]
 

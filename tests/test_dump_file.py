@@ -261,9 +261,7 @@ def test_a_file_that_is_removed_is_begun_anew(path: Path) -> None:
     path.unlink()
     with capture_logs() as entries:
         write_on(path, 14)
-    assert ["the file of the dump is gone: what was being written to it is written again"] == [
-        entry["event"] for entry in entries
-    ]
+    assert ["dump file is missing: repeating the interrupted write"] == [entry["event"] for entry in entries]
     assert lines_up_to(14).endswith(path.read_bytes())
     assert path.read_bytes().startswith(lines_of(11))
 
@@ -300,7 +298,7 @@ def test_what_others_have_written_over_a_torn_line_is_left(path: Path, machine: 
     with capture_logs() as entries:
         write_on(path, 11)
 
-    assert "the dump was changed by somebody else: a write that had begun is done again at its end" in [
+    assert "dump file was modified by another program: repeating the interrupted write at its end" in [
         entry["event"] for entry in entries
     ]
     assert (

@@ -65,9 +65,9 @@ with embedded_mongod(Path(sys.argv[1])):
 """
 
 
-ENDED = "the embedded MongoDB ended: it is started again"
-CANNOT_START = "the embedded MongoDB cannot be started again: it is tried again later"
-RUNS_AGAIN = "the embedded MongoDB runs again"
+ENDED = "embedded MongoDB exited: restarting it"
+CANNOT_START = "embedded MongoDB cannot be restarted: retrying"
+RUNS_AGAIN = "embedded MongoDB is running again"
 
 
 class Crash(BaseException):

@@ -11,10 +11,11 @@ import pytest
 from src.accounts.activity import Activity
 from src.accounts.administration import AccountAdministration, UnknownUser
 from src.accounts.api_tokens import ApiTokenStore
-from src.accounts.auth import AccountDisabled, Authenticated, Identities, IncorrectCredentials, UsernameTaken
-from src.accounts.credentials import Credentials
+from src.accounts.credentials import PasswordAuthenticator
 from src.accounts.feature import credential_limits
+from src.accounts.identities import AuthenticatedUser, Identities
 from src.accounts.passwords import Passwords
+from src.accounts.problems import AccountDisabled, IncorrectCredentials, UsernameTaken
 from src.accounts.sessions import SessionStore
 from src.accounts.users import RESERVATION, UserStore
 from src.core.clock import utc_now
@@ -68,10 +69,13 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
         pools.append(pool := HashingPool(threads=4, queue=100, longest_wait=10))
         users = UserStore(api.mongo, ring, batching)
         limits = credential_limits(api.settings, api.mongo, ring)
-        credentials = Credentials(users=users, passwords=Passwords(pool, cost=4), limits=limits, metrics=Metrics.off())
+        authenticator = PasswordAuthenticator(
+            users=users, passwords=Passwords(pool, cost=4), limits=limits, metrics=Metrics.off()
+        )
         identities = Identities(
             users=users,
-            credentials=credentials,
+            authenticator=authenticator,
+            limits=limits,
             activity=Activity(api.mongo, batching),
             shortest_password=api.settings.gather_password_min,
         )
@@ -103,7 +107,7 @@ async def test_a_reserved_name_is_no_account_and_keeps_nobody_from_making_one(pl
     assert (True, False) == (reserved.is_new, known.is_new)
     assert reserved.user_id == known.user_id == await place.identities.find("WEB-1")
     assert 401 == await place.login("web-1", PASSWORD)
-    assert [] == [user async for user in place.administration.list()]
+    assert [] == [user async for user in place.users.all()]
     with pytest.raises(UnknownUser):
         await place.administration.set_operator("web-1", operator=True)
     assert 201 == await place.register("WEB-1", PASSWORD)
@@ -141,7 +145,7 @@ async def test_a_lapsed_name_can_be_registered_and_used(place: Place) -> None:
     assert (await place.identities.identify("two", HERE)).is_new
 
 
-async def authenticate(place: Place, username: str, password: str) -> Authenticated | None:
+async def authenticate(place: Place, username: str, password: str) -> AuthenticatedUser | None:
     """Authenticate; None for a wrong password."""
     try:
         return await place.identities.authenticate(username, password, HERE)

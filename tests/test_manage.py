@@ -83,7 +83,7 @@ async def test_users_are_listed(api: Api, operator: Operator) -> None:
     assert ["Ann", ids[0]] == rows[1].split()[:2]
     assert rows[2].split()[-1] == "operator"
     assert rows[3].endswith("cannot be read")
-    assert "does not open" in lines.stderr
+    assert "cannot be decrypted" in lines.stderr
 
 
 async def test_one_user_is_shown(api: Api, operator: Operator) -> None:
@@ -121,7 +121,7 @@ async def test_a_disabled_user_is_out_until_enabled(api: Api, operator: Operator
             await asyncio.sleep(0.01)
 
     enabled = await operator.run("users", "enable", "ann")
-    assert (0, "sealpost: ann may sign in\n") == (enabled.code, enabled.stderr)
+    assert (0, "sealpost: ann is enabled\n") == (enabled.code, enabled.stderr)
     assert (200, "") == await login(api)
     assert 403 == await use()
     await refused(api, pair)
@@ -202,7 +202,7 @@ async def test_a_password_is_asked_for_twice_on_a_terminal(api: Api, operator: O
     [
         (["users", "show", "nobody"], b"", {}, 1, "there is no user named 'nobody'"),
         (["users", "enable", "\udcff"], b"", {}, 1, "there is no user named '\\udcff'"),
-        (["users", "disable", "ann"], b"", {}, 1, "the account of 'ann' does not open"),
+        (["users", "disable", "ann"], b"", {}, 1, "the account of 'ann' cannot be decrypted"),
         (["users", "reset-password", "ann"], b"", {}, 1, "8 to 1024 characters"),
         (["users", "reset-password", "ann"], b"seven77\n", {}, 1, "8 to 1024 characters"),
         (["users", "reset-password", "ann"], b"x" * 5000, {}, 1, "8 to 1024 characters"),
@@ -309,7 +309,7 @@ async def test_an_interrupted_command_ends_at_once(operator: Operator, number: s
         process.send_signal(number)
         _, told = await asyncio.wait_for(process.communicate(), 10)
 
-    assert (130, True) == (process.returncode, b"can be run again" in told)
+    assert (130, True) == (process.returncode, b"can run the command again" in told)
 
 
 def running(data_dir: Path) -> bool:
@@ -354,7 +354,7 @@ async def test_a_new_key_is_added_to_the_key_file(tmp_path: Path, *, generated: 
     old = new_key()
     if generated:
         missing = await Operator(environment).run("keys", "new", "--add")
-        assert (1, True) == (missing.code, "not there yet" in missing.stderr)
+        assert (1, True) == (missing.code, "does not exist yet" in missing.stderr)
     path.write_text(f"{old}\n")
     path.chmod(0o600)
 

@@ -252,8 +252,8 @@ def test_a_damaged_file_keeps_nobody_from_starting(
     printed = capsys.readouterr().out
 
     assert [hello(2), hello(1), hello(2)] == [before, meanwhile, Counts(watcher.collect()).requests()]
-    assert "left out" in printed
-    assert "has been removed" in printed
+    assert "corrupt metrics file ignored" in printed
+    assert "corrupt metrics file removed" in printed
 
 
 async def test_the_files_are_large_enough(api: Api, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_a_standalone_server_never_becomes_ready(
         mongo = Mongo(make_settings(), f"mongodb://127.0.0.1:{unused_tcp_port}/")
         setting_up = asyncio.create_task(mongo.set_up(INDEXES))
         async with asyncio.timeout(30):
-            while "is no replica set" not in capsys.readouterr().out:
+            while "is not a replica set" not in capsys.readouterr().out:
                 await asyncio.sleep(0.05)
         setting_up.cancel()
         assert not await mongo.is_ready()

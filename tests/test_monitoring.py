@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from src.accounts import ended_sessions
+from src.accounts import sessions
 from src.core.metrics import Metrics
 from src.core.metrics.catalogue import REQUEST_SECONDS
 from src.core.workers import WORKERS
@@ -187,7 +187,7 @@ def test_thresholds_are_those_of_the_program() -> None:
     assert rule["SealpostWorkersMissing"].endswith(f"< {WORKERS}")
     assert rule["SealpostBatchQueueGrows"].endswith(f"> {queue // 4}")
     assert str(queue) in waiting["description"]
-    assert rule["SealpostRevocationLate"].endswith(f"> {ended_sessions.STALE + ended_sessions.INTERVAL:.0f}")
+    assert rule["SealpostRevocationLate"].endswith(f"> {sessions.REVOCATION_STALE + sessions.REVOCATION_INTERVAL:.0f}")
 
 
 def test_prometheus_asks_where_nginx_answers() -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, new_key
 from src.posts.analytics import counting
-from src.posts.cursors import read_cursor, write_cursor
-from src.posts.post_id import new_post_id, parse_post_id
+from src.posts.feed import new_post_id, parse_post_id, read_cursor, write_cursor
 from src.posts.store import VISIBLE, older_than, visible
 
 from .conftest import PASSWORD, Api
@@ -345,7 +344,7 @@ async def test_what_a_deleted_user_still_does_leaves_nothing(serve: Serve, monke
     async def not_known_yet(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr("src.accounts.ended_sessions.EndedSessions.contain", not_known_yet)
+    monkeypatch.setattr("src.accounts.sessions.EndedSessions.contain", not_known_yet)
     for method, path, body in (
         ("POST", "/posts", {"content": "late"}),
         ("PUT", f"/posts/{theirs['id']}/like", None),

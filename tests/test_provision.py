@@ -171,7 +171,7 @@ def test_data_without_its_keys_is_not_given_new_ones(root: Path, settings: Setti
     provision_files(root, MEMBERS, settings, OWNERS)
     (root / lost).unlink()
 
-    with pytest.raises(ProvisionError, match="Put the keys back"):
+    with pytest.raises(ProvisionError, match="Restore the keys"):
         provision_files(root, MEMBERS, settings, OWNERS)
     assert not (root / lost).exists()
 
@@ -272,7 +272,7 @@ def test_the_command_line_does_each_task(
     assert "TLS_PORT must be a port" in capsys.readouterr().err
     assert main(["database"], root=root) == 0
     assert asked == [(root, ["db:27017", "db2:27017"])]
-    assert "db2:27017 has no copy" in capsys.readouterr().out
+    assert "db2:27017 is still copying" in capsys.readouterr().out
     assert main(["new-key"]) == 0
     key = capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.StringIO(key))
@@ -357,7 +357,7 @@ def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], m
         while sorted(members) != (hosts := sorted(application.admin.command("hello")["hosts"])):
             assert time.monotonic() < deadline, hosts
             time.sleep(0.1)
-    with pytest.raises(DatabaseError, match="another root password"):
+    with pytest.raises(DatabaseError, match="root password in MongoDB differs"):
         set_up_database(members, local=first[0], **{**PASSWORDS, "root_password": "x"})
 
 
@@ -420,7 +420,7 @@ def test_a_misspelt_setting_beside_compose_is_refused(
     assert "SEALPOST_KEYZ_FILE: no such setting" in misspelt[1]
     assert "s3cret" not in misspelt[1] + accepted[1]
     assert before == left
-    assert (0, "SEALPOST_KEYS in .env has no effect: docker-compose.yml decides that.\n") == accepted
+    assert (0, "SEALPOST_KEYS in .env has no effect: docker-compose.yml sets it.\n") == accepted
 
 
 def test_each_image_is_one_version_and_each_service_is_bounded() -> None:

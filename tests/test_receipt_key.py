@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from src.core.crypto.keys import KeyRing, new_key
 from src.core.crypto.sealing import decode, encode
-from src.sealed.receipt_key import Receipt, read_receipt_key, write_receipt_key
+from src.sealed.receipts import Receipt, read_receipt_key, write_receipt_key
 
 RING = KeyRing.parse(new_key())
 MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9000, 1, 1)).map(

@@ -242,7 +242,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
                 await asyncio.sleep(0.005)
             interrupted.send_signal(signal.SIGINT)
             _, told = await interrupted.communicate()
-        assert (130, True) == (interrupted.returncode, b"can be run again" in told)
+        assert (130, True) == (interrupted.returncode, b"can run the command again" in told)
         assert 0 < await under(both, old, "api_tokens")
 
         one, other = await asyncio.gather(*(rotation.operator(both).run("keys", "reseal") for _ in range(2)))
@@ -253,7 +253,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
     state = await contents(both)
     again = await rotation.operator(both).run("keys", "reseal")
     assert state == await contents(both)
-    assert (0, len(RESEALABLE)) == (again.code, again.stdout.count(": 0 sealed or indexed anew"))
+    assert (0, len(RESEALABLE)) == (again.code, again.stdout.count(": 0 re-encrypted or re-indexed"))
     assert f"{old}: may be dropped now" in again.stdout
     after = await rotation.start(rotation.new, bcrypt_cost=5)
     everyone = [*people, *traffic.newcomers]
@@ -322,7 +322,7 @@ async def test_an_account_without_an_index_under_the_newest_key_keeps_the_old_on
 
     assert (0, 1) == (await under(both, old, "users"), await under(both, new, "users"))
     row = next(line for line in listed.stdout.splitlines() if line.startswith(old))
-    assert row.endswith("no: 1 under the newest key to index anew by keys reseal")
+    assert row.endswith("no: 1 under the newest key to re-index (keys reseal)")
     await resealing_of(both).run(quietly)
     uses = await resealing_of(both).uses()
     assert [(new, False), (old, True)] == [(use.key_id, uses.may_be_dropped(use)) for use in uses.keys]
@@ -381,14 +381,14 @@ async def test_what_does_not_open_is_reported_and_left(rotation: Rotation) -> No
     assert {"lost": ({"sessions": 1}, {"items": 1}), None: ({"api_tokens": 1}, {})} == missing
     assert (1, 1) == (ended.code, listed.code)
     assert [
-        "users: 1 sealed or indexed anew",
-        "sessions: 2 sealed or indexed anew",
-        "api_tokens: 2 sealed or indexed anew",
+        "users: 1 re-encrypted or re-indexed",
+        "sessions: 2 re-encrypted or re-indexed",
+        "api_tokens: 2 re-encrypted or re-indexed",
     ] == ended.stdout.splitlines()[:3]
-    assert f"users: 2 do not open and were left as they are: {ids[0].hex()}, {ids[1].hex()}\n" in ended.stderr
+    assert f"users: 2 cannot be decrypted and were not changed: {ids[0].hex()}, {ids[1].hex()}\n" in ended.stderr
     assert f"{rotation.ids[0]}: still needed: 1 to reseal" in ended.stdout
-    assert "lost: not in the ring: 1 to reseal; 1 items waiting until" in ended.stdout
-    assert "the ring does not hold these keys" in listed.stderr
+    assert "lost: not in the key ring: 1 to reseal; 1 items waiting until" in ended.stdout
+    assert "these keys are not in the key ring" in listed.stderr
     assert "lost, (no key id)" in listed.stderr
     assert "\x1b" not in ended.stdout + ended.stderr + listed.stdout + listed.stderr
     assert broken == [
@@ -459,7 +459,7 @@ async def test_a_bar_is_shown_on_a_terminal(rotation: Rotation) -> None:
             written += part
     os.close(terminal)
     shown = written.decode()
-    assert "users: 1 sealed or indexed anew" == ended.stdout.splitlines()[0]
+    assert "users: 1 re-encrypted or re-indexed" == ended.stdout.splitlines()[0]
     for name in COLLECTIONS:
         assert name in shown
     assert "1/1" in shown

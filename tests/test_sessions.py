@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.accounts.ended_sessions import EndedSessions
-from src.accounts.refresh_tokens import RefreshToken
-from src.accounts.sessions import SessionStore
+from src.accounts.access_tokens import RefreshToken
+from src.accounts.sessions import EndedSessions, SessionStore
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing
 from src.core.crypto.sealing import encode
@@ -172,7 +171,7 @@ async def test_where_ends_cannot_be_known_nobody_is_believed(
     assert (True, False) == (await known.contain(document["_id"]), await known.contain(b"other"))
     await mongo.close()
     assert False is await known.contain(b"other")
-    monkeypatch.setattr("src.accounts.ended_sessions.STALE", -1)
+    monkeypatch.setattr("src.accounts.sessions.REVOCATION_STALE", -1)
     with pytest.raises(Unavailable):
         await known.contain(b"other")
 
@@ -189,7 +188,7 @@ async def test_an_end_is_learned_whatever_the_time_of_its_mark(api: Api, ended: 
     await api.call("POST", "/logout", token=tokens[1])
     behind = first["ended_at"] - timedelta(minutes=8)
     second = await sessions.find_one_and_update({"_id": {"$ne": first["_id"]}}, {"$set": {"ended_at": behind}})
-    known._asked_at = float("-inf")
+    known._polled_at = float("-inf")
 
     assert await known.contain(second["_id"])
 

@@ -115,12 +115,12 @@ def test_a_file_in_another_encoding_is_refused(elsewhere: Path, monkeypatch: pyt
     """By the name of the setting, or of `.env`, and without a word of what is in it."""
     (elsewhere / "secret").write_text("s3cret", encoding=encoding)
     monkeypatch.setenv("SEALPOST_KEYS_FILE", str(elsewhere / "secret"))
-    with pytest.raises(SettingsError, match=r"^SEALPOST_KEYS_FILE: cannot be read: it is not UTF-8 text$"):
+    with pytest.raises(SettingsError, match=r"^SEALPOST_KEYS_FILE: cannot be read: not UTF-8 text$"):
         read_settings()
 
     (elsewhere / ".env").write_text("SEALPOST_TTL_MAX=77", encoding=encoding)
     for read in (read_settings, secret_files):
-        with pytest.raises(SettingsError, match=r"^\.env: it is not UTF-8 text$"):
+        with pytest.raises(SettingsError, match=r"^\.env: not UTF-8 text$"):
             read()
 
 

@@ -273,7 +273,7 @@ async def test_a_user_who_may_not_ask_has_no_budget(
             pass
 
     assert not budget.is_paused
-    assert 1 == "".join(capsys.readouterr()).count("the storage budget is off")
+    assert 1 == "".join(capsys.readouterr()).count("storage limits are off")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from src.settings import Settings
 Chunks = Callable[[], AsyncGenerator[bytes, None]]
 Streaming = Callable[..., Awaitable["Running"]]
 
-BROKEN_OFF = "a streamed answer broke off"
+BROKEN_OFF = "streamed response aborted"
 
 
 class Line(Answer):

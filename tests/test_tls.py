@@ -24,7 +24,7 @@ from .processes import run_app
 from .tls_offers import ECDHE_RSA_GCM, TLS_1_1, TLS_1_2, WEAK, Acceptance, Refusal, offer
 
 PLACE = Path("/run/sealpost")
-READ, REFUSED = "the certificate was read", "the certificate cannot be served: the old one stays"
+READ, REFUSED = "certificate loaded", "certificate cannot be loaded: the old one stays in use"
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ READ, REFUSED = "the certificate was read", "the certificate cannot be served: t
         ({"TLS": "on"}, "SEALPOST_TLS: "),
         ({"TLS": "files", "TLS_CERT": "s3cret"}, "set both"),
         ({"TLS": "files", "TLS_KEY": "s3cret"}, "set both"),
-        ({"TLS_CERT": "s3cret", "TLS_KEY": "s3cret"}, "are for SEALPOST_TLS=files"),
-        ({"TLS": "self-signed", "TLS_CERT": "s3cret", "TLS_KEY": "s3cret"}, "are for SEALPOST_TLS=files"),
+        ({"TLS_CERT": "s3cret", "TLS_KEY": "s3cret"}, "require SEALPOST_TLS=files"),
+        ({"TLS": "self-signed", "TLS_CERT": "s3cret", "TLS_KEY": "s3cret"}, "require SEALPOST_TLS=files"),
         *(
             ({"TLS": "self-signed", "PUBLIC_URL": url}, "SEALPOST_PUBLIC_URL must begin with https://")
             for url in (
@@ -188,7 +188,7 @@ def test_a_self_signed_certificate_is_provided(tmp_path: Path) -> None:
         provided.remove()
 
         assert not served.exists()
-    assert [f"A self-signed certificate was made: {tmp_path}/tls/cert.pem is what clients have to trust."] == said
+    assert [f"Created a self-signed certificate. Clients must trust {tmp_path}/tls/cert.pem."] == said
 
 
 def test_without_tls_no_copy_of_a_key_is_left(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_renewed_certificate_is_taken_whole(tmp_path: Path, monkeypatch: pytes
     pair = read_pair(files.certificate, files.key)
     assert pair == read_pair(tmp_path / "served", tmp_path / "served")
     assert [
-        f"The certificate has changed, and nginx takes it up. It ends on {pair.not_after:%Y-%m-%d}."
+        f"The certificate has changed, and nginx reloads it. It expires on {pair.not_after:%Y-%m-%d}."
     ] == follower.said
 
 
@@ -287,9 +287,9 @@ async def test_without_tls_nobody_is_told_to_come_back_with_it(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--tls-cert", "c"], "give --tls-cert and --tls-key, or neither"),
-        (["--tls-key", "k"], "give --tls-cert and --tls-key, or neither"),
-        (["-U", "/tmp/x", "--tls-cert", "c", "--tls-key", "k"], "TLS is for a host and port"),
+        (["--tls-cert", "c"], "--tls-cert and --tls-key must be used together"),
+        (["--tls-key", "k"], "--tls-cert and --tls-key must be used together"),
+        (["-U", "/tmp/x", "--tls-cert", "c", "--tls-key", "k"], "TLS requires a TCP port"),
     ],
 )
 def test_arguments_that_contradict_each_other_are_refused(
@@ -320,7 +320,7 @@ async def test_one_process_serves_tls_and_renews_its_certificate(
 
     async def log_has(*events: str) -> None:
         async with asyncio.timeout(10):
-            while events != tuple(re.findall(r'"event":"(the certificate [^"]+)"', output.read_text())):
+            while events != tuple(re.findall(r'"event":"(certificate [^"]+)"', output.read_text())):
                 await asyncio.sleep(0.02)
 
     async with (

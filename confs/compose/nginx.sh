@@ -1,6 +1,6 @@
 #!/bin/sh
-# nginx in its container. Beside it, every few seconds: a changed configuration or certificate is taken up without
-# dropping a connection, and the access log is rotated by size.
+# Runs nginx in its container. Every few seconds, it reloads a changed configuration or certificate without dropping a
+# connection, and rotates the access log by size.
 set -eu
 umask 077
 configuration=/etc/sealpost/nginx.conf
@@ -29,7 +29,7 @@ rotate() {
     fi
 }
 
-# `$$` is this shell, and nginx once it has taken the shell's place.
+# `$$` is this shell, and nginx after exec.
 watch() {
     while sleep 5; do
         found=$(current)

@@ -1,6 +1,6 @@
-"""When a user or an API token was last active, kept to the minute: at most one write a minute for each and worker.
+"""Times of the last activity of users and API tokens, to the minute: one write a minute for each and worker at most.
 
-The writes are made in the background: no request waits for one, and a process that dies loses a minute at the most.
+The writes happen in the background. No request waits for one, and a process that dies loses a minute at most.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class _Mark(NamedTuple):
 
 
 class Activity:
-    """Notes who is active."""
+    """Records the activity of users and API tokens."""
 
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._mongo = mongo
@@ -36,7 +36,7 @@ class Activity:
         self._writing: set[asyncio.Task[None]] = set()
 
     def note(self, user_id: bytes, token_id: bytes | None) -> None:
-        """Note that a user makes a request, with an API token or without."""
+        """Record that a user makes a request, with an API token if there is one."""
         self._note(users.COLLECTION, user_id)
         if token_id is not None:
             self._note(api_tokens.COLLECTION, token_id)

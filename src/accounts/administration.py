@@ -1,7 +1,6 @@
-"""What the operator may do with the accounts of others."""
+"""Operations on accounts for the operator of the service."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,36 +12,37 @@ from .sessions import SessionStore
 from .users import User, UserStore
 
 
-class Refused(Exception):
-    """What the operator asked for cannot be done; the message says why."""
+class AdministrationError(Exception):
+    """An operation is not possible; the message says why."""
 
 
-class UnknownUser(Refused):
-    """There is no such user, or no longer."""
+class UnknownUser(AdministrationError):
+    """The user does not exist (any more)."""
 
     def __init__(self, username: str) -> None:
         super().__init__(f"there is no user named {username!r}")
 
 
-class UnreadableUser(Refused):
-    """The user is there and does not open."""
+class UnreadableUser(AdministrationError):
+    """The user exists and cannot be read."""
 
     def __init__(self, username: str) -> None:
         super().__init__(
-            f"the account of {username!r} does not open: it was changed in the database, or its key is not in the ring"
+            f"the account of {username!r} cannot be decrypted: modified in the database, or its key is not in the key"
+            " ring"
         )
 
 
-class UnusablePassword(Refused):
-    """The password is none that registration would accept."""
+class UnusablePassword(AdministrationError):
+    """Registration would not accept the password."""
 
     def __init__(self) -> None:
-        super().__init__(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
+        super().__init__(f"a password must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user, and how many sessions and API tokens of theirs are live."""
+    """A user with the number of live sessions and API tokens."""
 
     user: User
     sessions: int
@@ -50,9 +50,9 @@ class Account:
 
 
 class AccountAdministration:
-    """Looks at accounts and changes them.
+    """Shows and changes accounts.
 
-    Whatever names a user raises `UnknownUser`, `UnreadableUser`, and `Unavailable`.
+    All methods with a username raise `UnknownUser`, `UnreadableUser`, and `Unavailable`.
     """
 
     def __init__(
@@ -70,35 +70,31 @@ class AccountAdministration:
         self._limits = limits
         self._bcrypt_cost = bcrypt_cost
 
-    def list(self) -> AsyncIterator[User | bytes]:
-        """Yield every user by age, and the id of each one that does not open. Raises `Unavailable`."""
-        return self._users.all()
-
     async def show(self, username: str) -> Account:
-        """Return a user with what they have."""
+        """Return a user with the number of sessions and API tokens."""
         user = await self._find(username)
         sessions, tokens = await self._sessions.live(user.user_id), await self._tokens.of_user(user.user_id)
         return Account(user, len(sessions), len(tokens))
 
     async def disable(self, username: str) -> User:
-        """Let a user no longer sign in or use an API token, and end every session."""
+        """Disable login and API tokens of a user, and end all sessions."""
         user = await self._change(username, disabled=True)
-        # After that, so that a sign-in that was under way ends too: it looks at the account again when it is done.
+        # After the change: a login in progress either has its session ended here, or reads the change at its end.
         await self._sessions.end_all(user.user_id)
         return user
 
     async def enable(self, username: str) -> User:
-        """Let a user sign in again and forgive failed logins; their API tokens work again."""
+        """Enable login and API tokens of a user again, and forget failed logins."""
         user = await self._change(username, disabled=False)
         await self._limits.forgive(user.name)
         return user
 
     async def set_operator(self, username: str, *, operator: bool) -> User:
-        """Make a user an operator, or no longer one."""
+        """Make a user an operator, or revoke it."""
         return await self._change(username, operator=operator)
 
     async def reset_password(self, username: str, password: str) -> User:
-        """Give a user another password, end every session and forgive failed sign-ins. Raises `UnusablePassword`."""
+        """Set a user's password, end all sessions and forget failed logins. Raises `UnusablePassword`."""
         check_length(password)
         password_hash = await asyncio.to_thread(hash_password, password, self._bcrypt_cost)
         user = await self._change(username, password_hash=password_hash)
@@ -113,7 +109,7 @@ class AccountAdministration:
                 return user
             if changed := await self._users.change(user, **changes):
                 return changed
-            # Sealed anew meanwhile, by a sign-in or under another key, or deleted.
+            # The user was sealed again meanwhile, by a login or under another key, or was deleted.
 
     async def _find(self, username: str) -> User:
         try:
@@ -122,14 +118,14 @@ class AccountAdministration:
             raise UnreadableUser(username) from None
         except UnicodeEncodeError:
             user = None
-        # A name that is kept for somebody to set its first password is nobody yet. Were it made an operator, say,
-        # whoever comes first would be one.
+        # A reserved name is no account yet. If it were made an operator, the first client to set its password would be
+        # an operator.
         if user is None or user.is_reserved:
             raise UnknownUser(username)
         return user
 
 
 def check_length(password: str) -> None:
-    """Raise `UnusablePassword` for what registration would not accept."""
+    """Raise `UnusablePassword` for a length that registration would not accept."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise UnusablePassword

@@ -1,9 +1,9 @@
-"""API tokens: made by a user for a program, good for the scopes that they were made with.
+"""API tokens: a user creates them for programs, each with its scopes.
 
-A token is ``sp_``, 32 random bytes and their CRC-32, in hexadecimal: 75 characters that a search for leaked credentials
-recognises, and of which a mistyped one is refused without a look into the database. Its SHA-256 is what is stored; the
-bytes are random, so nothing slower is needed. Scopes, owner and expiry are sealed along with the name: whoever can
-write to the database can neither make a token nor widen one.
+A token is ``sp_`` followed by 32 random bytes and their CRC-32, in hexadecimal: 75 characters. Scanners for leaked
+credentials recognise the form, and the checksum rejects a mistyped token without a query. Only its SHA-256 is stored;
+the bytes are random, so no slow hash is needed. Scopes, owner, name and expiry are sealed, so write access to the
+database is not enough to create a token or to widen one.
 """
 
 import hmac
@@ -32,7 +32,7 @@ INDEXES: Indexes = {
     COLLECTION: [
         IndexModel("hash", name="hash", unique=True),
         IndexModel("user_id", name="user_id"),
-        # Each slot of a user has one token, so requests in parallel never make more than there are slots.
+        # Each slot of a user holds one token, so concurrent requests never create more tokens than there are slots.
         IndexModel(
             [("user_id", 1), ("slot", 1)],
             name="slot",
@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 def new_api_token() -> str:
-    """Make a token."""
+    """Return a new token."""
     random = secrets.token_bytes(RANDOM_BYTES)
     return PREFIX + (random + _checksum(random)).hex()
 
@@ -66,12 +66,12 @@ def is_api_token(text: str) -> bool:
 
 
 def hash_api_token(token: str) -> bytes:
-    """Return what is stored of a token: 32 bytes."""
+    """Return the SHA-256 of a token, as it is stored."""
     return sha256(b"sealpost/v1/api-token" + token.encode()).digest()
 
 
 class ApiTokenContent(Content):
-    """What is sealed of a token."""
+    """The sealed part of a token."""
 
     user_id: bytes
     hash: bytes
@@ -98,7 +98,7 @@ class ApiToken:
 
 
 class ApiTokenStore:
-    """Every query on API tokens; ``damaged`` counts those that cannot be read."""
+    """All queries on API tokens; ``damaged`` counts the tokens that cannot be read."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
@@ -108,9 +108,9 @@ class ApiTokenStore:
         self._damaged = damaged
 
     async def free_slots(self, user_id: bytes, most: int) -> list[int]:
-        """Return the slots for another token of a user who may have so many; none once the user has them.
+        """Return the free slots of a user who may have ``most`` tokens; none if the user has that many.
 
-        Tokens that have expired are deleted first: their slots are free.
+        Expired tokens are deleted first, which frees their slots.
         """
         expired = {"user_id": user_id, "expires_at": {"$type": "date"}, "$expr": {"$lte": ["$expires_at", "$$NOW"]}}
         with translate_mongo_errors():
@@ -120,7 +120,7 @@ class ApiTokenStore:
         if sum(token is not None for token in tokens) >= most:
             return []
         taken = {document["slot"] for document in documents if "slot" in document}
-        # A token of an earlier release has no slot and counts nonetheless. One that cannot be read does not count.
+        # A token of an earlier release has no slot and still counts. A token that cannot be read does not count.
         without_slot = sum(
             token is not None and "slot" not in document for token, document in zip(tokens, documents, strict=True)
         )
@@ -130,7 +130,7 @@ class ApiTokenStore:
         return [slot for slot in range(most - without_slot + unreadable) if slot not in taken]
 
     async def add(self, content: ApiTokenContent, slot: int) -> ApiToken | None:
-        """Store a new token; None where the slot has been taken."""
+        """Store a new token; None if the slot is taken."""
         token_id = secrets.token_bytes(ID_BYTES)
         document = {
             "_id": token_id,
@@ -146,7 +146,7 @@ class ApiTokenStore:
         return ApiToken(token_id, content, document["created_at"], None)
 
     async def find(self, token: str) -> ApiToken | None:
-        """Return a token that is good now; None for every other."""
+        """Return a token that is valid now; None for any other."""
         found = await self._finds.submit(hash_api_token(token))
         return found if found and found.is_live(self._clock.now()) else None
 
@@ -159,13 +159,13 @@ class ApiTokenStore:
         return [token for token in tokens if token and token.content.user_id == user_id and token.is_live(now)]
 
     async def remove(self, user_id: bytes, token_id: bytes) -> bool:
-        """Delete one token of a user; False where there is none."""
+        """Delete one token of a user; False if there is none."""
         with translate_mongo_errors():
             result = await self._collection.delete_one({"_id": token_id, "user_id": user_id})
         return bool(result.deleted_count)
 
     async def remove_all(self, user_id: bytes) -> None:
-        """Delete every token of a user."""
+        """Delete all tokens of a user."""
         with translate_mongo_errors():
             await self._collection.delete_many({"user_id": user_id})
 
@@ -186,7 +186,7 @@ class ApiTokenStore:
             content = None
         if content is None or not hmac.compare_digest(content.hash, document["hash"]):
             self._damaged.inc()
-            log.error("an API token does not open: changed in the database, or its key is not in the ring")
+            log.error("API token cannot be decrypted: modified in the database, or its key is not in the key ring")
             return None
         return ApiToken(document["_id"], content, document["created_at"], document.get("last_used_at"))
 

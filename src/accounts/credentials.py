@@ -1,8 +1,7 @@
-"""Names and passwords: what everybody who registers, signs in or lets a program sign in has in common."""
+"""Registration and authentication by username and password, within rate limits."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
 
 from ..core.database.failure_limits import FailureLimit, failures_counted
 from ..core.database.limits import Limit
@@ -15,10 +14,10 @@ from .users import User, UserContent, UserStore
 
 @dataclass(frozen=True, kw_only=True)
 class CredentialLimits:
-    """How often credentials may be tried. Usernames count in lower case, and addresses as client networks.
+    """The rate limits on credentials. Usernames count in lower case, and addresses as client networks.
 
-    ``login_account`` counts wrong passwords for an account from one network, ``login_account_total`` from all of them,
-    and ``own_password`` those that a signed-in user gives for their own account, for each session.
+    ``login_account`` counts wrong passwords for an account from one network, ``login_account_total`` from all networks.
+    ``own_password`` counts, for each session, wrong passwords that a logged-in user gives for the own account.
     """
 
     register: Limit
@@ -29,15 +28,15 @@ class CredentialLimits:
     own_password: FailureLimit
 
     async def forgive(self, username: str) -> None:
-        """Forget every failed login of an account. Raises `Unavailable`."""
+        """Forget all failed logins of an account. Raises `Unavailable`."""
         await self.login_account.forget(username.lower())
         await self.login_account_total.forget(username.lower())
 
 
-class Credentials:
-    """Makes accounts and checks passwords, within the limits.
+class PasswordAuthenticator:
+    """Creates accounts and verifies passwords, within the limits.
 
-    A ``stopwatch`` that a method is given is paused while a password is hashed.
+    A ``stopwatch`` is paused while a password is hashed.
     """
 
     def __init__(self, *, users: UserStore, passwords: Passwords, limits: CredentialLimits, metrics: Metrics) -> None:
@@ -47,13 +46,13 @@ class Credentials:
         self._times = metrics.authentication.child("password")
 
     def timed(self) -> Stopwatch:
-        """Return what measures how long it takes to tell whose a name and a password are."""
+        """Return a stopwatch for an authentication by password."""
         return Stopwatch(self._times)
 
     def login_failures_counted(self, username: str, network: str) -> AbstractAsyncContextManager[None]:
-        """Count the block as a wrong password for an account from a network, if it raises and could try."""
+        """Count the block as a failed login to an account from a network, if a password was tried and it raises."""
         limits, name = self._limits, username.lower()
-        # From the narrowest attacker to the account: a try that is refused earlier holds no place later.
+        # From the single network to the whole account: an attempt that one limit refuses holds no place in the next.
         return failures_counted(
             limits.login_address.of(network),
             limits.login_account.of(name, network),
@@ -61,32 +60,16 @@ class Credentials:
         )
 
     def own_failures_counted(self, session_id: bytes) -> AbstractAsyncContextManager[None]:
-        """Count the block as a wrong password that a session gave for its own account, if it raises and could try.
+        """Count the block as a wrong password that a session gave for its own account, if one was tried and it raises.
 
-        Failures elsewhere do not count, so strangers cannot keep a signed-in user from changing the password.
+        Failed logins do not count, so an attacker cannot prevent a logged-in user from changing the password.
         """
         return failures_counted(self._limits.own_password.of(session_id.hex()))
 
-    async def reserve(self, username: str, network: str) -> tuple[User, bool, datetime]:
-        """Return the user of a name, True where the name was free and is now kept for a while, and when its count ends.
-
-        Raises `UsernameTaken` while the account is being deleted, `LimitReached`, `Damaged`, `Unavailable`.
-        """
-        # Counted for every name: once the limit is reached, the answer is the same whether or not a name is taken.
-        counted_until = await self._limits.identify.spend(network)
-        reserved = await self._users.reserve(username)
-        if reserved is None:
-            raise UsernameTaken
-        return *reserved, counted_until
-
-    async def take_back_identification(self, network: str, counted_until: datetime) -> None:
-        """Take back what `reserve` has counted. Raises `Unavailable`."""
-        await self._limits.identify.give_back(network, window=counted_until)
-
     async def register(self, username: str, password: str, network: str) -> User:
-        """Make an account. Raises `UsernameTaken`, `LimitReached`, `Unavailable`."""
+        """Create an account. Raises `UsernameTaken`, `LimitReached`, `Unavailable`."""
         await self._limits.register.spend(network)
-        # Only to spare the hashing; what keeps a name unique is the index.
+        # Only to save the hashing: the unique index is what guarantees that a name is unique.
         if await self._users.is_taken(username):
             raise UsernameTaken
         password_hash = await self._passwords.hash(password)
@@ -96,9 +79,9 @@ class Credentials:
         return user
 
     async def verify(self, username: str, password: str, network: str, stopwatch: Stopwatch) -> User:
-        """Return the user whose name and password these are.
+        """Return the user with this name and password.
 
-        Raises `IncorrectCredentials`, `AccountDisabled`, `LimitReached`, `Unavailable`.
+        Raises `IncorrectCredentials`, `AccountDisabled`, `LimitReached`, `Damaged`, `Unavailable`.
         """
         async with self.login_failures_counted(username, network):
             user = await self._matching(username, password, stopwatch)
@@ -107,9 +90,9 @@ class Credentials:
     async def verify_or_begin(
         self, username: str, password: str, network: str, stopwatch: Stopwatch, *, shortest: int
     ) -> tuple[User, bool]:
-        """Return the user whose name and password these are, and True where it is the first password of the name.
+        """Return the user with this name and password, and True if it is the first password of a reserved name.
 
-        Raises `Malformed` for a first password of less than ``shortest`` characters, and what `verify` raises.
+        Raises `Malformed` for a first password shorter than ``shortest`` characters, and the errors of `verify`.
         """
         user = await self._users.find_by_name(username)
         if user is not None and user.is_reserved and len(password) < shortest:
@@ -123,18 +106,10 @@ class Credentials:
                     password_hash = await self._passwords.hash(password)
                 if begun := await self._users.set_first_password(user, password_hash):
                     return begun, True
-                # Somebody else was first, or the reservation has lapsed.
+                # Another request was first, or the reservation has lapsed.
                 user = await self._users.find_by_name(username)
             user = await self._matching(username, password, stopwatch)
         return await self._admitted(user, password, stopwatch), False
-
-    async def fits(self, user: User, password: str) -> bool:
-        """Tell whether a password is the user's, without counting. Raises `Unavailable`."""
-        return await self._passwords.check(password, user.content.password_hash)
-
-    async def hash(self, password: str) -> str:
-        """Return a new hash. Raises `Unavailable`."""
-        return await self._passwords.hash(password)
 
     async def _matching(self, username: str, password: str, stopwatch: Stopwatch) -> User:
         user = await self._users.find_by_name(username)

@@ -1,7 +1,7 @@
-"""Deleting an account with all that it wrote: a job that any process finishes if the one that began it could not.
+"""Deleting an account with everything that it has written, as a job that any process can resume.
 
-The first step marks the user: from then on nobody signs in, and the name stays taken. The last one removes the user, so
-as long as a step is missing the mark is there to be found. Each step may be done twice.
+The first step marks the user: login fails from then on, and the name stays taken. The last step removes the user, so
+the mark remains as long as a step is missing. Every step is idempotent.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,13 +16,13 @@ from .users import UserStore
 INTERVAL = 60.0
 
 Eraser = Callable[[bytes], Awaitable[None]]
-"""Deletes what a user, given by id, wrote in one feature; may be called again for the same user."""
+"""Deletes the data of a user, given by id, in one feature; idempotent."""
 
 log = structlog.get_logger(__name__)
 
 
 class AccountDeletion:
-    """Deletes accounts; other features add what deletes their part."""
+    """Deletes accounts; other features add erasers for their data."""
 
     def __init__(self, users: UserStore, sessions: SessionStore, tokens: ApiTokenStore) -> None:
         self._users = users
@@ -31,22 +31,22 @@ class AccountDeletion:
         self._erasers: list[Eraser] = []
 
     def add(self, eraser: Eraser) -> None:
-        """Have a feature's part deleted along."""
+        """Add a feature's eraser."""
         self._erasers.append(eraser)
 
     async def delete(self, user_id: bytes) -> None:
-        """Delete an account. Raises `Unavailable` where a step failed; once it is marked, it will be finished later."""
+        """Delete an account. Raises `Unavailable` if a step failed; a marked user is deleted later."""
         await self._users.mark_deleting(user_id)
         await self._finish(user_id)
 
     async def resume(self) -> None:
-        """Finish every deletion that has begun."""
+        """Finish all deletions that have begun."""
         for user_id in await self._users.being_deleted():
             await self._finish(user_id)
-            log.info("a deletion that had been interrupted is finished", user_id=user_id.hex())
+            log.info("interrupted account deletion completed", user_id=user_id.hex())
 
     async def watch(self) -> None:
-        """Finish what was interrupted, now and every minute, until cancelled."""
+        """Finish interrupted deletions, now and every minute, until cancelled."""
         await repeat(self.resume, every=INTERVAL)
 
     async def _finish(self, user_id: bytes) -> None:

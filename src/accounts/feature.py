@@ -1,4 +1,4 @@
-"""The feature as the composition root sees it."""
+"""Wires accounts, sessions and API tokens together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,30 +21,30 @@ from . import api_tokens, sessions, users
 from .access_tokens import AccessTokens
 from .activity import Activity
 from .api_tokens import ApiTokenStore
-from .auth import Authenticator, Identities
-from .credentials import CredentialLimits, Credentials
+from .auth import Authenticator
+from .credentials import CredentialLimits, PasswordAuthenticator
 from .deletion import AccountDeletion
-from .ended_sessions import EndedSessions
+from .directory import UserDirectory
+from .guards import BearerGuard
+from .identities import Identities
 from .passwords import Passwords
-from .routes import AccountRoutes
-from .service import AccountService
-from .sessions import SessionStore
-from .token_routes import TokenRoutes
-from .token_service import TokenService
+from .routes import AccountRoutes, ApiTokenRoutes
+from .service import AccountService, ApiTokenService
+from .sessions import EndedSessions, SessionStore
 from .users import UserStore
 
 INDEXES: Indexes = {**users.INDEXES, **sessions.INDEXES, **api_tokens.INDEXES, **limits.INDEXES}
 NETWORKS = 10
-"""How many times the failed logins from one network an account may have from all of them."""
+"""Failed logins that an account may have from all networks, as a multiple of those from one."""
 LONGEST_OVERTIME = timedelta(minutes=1)
-"""How long a request goes on, at the most, after it has timed out."""
+"""How long a request may continue after its timeout."""
 RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
 
 
 class AccountsFeature:
-    """Users, sessions and API tokens, wired.
+    """Users, sessions and API tokens.
 
-    ``authenticator``, ``identities`` and ``deletion`` are for the other features.
+    ``authenticator``, ``directory``, ``identities`` and ``deletion`` are for the other features.
     """
 
     def __init__(
@@ -75,15 +75,16 @@ class AccountsFeature:
             activity=self._activity,
             metrics=metrics,
         )
-        credentials = Credentials(
-            users=self._users,
-            passwords=Passwords(hashing, cost=settings.bcrypt_cost),
-            limits=credential_limits(settings, mongo, ring, metrics),
-            metrics=metrics,
+        self.directory = UserDirectory(self._users)
+        passwords = Passwords(hashing, cost=settings.bcrypt_cost)
+        limits = credential_limits(settings, mongo, ring, metrics)
+        password_authenticator = PasswordAuthenticator(
+            users=self._users, passwords=passwords, limits=limits, metrics=metrics
         )
         self.identities = Identities(
             users=self._users,
-            credentials=credentials,
+            authenticator=password_authenticator,
+            limits=limits,
             activity=self._activity,
             shortest_password=settings.gather_password_min,
         )
@@ -93,24 +94,34 @@ class AccountsFeature:
             sessions=sessions,
             ended_sessions=self._ended_sessions,
             access_tokens=access_tokens,
-            credentials=credentials,
+            authenticator=password_authenticator,
+            passwords=passwords,
             deletion=self.deletion,
         )
-        self._routes = AccountRoutes(service, self.authenticator, origin)
-        self._token_routes = TokenRoutes(TokenService(mongo.clock, self._tokens, self._users), self.authenticator)
+        guard = BearerGuard(self.authenticator, None)
+        self._parts = (
+            AccountRoutes(
+                service=service,
+                authenticator=password_authenticator,
+                sessions=sessions,
+                guard=guard,
+                origin=origin,
+            ),
+            ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users), self._tokens, guard),
+        )
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
-        return [*self._routes.routes(), *self._token_routes.routes()]
+        return [route for part in self._parts for route in part.routes()]
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:
-        """Keep up with what other processes have ended and begun, and finish what they left."""
+        """Follow the sessions that other processes end, and finish deletions that they left unfinished."""
         async with background_tasks(self._ended_sessions.watch(), self._mongo.when_set_up(self.deletion.watch)):
             yield
 
     async def close(self) -> None:
-        """Wait for what is in flight."""
+        """Wait for the commands in flight."""
         await self._activity.close()
         await self._users.close()
         await self._tokens.close()
@@ -119,7 +130,7 @@ class AccountsFeature:
 def credential_limits(
     settings: Settings, mongo: Mongo, ring: KeyRing, metrics: Metrics | None = None
 ) -> CredentialLimits:
-    """Return the limits on credentials as they are set."""
+    """Return the limits on credentials that the settings define."""
     refusals = (metrics or Metrics.off()).limit_refusals
     enabled = settings.rate_limits == "on"
 

@@ -1,7 +1,7 @@
-"""What a program may do with accounts that has a name and a password and no session: the gatherer's senders.
+"""Accounts for programs that have a name and a password and no session: the senders of the gatherer.
 
-An identity is an account. A name that nobody has is reserved first, without a password, and lapses unless somebody sets
-one in time: whoever authenticates or registers under it first.
+An identity is an account. A free name is reserved first, without a password. The reservation lapses unless a client
+authenticates or registers under the name in time, which sets its first password.
 """
 
 import hmac
@@ -11,7 +11,8 @@ from hashlib import sha256
 
 from ..errors import Damaged
 from .activity import Activity
-from .credentials import Credentials
+from .credentials import CredentialLimits, PasswordAuthenticator
+from .problems import UsernameTaken
 from .users import User, UserStore
 
 PROOF_BYTES = 16
@@ -19,7 +20,7 @@ PROOF_BYTES = 16
 
 @dataclass(frozen=True)
 class Identity:
-    """A user by id; ``is_new`` where the name was free until now. ``counted_until`` is when its count ends."""
+    """A user id; ``is_new`` if the name was free until now. The limit counts it until ``counted_until``."""
 
     user_id: bytes
     is_new: bool
@@ -27,8 +28,8 @@ class Identity:
 
 
 @dataclass(frozen=True, repr=False)
-class Authenticated:
-    """A user who gave the right password, or the first one; ``proof`` is good as long as the password stays."""
+class AuthenticatedUser:
+    """A user who has given the right password, or the first one; ``proof`` is valid until the password changes."""
 
     user_id: bytes
     proof: bytes
@@ -36,55 +37,64 @@ class Authenticated:
 
 
 class Identities:
-    """Reserves names, checks passwords, and tells later whether all of that still holds.
+    """Reserves names, checks passwords, and later verifies that both still hold.
 
-    ``shortest_password`` is how many characters a first password has at least.
+    A first password has at least ``shortest_password`` characters.
     """
 
     def __init__(
-        self, *, users: UserStore, credentials: Credentials, activity: Activity, shortest_password: int
+        self,
+        *,
+        users: UserStore,
+        authenticator: PasswordAuthenticator,
+        limits: CredentialLimits,
+        activity: Activity,
+        shortest_password: int,
     ) -> None:
         self._users = users
-        self._credentials = credentials
+        self._authenticator = authenticator
+        self._limits = limits
         self._activity = activity
         self._shortest_password = shortest_password
 
     async def identify(self, username: str, network: str) -> Identity:
-        """Return who has a name, which is reserved where nobody has it.
+        """Return the user of a name; a free name is reserved.
 
         Raises `UsernameTaken` while an account of that name is being deleted, `LimitReached`, `Damaged`, `Unavailable`.
         """
-        user, is_new, counted_until = await self._credentials.reserve(username, network)
+        # Counted for every name: once the limit is reached, the answer does not tell whether a name is taken.
+        counted_until = await self._limits.identify.spend(network)
+        reserved = await self._users.reserve(username)
+        if reserved is None:
+            raise UsernameTaken
+        user, is_new = reserved
         return Identity(user.user_id, is_new, counted_until)
 
     async def take_back(self, network: str, counted_until: datetime) -> None:
-        """Take back the count of an identification whose sender has authenticated; at most once for each.
-
-        Raises `Unavailable`.
-        """
-        await self._credentials.take_back_identification(network, counted_until)
+        """Uncount an identification whose sender has authenticated; at most once for each. Raises `Unavailable`."""
+        await self._limits.identify.give_back(network, window=counted_until)
 
     async def find(self, username: str) -> bytes | None:
-        """Return the id of who has a name; None where nobody does. Raises `Damaged`, `Unavailable`."""
+        """Return the id of the user of a name; None if the name is free. Raises `Damaged`, `Unavailable`."""
         user = await self._users.find_by_name(username)
         return user.user_id if user else None
 
-    async def authenticate(self, username: str, password: str, network: str) -> Authenticated:
-        """Check a password, or make it the first one of a name that is reserved.
+    async def authenticate(self, username: str, password: str, network: str) -> AuthenticatedUser:
+        """Check a password, or make it the first password of a reserved name.
 
-        Raises `IncorrectCredentials`, `AccountDisabled`, `Malformed` for a first one that is too short, `LimitReached`,
-        `Damaged`, `Unavailable`.
+        Raises `IncorrectCredentials`, `AccountDisabled`, `Malformed` for a first password that is too short,
+        `LimitReached`, `Damaged`, `Unavailable`.
         """
-        with self._credentials.timed() as stopwatch:
-            user, is_new = await self._credentials.verify_or_begin(
+        with self._authenticator.timed() as stopwatch:
+            user, is_new = await self._authenticator.verify_or_begin(
                 username, password, network, stopwatch, shortest=self._shortest_password
             )
-        return Authenticated(user.user_id, _proof(user), is_new)
+        return AuthenticatedUser(user.user_id, _proof(user), is_new)
 
     async def are_good(self, user_id: bytes, proof: bytes) -> bool:
-        """Tell whether a user is there and not disabled, and has the password that the proof was made for.
+        """Tell whether a user exists, is not disabled, and has the password that the proof was made for.
 
-        The user counts as active then. Raises `Unavailable`.
+        The user then counts as active. Raises `Unavailable`.
         """
         try:
             user = await self._users.find(user_id)
@@ -97,5 +107,5 @@ class Identities:
 
 
 def _proof(user: User) -> bytes:
-    # The salt in a password's hash is random and sealed with it, so nobody tries passwords on this.
+    # A password hash contains its random salt and is stored sealed, so passwords cannot be tried against a proof.
     return sha256(b"sealpost/v1/password-proof" + (user.content.password_hash or "").encode()).digest()[:PROOF_BYTES]

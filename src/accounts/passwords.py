@@ -1,9 +1,9 @@
-"""Passwords: bcrypt over a versioned pre-hash, checked in the same time whether or not there is an account.
+"""Passwords: bcrypt over a versioned pre-hash, checked in the same time whether or not the account exists.
 
-A hash is written as ``v1$`` and bcrypt's own form. bcrypt reads no more than 72 bytes and stops at a NUL (Provos and
-Mazières, "A Future-Adaptable Password Scheme", USENIX 1999), so version 1 gives it the base64 of a SHA-256 over the
-password's NFC form: 44 characters that depend on all of the password. The prefix inside that SHA-256 is there so that
-plain SHA-256 hashes from elsewhere cannot be tried on ours.
+A hash is ``v1$`` followed by bcrypt's own form. bcrypt reads at most 72 bytes and stops at a NUL (Provos and Mazières,
+"A Future-Adaptable Password Scheme", USENIX 1999), so version 1 hashes the base64 of a SHA-256 over the password's NFC
+form: 44 characters that depend on the whole password. A prefix inside that SHA-256 prevents plain SHA-256 hashes that
+leaked elsewhere from being tried against ours.
 """
 
 import base64
@@ -30,18 +30,18 @@ class Passwords:
         self._cost = cost
 
     async def hash(self, password: str) -> str:
-        """Return a new hash. Raises `Unavailable` when too many wait for theirs."""
+        """Return a new hash. Raises `Unavailable` if the hashing queue is full."""
         return await self._pool.run("password", hash_password, password, self._cost)
 
     async def check(self, password: str, password_hash: str | None) -> bool:
-        """Tell whether the password is right; without a hash, spend the same time and say no.
+        """Tell whether the password is right; without a hash, spend the same time and return False.
 
-        Raises `Unavailable` when too many wait for theirs.
+        Raises `Unavailable` if the hashing queue is full.
         """
         return await self._pool.run("password", check_password, password, password_hash, self._cost)
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Tell whether a hash was made at a lower cost than new ones are."""
+        """Tell whether a hash has a lower cost than new ones."""
         return cost_of(password_hash) < self._cost
 
 
@@ -51,29 +51,29 @@ def hash_password(password: str, cost: int) -> str:
 
 
 def check_password(password: str, password_hash: str | None, cost: int) -> bool:
-    """Tell whether the password fits the hash, in the time that ``cost`` takes also for a hash of a lower one.
+    """Tell whether the password matches the hash, in the time of ``cost`` even if the hash has a lower one.
 
-    Without a hash, or with one that cannot be read, the answer is no, after the same time.
+    Without a hash, or with an unreadable one, return False after the same time.
     """
     form = _FORM.fullmatch(password_hash or "")
     if form is None:
         bcrypt.hashpw(_prehash(password), bcrypt.gensalt(cost))
         return False
     fits = bcrypt.checkpw(_prehash(password), form["bcrypt"].encode())
-    # 2^c + (2^c + 2^(c+1) + … + 2^(cost-1)) = 2^cost: whoever times the answer does not learn that the account is old.
+    # 2^c + (2^c + 2^(c+1) + … + 2^(cost-1)) = 2^cost: the time of the answer does not reveal that the hash is old.
     for missing in range(int(form["cost"]), cost):
         bcrypt.hashpw(_prehash(password), bcrypt.gensalt(missing))
     return fits
 
 
 def cost_of(password_hash: str) -> int:
-    """Return the cost of a hash; 0 for one that cannot be read."""
+    """Return the cost of a hash; 0 for an unreadable one."""
     form = _FORM.fullmatch(password_hash)
     return int(form["cost"]) if form else 0
 
 
 def new_password() -> str:
-    """Make a password that nobody has to think up: 24 characters, 144 random bits."""
+    """Return a random password: 24 characters, 144 bits."""
     return secrets.token_urlsafe(18)
 
 

@@ -1,5 +1,6 @@
-"""Accounts and sessions over HTTP."""
+"""Accounts, sessions and API tokens over HTTP."""
 
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
@@ -8,17 +9,23 @@ from ..api.origin import Origin
 from ..api.routing import Route, id_of
 from ..core.database.limits import LimitReached
 from ..errors import Damaged
-from .auth import CALLER, Authenticator
+from .api_tokens import ApiToken, ApiTokenStore
+from .auth import Scope
+from .credentials import PasswordAuthenticator
+from .guards import CALLER, BearerGuard
 from .problems import (
     AccountDisabled,
     IncorrectCredentials,
     IncorrectPassword,
     InvalidRefreshToken,
     SessionNotFound,
+    TokenNotFound,
+    TooManyTokens,
     UsernameTaken,
 )
 from .schemas import (
     ChangePassword,
+    CreateToken,
     DeleteAccount,
     Login,
     Me,
@@ -27,19 +34,33 @@ from .schemas import (
     Registered,
     SessionAnswer,
     Sessions,
+    TokenAnswer,
+    TokenCreated,
+    TokenList,
     Tokens,
 )
-from .service import AccountService, TokenPair
+from .service import AccountService, ApiTokenService, TokenPair, session_of
+from .sessions import SessionStore
 
-ACCOUNTS, SESSIONS = "accounts", "sessions"
+ACCOUNTS, SESSIONS, TOKENS = "accounts", "sessions", "tokens"
 
 
 class AccountRoutes:
-    """The handlers and their declarations."""
+    """The routes of accounts and sessions."""
 
-    def __init__(self, service: AccountService, authenticator: Authenticator, origin: Origin) -> None:
+    def __init__(
+        self,
+        *,
+        service: AccountService,
+        authenticator: PasswordAuthenticator,
+        sessions: SessionStore,
+        guard: BearerGuard,
+        origin: Origin,
+    ) -> None:
         self._service = service
-        self._signed_in = authenticator.guard(None)
+        self._authenticator = authenticator
+        self._sessions = sessions
+        self._guard = guard
         self._origin = origin
 
     def routes(self) -> list[Route[Any]]:
@@ -84,7 +105,7 @@ class AccountRoutes:
                 path="/logout",
                 tag=SESSIONS,
                 summary="Sign out",
-                guard=self._signed_in,
+                guard=self._guard,
                 handler=self.logout,
                 status=204,
                 problems=(SessionNotFound,),
@@ -94,7 +115,7 @@ class AccountRoutes:
                 path="/me",
                 tag=ACCOUNTS,
                 summary="Get your account",
-                guard=self._signed_in,
+                guard=self._guard,
                 handler=self.me,
                 answer=Me,
                 problems=(Damaged,),
@@ -105,7 +126,7 @@ class AccountRoutes:
                 tag=ACCOUNTS,
                 summary="Change your password",
                 description="Ends all other sessions. API tokens stay valid.",
-                guard=self._signed_in,
+                guard=self._guard,
                 handler=self.change_password,
                 body=ChangePassword,
                 status=204,
@@ -117,7 +138,7 @@ class AccountRoutes:
                 tag=ACCOUNTS,
                 summary="Delete your account and its content",
                 description="Secrets belong to no account: they stay until they are opened or expire.",
-                guard=self._signed_in,
+                guard=self._guard,
                 handler=self.delete,
                 body=DeleteAccount,
                 status=204,
@@ -128,7 +149,7 @@ class AccountRoutes:
                 path="/sessions",
                 tag=SESSIONS,
                 summary="List your sessions",
-                guard=self._signed_in,
+                guard=self._guard,
                 handler=self.sessions,
                 answer=Sessions,
             ),
@@ -137,7 +158,7 @@ class AccountRoutes:
                 path="/sessions/{session_id}",
                 tag=SESSIONS,
                 summary="End one of your sessions",
-                guard=self._signed_in,
+                guard=self._guard,
                 handler=self.end_session,
                 status=204,
                 problems=(SessionNotFound,),
@@ -146,7 +167,7 @@ class AccountRoutes:
 
     async def register(self, request: web.Request, body: Register) -> Registered:
         """Create an account."""
-        user = await self._service.register(body.username, body.password, self._origin.network(request))
+        user = await self._authenticator.register(body.username, body.password, self._origin.network(request))
         return Registered(user_id=user.user_id.hex(), username=user.name)
 
     async def login(self, request: web.Request, body: Login) -> Tokens:
@@ -159,11 +180,12 @@ class AccountRoutes:
 
     async def logout(self, request: web.Request, _: None) -> None:
         """End the session of this request."""
-        await self._service.logout(request[CALLER])
+        caller = request[CALLER]
+        await self._service.end_session(caller, session_of(caller))
 
     async def me(self, request: web.Request, _: None) -> Me:
         """Return the caller's account."""
-        user = await self._service.me(request[CALLER])
+        user = await self._service.find(request[CALLER])
         return Me(
             user_id=user.user_id.hex(),
             username=user.name,
@@ -192,7 +214,7 @@ class AccountRoutes:
                     expires_at=session.expires_at,
                     current=session.session_id == caller.session_id,
                 )
-                for session in await self._service.sessions(caller)
+                for session in await self._sessions.live(caller.user_id)
             ]
         )
 
@@ -201,5 +223,77 @@ class AccountRoutes:
         await self._service.end_session(request[CALLER], id_of(request, "session_id"))
 
 
+class ApiTokenRoutes:
+    """The routes of API tokens."""
+
+    def __init__(self, service: ApiTokenService, tokens: ApiTokenStore, guard: BearerGuard) -> None:
+        self._service = service
+        self._tokens = tokens
+        self._guard = guard
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="POST",
+                path="/tokens",
+                tag=TOKENS,
+                summary="Create an API token",
+                description="The response contains the only copy of the token.",
+                guard=self._guard,
+                handler=self.create,
+                body=CreateToken,
+                stores=True,
+                answer=TokenCreated,
+                status=201,
+                problems=(TooManyTokens,),
+            ),
+            Route(
+                method="GET",
+                path="/tokens",
+                tag=TOKENS,
+                summary="List your API tokens",
+                guard=self._guard,
+                handler=self.list,
+                answer=TokenList,
+            ),
+            Route(
+                method="DELETE",
+                path="/tokens/{token_id}",
+                tag=TOKENS,
+                summary="Delete one of your API tokens",
+                guard=self._guard,
+                handler=self.delete,
+                status=204,
+                problems=(TokenNotFound,),
+            ),
+        ]
+
+    async def create(self, request: web.Request, body: CreateToken) -> TokenCreated:
+        """Create an API token."""
+        life = timedelta(days=body.expires_in_days) if body.expires_in_days else None
+        token, text = await self._service.create(request[CALLER], name=body.name, scopes=body.scopes, life=life)
+        return TokenCreated(**_token(token).model_dump(), token=text)
+
+    async def list(self, request: web.Request, _: None) -> TokenList:
+        """List the caller's API tokens."""
+        return TokenList(tokens=[_token(token) for token in await self._tokens.of_user(request[CALLER].user_id)])
+
+    async def delete(self, request: web.Request, _: None) -> None:
+        """Delete one of the caller's API tokens."""
+        await self._service.delete(request[CALLER], id_of(request, "token_id"))
+
+
 def _tokens(pair: TokenPair) -> Tokens:
     return Tokens(access_token=pair.access_token, expires_in=pair.expires_in, refresh_token=pair.refresh_token)
+
+
+def _token(token: ApiToken) -> TokenAnswer:
+    return TokenAnswer(
+        id=token.token_id.hex(),
+        name=token.content.name,
+        scopes=[Scope(scope) for scope in token.content.scopes],
+        created_at=token.created_at,
+        expires_at=token.content.expires_at,
+        last_used_at=token.last_used_at,
+    )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from ..api.schema import WHOLE, Answer, RequestBody
-from .caller import Scope
+from .auth import Scope
 from .passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
 
 LONGEST_TOKEN = 4096

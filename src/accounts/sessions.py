@@ -1,6 +1,16 @@
-"""Sessions in MongoDB: what refresh tokens are good for. One that has ended leaves a mark for a while."""
+"""Sessions in MongoDB, and how each worker learns which of them have ended.
 
+A session that ends is kept, marked, until its last access token has expired. Each worker polls for these marks twice a
+second instead of on each request, and rejects access tokens of the sessions that it finds. If its knowledge is older
+than `REVOCATION_STALE`, it polls before it accepts another token, and accepts none while MongoDB does not reply.
+
+Each poll fetches all live marks, not only those since the last one: after a failover to a primary whose clock is
+behind, new marks have earlier times than old ones.
+"""
+
+import asyncio
 import hmac
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,6 +18,7 @@ from typing import Any
 import structlog
 from pymongo import IndexModel
 
+from ..core.background import repeat
 from ..core.clock import MILLISECOND, UNEXPIRED
 from ..core.crypto.keys import KeyRing
 from ..core.crypto.records import Content, RecordSealer
@@ -15,9 +26,9 @@ from ..core.crypto.sealing import Unsealable
 from ..core.crypto.signed_tokens import LEEWAY
 from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.database.resealing import Resealable
-from ..core.metrics import NOTHING, Counter
-from .access_tokens import LIFE
-from .refresh_tokens import RefreshToken
+from ..core.metrics import NOTHING, Counter, Gauge
+from ..errors import Unavailable
+from .access_tokens import LIFE, RefreshToken
 
 COLLECTION = "sessions"
 KIND = "session"
@@ -29,9 +40,13 @@ INDEXES: Indexes = {
     ]
 }
 MOST_SESSIONS = 100
-"""Sessions that one user may have; another one ends the oldest."""
+"""Sessions that one user may have; a further login ends the oldest."""
 MARK_LIFE = LIFE + LEEWAY + timedelta(minutes=2)
-"""How long an ended session is remembered: longer than its last access token lives."""
+"""How long an ended session is kept: longer than its last access token lives."""
+REVOCATION_INTERVAL = 0.5
+"""Seconds between two queries of a worker for ended sessions."""
+REVOCATION_STALE = 1.5
+"""Age in seconds from which a worker no longer trusts the ended sessions that it knows."""
 
 _LIVE: Document = {"ended_at": None, **UNEXPIRED}
 
@@ -39,7 +54,7 @@ log = structlog.get_logger(__name__)
 
 
 class SessionContent(Content):
-    """What is sealed of a session: whose it is, and which refresh tokens are its own."""
+    """The sealed part of a session: its user, and the hash that its refresh tokens share."""
 
     user_id: bytes
     family_hash: bytes
@@ -60,9 +75,9 @@ class Session:
 
 
 class SessionStore:
-    """Every query on sessions.
+    """All queries on sessions.
 
-    ``life`` is how long one lasts without a refresh, and ``damaged`` counts those that cannot be read.
+    A session ends ``life`` after its last refresh. ``damaged`` counts the sessions that cannot be read.
     """
 
     def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter = NOTHING) -> None:
@@ -90,9 +105,9 @@ class SessionStore:
         return _session(document), token
 
     async def refresh(self, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
-        """Put a new token in the place of the present one.
+        """Replace the current token by a new one.
 
-        Returns None for a token that is not good; one that was good before ends the session.
+        Returns None for a token that is not the current one. A token that was used before ends the session.
         """
         with translate_mongo_errors():
             document = await self._collection.find_one({"_id": token.session_id, **_LIVE})
@@ -107,7 +122,7 @@ class SessionStore:
             )
         if not result.matched_count:
             if await self.end(content.user_id, token.session_id):
-                log.warning("a refresh token was used twice: its session has ended", session_id=token.session_id.hex())
+                log.warning("refresh token reused: session ended", session_id=token.session_id.hex())
             return None
         return _session({**document, **changes}), following
 
@@ -118,17 +133,17 @@ class SessionStore:
         return [_session(document) for document in documents]
 
     async def end(self, user_id: bytes, session_id: bytes) -> bool:
-        """End one session of a user; False where there is none."""
+        """End one session of a user; False if there is none."""
         return bool(await self._end({"_id": session_id, "user_id": user_id}))
 
     async def end_all(self, user_id: bytes, *, but: bytes | None = None) -> None:
-        """End every session of a user, or all but one."""
+        """End every session of a user, except for one if it is given."""
         await self._end({"user_id": user_id, "_id": {"$ne": but}})
 
     async def end_surplus(self, user_id: bytes) -> None:
         """End the oldest sessions of a user who has more than `MOST_SESSIONS`."""
         query = {"user_id": user_id, **_LIVE}
-        # By id as well: logins in parallel agree on which sessions are the oldest, and end no others.
+        # Sorted by id as well, so that concurrent logins agree on the oldest sessions and end no others.
         newest_first = [("created_at", -1), ("_id", -1)]
         with translate_mongo_errors():
             surplus = (
@@ -140,14 +155,14 @@ class SessionStore:
     async def ended(self) -> list[bytes]:
         """Return the ids of all sessions that ended within `MARK_LIFE`, by MongoDB's clock."""
         since = {"$subtract": ["$$NOW", MARK_LIFE // MILLISECOND]}
-        # By type as well, for the sparse index.
+        # The condition on the type lets MongoDB use the sparse index.
         query = {"ended_at": {"$type": "date"}, "$expr": {"$gt": ["$ended_at", since]}}
         with translate_mongo_errors():
             documents = await self._collection.find(query, {"_id": 1}).to_list(None)
         return [document["_id"] for document in documents]
 
     async def _end(self, query: Document) -> int:
-        # MongoDB's clock, by which the workers ask for the marks.
+        # By MongoDB's clock, as in `ended`.
         mark: Any = {"ended_at": "$$NOW", "delete_at": {"$add": ["$$NOW", MARK_LIFE // MILLISECOND]}}
         with translate_mongo_errors():
             result = await self._collection.update_many({**query, "ended_at": None}, [{"$set": mark}])
@@ -163,9 +178,65 @@ class SessionStore:
             content = None
         if content is None or content.user_id != document["user_id"]:
             self._damaged.inc()
-            log.error("a session does not open: changed in the database, or its key is not in the ring")
+            log.error("session cannot be decrypted: modified in the database, or its key is not in the key ring")
             return None
         return content
+
+
+class EndedSessions:
+    """The ended sessions whose access tokens may still be valid; ``known_at`` shows the time of the last poll."""
+
+    def __init__(self, sessions: SessionStore, known_at: Gauge) -> None:
+        self._sessions = sessions
+        self._known_at = known_at
+        self._known: dict[bytes, float] = {}
+        self._polled_at = self._failed_at = float("-inf")
+        self._polling = asyncio.Lock()
+
+    async def contain(self, session_id: bytes) -> bool:
+        """Tell whether a session has ended. Raises `Unavailable` if the database cannot tell."""
+        if time.monotonic() - self._polled_at > REVOCATION_STALE:
+            await self._poll()
+        return session_id in self._known
+
+    def add(self, session_id: bytes) -> None:
+        """Record a session that this worker has ended itself."""
+        self._known[session_id] = time.monotonic()
+
+    async def watch(self) -> None:
+        """Poll until cancelled."""
+        await repeat(self._poll_if_due, every=REVOCATION_INTERVAL)
+
+    async def _poll_if_due(self) -> None:
+        if time.monotonic() - self._polled_at >= REVOCATION_INTERVAL:
+            await self._poll()
+
+    async def _poll(self) -> None:
+        began = time.monotonic()
+        async with self._polling:
+            if self._polled_at >= began:
+                return  # another request has polled since
+            if self._failed_at >= began:
+                # Another poll has failed since. If all waiting requests retried in turn, the last would never finish.
+                raise Unavailable
+            began, moment = time.monotonic(), time.time()
+            try:
+                ended = await self._sessions.ended()
+            except Unavailable:
+                self._failed_at = time.monotonic()
+                raise
+            for session_id in ended:
+                self._known.setdefault(session_id, began)
+            self._polled_at = began
+            self._known_at.set(moment)
+        self._forget(began - MARK_LIFE.total_seconds())
+
+    def _forget(self, before: float) -> None:
+        # In insertion order, which is by time: the first entry to keep ends the loop.
+        for session_id, learned_at in list(self._known.items()):
+            if learned_at >= before:
+                break
+            del self._known[session_id]
 
 
 def _session(document: Document) -> Session:

@@ -1,8 +1,7 @@
-"""Users in MongoDB: the name and the password hash sealed, found by a blind index of the name."""
+"""Users in MongoDB: name and password hash are sealed, and a blind index of the name finds them."""
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,15 +30,15 @@ INDEXES: Indexes = {
 }
 ID_BYTES = 16
 RESERVATION = timedelta(minutes=15)
-"""How long a name is kept for somebody to set its first password."""
-# A user who is being deleted is there for the job that does so, and for nobody else.
+"""How long a name is reserved until its first password is set."""
+# Only the deletion job sees a user that is being deleted.
 PRESENT: Document = {"deleting_at": None}
 
 log = structlog.get_logger(__name__)
 
 
 class UserContent(Content):
-    """What is sealed of a user."""
+    """The sealed part of a user."""
 
     username: str
     password_hash: str | None = None
@@ -49,9 +48,9 @@ class UserContent(Content):
 
 @dataclass(frozen=True)
 class User:
-    """A user; ``envelope`` tells this state of the sealed content from every other.
+    """A user; ``envelope`` identifies this version of the sealed content.
 
-    One with a time in ``reserved_until`` is no account yet: a name without a password, which lapses then.
+    A user with ``reserved_until`` is no account yet: a name without a password, whose reservation lapses then.
     """
 
     user_id: bytes
@@ -64,23 +63,23 @@ class User:
 
     @property
     def name(self) -> str:
-        """The username as it was registered."""
+        """The username as registered."""
         return self.content.username
 
     @property
     def is_reserved(self) -> bool:
-        """Tell whether this is no more than a name. What is sealed decides: a user with a password is an account."""
+        """Tell whether this is only a reserved name; the sealed content decides whether there is a password."""
         return self.reserved_until is not None and self.content.password_hash is None
 
 
 class UserNames:
-    """How usernames are indexed: without regard to case."""
+    """The blind index of usernames, which ignores case."""
 
     def __init__(self, ring: KeyRing) -> None:
         self._index = BlindIndex(ring, "username")
 
     def index(self, username: str) -> list[bytes]:
-        """Return the blind index of a name under each key of the ring."""
+        """Return the index of a name under each key of the ring."""
         return list(self._index.of(username.lower()))
 
 
@@ -90,7 +89,7 @@ RESEALABLE = Resealable(
 
 
 class UserStore:
-    """Every query on users; ``damaged`` counts those that cannot be read."""
+    """All queries on users; ``damaged`` counts the users that cannot be read."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
@@ -101,7 +100,7 @@ class UserStore:
         self._damaged = damaged
 
     async def add(self, content: UserContent, *, reserved_until: datetime | None = None) -> User | None:
-        """Store a new user; None where the name is taken."""
+        """Store a new user; None if the name is taken."""
         user_id = secrets.token_bytes(ID_BYTES)
         document = {
             "_id": user_id,
@@ -113,14 +112,14 @@ class UserStore:
         return self._user(document) if await insert_unique(self._collection, document) else None
 
     async def is_taken(self, username: str) -> bool:
-        """Tell whether there is an account of this name, in whatever case; a reserved name is nobody's yet."""
+        """Tell whether an account has this name, in any case; a reserved name is not taken."""
         document = await self._document(username)
         return document is not None and self._reserved(document) is None
 
     async def reserve(self, username: str) -> tuple[User, bool] | None:
-        """Return the user of a name; where there is none, keep the name for a while, and longer where it is kept.
+        """Return the user of a name; reserve a free name, and extend the reservation of a reserved one.
 
-        The second value is True where the name was free until now. Returns None while the account is being deleted.
+        The second value is True if the name was free until now. Returns None while the account is being deleted.
         Raises `Damaged`.
         """
         while True:
@@ -130,7 +129,7 @@ class UserStore:
             if document is None:
                 if user := await self.add(UserContent(username=username), reserved_until=until):
                     return user, True
-                continue  # somebody else was first
+                continue  # another request was first
             if document.get("deleting_at"):
                 return None
             user = self._user(document)
@@ -141,16 +140,16 @@ class UserStore:
                 result = await self._collection.update_one(same, {"$max": {"reserved_until": until}})
             if result.matched_count:
                 return user, user.reserved_until is not None and user.reserved_until <= now
-            # Kept longer by somebody else, an account now, or lapsed.
+            # Extended by another request, an account now, or lapsed.
 
     async def claim(self, content: UserContent) -> User | None:
-        """Store a new user, in the place of a reservation where there is one; None where the name is taken."""
+        """Store a new user, replacing a reservation if there is one; None if the name is taken."""
         while True:
             if user := await self.add(content):
                 return user
             document = await self._document(content.username)
             if document is None:
-                continue  # a reservation that has lapsed just now
+                continue  # a reservation that has just lapsed
             reserved = self._reserved(document)
             if reserved is None:
                 return None
@@ -158,41 +157,28 @@ class UserStore:
                 return user
 
     async def set_first_password(self, user: User, password_hash: str) -> User | None:
-        """Make an account of a reserved name; None where it is not any more as it was given."""
+        """Turn a reserved name into an account; None if it has changed since it was read."""
         return await self._begin(user, user.content.model_copy(update={"password_hash": password_hash}))
 
     async def find(self, user_id: bytes) -> User | None:
-        """Return a user by id; None where there is none (any more). Raises `Damaged`."""
+        """Return a user by id; None if there is none (any more). Raises `Damaged`."""
         return await self._finds.submit(user_id)
 
-    async def names(self, user_ids: Iterable[bytes]) -> dict[bytes, str]:
-        """Return the names of users by id, those left out that are not there (any more) or cannot be read."""
-        found: dict[bytes, str] = {}
-        wanted = list(set(user_ids))
-        users = await asyncio.gather(*(self.find(user_id) for user_id in wanted), return_exceptions=True)
-        for user_id, user in zip(wanted, users, strict=True):
-            if isinstance(user, BaseException):
-                if not isinstance(user, Damaged):
-                    raise user
-            elif user is not None:
-                found[user_id] = user.name
-        return found
-
     async def is_present(self, user_id: bytes) -> bool:
-        """Tell whether a user is there, be it one who cannot be read."""
+        """Tell whether a user exists, readable or not."""
         try:
             return await self.find(user_id) is not None
         except Damaged:
             return True
 
     async def find_by_name(self, username: str) -> User | None:
-        """Return a user by name, in whatever case; None where there is none (any more). Raises `Damaged`."""
+        """Return a user by name, in any case; None if there is none (any more). Raises `Damaged`."""
         with translate_mongo_errors():
             document = await self._collection.find_one({"name_index": {"$in": self._names.index(username)}, **PRESENT})
         return self._user(document) if document else None
 
     async def all(self) -> AsyncIterator[User | bytes]:
-        """Yield every account by age, and the id of each one that cannot be read."""
+        """Yield all accounts, oldest first, and the id of each one that cannot be read."""
         with translate_mongo_errors():
             async for document in self._collection.find({**PRESENT, "reserved_until": None}).sort("created_at"):
                 try:
@@ -201,7 +187,7 @@ class UserStore:
                     yield bytes(document["_id"])
 
     async def change(self, user: User, **changes: Any) -> User | None:
-        """Change the sealed content of a user; None where it is not any more as it was given."""
+        """Change the sealed content of a user; None if it has changed since it was read."""
         content = user.content.model_copy(update=changes)
         with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
@@ -212,7 +198,7 @@ class UserStore:
         return self._user(document) if document else None
 
     async def note_login(self, user_id: bytes) -> User | None:
-        """Keep the time of a login and return the user as it is now; None where there is none any more."""
+        """Record a login and return the user as it is now; None if it is gone."""
         now = self._clock.now()
         with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
@@ -223,7 +209,7 @@ class UserStore:
         return self._user(document) if document else None
 
     async def mark_deleting(self, user_id: bytes) -> None:
-        """Make a user absent for everything but the deletion that follows."""
+        """Hide a user from everything except the deletion that follows."""
         with translate_mongo_errors():
             await self._collection.update_one({"_id": user_id, **PRESENT}, {"$set": {"deleting_at": self._clock.now()}})
 
@@ -234,7 +220,7 @@ class UserStore:
         return [document["_id"] for document in documents]
 
     async def remove(self, user_id: bytes) -> None:
-        """Delete a user who has been marked."""
+        """Delete a user that has been marked."""
         with translate_mongo_errors():
             await self._collection.delete_one({"_id": user_id, "deleting_at": {"$ne": None}})
 
@@ -250,7 +236,7 @@ class UserStore:
         return found
 
     def _reserved(self, document: Document) -> User | None:
-        """Return what a document keeps a name for; None for one that is an account, or may be."""
+        """Return the reservation in a document; None for a document that is, or may be, an account."""
         try:
             user = self._user(document)
         except Damaged:
@@ -263,7 +249,7 @@ class UserStore:
         with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
                 same,
-                # In one step: there is never a password that lapses with its user.
+                # In one step, so that no user with a password ever lapses.
                 {"$set": changes, "$unset": {"reserved_until": ""}},
                 return_document=ReturnDocument.AFTER,
             )
@@ -284,7 +270,7 @@ class UserStore:
             content = self._sealer.open(UserContent, document)
         except Unsealable:
             self._damaged.inc()
-            log.error("a user does not open: changed in the database, or its key is not in the ring")
+            log.error("user cannot be decrypted: modified in the database, or its key is not in the key ring")
             raise Damaged("This account cannot be read. Contact the operator of this service.") from None
         return User(
             user_id=document["_id"],

@@ -133,11 +133,9 @@ class Edge:
             if end.is_fault:
                 self._metrics.unexpected_errors.inc()
             level = log.error if end.is_fault else log.info
-            level(
-                "a streamed answer broke off", request_id=request_id, reason=end.reason, places=_places(end.__cause__)
-            )
+            level("streamed response aborted", request_id=request_id, reason=end.reason, places=_places(end.__cause__))
         except asyncio.CancelledError:
-            log.info("a streamed answer broke off", request_id=request_id, reason="stopped", places=[])
+            log.info("streamed response aborted", request_id=request_id, reason="stopped", places=[])
             raise
 
 
@@ -178,7 +176,7 @@ def _handle_error(
     if request.writer.output_size > 0:
         raise ConnectionError("the answer has begun already")
     request_id = secrets.token_hex(16)
-    log.warning("request refused by the parser", request_id=request_id, status=status, error=type(exc).__name__)
+    log.warning("request rejected by the HTTP parser", request_id=request_id, status=status, error=type(exc).__name__)
     problem = Malformed("This is not a well-formed HTTP request.") if status == BAD_REQUEST else Problem()
     response = problem_response(problem, request_id)
     response.headers.update({**security_headers(request), "X-Request-ID": request_id})

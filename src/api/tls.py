@@ -29,12 +29,12 @@ class ServerTls:
         try:
             self._current = self._read()
         except CertificateError as error:
-            log.error("the certificate cannot be served: the old one stays", reason=str(error))
+            log.error("certificate cannot be loaded: the old one stays in use", reason=str(error))
 
     def _read(self) -> ssl.SSLContext:
         pair = read_pair(self._certificate, self._key)
         context = load_context(self._certificate, self._key)
-        log.info("the certificate was read", ends_at=pair.not_after.isoformat())
+        log.info("certificate loaded", ends_at=pair.not_after.isoformat())
         return context
 
     def _hand_on(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:

@@ -38,5 +38,5 @@ async def repeat(work: Callable[[], Awaitable[None]], *, every: float) -> None:
         except Unavailable:
             pass  # logged where it happened
         except Exception as error:  # noqa: BLE001 (the next round may succeed, and this error must be in the log)
-            log.error("background work failed", work=work.__qualname__, error=type(error).__name__)
+            log.error("background task failed", work=work.__qualname__, error=type(error).__name__)
         await asyncio.sleep(every)

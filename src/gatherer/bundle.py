@@ -91,7 +91,7 @@ class BundleSealer:
             identifier: Any = document["_id"]
             self._damaged.inc()
             log.error(
-                "gathered messages do not open: changed in the database, or their key is not in the ring",
+                "gathered messages cannot be decrypted: modified in the database, or their key is not in the key ring",
                 id=identifier.hex() if isinstance(identifier, bytes) else None,
             )
             return None

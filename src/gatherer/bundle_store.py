@@ -154,7 +154,7 @@ class BundleStore:
                 async with asyncio.timeout(self._patience):
                     outcomes += await self._store_all(some)
             except TimeoutError:
-                log.warning("a bundle found no free position in time")
+                log.warning("bundle insert timed out: no free position")
                 outcomes += [Unavailable()] * len(some)
             except Exception as error:  # noqa: BLE001 (other portions have their own outcomes)
                 outcomes += [error] * len(some)

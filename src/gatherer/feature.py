@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from ..accounts.auth import Authenticator, Identities
+from ..accounts.auth import Authenticator
+from ..accounts.directory import UserDirectory
+from ..accounts.identities import Identities
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.crypto.keys import KeyRing
@@ -41,6 +43,7 @@ class GathererFeature:
         batching: Batching,
         origin: Origin,
         authenticator: Authenticator,
+        directory: UserDirectory,
         identities: Identities,
         metrics: Metrics,
     ) -> None:
@@ -54,7 +57,7 @@ class GathererFeature:
             patience=settings.mongo_timeout,
         )
         reader = BundleReader(mongo)
-        export = Export(reader, BundleSealer(ring, metrics.damaged), authenticator.names)
+        export = Export(reader, BundleSealer(ring, metrics.damaged), directory.names)
         self._dump: DumpWriter | None = None
         if settings.dump_path is not None:
             self._dump = DumpWriter(
@@ -77,7 +80,7 @@ class GathererFeature:
             on_stored=self._dump.wake if self._dump else lambda: None,
         )
         self.erase = service.erase
-        self._routes = GathererRoutes(service, export, authenticator, origin)
+        self._routes = GathererRoutes(service, export, authenticator, directory, origin)
 
     def routes(self) -> list[Route[Any]]:
         """Return its routes."""

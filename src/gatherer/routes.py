@@ -5,15 +5,10 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from ..accounts.auth import (
-    AccountDisabled,
-    Authenticator,
-    IncorrectPassword,
-    Scope,
-    UsernameTaken,
-    bearer_token,
-    is_api_token,
-)
+from ..accounts.auth import Authenticator, Scope, is_api_token
+from ..accounts.directory import UserDirectory
+from ..accounts.guards import BearerGuard, OperatorGuard, bearer_token
+from ..accounts.problems import AccountDisabled, IncorrectPassword, UsernameTaken
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.database.limits import LimitReached
@@ -60,10 +55,18 @@ _SENDING: dict[str, Any] = {
 class GathererRoutes:
     """The handlers and their declarations."""
 
-    def __init__(self, service: GathererService, export: Export, authenticator: Authenticator, origin: Origin) -> None:
+    def __init__(
+        self,
+        service: GathererService,
+        export: Export,
+        authenticator: Authenticator,
+        directory: UserDirectory,
+        origin: Origin,
+    ) -> None:
         self._service = service
         self._export = export
         self._authenticator = authenticator
+        self._directory = directory
         self._origin = origin
 
     def routes(self) -> list[Route[Any]]:
@@ -98,7 +101,7 @@ class GathererRoutes:
                 body=Message,
                 stores=True,
                 answer=Gathered,
-                optional_guard=self._authenticator.guard(Scope.GATHER),
+                optional_guard=BearerGuard(self._authenticator, Scope.GATHER),
                 problems=(InvalidSenderToken, OutOfOrder, OtherAddress, BatchReused, Damaged),
                 **_SENDING,
             ),
@@ -109,7 +112,7 @@ class GathererRoutes:
                 summary="Export gathered messages",
                 description="One JSON object per line, oldest first. A body that ends without the final chunk is"
                 " incomplete.",
-                guard=self._authenticator.operator_guard(),
+                guard=OperatorGuard(self._authenticator),
                 handler=self.gathered,
                 query=GatheredQuery,
                 lines=GatheredMessage,
@@ -152,5 +155,5 @@ class GathererRoutes:
             raise Malformed(errors=(FieldError("until", "must not be before since"),))
         user_id = None
         if query.username is not None:
-            user_id = await self._authenticator.user_id_of(query.username) or NOBODY
+            user_id = await self._directory.id_of(query.username) or NOBODY
         return self._export.chunks(Span(since, until, user_id))

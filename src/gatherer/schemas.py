@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from ..accounts.auth import GivenPassword, GivenUsername, Username
+from ..accounts.schemas import GivenPassword, GivenUsername, Username
 from ..api.schema import Answer, ProblemDetails, QueryParameters, RequestBody
 from ..errors import Problem, describe_status
 

@@ -4,16 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..accounts.auth import (
-    Authenticator,
-    Caller,
-    Identities,
-    IncorrectCredentials,
-    IncorrectPassword,
-    InvalidToken,
-    Scope,
-    is_api_token,
-)
+from ..accounts.auth import Authenticator, Scope, is_api_token
+from ..accounts.identities import Identities
+from ..accounts.problems import IncorrectCredentials, IncorrectPassword, InvalidToken
 from ..core.clock import DatabaseClock
 from .bundle_store import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
@@ -113,7 +106,7 @@ class GathererService:
         user_id = await (self._token_owner(token) if is_api_token(token) else self._sender(token, network))
         sequences = await self._bundles.add(user_id, messages, batch)
         try:
-            await self._authenticator.confirm(Caller(user_id))
+            await self._authenticator.confirm(user_id)
         except InvalidToken:
             # The user was deleted meanwhile, perhaps before these messages were stored.
             await self.erase(user_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import typer
 from typer.main import get_command
 
-from ..accounts.administration import Refused
+from ..accounts.administration import AdministrationError
 from ..core.database.embedded import MongodError
 from ..core.database.mongo import Unfit
 from ..errors import Damaged, Unavailable
@@ -18,7 +18,7 @@ from .output import CommandError, place, say
 INTERRUPTED = 130
 
 app = typer.Typer(
-    help="Look after a Sealpost service. It reads the same settings as the service: see .env.example.",
+    help="Administer a Sealpost service. Reads the same settings as the service: see .env.example.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -33,9 +33,9 @@ app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command and return the exit code.
+    """Run a command and return the exit code.
 
-    0 done, 1 could not or not all of it, 2 wrong arguments or settings, 130 interrupted.
+    0 success, 1 failure or partial failure, 2 invalid arguments or settings, 130 interrupted.
     """
     try:
         code = _run(arguments)
@@ -43,10 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 2
     except Unavailable:
-        say(
-            "MongoDB does not answer. Look whether it runs and can be reached under SEALPOST_MONGO_URL, then try again."
-        )
-    except (Refused, CommandError, MongodError, Damaged, Unfit) as error:
+        say("MongoDB does not answer. Check that it is running and reachable at SEALPOST_MONGO_URL, then try again.")
+    except (AdministrationError, CommandError, MongodError, Damaged, Unfit) as error:
         say(str(error))
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"unexpected error: {type(error).__name__} in {place(error)}")
     else:
         if code == INTERRUPTED:
-            say("interrupted. The database is consistent, and the command can be run again.")
+            say("interrupted. The database is consistent; you can run the command again.")
         return code
     return 1
 

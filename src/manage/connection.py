@@ -1,4 +1,4 @@
-"""The service's database for the length of one command, in every set-up."""
+"""Connect a command to the service's database."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Service:
-    """What a command works on."""
+    """The settings, key ring and database of the service."""
 
     settings: Settings
     ring: KeyRing
@@ -31,14 +31,14 @@ class Service:
 
 
 def run(command: Callable[[Service], Awaitable[T]], *, with_any_keys: bool = False) -> T:
-    """Carry out a command on the configured database; an embedded one is joined, or started and stopped again.
+    """Run a command on the configured database. An embedded one is shared if it runs, otherwise started and stopped.
 
     Raises `SettingsError`, `MongodError`, `Unavailable`, `Unfit` where the clock is wrong or the ring lacks a key in
     use, which a command that runs ``with_any_keys`` allows, and whatever the command raises.
     """
     settings = read_settings()
     ring = read_key_ring(settings)
-    # Commands say themselves what went wrong. What MongoDB refuses is more than they know.
+    # Commands report their own errors, but not the reasons for which MongoDB rejects a command.
     configure_logs(settings.model_copy(update={"log_level": "error"}), sys.stderr)
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""``gathered``: count and export gathered messages."""
+"""``gathered``: messages that programs have sent."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO, TypeVar
 
 import typer
 
+from ..accounts.directory import UserDirectory
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
 from ..core.files import replacing
@@ -33,15 +34,15 @@ def _time(text: str) -> datetime:
 
 
 Since = Annotated[
-    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received at or after this time.")
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received at or after TIME.")
 ]
 Until = Annotated[
-    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received before this time.")
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received before TIME.")
 ]
 Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only messages of this sender.")]
 
 app = typer.Typer(
-    help="Count and export gathered messages. A TIME is a day such as 2026-03-01, or a time with its zone such as"
+    help="Count and export gathered messages. TIME is a date such as 2026-03-01, or a time with a zone such as"
     " 2026-03-01T09:30:00Z.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -50,7 +51,7 @@ app = typer.Typer(
 
 @app.command()
 def count(*, since: Since = None, until: Until = None, username: Username = None) -> None:
-    """Print the number of messages that have not expired."""
+    """Print the number of messages, without expired ones."""
 
     async def command(reader: BundleReader, _: Export, span: Span) -> int:
         return await reader.count(span)
@@ -66,12 +67,10 @@ def export(
     username: Username = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Write to this file instead of standard output; it appears when it is complete."
-        ),
+        typer.Option(metavar="FILE", help="Write to this file instead of standard output, completely or not at all."),
     ] = None,
 ) -> None:
-    """Print messages as lines of JSON, oldest first."""
+    """Export messages as JSON, one per line, oldest first."""
 
     async def command(reader: BundleReader, export: Export, span: Span) -> int:
         total, done = await reader.count(span), 0
@@ -85,9 +84,9 @@ def export(
     try:
         written = _on_gathered(since, until, username, command)
     except BrokenPipeError:
-        # The reader has closed the pipe; without this, Python would report it again at exit.
+        # The reader is gone. Without this, Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise CommandError("not all was written: whoever read it has stopped") from None
+        raise CommandError("the export is incomplete: the reader closed the pipe") from None
     say(f"wrote {written} {'message' if written == 1 else MESSAGES}")
 
 
@@ -107,7 +106,9 @@ def _on_gathered(
                 raise CommandError(f"there is no user {username}")
             user_id = user.user_id
         reader = BundleReader(mongo)
-        return await command(reader, Export(reader, BundleSealer(ring), users.names), Span(since, until, user_id))
+        return await command(
+            reader, Export(reader, BundleSealer(ring), UserDirectory(users).names), Span(since, until, user_id)
+        )
 
     if since and until and until < since:
         raise typer.BadParameter("--until must not be before --since")

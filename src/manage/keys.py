@@ -1,4 +1,4 @@
-"""``keys``: the master keys, and what is sealed under each."""
+"""``keys``: the master keys and the data under each."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,16 +15,16 @@ from .output import CommandError, in_words, progress, say, show_line, show_recor
 
 MOST_NAMED = 10
 
-app = typer.Typer(help="Look at the master keys and replace them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List and rotate the master keys.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_keys(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")] = False
+    *, as_json: Annotated[bool, typer.Option("--json", help="Write JSON, one object per line.")] = False
 ) -> None:
-    """List the keys, the newest first, and how much is under each.
+    """List the keys, newest first, and the amount of data under each.
 
-    The exit code is 1 where something is under a key that the ring does not hold.
+    The exit code is 1 if data is encrypted with a key that is not in the key ring.
     """
     uses = run(lambda service: _resealing(service).uses(), with_any_keys=True)
     sealed, waiting = [one.collection for one in RESEALABLE], [one.collection for one in EXPIRING]
@@ -41,53 +41,57 @@ def list_keys(
             ]
             for use in uses.keys
         ]
-        show_table(["key", "seals", *sealed, *(f"waiting {name}" for name in waiting), "may be dropped"], rows)
+        show_table(["key", "newest", *sealed, *(f"waiting {name}" for name in waiting), "may be dropped"], rows)
     missing = [_name(use) for use in uses.keys if not use.held]
     if missing:
-        say(f"the ring does not hold these keys, and what is under them does not open: {', '.join(missing)}")
+        say(f"these keys are not in the key ring, so their data cannot be decrypted: {', '.join(missing)}")
         raise typer.Exit(1)
 
 
 @app.command()
 def new(
     *,
-    add: Annotated[bool, typer.Option("--add", help="Put it in front of the key file instead of showing it.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add it to the front of the key file instead of printing it.")
+    ] = False,
 ) -> None:
-    """Make a new key, and write its entry to stdout."""
+    """Generate a key and print its entry."""
     entry = new_key()
     if not add:
         show_line(entry)
         say(
-            "this entry goes in front of SEALPOST_KEYS, or of the file that SEALPOST_KEYS_FILE names, with a comma or a"
-            " line break after it; without either, of the file keys in SEALPOST_DATA_DIR. Keep the other entries, and a"
-            " copy of all. Where several processes run, put it behind the others first and restart every process, so"
-            " that all of them can open what one of them seals. Then put it in front, restart them again, and run:"
+            "put this entry at the front of SEALPOST_KEYS, of the file named by SEALPOST_KEYS_FILE, or else of the file"
+            " keys in SEALPOST_DATA_DIR, followed by a comma or a line break. Keep the other entries, and back up the"
+            " key ring. If several processes run, put the entry at the end first and restart every process, so that"
+            " all of them can decrypt data under the new key. Then move it to the front, restart them again, and run:"
             " keys reseal"
         )
         return
     path = find_key_file(read_settings())
     if path is None:
-        raise CommandError("the ring stands in SEALPOST_KEYS and not in a file: put the entry of `keys new` there")
+        raise CommandError(
+            "the key ring is in SEALPOST_KEYS, not in a file: add the entry that `keys new` prints there"
+        )
     try:
         put_in_front(entry, path)
     except KeyRingError as error:
         raise CommandError(f"{path}: {error}") from None
     except FileNotFoundError:
-        raise CommandError(f"{path} is not there yet: the service makes it when it starts") from None
+        raise CommandError(f"{path} does not exist yet: the service creates it when it starts") from None
     show_line(entry.partition(":")[0])
     say(
-        f"the key is in front of {path}. Keep a copy of the file. Restart every process now: one that has not been"
-        " cannot open what the others seal. Then run: keys reseal"
+        f"the key was added to the front of {path}. Back up the file. Restart every process now: until then it cannot"
+        " decrypt data that the others write. Then run: keys reseal"
     )
 
 
 @app.command()
 def reseal() -> None:
-    """Seal under the newest key what is under an older one; beside the running service, as often as you like.
+    """Re-encrypt data under older keys with the newest one. Safe to run, and to repeat, beside the service.
 
-    Keys that nothing needs any more are retired: the service then starts with a ring that lacks them.
+    Keys that are no longer needed are retired: the service then accepts a key ring without them.
 
-    The exit code is 1 where something could not be.
+    The exit code is 1 if some data could not be re-encrypted.
     """
 
     async def everything(service: Service) -> tuple[list[Resealed], Uses]:
@@ -101,11 +105,9 @@ def reseal() -> None:
 
     done, uses = run(everything, with_any_keys=True)
     for resealed in done:
-        show_line(f"{resealed.collection}: {resealed.changed} sealed or indexed anew")
-        _name_some(resealed.collection, resealed.unopened, "do not open and were left as they are")
-        _name_some(
-            resealed.collection, resealed.clashing, "have a name that another one has, and were left as they are"
-        )
+        show_line(f"{resealed.collection}: {resealed.changed} re-encrypted or re-indexed")
+        _name_some(resealed.collection, resealed.unopened, "cannot be decrypted and were not changed")
+        _name_some(resealed.collection, resealed.clashing, "have the name of another one and were not changed")
     for use in uses.keys:
         if not use.newest:
             show_line(f"{_name(use)}: {_verdict(use, uses)}")
@@ -123,19 +125,19 @@ def _name(use: KeyUse) -> str:
 
 def _verdict(use: KeyUse, uses: Uses) -> str:
     if uses.may_be_dropped(use):
-        return "may be dropped now; receipts that it signed are then no longer answered"
-    return f"{'still needed' if use.held else 'not in the ring'}: {_need(use, uses)}"
+        return "may be dropped now; receipts that it signed are then no longer accepted"
+    return f"{'still needed' if use.held else 'not in the key ring'}: {_need(use, uses)}"
 
 
 def _need(use: KeyUse, uses: Uses) -> str:
     """Say what a key is needed for."""
     if use.newest:
-        return "it seals"
+        return "newest key"
     needs = []
     if sealed := sum(use.sealed.values()):
         needs.append(f"{sealed} to reseal")
     if uses.unindexed and use.held:
-        needs.append(f"{uses.unindexed} under the newest key to index anew by keys reseal")
+        needs.append(f"{uses.unindexed} under the newest key to re-index (keys reseal)")
     if use.waiting_until:
         waiting = ", ".join(f"{count} {collection}" for collection, count in use.waiting.items())
         needs.append(f"{waiting} waiting until {in_words(use.waiting_until)} at the latest")

@@ -1,4 +1,4 @@
-"""What a command shows: results on stdout, and on stderr what is said about them."""
+"""Output of commands: results on stdout, everything else on stderr."""
 
 import json
 import sys
@@ -14,32 +14,32 @@ from rich.table import Table
 from ..core.database.resealing import Report
 
 UNBOUNDED = 1000
-"""Width for what is not a terminal: a program that reads a table wants no line broken."""
+"""Width if stdout is not a terminal, so that no line is wrapped."""
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked for; the message says why."""
+    """A command failed; the message says why."""
 
 
 def say(text: str) -> None:
-    """Tell the operator something that is no result."""
+    """Print a message to stderr."""
     sys.stderr.write(f"sealpost: {text}\n")
     sys.stderr.flush()
 
 
 def show_line(text: str) -> None:
-    """Write one line of results."""
+    """Print one line of results."""
     sys.stdout.write(f"{text}\n")
 
 
 def show_records(records: Iterable[Mapping[str, object]]) -> None:
-    """Write records as JSON, one a line."""
+    """Print records as JSON, one per line."""
     for record in records:
         show_line(json.dumps(record, default=_as_json))
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table."""
+    """Print a table."""
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console = Console(markup=False, emoji=False, highlight=False, width=UNBOUNDED)
@@ -52,19 +52,19 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def place(error: Exception) -> str:
-    """Return the line of code that raised an error: all of it that can be shown, for the rest may be secret."""
+    """Return the line of code that raised an error. Its message may hold a secret and is not shown."""
     line = traceback.extract_tb(error.__traceback__)[-1]
     return f"{line.filename}:{line.lineno}"
 
 
 def in_words(moment: datetime | None) -> str:
-    """Write a moment for a person: to the second, in UTC."""
+    """Format a time in UTC, to the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else "-"
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Show how far a long command is: a bar on a terminal, elsewhere a line now and then."""
+    """Show the progress of a long command: a bar on a terminal, elsewhere a line at each 10 %."""
     console = Console(stderr=True, markup=False)
     if not console.is_terminal:
         yield _Lines().report
@@ -82,7 +82,7 @@ def progress() -> Iterator[Report]:
 
 
 class _Lines:
-    """Says something at each tenth of the way."""
+    """Prints a line at each 10 %."""
 
     def __init__(self) -> None:
         self._said: tuple[str, int] | None = None

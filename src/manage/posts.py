@@ -1,4 +1,4 @@
-"""``posts``: how many there are, and deleting them."""
+"""``posts``: count and delete posts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -7,9 +7,8 @@ import typer
 
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
-from ..posts.administration import PostAdministration
 from ..posts.deletion import PostDeletion
-from ..posts.post_id import parse_post_id
+from ..posts.feed import parse_post_id
 from ..posts.reactions import ReactionStore
 from ..posts.store import PostStore
 from .connection import Service, run
@@ -23,9 +22,9 @@ app = typer.Typer(help="Count and delete posts.", no_args_is_help=True, rich_mar
 
 @app.command()
 def count(*, author: Author = None) -> None:
-    """Write how many posts there are, without those that have expired."""
+    """Print the number of posts, without expired ones."""
 
-    async def command(posts: PostAdministration, author_id: bytes | None) -> int:
+    async def command(posts: PostStore, _: PostDeletion, author_id: bytes | None) -> int:
         return await posts.count(author_id)
 
     show_line(str(_on_posts(author, command)))
@@ -33,25 +32,25 @@ def count(*, author: Author = None) -> None:
 
 @app.command()
 def delete(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of posts.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Post ids.")] = None,
     *,
     author: Author = None,
 ) -> None:
-    """Delete posts, by their ids or all of one user, with the reactions to them.
+    """Delete posts and their reactions, by id or all of one user.
 
-    The exit code is 1 where there is no such post.
+    The exit code is 1 if a post does not exist.
     """
     if bool(ids) == bool(author):
-        raise typer.BadParameter("give either ids of posts or --author NAME")
+        raise typer.BadParameter("give either post ids or --author NAME")
     parsed = {text: parse_post_id(text) for text in ids or ()}
     if malformed := [text for text, post_id in parsed.items() if post_id is None]:
-        raise typer.BadParameter(f"not an id of a post: {', '.join(malformed)}")
+        raise typer.BadParameter(f"not a post id: {', '.join(malformed)}")
     wanted = [post_id for post_id in parsed.values() if post_id is not None]
 
-    async def command(posts: PostAdministration, author_id: bytes | None) -> tuple[int, list[bytes]]:
+    async def command(_: PostStore, deletion: PostDeletion, author_id: bytes | None) -> tuple[int, list[bytes]]:
         if author_id is not None:
-            return await posts.delete_of(author_id), []
-        deleted = await posts.delete(wanted)
+            return await deletion.delete_of(author_id), []
+        deleted = await deletion.delete(wanted)
         return len(deleted), [post_id for post_id in wanted if post_id not in deleted]
 
     deleted, missing = _on_posts(author, command)
@@ -60,7 +59,7 @@ def delete(
         raise CommandError(f"there is no post {', '.join(post_id.hex() for post_id in missing)}")
 
 
-def _on_posts(author: str | None, command: Callable[[PostAdministration, bytes | None], Awaitable[T]]) -> T:
+def _on_posts(author: str | None, command: Callable[[PostStore, PostDeletion, bytes | None], Awaitable[T]]) -> T:
     async def connected(service: Service) -> T:
         settings, ring, mongo = service.settings, service.ring, service.mongo
         batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
@@ -70,8 +69,7 @@ def _on_posts(author: str | None, command: Callable[[PostAdministration, bytes |
             if user is None:
                 raise CommandError(f"there is no user {author}")
             author_id = user.user_id
-        store = PostStore(mongo, ring, batching)
-        posts = PostAdministration(store, PostDeletion(store, ReactionStore(mongo, batching)))
-        return await command(posts, author_id)
+        posts = PostStore(mongo, ring, batching)
+        return await command(posts, PostDeletion(posts, ReactionStore(mongo, batching)), author_id)
 
     return run(connected)

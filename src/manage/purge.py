@@ -1,4 +1,4 @@
-"""``purge``: deleting now what has expired."""
+"""``purge``: delete expired documents now."""
 
 from ..core.database.purging import purge
 from ..storage import INDEXES
@@ -7,9 +7,9 @@ from .output import show_table
 
 
 def purge_expired() -> None:
-    """Delete now what has expired, of every collection, and write how much it was.
+    """Delete expired documents of every collection now, and print how many.
 
-    The database does so by itself within a minute or two; nothing that has expired can be read meanwhile.
+    MongoDB deletes them anyway within a minute or two, and they cannot be read until then.
     """
 
     async def command(service: Service) -> list[tuple[str, int]]:

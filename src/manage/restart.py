@@ -1,4 +1,4 @@
-"""``restart``: the workers of a running stack, one after the other, each only once the one before serves again."""
+"""``restart``: a rolling restart of the workers of a running stack."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from ..settings import SettingsError, data_directory
 from .output import CommandError, say
 
 READY_SECONDS = 60.0
-"""How long a worker may take until it is ready."""
+"""Time that a worker may take to become ready."""
 _CHECK_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 _SHORT_STARTS = 1  # in a row; one more and the worker has failed
@@ -23,8 +23,7 @@ _OUTPUT_BYTES = 2000
 def restart_workers() -> None:
     """Restart the workers of the stack one by one, without dropping a request.
 
-    The settings are checked first. Stops at the first worker that does not become ready; the others then run on with
-    the settings that they had.
+    Checks the settings first. Stops at the first worker that does not become ready; the others keep their old settings.
     """
     run_dir = find_run_directory()
     supervisor = Supervisor(run_dir)
@@ -35,7 +34,9 @@ def restart_workers() -> None:
                 _restart(supervisor, number, path)
                 say(f"worker {number} of {WORKERS} is ready")
     except SupervisorError as error:
-        raise CommandError(f"{error}. Run this as the user of the service, while the stack runs.") from None
+        raise CommandError(
+            f"{error}. Run this command as the user of the service, while the stack is running."
+        ) from None
 
 
 def find_run_directory() -> Path:
@@ -47,8 +48,8 @@ def find_run_directory() -> Path:
     run_dir = Path(given) if given else locate_run_directory(data_directory())
     if not run_dir.is_dir() or not any(path.exists() for path in (run_dir / "supervisor.sock", run_dir / "lock")):
         raise CommandError(
-            f"no stack has its sockets in {run_dir}. Type this in the directory where the stack was started, with the"
-            " same SEALPOST_DATA_DIR."
+            f"no stack has its sockets in {run_dir}. Run this command where the stack was started, with"
+            " the same SEALPOST_DATA_DIR."
         )
     return run_dir
 
@@ -60,7 +61,7 @@ def _alone_in(run_dir: Path) -> Iterator[None]:
         try:
             stack.enter_context(locked(run_dir / "restart.lock"))
         except BlockingIOError:
-            raise CommandError("another restart is under way. Wait until it has ended.") from None
+            raise CommandError("another restart is in progress. Wait for it to finish.") from None
         yield
 
 
@@ -72,11 +73,11 @@ def _check_settings(supervisor: Supervisor) -> None:
     deadline = time.monotonic() + _CHECK_SECONDS
     while (check := supervisor.state(CHECK)).state not in {"EXITED", "FATAL"}:
         if time.monotonic() > deadline:
-            raise CommandError("checking the settings did not end. Nothing was restarted. Is a disk hanging?")
+            raise CommandError("the check of the settings timed out. Nothing was restarted. A disk may hang.")
         time.sleep(_POLL_SECONDS)
     if check.state != "EXITED" or check.exit_code != 0:
         words = supervisor.output(CHECK, _OUTPUT_BYTES).strip()
-        raise SettingsError(f"no worker would start with these settings. Nothing was restarted.\n{words}")
+        raise SettingsError(f"workers cannot start with these settings. Nothing was restarted.\n{words}")
 
 
 def _restart(supervisor: Supervisor, number: int, path: Path) -> None:
@@ -91,10 +92,10 @@ def _restart(supervisor: Supervisor, number: int, path: Path) -> None:
         if is_ready(UnixConnection(path)):
             return
         if loops.note({number: supervisor.state(name)}):
-            reason = "it ends whenever it is started"
+            reason = "it exits repeatedly"
         elif time.monotonic() > deadline:
             reason = (
-                f"it answers, but is not ready after {READY_SECONDS:.0f} s" if path.exists() else "it does not listen"
+                f"it listens, but is not ready after {READY_SECONDS:.0f} s" if path.exists() else "it does not listen"
             )
         else:
             time.sleep(_POLL_SECONDS)
@@ -102,9 +103,9 @@ def _restart(supervisor: Supervisor, number: int, path: Path) -> None:
     # nginx sends requests to whatever listens, ready or not.
     supervisor.stop(name)
     others = ", ".join(str(other) for other in range(number + 1, WORKERS + 1))
-    left = f" Workers {others} run on with the settings that they had." if others else ""
+    left = f" Workers {others} keep running with their old settings." if others else ""
     raise CommandError(
-        f"worker {number} does not become ready: {reason}. It was stopped, and the restart ends here.{left} See"
-        f" worker-{number}.jsonl and worker-{number}.err in the log directory, correct the cause, and restart again."
+        f"worker {number} is not ready: {reason}. It was stopped and the restart aborted.{left} See"
+        f" worker-{number}.jsonl and worker-{number}.err in the log directory, fix the cause, and run this again."
         + (f"\nworker-{number}.err ends with:\n{words}" if words else "")
     )

@@ -1,4 +1,4 @@
-"""``users``: the accounts."""
+"""``users``: accounts."""
 
 import getpass
 import sys
@@ -14,7 +14,7 @@ from ..accounts.feature import credential_limits
 from ..accounts.passwords import LONGEST_PASSWORD, new_password
 from ..accounts.sessions import SessionStore
 from ..accounts.users import User, UserStore
-from ..core.database.group_commit import group_commit
+from ..core.database.group_commit import Batching, group_commit
 from .connection import Service, run
 from .output import CommandError, in_words, say, show_line, show_records, show_table
 
@@ -22,20 +22,20 @@ LONGEST_UTF8 = 4
 HEADS = ("username", "user id", "created", "last login", "last request", "flags")
 
 T = TypeVar("T")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The username, in whatever case.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The username; case does not matter.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object per line.")]
 
-app = typer.Typer(help="Look at accounts and change them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List and change accounts.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_users(*, as_json: AsJson = False) -> None:
-    """List every user, the oldest first."""
+    """List all users, oldest first."""
 
-    async def everyone(accounts: AccountAdministration) -> list[User | bytes]:
-        return [user async for user in accounts.list()]
+    async def everyone(service: Service) -> list[User | bytes]:
+        return [user async for user in _user_store(service).all()]
 
-    users = _on_accounts(everyone)
+    users = run(everyone)
     if as_json:
         show_records(map(_record, users))
     else:
@@ -44,7 +44,7 @@ def list_users(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(name: Name, *, as_json: AsJson = False) -> None:
-    """Show one user, with the number of live sessions and API tokens."""
+    """Show one user, with the number of active sessions and API tokens."""
     account = _on_accounts(lambda accounts: accounts.show(name))
     if as_json:
         show_records([{**_record(account.user), "sessions": account.sessions, "api_tokens": account.tokens}])
@@ -56,23 +56,25 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def disable(name: Name) -> None:
-    """Keep a user out: sessions end, and neither password nor API tokens work until they are enabled again."""
+    """Disable a user: end all sessions, and reject the password and API tokens until the user is enabled again."""
     user = _on_accounts(lambda accounts: accounts.disable(name))
-    say(f"{user.name} is disabled and signed out everywhere")
+    say(f"{user.name} is disabled, and all sessions were ended")
 
 
 @app.command()
 def enable(name: Name) -> None:
-    """Let a disabled user in again."""
+    """Enable a disabled user."""
     user = _on_accounts(lambda accounts: accounts.enable(name))
-    say(f"{user.name} may sign in")
+    say(f"{user.name} is enabled")
 
 
 @app.command()
 def make_operator(
-    name: Name, *, revoke: Annotated[bool, typer.Option("--revoke", help="Take it back.")] = False
+    name: Name,
+    *,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Make the user an ordinary user again.")] = False,
 ) -> None:
-    """Let a user do what is for operators alone."""
+    """Make a user an operator."""
     user = _on_accounts(lambda accounts: accounts.set_operator(name, operator=not revoke))
     say(f"{user.name} is {'no longer' if revoke else 'now'} an operator")
 
@@ -81,27 +83,26 @@ def make_operator(
 def reset_password(
     name: Name,
     *,
-    generate: Annotated[bool, typer.Option("--generate", help="Make a password up and write it to stdout.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Generate a password and print it.")] = False,
 ) -> None:
-    """Give a user another password, and end their sessions.
+    """Set a new password and end all sessions of the user.
 
-    It is asked for twice on a terminal; elsewhere it is the first line of stdin.
+    On a terminal, the command asks for it twice; otherwise it reads the first line of stdin.
     """
     password = new_password() if generate else _ask()
     user = _on_accounts(lambda accounts: accounts.reset_password(name, password))
     if generate:
         show_line(password)
-    say(f"{user.name} has another password and is signed out everywhere")
+    say(f"{user.name} has a new password, and all sessions were ended")
 
 
 def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
     async def connected(service: Service) -> T:
         settings, ring, mongo = service.settings, service.ring, service.mongo
-        batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
         accounts = AccountAdministration(
-            users=UserStore(mongo, ring, batching),
+            users=_user_store(service),
             sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
-            tokens=ApiTokenStore(mongo, ring, batching),
+            tokens=ApiTokenStore(mongo, ring, _batching(service)),
             limits=credential_limits(settings, mongo, ring),
             bcrypt_cost=settings.bcrypt_cost,
         )
@@ -110,13 +111,21 @@ def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
     return run(connected)
 
 
+def _user_store(service: Service) -> UserStore:
+    return UserStore(service.mongo, service.ring, _batching(service))
+
+
+def _batching(service: Service) -> Batching:
+    return group_commit(max_batch=service.settings.batch_max, max_queue=service.settings.batch_queue)
+
+
 def _ask() -> str:
     """Return a new password. Raises `UnusablePassword`, and `CommandError` where there is none."""
     try:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
             if getpass.getpass("Again: ") != password:
-                raise CommandError("these were two different passwords")
+                raise CommandError("the passwords do not match")
         else:
             # The length in bytes that cannot be right any more, with a line end.
             password = sys.stdin.buffer.readline(LONGEST_PASSWORD * LONGEST_UTF8 + 2).decode("utf-8-sig").rstrip("\r\n")

@@ -1,4 +1,4 @@
-"""How much was posted and reacted to, by day (UTC): counted from indexes alone, whenever it is asked."""
+"""Posts and reactions by day (UTC), counted on request from indexes alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,15 +6,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ..core.database.mongo import Document, Mongo, aggregate, translate_mongo_errors
+from ..errors import FieldError, Malformed
 from . import reactions, store
 from .reactions import Reaction
 
 DAY = timedelta(days=1)
+LONGEST_SPAN = timedelta(days=366)
 
 
 @dataclass(frozen=True)
 class Day:
-    """What one day has brought, of what is still there."""
+    """The posts and reactions of one day that still exist."""
 
     date: date
     posts: int
@@ -31,9 +33,15 @@ class Analytics:
         self._reactions = mongo.collection(reactions.COLLECTION)
 
     async def days(self, first: date, last: date) -> list[Day]:
-        """Return every day from the first to the last, both included, in order."""
+        """Return every day from the first to the last, inclusive.
+
+        Raises `Malformed` for days in the wrong order, or too many.
+        """
+        if not timedelta(0) <= last - first < LONGEST_SPAN:
+            reason = f"must not be before from, and at most {LONGEST_SPAN.days - 1} days after it"
+            raise Malformed(errors=(FieldError("to", reason),))
         now = self._clock.now()
-        # To the last moment of the last day: the calendar's own last day has no next one.
+        # The last microsecond of the last day, because date.max has no next day.
         begin, end = datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
         posted = counting("created_at", begin, end, among=store.visible(now), kind="posts")
         reacted = counting("reacted_at", begin, end, among={"expires_at": {"$gt": now}}, kind="$kind")
@@ -56,9 +64,9 @@ class Analytics:
 
 
 def counting(field: str, begin: datetime, end: datetime, *, among: Document, kind: str) -> list[Document]:
-    """Return the aggregation that counts documents by the day of a field, and by the kind that an expression gives.
+    """Return the aggregation that counts documents by the day of a field and by an expression for the kind.
 
-    Both ends belong to the span.
+    ``begin`` and ``end`` are inclusive.
     """
     day = {"$dateTrunc": {"date": f"${field}", "unit": "day"}}
     return [

@@ -1,8 +1,10 @@
-"""Deleting posts with all reactions to them: a job that any process finishes if the one that began it could not.
+"""Deleting posts with all their reactions, as a job that any process can resume.
 
-The first step marks the post, which nobody sees from then on; the last one removes it, so as long as a step is missing
-the mark is there to be found. Each step may be done twice.
+The first step marks a post, which hides it from everyone. The last step removes it, so the mark remains as long as a
+step is missing. Every step is idempotent.
 """
+
+from collections.abc import Sequence
 
 from ..core.background import repeat
 from .reactions import ReactionStore
@@ -12,28 +14,40 @@ INTERVAL = 60.0
 
 
 class PostDeletion:
-    """Finishes the deletion of posts that have been marked."""
+    """Deletes posts; if a step fails with `Unavailable`, the deletion of marked posts is resumed later."""
 
     def __init__(self, posts: PostStore, reactions: ReactionStore) -> None:
         self._posts = posts
         self._reactions = reactions
 
-    async def finish(self, post_id: bytes) -> None:
-        """Remove a marked post with all reactions to it. Raises `Unavailable`; it will then be finished later."""
-        await self._reactions.remove_of(post_id)
-        await self._posts.remove(post_id)
+    async def delete(self, post_ids: Sequence[bytes]) -> list[bytes]:
+        """Delete posts of any author, and return the ids of those that existed."""
+        deleted = [post_id for post_id in post_ids if await self._posts.mark_deleted(post_id, None)]
+        await self.resume()
+        return deleted
 
-    async def erase_author(self, user_id: bytes) -> None:
-        """Delete what a user has written and take back what they have made of other posts; may be done again."""
+    async def delete_of(self, author_id: bytes) -> int:
+        """Delete all posts of an author, and return how many there were."""
+        count = await self._posts.mark_all_deleted(author_id)
+        await self.resume()
+        return count
+
+    async def erase_user(self, user_id: bytes) -> None:
+        """Delete all posts of a user and withdraw all reactions of the user; idempotent."""
         await self._posts.mark_all_deleted(user_id)
         await self._reactions.withdraw_all(user_id)
         await self.resume()
 
+    async def finish(self, post_id: bytes) -> None:
+        """Remove a marked post with all its reactions."""
+        await self._reactions.remove_of(post_id)
+        await self._posts.remove(post_id)
+
     async def resume(self) -> None:
-        """Finish every deletion that has begun."""
+        """Finish all deletions that have begun."""
         for post_id in await self._posts.marked():
             await self.finish(post_id)
 
     async def watch(self) -> None:
-        """Finish what was interrupted, now and every minute, until cancelled."""
+        """Finish interrupted deletions, now and every minute, until cancelled."""
         await repeat(self.resume, every=INTERVAL)

@@ -1,10 +1,12 @@
-"""The feature as the composition root sees it."""
+"""Wires posts and reactions together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..accounts.auth import Authenticator
+from ..accounts.auth import Authenticator, Scope
+from ..accounts.directory import UserDirectory
+from ..accounts.guards import BearerGuard
 from ..api.routing import Route
 from ..core.background import background_tasks
 from ..core.crypto.keys import KeyRing
@@ -24,26 +26,33 @@ RESEALABLE = (store.RESEALABLE,)
 
 
 class PostsFeature:
-    """Posts and reactions, wired; ``erase_author`` deletes what a user leaves behind."""
+    """Posts and reactions; ``erase_user`` deletes the posts and reactions of a user."""
 
     def __init__(
-        self, *, ring: KeyRing, mongo: Mongo, batching: Batching, authenticator: Authenticator, metrics: Metrics
+        self,
+        *,
+        ring: KeyRing,
+        mongo: Mongo,
+        batching: Batching,
+        authenticator: Authenticator,
+        directory: UserDirectory,
+        metrics: Metrics,
     ) -> None:
         self._mongo = mongo
         self._posts = PostStore(mongo, ring, batching, metrics.damaged)
         self._reactions = ReactionStore(mongo, batching, metrics.damaged)
         self._deletion = PostDeletion(self._posts, self._reactions)
-        self.erase_author = self._deletion.erase_author
+        self.erase_user = self._deletion.erase_user
         service = PostService(
             ring=ring,
             clock=mongo.clock,
             posts=self._posts,
             reactions=self._reactions,
             deletion=self._deletion,
-            analytics=Analytics(mongo),
             authenticator=authenticator,
+            directory=directory,
         )
-        self._routes = PostRoutes(service, authenticator)
+        self._routes = PostRoutes(service, Analytics(mongo), BearerGuard(authenticator, Scope.POSTS))
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
@@ -51,11 +60,11 @@ class PostsFeature:
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:
-        """Finish the deletions that other processes have left."""
+        """Finish deletions that other processes left unfinished."""
         async with background_tasks(self._mongo.when_set_up(self._deletion.watch)):
             yield
 
     async def close(self) -> None:
-        """Wait for what is in flight."""
+        """Wait for the commands in flight."""
         await self._posts.close()
         await self._reactions.close()

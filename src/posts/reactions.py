@@ -1,13 +1,14 @@
-"""Likes and dislikes in MongoDB: one of each user for a post, and on the post their counts, which always agree.
+"""Likes and dislikes in MongoDB: at most one reaction of each user to a post, and consistent counts on the post.
 
-A reaction and the counts change in one transaction. The reactions that come at once share one, so that a thousand
-people who like a post together do not fight over its counts a thousand times; what is left of the fight, between
-workers, MongoDB settles by having one of them try again.
+A reaction and the counts change in one transaction. Concurrent reactions share a transaction, so that a thousand users
+who like a post at the same time do not conflict on its counts a thousand times. Conflicts between workers remain, and
+MongoDB has one of the two transactions retry.
 """
 
 from collections.abc import Container, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,7 +19,7 @@ from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_erro
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
 from . import store
-from .post_id import ID_BYTES
+from .feed import ID_BYTES
 
 COLLECTION = "reactions"
 INDEXES: Indexes = {
@@ -29,13 +30,13 @@ INDEXES: Indexes = {
     ]
 }
 WITHDRAWN_AT_ONCE = 200
-"""Reactions of a user who leaves that are withdrawn at the same time."""
+"""Reactions that are withdrawn in one transaction when a user is deleted."""
 
 log = structlog.get_logger(__name__)
 
 
 class Reaction(StrEnum):
-    """What a user makes of a post."""
+    """A user's reaction to a post."""
 
     LIKE = "like"
     DISLIKE = "dislike"
@@ -45,7 +46,7 @@ _COUNTS = {Reaction.LIKE: "likes", Reaction.DISLIKE: "dislikes"}
 
 
 class Reactions(NamedTuple):
-    """The counts of a post, and what the user who asks has made of it."""
+    """The counts of a post, and the caller's own reaction."""
 
     likes: int
     dislikes: int
@@ -63,25 +64,25 @@ class _Change(NamedTuple):
 
 
 class ReactionStore:
-    """Every query on reactions; ``damaged`` counts posts whose counts cannot be."""
+    """All queries on reactions; ``damaged`` counts posts with impossible counts."""
 
     def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._mongo = mongo
         self._damaged = damaged
         self._posts = mongo.collection(store.COLLECTION)
         self._reactions = mongo.collection(COLLECTION)
-        # What one user makes of one post twice at once is done one after the other.
+        # Two reactions of one user to one post never share a transaction: they are applied in order.
         self._changes = batching("change_reactions", self._change_each, key=lambda change: change.document_id)
 
     async def react(self, post_id: bytes, user_id: bytes, reaction: Reaction | None) -> Reactions | None:
-        """Let this be what a user makes of a post, whatever it was; None where there is no such post.
+        """Set a user's reaction to a post; ``reaction`` None withdraws it.
 
-        Raises `Damaged`.
+        Returns None if there is no such post. Raises `Damaged`.
         """
         return await self._changes.submit(_Change(post_id, user_id, reaction))
 
     async def of_user(self, user_id: bytes, post_ids: Sequence[bytes]) -> dict[bytes, Reaction]:
-        """Return what a user has made of some posts."""
+        """Return a user's reactions to the given posts."""
         with translate_mongo_errors():
             documents = await self._reactions.find(
                 {"_id": {"$in": [post_id + user_id for post_id in post_ids]}}, {"kind": 1}
@@ -90,7 +91,7 @@ class ReactionStore:
         return {post_id: kind for post_id, kind in kinds.items() if kind is not None}
 
     async def withdraw_all(self, user_id: bytes) -> None:
-        """Take back every reaction of a user, counts included."""
+        """Withdraw all reactions of a user, and correct the counts."""
         while True:
             with translate_mongo_errors():
                 documents = (
@@ -100,14 +101,14 @@ class ReactionStore:
                 return
             ids = [document["_id"] for document in documents]
             changed = await self._change_each([_Change(one[:ID_BYTES], user_id, None) for one in ids])
-            # Of a post that has expired, is being deleted or is damaged there is no count to keep.
+            # A post that has expired, is being deleted or is damaged has no counts to correct.
             orphans = [one for one, done in zip(ids, changed, strict=True) if not isinstance(done, Reactions)]
             if orphans:
                 with translate_mongo_errors():
                     await self._reactions.delete_many({"_id": {"$in": orphans}})
 
     async def remove_of(self, post_id: bytes) -> None:
-        """Delete all reactions to a post that is invisible already."""
+        """Delete all reactions to a hidden post."""
         with translate_mongo_errors():
             await self._reactions.delete_many(
                 {"_id": {"$gte": post_id + bytes(ID_BYTES), "$lte": post_id + b"\xff" * ID_BYTES}}
@@ -118,10 +119,7 @@ class ReactionStore:
         await self._changes.close()
 
     async def _change_each(self, changes: Sequence[_Change]) -> Sequence[Reactions | Damaged | None]:
-        async def work(session: Any) -> list[Reactions | Damaged | None]:
-            return await self._change_all(changes, session)
-
-        return await self._mongo.transact(work)
+        return await self._mongo.transact(partial(self._change_all, changes))
 
     async def _change_all(self, changes: Sequence[_Change], session: Any) -> list[Reactions | Damaged | None]:
         now = self._mongo.clock.now()
@@ -148,7 +146,7 @@ class ReactionStore:
                     post[_COUNTS[reaction]] += by
             writes.append(_write(change, post["expires_at"], now))
         if writes:
-            # The posts first: two that change one post meet here, before they have done the rest in vain.
+            # The posts first, so that transactions that change the same post conflict before they do the rest.
             counts = [UpdateOne({"_id": one}, {"$set": _counts(posts[one])}) for one in touched]
             await self._posts.bulk_write(counts, ordered=False, session=session)
             await self._reactions.bulk_write(writes, ordered=False, session=session)
@@ -159,7 +157,7 @@ class ReactionStore:
             store.check_counts(post)
         except Damaged:
             self._damaged.inc()
-            log.error("the counts of a post were changed in the database", id=post["_id"].hex())
+            log.error("reaction counts of a post were modified in the database", id=post["_id"].hex())
             return False
         return True
 
@@ -173,7 +171,7 @@ def _outcome(change: _Change, post: Document | None, damaged: Container[bytes]) 
 
 
 def _kind(document: Document) -> Reaction | None:
-    """Return what a reaction says; None for one that was changed in the database, which counts for nothing."""
+    """Return the kind of a reaction; None for one that was changed in the database, which does not count."""
     kind = document.get("kind")
     return Reaction(kind) if kind in _COUNTS else None
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from ..accounts.auth import CALLER, Authenticator, Scope
-from ..api.routing import Route, id_of
+from ..accounts.guards import CALLER
+from ..api.routing import Guard, Route, id_of
 from ..errors import Damaged
+from .analytics import Analytics
 from .problems import NotAuthor, PostNotFound
 from .reactions import Reaction
 from .schemas import (
@@ -21,17 +22,18 @@ from .schemas import (
     PostAnswer,
     ReactionsAnswer,
 )
-from .service import PostService, Shown
+from .service import PostService, PostView
 
 POSTS = "posts"
 
 
 class PostRoutes:
-    """The handlers and their declarations."""
+    """The routes of posts."""
 
-    def __init__(self, service: PostService, authenticator: Authenticator) -> None:
+    def __init__(self, service: PostService, analytics: Analytics, guard: Guard) -> None:
         self._service = service
-        self._guard = authenticator.guard(Scope.POSTS)
+        self._analytics = analytics
+        self._guard = guard
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -109,7 +111,7 @@ class PostRoutes:
 
     async def analytics(self, _: web.Request, query: AnalyticsQuery) -> AnalyticsAnswer:
         """Count posts and reactions by day."""
-        days = await self._service.analytics(date.fromisoformat(query.first), date.fromisoformat(query.last))
+        days = await self._analytics.days(date.fromisoformat(query.first), date.fromisoformat(query.last))
         return AnalyticsAnswer(
             days=[DayAnswer(date=day.date, posts=day.posts, likes=day.likes, dislikes=day.dislikes) for day in days]
         )
@@ -144,16 +146,16 @@ class PostRoutes:
         return react
 
 
-def _answer(shown: Shown) -> PostAnswer:
-    post = shown.post
+def _answer(view: PostView) -> PostAnswer:
+    post = view.post
     return PostAnswer(
         id=post.post_id.hex(),
-        author=shown.author,
+        author=view.author,
         title=post.content.title,
         content=post.content.content,
         created_at=post.created_at,
         expires_at=post.expires_at,
         likes=post.likes,
         dislikes=post.dislikes,
-        mine=shown.mine,
+        mine=view.mine,
     )

@@ -1,8 +1,9 @@
-"""Posts in MongoDB: title and content sealed, found by id and by author, newest first."""
+"""Posts in MongoDB: title and content are sealed; queries are by id and by author, newest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from pymongo import DESCENDING, IndexModel
@@ -21,7 +22,7 @@ COLLECTION = "posts"
 KIND = "post"
 DAMAGED = "This post is damaged and cannot be read. Its author can delete it."
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""Stands for the expiry of a post that has none: a query then has one range, and an index covers it."""
+"""The stored expiry of a post that has none, so that one range query, which an index covers, finds every post."""
 INDEXES: Indexes = {
     COLLECTION: [
         IndexModel("expires_at", name="expires_at", expireAfterSeconds=0),
@@ -35,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class PostContent(Content):
-    """What is sealed of a post."""
+    """The sealed part of a post."""
 
     author_id: bytes
     title: str | None
@@ -47,7 +48,7 @@ RESEALABLE = Resealable(COLLECTION, KIND, PostContent)
 
 @dataclass(frozen=True, kw_only=True)
 class Post:
-    """A post; ``expires_at`` is None for one that stays until it is deleted."""
+    """A post; without ``expires_at`` it stays until it is deleted."""
 
     post_id: bytes
     content: PostContent
@@ -58,18 +59,18 @@ class Post:
 
 
 VISIBLE: Document = {"deleted": False, **UNEXPIRED}
-"""The filter for posts that have neither expired nor been deleted, where their ids are known."""
+"""The filter for posts that have neither expired nor been deleted, for queries by id."""
 
 
 def visible(now: datetime) -> Document:
-    """Return what `VISIBLE` is as a range that an index can answer."""
+    """Return the filter `VISIBLE` as a range that an index can answer."""
     return {"deleted": False, "expires_at": {"$gt": now}}
 
 
 def older_than(before: bytes | None, author_id: bytes | None, now: datetime) -> tuple[Document, str]:
-    """Return the filter for a page of the feed, and the name of the index that has its order.
+    """Return the filter for a page of the feed, and the name of the index to use.
 
-    Left to choose, MongoDB may take an index on a time and sort all that it finds there.
+    Without the hint, MongoDB may choose an index on a time and sort everything that it finds there.
     """
     query = visible(now)
     if before is not None:
@@ -80,18 +81,18 @@ def older_than(before: bytes | None, author_id: bytes | None, now: datetime) -> 
 
 
 class PostStore:
-    """Every query on posts but those that count reactions; ``damaged`` counts what cannot be read."""
+    """All queries on posts except for counting reactions; ``damaged`` counts the posts that cannot be read."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
         self._sealer = RecordSealer(ring, KIND)
-        self._inserts = batching("insert_posts", self._insert)
+        self._inserts = batching("insert_posts", partial(insert_each, self._collection))
         self._finds = batching("find_posts", self._find_each)
         self._damaged = damaged
 
     async def add(self, post: Post) -> None:
-        """Store a new post; when this returns, a majority has it in its journal."""
+        """Store a new post; returns once a majority has it in its journal."""
         await self._inserts.submit(
             {
                 "_id": post.post_id,
@@ -106,15 +107,15 @@ class PostStore:
         )
 
     async def find(self, post_id: bytes) -> Post | None:
-        """Return a post; None where there is none (any more). Raises `Damaged`."""
+        """Return a post; None if there is none (any more). Raises `Damaged`."""
         return await self._finds.submit(post_id)
 
     async def page(
         self, *, author_id: bytes | None, before: bytes | None, limit: int
     ) -> tuple[list[Post], bytes | None]:
-        """Return up to ``limit`` posts, newest first, from behind the post ``before``.
+        """Return up to ``limit`` posts older than the post ``before``, newest first.
 
-        The second value is the id of the last of them where more follow. What does not open is logged and left out.
+        The second value is the id of the last post if more follow. A post that cannot be read is logged and left out.
         """
         query, index = older_than(before, author_id, self._clock.now())
         with translate_mongo_errors():
@@ -125,7 +126,7 @@ class PostStore:
         return [post for post in posts if isinstance(post, Post)], last
 
     async def count(self, author_id: bytes | None) -> int:
-        """Return how many visible posts there are, or of one author."""
+        """Return the number of visible posts, of all authors or of one."""
         query = visible(self._clock.now())
         if author_id is not None:
             query["author_id"] = author_id
@@ -133,7 +134,7 @@ class PostStore:
             return int(await self._collection.count_documents(query))
 
     async def mark_deleted(self, post_id: bytes, author_id: bytes | None) -> bool:
-        """Make a post invisible, for the deletion that follows; False where there is none, or not of this author."""
+        """Hide a post, for the deletion that follows; False if there is none, or another author wrote it."""
         query = {"_id": post_id, **VISIBLE}
         if author_id is not None:
             query["author_id"] = author_id
@@ -142,7 +143,7 @@ class PostStore:
         return bool(result.matched_count)
 
     async def mark_all_deleted(self, author_id: bytes) -> int:
-        """Make all posts of an author invisible and return how many there were."""
+        """Hide all posts of an author, and return how many there were."""
         query = {"author_id": author_id, "deleted": False}
         with translate_mongo_errors():
             result = await self._collection.update_many(query, {"$set": {"deleted": True}})
@@ -155,7 +156,7 @@ class PostStore:
         return [document["_id"] for document in documents]
 
     async def remove(self, post_id: bytes) -> None:
-        """Delete a post that has been marked."""
+        """Delete a marked post."""
         with translate_mongo_errors():
             await self._collection.delete_one({"_id": post_id, "deleted": True})
 
@@ -163,9 +164,6 @@ class PostStore:
         """Wait for the commands in flight."""
         await self._inserts.close()
         await self._finds.close()
-
-    async def _insert(self, documents: Sequence[Document]) -> Sequence[Exception | None]:
-        return await insert_each(self._collection, documents)
 
     async def _find_each(self, post_ids: Sequence[bytes]) -> Sequence[Post | Exception | None]:
         query = {"_id": {"$in": list(set(post_ids))}, **VISIBLE}
@@ -184,7 +182,10 @@ class PostStore:
             content = None
         if content is None or content.author_id != document.get("author_id"):
             self._damaged.inc()
-            log.error("a post does not open: changed in the database, or its key is not in the ring", id=post_id.hex())
+            log.error(
+                "post cannot be decrypted: modified in the database, or its key is not in the key ring",
+                id=post_id.hex(),
+            )
             return Damaged(DAMAGED)
         return Post(
             post_id=post_id,

@@ -1,1 +1,1 @@
-"""Secrets and their receipts: sealed items that open a limited number of times."""
+"""Secrets, messages and their receipts: sealed items that open with a key in a link."""

@@ -1,9 +1,9 @@
-"""The budget of wrong phrases: spent before a phrase is tried, given back when it was right.
+"""The budget of wrong phrases: an attempt is spent before its phrase is tried and given back if the phrase is right.
 
-An attempt that is being checked stands in the item's ``checks`` and counts as spent, so that guesses in parallel, on
-however many workers, together never exceed the budget. Every outcome needs the check to be still there: a worker that
-died leaves one that lapses after `LEASE`, and one that was merely slow learns that its answer no longer counts. A right
-phrase is settled by the claim of the opening, in the same command.
+An attempt that is being checked is listed in the item's ``checks`` and counts as spent, so concurrent guesses on any
+number of workers never exceed the budget. An outcome is recorded only while its check is still listed. The check of a
+worker that died lapses after `LEASE`; a worker that was merely slow finds its own check gone, and its outcome is
+refused. The claim of the opening removes the check of a right phrase in the same command.
 """
 
 from collections.abc import Sequence
@@ -18,34 +18,34 @@ from ..core.clock import MILLISECOND
 from ..core.database.mongo import Document, Mongo, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged
-from .damage import Damage
-from .items import COLLECTION, Item, State, erased_when, from_document, waiting
+from .items import COLLECTION, Item, ItemState, erased_when, from_document, waiting
+from .store import DamageReporter
 
 LEASE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt out of an item's budget, and the item as it was when it was taken."""
+    """One attempt from an item's budget, and the item at the time that the attempt was spent."""
 
     check_id: ObjectId
     item: Item
 
 
 class AttemptStore:
-    """The attempts on items in MongoDB; ``damaged`` counts items that cannot be read."""
+    """The attempts on items in MongoDB; ``damaged`` counts the items that cannot be read."""
 
     def __init__(self, mongo: Mongo, damaged: Counter = NOTHING) -> None:
-        self._damage = Damage(damaged)
+        self._damage = DamageReporter(damaged)
         self._collection = mongo.collection(COLLECTION)
-        # Spending need not wait for a majority: no outcome is told before one has acknowledged it, and the outcome is
-        # refused where the check has not survived.
+        # Spending need not wait for a majority. Every outcome waits for one before it is reported, and it is refused if
+        # the check was rolled back.
         self._primary = self._collection.with_options(write_concern=WriteConcern(w=1, j=False))
 
     async def spend(self, item_id: bytes, key_ids: Sequence[str]) -> Attempt | None:
-        """Take an attempt on an item that was sealed with one of the server keys.
+        """Spend an attempt on an item that was sealed with one of the server keys.
 
-        Returns None when there is no such item with a phrase waiting, or every attempt left is being checked. Raises
+        Returns None if no such item with a phrase is waiting, or if every attempt left is being checked. Raises
         `Damaged`.
         """
         check_id = ObjectId()
@@ -69,14 +69,14 @@ class AttemptStore:
             raise self._damage.changed(item_id) from None
 
     async def give_back(self, attempt: Attempt) -> None:
-        """Return an attempt to the budget because its phrase was not tried; a right one returns with the claim."""
+        """Return an untried attempt to the budget; for a right phrase, the claim does so."""
         with translate_mongo_errors():
             await self._collection.update_one(_held(attempt), {"$pull": {"checks": {"id": attempt.check_id}}})
 
     async def fail(self, attempt: Attempt) -> int | None:
-        """Record a wrong phrase and return the attempts left, destroying the item with the last one.
+        """Record a wrong phrase and return the number of attempts left; the last one destroys the item.
 
-        Returns None when the attempt lapsed or the item is gone.
+        Returns None if the attempt lapsed or the item is gone.
         """
         assert attempt.item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
         max_attempts = attempt.item.phrase.max_attempts
@@ -90,7 +90,7 @@ class AttemptStore:
                             "checks": _checks_where({"$ne": ["$$check.id", attempt.check_id]}),
                         }
                     },
-                    {"$set": erased_when({"$gte": ["$failed_attempts", max_attempts]}, State.LOCKED)},
+                    {"$set": erased_when({"$gte": ["$failed_attempts", max_attempts]}, ItemState.LOCKED)},
                 ],
                 {"failed_attempts": 1},
                 return_document=ReturnDocument.AFTER,
@@ -99,7 +99,7 @@ class AttemptStore:
 
 
 def _held(attempt: Attempt) -> Document:
-    return {"_id": attempt.item.item_id, "state": State.WAITING.value, "checks.id": attempt.check_id}
+    return {"_id": attempt.item.item_id, "state": ItemState.WAITING.value, "checks.id": attempt.check_id}
 
 
 def _checks_where(condition: Any) -> Document:

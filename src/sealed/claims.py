@@ -1,14 +1,14 @@
 """Opening exactly once.
 
-A claim takes one opening out of an item and, with the last one, erases the envelope, in one command that a majority
-acknowledges before any plaintext is sent. Claims of different items share a command, stamped with a fresh claim id;
-where the count of changed documents falls short of the count of claims, the winners are read back by their stamp.
+A claim takes one opening from an item and, with the last one, erases the envelope. It is one command, which a majority
+acknowledges before any plaintext is sent. Claims of different items share a command, stamped with a fresh claim id.
+Unless all claimed items matched and each had a single opening, the winners are read back by their stamp.
 
-A command whose answer is lost may or may not have been carried out, and may yet be. Its requesters are told to come
-back, so its plaintexts never leave: the claims are given back as soon as the database answers again. Giving back takes
-the stamp off where it stands and voids it on the item, so that a command that arrives late finds itself refused. The
-same goes for a claim that was won for a requester who had been told to come back meanwhile. An item that its sender
-burned in the meantime stays without its envelope and becomes ``burned``.
+A command whose reply is lost may or may not have been executed, and may still be. Its requests are answered with 503,
+so its plaintexts are never sent, and its claims are given back as soon as the database replies again. Giving a claim
+back removes its stamp if it is there and voids its id on the item, so that a late command is refused. A claim
+that is won after its request has timed out is given back in the same way. An item that its sender has burned in the
+meantime stays without its envelope and becomes ``burned``.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bson import ObjectId
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Mongo, translate_mongo_errors
 from ..errors import Unavailable
-from .items import COLLECTION, Item, State, erased_when, waiting
+from .items import COLLECTION, Item, ItemState, erased_when, waiting
 
 VOIDED_KEPT = 100
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 class Claim(NamedTuple):
-    """A wish to open an item, with the check of its phrase where it has one."""
+    """A request to open an item, with the check of its phrase if it has one."""
 
     item: Item
     check_id: ObjectId | None
@@ -49,18 +49,18 @@ class ClaimStore:
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
-        # One claim of an item in a batch: the command takes one opening from each document that it matches.
+        # At most one claim per item in a batch: the command takes one opening from each document that it matches.
         self._claims = batching(
             "claim_items", self._claim_each, key=lambda claim: claim.item.item_id, abandoned=self._give_back_abandoned
         )
         self._returns: set[asyncio.Task[None]] = set()
 
     async def claim(self, item: Item, check_id: ObjectId | None = None) -> int | None:
-        """Take one opening and return how many are left; None when another reader has had the last one.
+        """Take one opening and return how many are left; None if another reader has taken the last one.
 
-        ``item`` must come with its envelope, to be put back should the outcome stay unknown. Raises `Unavailable` in
-        that case. An item with a phrase is claimed with the check of its attempt, which is given back in the same
-        command; None also when that check has lapsed.
+        ``item`` must include its envelope, which is restored if the outcome stays unknown; `Unavailable` is raised
+        then. An item with a phrase is claimed with the check of its attempt, which the same command gives back; None is
+        also returned if that check has lapsed.
         """
         won = await self._claims.submit(Claim(item, check_id))
         return won.opens_left if won else None
@@ -95,7 +95,7 @@ class ClaimStore:
                     }
                 },
                 *([{"$set": {"checks": _without("$checks", "$$one.id", check_ids)}}] if check_ids else []),
-                {"$set": erased_when({"$gte": [{"$size": "$claims"}, "$max_opens"]}, State.OPENED)},
+                {"$set": erased_when({"$gte": [{"$size": "$claims"}, "$max_opens"]}, ItemState.OPENED)},
             ],
         )
         if result.matched_count == len(claims) and all(claim.item.max_opens == 1 for claim in claims):
@@ -121,30 +121,30 @@ class ClaimStore:
             try:
                 with translate_mongo_errors():
                     await self._collection.update_one(
-                        {"_id": item.item_id, "state": {"$in": [State.WAITING.value, State.OPENED.value]}},
+                        {"_id": item.item_id, "state": {"$in": [ItemState.WAITING.value, ItemState.OPENED.value]}},
                         _giving_back(claim_id, claim),
                     )
             except Unavailable:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
-                log.info("an opening without a known outcome was given back")
+                log.info("opening with unknown outcome rolled back")
                 return
 
 
 def _opens_left(document: Document, claim_id: ObjectId) -> int:
-    """Return how many openings were left right after the claim, whatever has been claimed since."""
+    """Return how many openings were left right after the claim; later claims do not count."""
     return int(document["max_opens"]) - 1 - int(document["claims"].index(claim_id))
 
 
 def _without(array: str, value: str, unwanted: Sequence[ObjectId]) -> Document:
-    """Return the expression for a document's array without the elements whose value is one of the unwanted."""
+    """Return the expression for an array without the elements whose value is unwanted."""
     elements = {"$ifNull": [array, []]}
     return {"$filter": {"input": elements, "as": "one", "cond": {"$not": [{"$in": [value, list(unwanted)]}]}}}
 
 
 def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
-    """Return the pipeline update that undoes a claim where it was carried out and voids it where it was not yet."""
+    """Return the pipeline update that undoes a claim if it was executed and voids its id in any case."""
     item = claim.item
     phrase = {"$literal": item.phrase.to_document()} if item.phrase else "$$REMOVE"
     is_burned = {"$gt": ["$burned_at", None]}
@@ -155,7 +155,7 @@ def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
     was_claimed = {"$in": [claim_id, {"$ifNull": ["$claims", []]}]}
     others = _without("$claims", "$$one", [claim_id])
     undone = {
-        "state": (unless_burned(State.WAITING.value, State.BURNED.value), "$state"),
+        "state": (unless_burned(ItemState.WAITING.value, ItemState.BURNED.value), "$state"),
         "envelope": (unless_burned({"$literal": item.envelope}, "$$REMOVE"), "$envelope"),
         "phrase": (unless_burned(phrase, "$$REMOVE"), "$phrase"),
         "delete_at": (unless_burned("$expires_at", "$delete_at"), "$delete_at"),

@@ -1,4 +1,4 @@
-"""Making a sealed item, of whatever kind: what it may be, how long it lives, and the keys that its maker gets."""
+"""Creating a sealed item of either kind: its lifetime, its phrase key, its envelope, and the keys for its sender."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from ..core.crypto.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, derive_p
 from ..core.lifetimes import checked_lifetime
 from ..core.metrics import Metrics
 from ..settings import Settings
-from .items import KINDS, UNLIMITED, Item, Phrase
-from .receipt_key import Receipt, write_receipt_key
+from .items import KINDS, UNLIMITED, Item, Phrase, pack_terms
+from .receipts import Receipt, write_receipt_key
 from .store import ItemStore
 
 
 @dataclass(frozen=True, repr=False)
-class Created:
-    """What the sender of a new item gets: the key for the reader, and the receipt key to keep."""
+class CreatedItem:
+    """The keys of a new item: the link key for the reader, the receipt key for the sender."""
 
     link_key: str
     receipt_key: str
@@ -38,7 +38,9 @@ class ItemCreator:
         items: ItemStore,
         metrics: Metrics,
     ) -> None:
-        self._settings = settings
+        self._default_ttl = timedelta(seconds=settings.default_ttl)
+        self._ttl_limit = settings.ttl_limit
+        self._cost = Argon2Cost(settings.argon2_memory_kib, settings.argon2_passes)
         self._clock = clock
         self._ring = ring
         self._sealer = Sealer(ring)
@@ -55,26 +57,34 @@ class ItemCreator:
         phrase: str | None = None,
         max_opens: int = UNLIMITED,
         max_attempts: int = 0,
-    ) -> Created:
-        """Seal and store an item. Raises `Malformed` for a time to live out of bounds."""
+    ) -> CreatedItem:
+        """Seal and store an item. Raises `Malformed` for a time to live out of bounds, and `Unavailable`."""
         created_at = self._clock.now()
-        expires_at = created_at + self._checked(ttl)
+        expires_at = created_at + (self._default_ttl if ttl is None else checked_lifetime(ttl, self._ttl_limit))
         link = Link.new()
         sealed_phrase, phrase_key = None, b""
         if phrase is not None:
-            cost = Argon2Cost(self._settings.argon2_memory_kib, self._settings.argon2_passes)
-            sealed_phrase = Phrase(secrets.token_bytes(SALT_BYTES), cost, max_attempts)
-            phrase_key = await self._hashing.run("phrase", derive_phrase_key, phrase, sealed_phrase.salt, cost)
-        item = Item(link.item_id, kind, created_at, expires_at, max_opens, max_opens or None, phrase=sealed_phrase)
-        item.key_id, item.envelope = self._sealer.seal(
-            text.encode(), link=link, terms=item.terms, phrase_key=phrase_key
+            sealed_phrase = Phrase(secrets.token_bytes(SALT_BYTES), self._cost, max_attempts)
+            phrase_key = await self._hashing.run("phrase", derive_phrase_key, phrase, sealed_phrase.salt, self._cost)
+        key_id, envelope = self._sealer.seal(
+            text.encode(),
+            link=link,
+            terms=pack_terms(kind, created_at, expires_at, max_opens, sealed_phrase),
+            phrase_key=phrase_key,
         )
-        await self._items.create(item)
+        await self._items.create(
+            Item(
+                item_id=link.item_id,
+                kind=kind,
+                created_at=created_at,
+                expires_at=expires_at,
+                max_opens=max_opens,
+                opens_left=max_opens or None,
+                key_id=key_id,
+                envelope=envelope,
+                phrase=sealed_phrase,
+            )
+        )
         self._created[kind].inc()
         receipt = Receipt(link.item_id, created_at, expires_at)
-        return Created(link.text, write_receipt_key(self._ring, receipt), expires_at)
-
-    def _checked(self, ttl: timedelta | None) -> timedelta:
-        if ttl is None:
-            return timedelta(seconds=self._settings.default_ttl)
-        return checked_lifetime(ttl, self._settings.ttl_limit)
+        return CreatedItem(link.text, write_receipt_key(self._ring, receipt), expires_at)

@@ -1,4 +1,4 @@
-"""The feature as the composition root sees it."""
+"""Wires secrets, messages and receipts together."""
 
 from typing import Any
 
@@ -15,23 +15,20 @@ from ..settings import Settings
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
-from .items import COLLECTION, State
-from .message_routes import MessageRoutes
-from .message_service import MessageService
-from .receipt_routes import ReceiptRoutes
+from .items import COLLECTION, ItemState
 from .receipts import ReceiptService
-from .routes import SecretRoutes
-from .service import SecretService
+from .routes import MessageRoutes, ReceiptRoutes, SecretRoutes
+from .service import MessageService, SecretService, Unsealer
 from .store import ItemStore
 
-EXPIRING = (Expiring(COLLECTION, {"state": State.WAITING.value}),)
+EXPIRING = (Expiring(COLLECTION, {"state": ItemState.WAITING.value}),)
 
 
 class SealedFeature:
-    """Secrets, messages and receipts, wired.
+    """Secrets, messages and receipts.
 
-    ``create_secret`` and ``create_message`` are what creating one takes, where not everybody may. ``shell`` is what a
-    browser gets in place of what is known of a secret, and ``message_page`` makes what it gets of a message.
+    ``create_secret`` and ``create_message`` guard creation unless everyone may create. ``shell`` answers a browser that
+    asks for a secret's status, and ``message_page`` renders a message for a browser.
     """
 
     def __init__(
@@ -51,22 +48,30 @@ class SealedFeature:
     ) -> None:
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
-        creator = ItemCreator(
+        self.creator = ItemCreator(
             settings=settings, ring=ring, clock=mongo.clock, hashing=hashing, items=self._items, metrics=metrics
         )
-        self.secrets = SecretService(
+        unsealer = Unsealer(ring, metrics.damaged)
+        secrets = SecretService(
             ring=ring,
+            unsealer=unsealer,
             hashing=hashing,
-            creator=creator,
             items=self._items,
             claims=self._claims,
             attempts=AttemptStore(mongo, metrics.damaged),
             metrics=metrics,
         )
-        messages = MessageService(ring=ring, creator=creator, items=self._items, metrics=metrics)
+        messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics)
         self._parts = (
-            SecretRoutes(self.secrets, origin, create_secret, shell),
-            MessageRoutes(messages, origin, create_message, message_page),
+            SecretRoutes(creator=self.creator, service=secrets, origin=origin, create_guard=create_secret, shell=shell),
+            MessageRoutes(
+                creator=self.creator,
+                service=messages,
+                items=self._items,
+                origin=origin,
+                create_guard=create_message,
+                page=message_page,
+            ),
             ReceiptRoutes(ReceiptService(ring, mongo.clock, self._items, metrics)),
         )
 
@@ -75,6 +80,6 @@ class SealedFeature:
         return [route for part in self._parts for route in part.routes()]
 
     async def close(self) -> None:
-        """Wait for what is in flight."""
+        """Wait for the commands in flight."""
         await self._items.close()
         await self._claims.close()

@@ -1,7 +1,7 @@
 """A sealed item: the record, its document in MongoDB, and the expressions that queries on it share.
 
-An item is one document of the collection ``items``. While its state is ``waiting`` it has an envelope; in every other
-state it is a tombstone without content, which serves receipts until seven days after the item's expiry.
+An item is one document in the collection ``items``. While its state is ``waiting`` it has an envelope. In every other
+state it is a tombstone without content, kept for receipts until seven days after the item's expiry.
 """
 
 import struct
@@ -22,10 +22,10 @@ COLLECTION = "items"
 INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expireAfterSeconds=0)]}
 TOMBSTONE_LIFE = timedelta(days=7)
 SECRET, MESSAGE = "secret", "message"
-"""The kinds of items: a secret is opened so many times, a message as often as asked."""
+"""The kinds of items: a secret has a limit of openings, a message has none."""
 KINDS = (SECRET, MESSAGE)
 UNLIMITED = 0
-"""What stands for the openings of a message."""
+"""The ``max_opens`` of a message."""
 _TYPES: dict[str, type] = {
     "_id": bytes,
     "kind": str,
@@ -52,8 +52,8 @@ WITHOUT_ENVELOPE = {"envelope": 0}
 TERMS = struct.Struct(">QQII")
 
 
-class State(StrEnum):
-    """What has become of an item."""
+class ItemState(StrEnum):
+    """The state of an item."""
 
     WAITING = "waiting"
     OPENED = "opened"
@@ -64,20 +64,20 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Phrase:
-    """What it takes to derive the phrase key again, and how many wrong phrases destroy the item."""
+    """The parameters of the phrase key's derivation, and the number of wrong phrases that destroys the item."""
 
     salt: bytes = field(repr=False)
     cost: Argon2Cost
     max_attempts: int
 
     def to_document(self) -> Document:
-        """Return the sub-document that stands for it."""
+        """Return the sub-document."""
         cost = {"memory_kib": self.cost.memory_kib, "passes": self.cost.passes}
         return {"salt": self.salt, **cost, "max_attempts": self.max_attempts}
 
     @classmethod
     def from_document(cls, document: Document) -> "Phrase":
-        """Return what a sub-document stands for. Raises `ValueError` for what no setting allows."""
+        """Read a sub-document. Raises `ValueError` for parameters that no setting allows."""
         _check_types(document, {"salt": bytes, "memory_kib": int, "passes": int, "max_attempts": int})
         # A changed document must not make the server allocate all its memory.
         if not (document["memory_kib"] in MEMORY_KIB and document["passes"] in PASSES):
@@ -88,11 +88,11 @@ class Phrase:
         return cls(document["salt"], cost, document["max_attempts"])
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A sealed item or its tombstone; ``key_id`` and ``envelope`` are what `core.sealing` makes of the content.
+    """A sealed item or its tombstone; a `Sealer` makes ``key_id`` and ``envelope`` from the content.
 
-    ``opens_left`` is None for an item that may be opened without limit.
+    ``opens_left`` is None for an item without a limit of openings.
     """
 
     item_id: bytes
@@ -101,19 +101,26 @@ class Item:
     expires_at: datetime
     max_opens: int
     opens_left: int | None
-    key_id: str = ""
-    envelope: bytes = field(default=b"", repr=False)
-    phrase: Phrase | None = None
-    state: State = State.WAITING
+    key_id: str
+    envelope: bytes = field(repr=False)
+    phrase: Phrase | None
+    state: ItemState = ItemState.WAITING
     opened_at: datetime | None = None
     failed_attempts: int = 0
 
     @property
     def terms(self) -> bytes:
-        """What was promised about the item, bound into its envelope: a change to it in the database spoils the item."""
-        times = (milliseconds(self.created_at), milliseconds(self.expires_at))
-        max_attempts = self.phrase.max_attempts if self.phrase else 0
-        return TERMS.pack(*times, self.max_opens, max_attempts) + self.kind.encode()
+        """The item's terms, as `pack_terms` returns them."""
+        return pack_terms(self.kind, self.created_at, self.expires_at, self.max_opens, self.phrase)
+
+
+def pack_terms(kind: str, created_at: datetime, expires_at: datetime, max_opens: int, phrase: Phrase | None) -> bytes:
+    """Return the terms that an envelope authenticates: an item whose terms are changed in the database does not open.
+
+    Raises `struct.error` for numbers out of range.
+    """
+    max_attempts = phrase.max_attempts if phrase else 0
+    return TERMS.pack(milliseconds(created_at), milliseconds(expires_at), max_opens, max_attempts) + kind.encode()
 
 
 def to_document(item: Item) -> Document:
@@ -137,14 +144,14 @@ def to_document(item: Item) -> Document:
 
 
 def from_document(document: Document) -> Item:
-    """Return the item of a document. Raises `Damaged` for a document that this program cannot have written."""
+    """Read a document. Raises `Damaged` for one that this program cannot have written."""
     document = {**_OPTIONAL, **document}
     try:
         _check_types(document, _TYPES)
         if document["opened_at"] is not None:
             _check_types(document, {"opened_at": datetime})
         phrase = document["phrase"]
-        state = State(document["state"])
+        state = ItemState(document["state"])
         item = Item(
             item_id=document["_id"],
             kind=document["kind"],
@@ -160,7 +167,7 @@ def from_document(document: Document) -> Item:
             failed_attempts=document["failed_attempts"],
         )
         used_up = item.opens_left is not None and item.opens_left < 1
-        if state is State.WAITING and (document["delete_at"] != item.expires_at or used_up):
+        if state is ItemState.WAITING and (document["delete_at"] != item.expires_at or used_up):
             raise Damaged
         _ = item.terms
     except (KeyError, TypeError, ValueError, struct.error):
@@ -168,25 +175,25 @@ def from_document(document: Document) -> Item:
     return item
 
 
-def _opens_left(document: Document, state: State) -> int | None:
-    if state is not State.WAITING:
+def _opens_left(document: Document, state: ItemState) -> int | None:
+    if state is not ItemState.WAITING:
         return 0
     return None if document["max_opens"] == UNLIMITED else document["max_opens"] - len(document["claims"])
 
 
 def _check_types(document: Document, types: dict[str, type]) -> None:
-    # Exactly these types, as the driver returns what was written: True is not 1.
+    # Exact types: the driver returns the types that were written, and True is not 1.
     if any(type(document[name]) is not kind for name, kind in types.items()):
         raise TypeError
 
 
 def waiting(item_ids: list[bytes]) -> Document:
-    """Return the filter for those of the items that wait and have not expired, by MongoDB's clock."""
-    return {"_id": {"$in": item_ids}, "state": State.WAITING.value, **UNEXPIRED}
+    """Return the filter for those of the items that are waiting and have not expired, by MongoDB's clock."""
+    return {"_id": {"$in": item_ids}, "state": ItemState.WAITING.value, **UNEXPIRED}
 
 
-def erased_when(condition: Any, state: State) -> Document:
-    """Return the assignments of a pipeline update that make the item a tombstone where the expression holds."""
+def erased_when(condition: Any, state: ItemState) -> Document:
+    """Return the assignments of a pipeline update that make an item a tombstone if the condition is true."""
     changes = {
         "state": (state.value, "$state"),
         "envelope": ("$$REMOVE", "$envelope"),

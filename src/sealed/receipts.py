@@ -1,25 +1,61 @@
-"""The rules of receipts: what their holder learns of an item, of whatever kind, and may do to it."""
+"""Receipts: the sender's key for following an item's state and for burning the item.
+
+A receipt key is ``version (1 byte) ‖ item id (16) ‖ created at (6) ‖ expires at (6) ‖ HMAC-SHA256, first 16 bytes``,
+times in milliseconds since 1970, in URL-safe base64: 60 characters. It needs no record of its own, and it still gives
+the item's times after the item is gone. It opens nothing: the item id is a hash of the link key.
+"""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from ..core.clock import DatabaseClock
-from ..core.crypto.keys import KeyRing
+from ..core.clock import EPOCH, DatabaseClock, milliseconds
+from ..core.crypto.keys import KeyRing, Purpose
+from ..core.crypto.sealing import ID_BYTES, decode, encode
 from ..core.metrics import Metrics
-from .items import KINDS, TOMBSTONE_LIFE, State
+from .items import KINDS, TOMBSTONE_LIFE, ItemState
 from .problems import KeyNotFound
-from .receipt_key import read_receipt_key
 from .store import ItemStore
+
+VERSION = b"\x01"
+TIME_BYTES = 6
+_LABEL = b"receipt"
+_BODY_BYTES = len(VERSION) + ID_BYTES + 2 * TIME_BYTES
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What has become of an item.
+class Receipt:
+    """The content of a receipt key."""
 
-    ``opens_left`` is None where there is no limit, ``failed_attempts`` once the item's document is gone.
+    item_id: bytes
+    created_at: datetime
+    expires_at: datetime
+
+
+def write_receipt_key(ring: KeyRing, receipt: Receipt) -> str:
+    """Return the receipt key, 60 characters, authenticated with the newest key."""
+    times = b"".join(_to_bytes(moment) for moment in (receipt.created_at, receipt.expires_at))
+    body = VERSION + receipt.item_id + times
+    return encode(body + ring.mac(Purpose.RECEIPT, _LABEL + body))
+
+
+def read_receipt_key(ring: KeyRing, text: str) -> Receipt | None:
+    """Return the content of a receipt key; None unless a key of the ring has authenticated it."""
+    value = decode(text) or b""
+    body, mac = value[:_BODY_BYTES], value[_BODY_BYTES:]
+    if body[:1] != VERSION or not ring.has_made(mac, Purpose.RECEIPT, _LABEL + body):
+        return None
+    times = body[len(VERSION) + ID_BYTES :]
+    return Receipt(body[1 : 1 + ID_BYTES], _to_datetime(times[:TIME_BYTES]), _to_datetime(times[TIME_BYTES:]))
+
+
+@dataclass(frozen=True)
+class ReceiptStatus:
+    """The state of an item, as its sender sees it.
+
+    ``opens_left`` is None for an item without a limit, ``failed_attempts`` once the item's document is gone.
     """
 
-    state: State
+    state: ItemState
     created_at: datetime
     expires_at: datetime
     opens_left: int | None
@@ -28,7 +64,7 @@ class Outcome:
 
 
 class ReceiptService:
-    """Tells an item's fate and burns it."""
+    """Shows senders the state of their items, and burns items."""
 
     def __init__(self, ring: KeyRing, clock: DatabaseClock, items: ItemStore, metrics: Metrics) -> None:
         self._ring = ring
@@ -36,21 +72,24 @@ class ReceiptService:
         self._burned = {kind: metrics.items.child(kind, "burned") for kind in KINDS}
         self._items = items
 
-    async def outcome(self, receipt_key: str) -> Outcome:
-        """Return what has become of an item. Raises `KeyNotFound` for a foreign key, and once nothing is known."""
+    async def status(self, receipt_key: str) -> ReceiptStatus:
+        """Return the state of an item.
+
+        Raises `KeyNotFound` for a key that this service has not issued and once the tombstone is gone, and `Damaged`.
+        """
         receipt = read_receipt_key(self._ring, receipt_key)
         if receipt is None:
             raise KeyNotFound
         item = await self._items.history(receipt.item_id)
         now = self._clock.now()
         if item is None:
-            # Only what expired unopened leaves no tombstone, and tombstones go seven days after the expiry.
+            # Only an item that expired unopened leaves no tombstone; tombstones go seven days after the expiry.
             if receipt.expires_at <= now < receipt.expires_at + TOMBSTONE_LIFE:
-                return Outcome(State.EXPIRED, receipt.created_at, receipt.expires_at, 0)
+                return ReceiptStatus(ItemState.EXPIRED, receipt.created_at, receipt.expires_at, 0)
             raise KeyNotFound
-        expired = item.state is State.WAITING and item.expires_at <= now
-        return Outcome(
-            state=State.EXPIRED if expired else item.state,
+        expired = item.state is ItemState.WAITING and item.expires_at <= now
+        return ReceiptStatus(
+            state=ItemState.EXPIRED if expired else item.state,
             created_at=item.created_at,
             expires_at=item.expires_at,
             opens_left=0 if expired else item.opens_left,
@@ -59,11 +98,19 @@ class ReceiptService:
         )
 
     async def burn(self, receipt_key: str) -> None:
-        """Destroy a waiting item unopened. Raises `KeyNotFound` where there is nothing to destroy any more."""
+        """Destroy a waiting item unopened. Raises `KeyNotFound` if there is none."""
         receipt = read_receipt_key(self._ring, receipt_key)
         kind = await self._items.burn(receipt.item_id) if receipt else None
         if kind is None:
             raise KeyNotFound
-        # A kind that is none was written into the database by somebody else.
+        # Not every kind is known: the document may have been changed in the database.
         if kind in self._burned:
             self._burned[kind].inc()
+
+
+def _to_bytes(moment: datetime) -> bytes:
+    return milliseconds(moment).to_bytes(TIME_BYTES, "big")
+
+
+def _to_datetime(milliseconds: bytes) -> datetime:
+    return EPOCH + timedelta(milliseconds=int.from_bytes(milliseconds, "big"))

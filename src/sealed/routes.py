@@ -1,23 +1,49 @@
-"""Secrets over HTTP."""
+"""Secrets, messages and receipts over HTTP."""
 
 from typing import Any
 
 from aiohttp import web
 
 from ..api.origin import Origin
+from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
 from ..errors import Damaged, TooMany
+from .creation import ItemCreator
+from .items import MESSAGE, SECRET
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
-from .schemas import CreateSecret, OpenSecret, SecretCreated, SecretOpened, SecretStatus
-from .service import SecretService
+from .receipts import ReceiptService
+from .schemas import (
+    CreateMessage,
+    CreateSecret,
+    Deleted,
+    MessageAnswer,
+    MessageCreated,
+    MessageForm,
+    OpenSecret,
+    ReceiptAnswer,
+    SecretCreated,
+    SecretOpened,
+    SecretStatus,
+)
+from .service import MessageService, SecretService
+from .store import ItemStore
 
-SECRETS = "secrets"
+SECRETS, MESSAGES, RECEIPTS = "secrets", "messages", "receipts"
 
 
 class SecretRoutes:
-    """The handlers and their declarations."""
+    """The routes of secrets; ``shell`` answers a browser that asks for a secret's status."""
 
-    def __init__(self, service: SecretService, origin: Origin, create_guard: Guard | None, shell: Shell | None) -> None:
+    def __init__(
+        self,
+        *,
+        creator: ItemCreator,
+        service: SecretService,
+        origin: Origin,
+        create_guard: Guard | None,
+        shell: Shell | None,
+    ) -> None:
+        self._creator = creator
         self._service = service
         self._origin = origin
         self._create_guard = create_guard
@@ -66,7 +92,8 @@ class SecretRoutes:
 
     async def generate(self, request: web.Request, body: CreateSecret) -> SecretCreated:
         """Create a secret."""
-        created = await self._service.create(
+        created = await self._creator.create(
+            SECRET,
             body.secret,
             phrase=body.phrase,
             ttl=body.ttl.span if body.ttl else None,
@@ -94,3 +121,128 @@ class SecretRoutes:
         """Open a secret."""
         opened = await self._service.open(request.match_info["secret_key"], body.phrase)
         return SecretOpened(secret=opened.secret, opens_left=opened.opens_left)
+
+
+class MessageRoutes:
+    """The routes of messages; ``page`` renders a message for a browser."""
+
+    def __init__(
+        self,
+        *,
+        creator: ItemCreator,
+        service: MessageService,
+        items: ItemStore,
+        origin: Origin,
+        create_guard: Guard | None,
+        page: PageMaker | None,
+    ) -> None:
+        self._creator = creator
+        self._service = service
+        self._items = items
+        self._origin = origin
+        self._create_guard = create_guard
+        self._page = page
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="POST",
+                path="/",
+                tag=MESSAGES,
+                summary="Create a message",
+                description="The link in the response contains the only copy of the message key.",
+                guard=self._create_guard,
+                handler=self.create,
+                body=CreateMessage,
+                form=MessageForm,
+                stores=True,
+                answer=MessageCreated,
+                status=201,
+            ),
+            Route(
+                method="GET",
+                path="/message/{message_key}",
+                tag=MESSAGES,
+                summary="Read a message",
+                description="Any number of times until it expires. Browsers receive an HTML page.",
+                handler=self.read,
+                answer=MessageAnswer,
+                page=self._page,
+                problems=(KeyNotFound, Damaged),
+            ),
+            Route(
+                method="POST",
+                path="/delete",
+                tag=MESSAGES,
+                summary="Delete expired items now",
+                description="Optional: expired items cannot be opened, and are deleted automatically within a minute or"
+                " two.",
+                handler=self.delete_expired,
+                answer=Deleted,
+            ),
+        ]
+
+    async def create(self, request: web.Request, body: CreateMessage) -> MessageCreated:
+        """Create a message."""
+        created = await self._creator.create(MESSAGE, body.message, ttl=body.ttl.span if body.ttl else None)
+        return MessageCreated(
+            url=self._origin.link(request, f"/message/{created.link_key}"),
+            receipt_key=created.receipt_key,
+            expires_at=created.expires_at,
+        )
+
+    async def read(self, request: web.Request, _: None) -> MessageAnswer:
+        """Read a message."""
+        read = await self._service.read(request.match_info["message_key"])
+        return MessageAnswer(message=read.message, created_at=read.created_at, expires_at=read.expires_at)
+
+    async def delete_expired(self, _: web.Request, __: None) -> Deleted:
+        """Delete expired items now."""
+        return Deleted(deleted=await self._items.delete_expired())
+
+
+class ReceiptRoutes:
+    """The routes of receipts, which are the same for secrets and messages."""
+
+    def __init__(self, service: ReceiptService) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route[Any]]:
+        """Return the declarations."""
+        return [
+            Route(
+                method="GET",
+                path="/receipts/{receipt_key}",
+                tag=RECEIPTS,
+                summary="Get the state of a secret or message",
+                handler=self.receipt,
+                answer=ReceiptAnswer,
+                problems=(KeyNotFound, Damaged),
+            ),
+            Route(
+                method="DELETE",
+                path="/receipts/{receipt_key}",
+                tag=RECEIPTS,
+                summary="Burn a secret or message",
+                handler=self.burn,
+                status=204,
+                problems=(KeyNotFound,),
+            ),
+        ]
+
+    async def receipt(self, request: web.Request, _: None) -> ReceiptAnswer:
+        """Return the state of an item."""
+        status = await self._service.status(request.match_info["receipt_key"])
+        return ReceiptAnswer(
+            state=status.state,
+            created_at=status.created_at,
+            expires_at=status.expires_at,
+            opened_at=status.opened_at,
+            opens_left=status.opens_left,
+            failed_attempts=status.failed_attempts,
+        )
+
+    async def burn(self, request: web.Request, _: None) -> None:
+        """Burn an item."""
+        await self._service.burn(request.match_info["receipt_key"])

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive
-from .items import State
+from .items import ItemState
 
 MOST_OPENS = 100
 MOST_ATTEMPTS = 100
@@ -67,7 +67,7 @@ class SecretStatus(Answer):
 class ReceiptAnswer(Answer):
     """The state of an item; ``opens_left`` is null for messages, ``failed_attempts`` once the record is deleted."""
 
-    state: State
+    state: ItemState
     created_at: datetime
     expires_at: datetime
     opened_at: datetime | None

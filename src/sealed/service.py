@@ -1,48 +1,75 @@
-"""The rules of one-time secrets."""
+"""The rules of opening: secrets a limited number of times, messages any number of times until they expire."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import NoReturn
 
 from ..core.crypto.hashing import HashingPool
-from ..core.crypto.keys import KeyRing
-from ..core.crypto.sealing import Link, Unsealable, derive_phrase_key
-from ..core.metrics import Metrics
+from ..core.crypto.keys import KeyRing, is_key_id
+from ..core.crypto.sealing import Link, Sealer, Unsealable, derive_phrase_key
+from ..core.metrics import Counter, Metrics
 from ..errors import Damaged, TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
 from .claims import ClaimStore
-from .creation import Created, ItemCreator
-from .items import SECRET, Item, State
+from .items import MESSAGE, SECRET, Item, ItemState
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
-from .store import ItemStore
-from .unsealing import Unsealer
+from .store import DamageReporter, ItemStore
+
+
+class Unsealer:
+    """Opens the envelopes of items with the keys of a ring; ``damaged`` counts those that do not open."""
+
+    def __init__(self, ring: KeyRing, damaged: Counter) -> None:
+        self._sealer = Sealer(ring)
+        self._damage = DamageReporter(damaged)
+
+    def require_key(self, link: Link, item: Item) -> None:
+        """Raise `Unavailable` if the ring lacks the item's key, and `Damaged` if the item names no valid key id."""
+        if not is_key_id(item.key_id):
+            raise self._damage.changed(link.item_id)
+        if not self._sealer.holds(item.key_id):
+            raise self._damage.without_key(link.item_id)
+
+    def open(self, link: Link, item: Item, phrase_key: bytes = b"") -> bytes:
+        """Return the plaintext.
+
+        Raises `Damaged` for an item that was changed in the database. With a phrase key it raises `Unsealable` instead,
+        because such an item cannot be told from a wrong phrase.
+        """
+        try:
+            return self._sealer.open(
+                item.envelope, key_id=item.key_id, link=link, terms=item.terms, phrase_key=phrase_key
+            )
+        except Unsealable:
+            if phrase_key:
+                raise
+            raise self._damage.changed(link.item_id) from None
 
 
 @dataclass(frozen=True, repr=False)
-class Opened:
-    """What the reader of an item gets."""
+class OpenedSecret:
+    """A secret, and how many openings it has left."""
 
     secret: str
     opens_left: int
 
 
 class SecretService:
-    """Creates, opens and burns secrets."""
+    """Opens secrets and tells their status."""
 
     def __init__(
         self,
         *,
         ring: KeyRing,
+        unsealer: Unsealer,
         hashing: HashingPool,
-        creator: ItemCreator,
         items: ItemStore,
         claims: ClaimStore,
         attempts: AttemptStore,
         metrics: Metrics,
     ) -> None:
         self._ring = ring
-        self._creator = creator
-        self._unsealer = Unsealer(ring, metrics.damaged)
+        self._unsealer = unsealer
         self._hashing = hashing
         self._items = items
         self._claims = claims
@@ -50,41 +77,21 @@ class SecretService:
         self._opened = metrics.items.child(SECRET, "opened")
         self._locked = metrics.items.child(SECRET, "locked")
 
-    async def create(
-        self, secret: str, *, phrase: str | None, ttl: timedelta | None, max_opens: int, max_attempts: int
-    ) -> Created:
-        """Seal and store a secret. Raises `Malformed` for a time to live out of bounds."""
-        return await self._creator.create(
-            SECRET, secret, phrase=phrase, ttl=ttl, max_opens=max_opens, max_attempts=max_attempts
-        )
-
     async def status(self, secret_key: str) -> Item:
         """Return a waiting secret without its content.
 
-        Raises `KeyNotFound`, with what became of it where that is known.
+        Raises `KeyNotFound`, with the secret's final state if it is known.
         """
         link = _parsed(secret_key)
         item = await self._items.glance(link.item_id)
         if item is None:
-            raise await self._outcome(link.item_id)
+            raise await self._not_waiting(link.item_id)
         if item.kind != SECRET:
             raise KeyNotFound
         return item
 
-    async def _outcome(self, item_id: bytes) -> KeyNotFound:
-        """Say what became of a secret that waits no more: whoever has its link may know."""
-        try:
-            item = await self._items.history(item_id)
-        except Damaged:
-            item = None
-        if item is None or item.kind != SECRET or item.state is State.WAITING:
-            return KeyNotFound()
-        if item.opened_at is None:
-            return KeyNotFound(state=item.state.value)
-        return KeyNotFound(state=item.state.value, opened_at=f"{item.opened_at:%Y-%m-%dT%H:%M:%S.%f}Z")
-
-    async def open(self, secret_key: str, phrase: str | None) -> Opened:
-        """Open a secret, for the last time if it has no other opening left.
+    async def open(self, secret_key: str, phrase: str | None) -> OpenedSecret:
+        """Open a secret, and erase it with its last opening.
 
         Raises `KeyNotFound`, `PhraseRequired`, `IncorrectPhrase` with ``attempts_left``, `TooMany` while every attempt
         left is being checked, `Damaged` for an item that was changed in the database, and `Unavailable`.
@@ -104,10 +111,22 @@ class SecretService:
                 raise Unavailable
             raise KeyNotFound
         self._opened.inc()
-        return Opened(plaintext.decode(), opens_left)
+        return OpenedSecret(plaintext.decode(), opens_left)
+
+    async def _not_waiting(self, item_id: bytes) -> KeyNotFound:
+        """Return the error for a secret that is no longer waiting; anyone with its link may know its final state."""
+        try:
+            item = await self._items.history(item_id)
+        except Damaged:
+            item = None
+        if item is None or item.kind != SECRET or item.state is ItemState.WAITING:
+            return KeyNotFound()
+        if item.opened_at is None:
+            return KeyNotFound(state=item.state.value)
+        return KeyNotFound(state=item.state.value, opened_at=f"{item.opened_at:%Y-%m-%dT%H:%M:%S.%f}Z")
 
     async def _openable(self, link: Link, phrase: str | None) -> Item:
-        """Return a waiting item that needs no phrase; raise what `open` does for every other."""
+        """Return a waiting secret that has no phrase; raise the errors of `open` for any other."""
         item = await self._items.find(link.item_id)
         if item is None or item.kind != SECRET:
             raise KeyNotFound
@@ -126,7 +145,7 @@ class SecretService:
         except Unsealable:
             return await self._fail(attempt)
         except BaseException:
-            # Not tried, so not spent: the queue was full, or the requester is gone.
+            # The queue was full or the request was cancelled: the phrase was not tried, so the attempt is not spent.
             await self._attempts.give_back(attempt)
             raise
 
@@ -148,8 +167,41 @@ class SecretService:
             raise KeyNotFound
 
 
-def _parsed(secret_key: str) -> Link:
-    link = Link.parse(secret_key)
+@dataclass(frozen=True, repr=False)
+class OpenedMessage:
+    """A message and its times."""
+
+    message: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class MessageService:
+    """Reads messages."""
+
+    def __init__(self, *, unsealer: Unsealer, items: ItemStore, metrics: Metrics) -> None:
+        self._unsealer = unsealer
+        self._items = items
+        self._opened = metrics.items.child(MESSAGE, "opened")
+
+    async def read(self, message_key: str) -> OpenedMessage:
+        """Return a message.
+
+        Raises `KeyNotFound`, `Damaged` for one that was changed in the database, and `Unavailable` without its key.
+        """
+        link = _parsed(message_key)
+        item = await self._items.find(link.item_id)
+        # A secret has a limit of openings, which only `SecretService.open` enforces.
+        if item is None or item.kind != MESSAGE:
+            raise KeyNotFound
+        self._unsealer.require_key(link, item)
+        text = self._unsealer.open(link, item)
+        self._opened.inc()
+        return OpenedMessage(text.decode(), item.created_at, item.expires_at)
+
+
+def _parsed(key: str) -> Link:
+    link = Link.parse(key)
     if link is None:
         raise KeyNotFound
     return link

@@ -18,11 +18,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}", description="Run nginx, four workers and MongoDB."
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", default=8080, type=int, help="port to listen on (8080)")
-    parser.add_argument("--tls-port", default=8443, type=int, help="port for HTTPS, if SEALPOST_TLS is set (8443)")
-    parser.add_argument("--metrics-port", type=int, help="port of 127.0.0.1 for Prometheus (without it: none)")
-    parser.add_argument("--log-dir", default=Path("logs"), type=Path, help="directory of the logs (logs)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", default=8080, type=int, help="port to listen on (default 8080)")
+    parser.add_argument(
+        "--tls-port", default=8443, type=int, help="port for HTTPS, if SEALPOST_TLS is set (default 8443)"
+    )
+    parser.add_argument("--metrics-port", type=int, help="port on 127.0.0.1 for Prometheus (default none)")
+    parser.add_argument("--log-dir", default=Path("logs"), type=Path, help="log directory (default logs)")
     arguments = parser.parse_args()
     ports = Ports(arguments.port, arguments.tls_port, arguments.metrics_port)
     try:

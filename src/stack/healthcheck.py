@@ -1,6 +1,6 @@
-"""Whether a worker in this container can work, for Docker: ``python -m src.stack.healthcheck``.
+"""Docker health check of the workers' container: ``python -m src.stack.healthcheck``.
 
-The standard library is all that is imported: this runs every few seconds.
+Imports the standard library only, because it runs every few seconds.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Start MongoDB, supervisord with its workers, and nginx; watch over them; end all of it together."""
+"""Start MongoDB, supervisord with its workers, and nginx; supervise them, and stop all of them together."""
 
 import http.client
 import os
@@ -47,7 +47,7 @@ _UNUSABLE_IN_NGINX = re.compile(r'[$"\\\x00-\x1f\x7f\ud800-\udfff]')  # a surrog
 
 
 class StackError(Exception):
-    """The stack cannot start or cannot go on; the message says why and what to do."""
+    """The stack cannot start or cannot continue; the message says why and what to do."""
 
 
 def run_directory(data_dir: Path) -> Path:
@@ -62,7 +62,7 @@ def run_directory(data_dir: Path) -> Path:
         path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise StackError(f"{path} must be a directory of your own with mode 0700. Remove it and start again.")
+        raise StackError(f"{path} must be a directory that you own, with mode 0700. Remove it and start again.")
     return path
 
 
@@ -154,14 +154,16 @@ class Launcher:
             if found := _UNUSABLE_IN_NGINX.search(str(path)):
                 raise StackError(
                     f"nginx cannot use the path of {name}, {str(path)!r}, because it contains {found[0]!r}. Use a path"
-                    ' without $, ", backslash, control characters and bytes that are not UTF-8.'
+                    ' without $, ", backslashes, control characters and bytes that are not UTF-8.'
                 )
 
     def _check_ports(self) -> None:
         _check_port(self.host, self.ports.http, "PORT=9090")
         if check_certificate(self.settings):
             if self.ports.https == self.ports.http:
-                raise StackError(f"HTTP and HTTPS cannot share port {self.ports.http}. Choose another: TLS_PORT=8443")
+                raise StackError(
+                    f"HTTP and HTTPS cannot share port {self.ports.http}. Choose another port: TLS_PORT=8443"
+                )
             _check_port(self.host, self.ports.https, "TLS_PORT=9443")
         if self.ports.metrics is not None:
             _check_port(_METRICS_HOST, self.ports.metrics, "METRICS_PORT=9146")
@@ -244,19 +246,19 @@ class Launcher:
     def _check_children(self) -> None:
         for name, child in self._children.items():
             if child.poll() is not None:
-                raise StackError(f"{name} ended unexpectedly ({child.returncode}). Its log is in {self.log_dir}.")
+                raise StackError(f"{name} exited unexpectedly ({child.returncode}). Its log is in {self.log_dir}.")
 
     def _check_workers(self, run_dir: Path) -> None:
-        """Report workers in a restart loop. Raises `StackError` once all of them are in one."""
+        """Report workers in a restart loop. Raises `StackError` if all of them are."""
         if time.monotonic() < self._asked_at + _STATES_INTERVAL:
             return
         self._asked_at = time.monotonic()
         looping = self._looping(run_dir)
         if len(looping) == WORKERS:
-            raise StackError(f"No worker stays up. {self._last_words(looping[0])}")
+            raise StackError(f"All workers exit repeatedly. {self._last_words(looping[0])}")
         for number in looping:
             if number not in self._reported:
-                _say(f"worker {number} ends whenever it is started. {self._last_words(number)}")
+                _say(f"worker {number} exits repeatedly. {self._last_words(number)}")
         self._reported = looping
 
     def _looping(self, run_dir: Path) -> list[int]:
@@ -310,7 +312,7 @@ def _check_port(host: str, port: int, remedy: str) -> None:
             probe.bind(address)
     except OSError as error:
         raise StackError(
-            f"Cannot listen on {join_host_and_port(host, port)}: {error.strerror}. Choose another: {remedy}"
+            f"Cannot listen on {join_host_and_port(host, port)}: {error.strerror}. Choose another port: {remedy}"
         ) from error
 
 
@@ -319,7 +321,7 @@ def _find_nginx() -> str:
     nginx = shutil.which("nginx", path=path)
     if nginx is None:
         raise StackError(
-            "nginx is not installed. Install it (`apt-get install nginx`, `brew install nginx`), or use make run."
+            "nginx is not installed. Install it (`apt-get install nginx`, `brew install nginx`), or use `make run`."
         )
     return nginx
 
@@ -329,4 +331,4 @@ def _lock(run_dir: Path) -> int:
     try:
         return take_lock(run_dir / "lock")
     except BlockingIOError:
-        raise StackError(f"A stack is running, or still ending, in {run_dir.parent}.") from None
+        raise StackError(f"A stack is running or stopping in {run_dir.parent}.") from None

@@ -42,7 +42,7 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     421: (
         Misdirected.code,
         Misdirected.title,
-        "The proxy must connect over TLS, or SEALPOST_TLS must be off: this port serves nothing in the clear.",
+        "The proxy must connect over TLS, or SEALPOST_TLS must be off: this port does not serve plain HTTP.",
     ),
     429: (TooMany.code, TooMany.title, TooMany.default),
     500: (Problem.code, Problem.title, Problem.default),
@@ -80,14 +80,14 @@ _WORKER_PROBLEM = f"""\
 }}
 return 502 {_PROBLEM_BODY};"""
 _REDIRECT_CHECKS = """\
-# A proxy that has ended TLS would be sent round in circles.
+# A proxy that terminates TLS would end in a redirect loop.
 if ($client_scheme = https) {
     return 421;
 }
 if ($redirect_host = "") {
     return 400;
 }
-# What a worker's parser would refuse gets no further here either.
+# A worker's parser would reject these.
 if ($request_uri ~ "[^\\x21-\\x7e]") {
     return 400;
 }"""

@@ -1,10 +1,10 @@
-"""What the containers need before they start: ``python -m src.stack.provision files|database|keys|new-key``.
+"""Prepare the containers: ``python -m src.stack.provision files|database|keys|new-key``.
 
 - ``files``, as root: keys, passwords, nginx's configuration and its certificate under `ROOT`, each for the user who
   needs it;
 - ``database``, beside MongoDB: its replica set, and the user of the workers;
-- ``keys``: put the key ring from standard input in place of the one that is there;
-- ``new-key``: print a fresh key for a ring.
+- ``keys``: replace the key ring by the one on standard input;
+- ``new-key``: print a new key for a key ring.
 """
 
 import argparse
@@ -144,8 +144,8 @@ def _check_that_keys_and_data_belong_together(root: Path) -> None:
     if has_data and not all(path.exists() for path in needed):
         raise ProvisionError(
             "MongoDB has data, but the volumes with its passwords and the keys are empty (`docker-compose down -v`"
-            " removes them). New keys would open nothing of it. Put the keys back from your copy, or move the data away"
-            " to start anew: docs/compose.md, Backup and restore."
+            " removes them). New keys could not decrypt that data. Restore the keys from your backup, or move the data"
+            " away to start over: docs/compose.md, Backup and restore."
         )
 
 
@@ -234,14 +234,14 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: O
         match task:
             case "files":
                 for name in check_dotenv(root / "clone" / DOTENV):
-                    _say(f"{name} in .env has no effect: docker-compose.yml decides that.")
+                    _say(f"{name} in .env has no effect: docker-compose.yml sets it.")
                 provision_files(root, members, read_settings(), owners, _published_port())
             case "database":
                 for member in provision_database(root, members):
-                    _say(f"{member} has no copy of the data yet. It goes on copying.")
+                    _say(f"{member} is still copying the data.")
             case "keys":
                 ring = replace_key_ring(root, sys.stdin.read(), owners)
-                _say(f"The key ring holds, newest first: {', '.join(ring.key_ids)}. Restart the workers.")
+                _say(f"Keys in the key ring, newest first: {', '.join(ring.key_ids)}. Restart the workers.")
             case "new-key":
                 _say(new_key())
     except (ProvisionError, DatabaseError, SettingsError, OSError) as error:

@@ -1,4 +1,4 @@
-"""MongoDB in its containers: made a replica set, with a root user and one for the workers, who is not root."""
+"""Set up MongoDB in its containers: a replica set, a root user, and an unprivileged user for the workers."""
 
 import time
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ class _Steps:
             for other in self._members[1:]:
                 with MongoClient[dict[str, Any]](other, **_PROBE, directConnection=True) as probe:
                     if probe.admin.command("hello").get("setName"):
-                        raise _NotYetError("the other members have not taken this one up yet")
+                        raise _NotYetError("the other members have not added this one yet")
             initiate(client, REPLICA_SET, self._members[0], _TIMES)
 
     def _make_root(self) -> None:
@@ -124,7 +124,7 @@ class _Steps:
                 if error.code != _UNAUTHORIZED:
                     raise
                 raise DatabaseError(
-                    "MongoDB's data has another root password than the volume. Put back the volumes that belong to the"
+                    "The root password in MongoDB differs from that in the volume. Restore volumes that belong to the"
                     " data: docs/compose.md, Backup and restore."
                 ) from None
 

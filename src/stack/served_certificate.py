@@ -1,4 +1,4 @@
-"""The certificate that nginx serves: a checked copy, brought up to date when the files that it comes from change."""
+"""The certificate that nginx serves: a checked copy, updated when its source files change."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from ..core.tls.certificates import CertificateError, certificate_files, read_pa
 from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..settings import Settings
 
-_SETTLING = 2.0  # seconds: whoever renews a certificate writes one file after the other
+_SETTLING = 2.0  # seconds: a renewal writes one file after the other
 _Version = tuple[int, int, int] | None
 
 
@@ -32,12 +32,12 @@ def provide_certificate(
 
     ``host`` is the address that the stack listens on. Raises `SettingsError` and `CertificateError`.
     """
-    path.unlink(missing_ok=True)  # what a run that was killed has left
+    path.unlink(missing_ok=True)  # a killed run may have left it
     files = certificate_files(settings)
     if files is None:
         return None
     if settings.tls == "self-signed" and ensure_self_signed(settings.data_dir, [host, *public_hosts(settings)]):
-        say(f"A self-signed certificate was made: {files[0]} is what clients have to trust.")
+        say(f"Created a self-signed certificate. Clients must trust {files[0]}.")
     served = ServedCertificate(*files, path)
     served.install()
     return served
@@ -78,9 +78,9 @@ class ServedCertificate:
         try:
             ends_at = self.install()
         except CertificateError as error:
-            say(f"The certificate has changed and cannot be served; the old one stays. {error}")
+            say(f"The certificate files have changed but cannot be used; the old certificate stays. {error}")
             return False
-        say(f"The certificate has changed, and nginx takes it up. It ends on {ends_at:%Y-%m-%d}.")
+        say(f"The certificate has changed, and nginx reloads it. It expires on {ends_at:%Y-%m-%d}.")
         return True
 
     def remove(self) -> None:

@@ -103,7 +103,7 @@ async def test_a_key_is_replaced_while_it_runs(own: Compose, tmp_path: Path) -> 
         new = await create(client, "new")
         opened = [await open_secret(client, key) for key in (old, new)]
 
-    assert said.startswith(f"The key ring holds, newest first: {fresh.partition(':')[0]}, ")
+    assert said.startswith(f"Keys in the key ring, newest first: {fresh.partition(':')[0]}, ")
     assert ["old", "new"] == [outcome.body["secret"] for outcome in opened]
     assert own.execute("web", "stat", "-c", "%a %u", "/etc/sealpost/keys") == "400 10001\n"
 

@@ -65,8 +65,8 @@ async def test_a_shell_with_other_settings_is_noticed(stack: RunningStack, mongo
     findings = {finding["check"]: finding for finding in map(json.loads, ended.stdout.splitlines())}
     found = findings["service settings"]["found"]
     assert "warning" == findings["service settings"]["mark"]
-    assert "SEALPOST_TTL_MAX is 604800 there and 60 here" in found
-    assert "SEALPOST_RATE_LIMITS is off there and on here" in found
+    assert "SEALPOST_TTL_MAX is 604800 in the service, but 60 here" in found
+    assert "SEALPOST_RATE_LIMITS is off in the service, but on here" in found
     assert "SEALPOST_MONGO_URL" not in found
     assert "SEALPOST_GATHERED_FILE" not in found
     assert str(stack.log_dir) in findings["log directory"]["found"]

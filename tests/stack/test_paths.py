@@ -116,6 +116,6 @@ def test_workers_that_never_start_end_the_stack(tmp_path: Path) -> None:
     )
 
     assert code == 1
-    assert "ends whenever it is started" in message
+    assert "exits repeatedly" in message
     assert message.strip().endswith("this worker is broken")
     assert processes(tmp_path) == []

@@ -227,7 +227,7 @@ async def test_a_restart_stops_at_the_first_worker_that_does_not_come_back(
     after = await all_running(stack)
 
     assert 1 == failed.code
-    assert "worker 1 does not become ready" in failed.stderr
+    assert "worker 1 is not ready" in failed.stderr
     assert "Workers 2, 3, 4 run on with the settings that they had" in failed.stderr
     assert "worker-1.err ends with:" in failed.stderr
     assert [0, *before[1:]] == between
@@ -252,7 +252,7 @@ async def test_a_worker_that_starts_but_is_not_ready_gets_no_requests(
     restarted = await restart(stack)
 
     assert (1, 0) == (code, restarted.code)
-    assert "it answers, but is not ready after 4 s" in said
+    assert "it listens, but is not ready after 4 s" in said
     assert [0, True, True, True] == [between[0], *map(bool, between[1:])]
 
 

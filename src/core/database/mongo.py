@@ -101,9 +101,9 @@ class Mongo:
             found = error
         self.unfit = found
         if found is not None and str(found) != str(before or ""):
-            log.error("this process must not use the database", reason=str(found))
+            log.error("database access suspended", reason=str(found))
         elif before is not None and found is None:
-            log.info("this process may use the database again")
+            log.info("database access resumed")
 
     def collection(self, name: str) -> Any:
         """Return a collection of the configured database."""
@@ -130,7 +130,7 @@ class Mongo:
             async with asyncio.timeout(limit):
                 result: Result = await asyncio.shield(transaction)
         except TimeoutError:
-            log.warning("a transaction took too long")
+            log.warning("transaction timed out")
             transaction.add_done_callback(_retrieve)
             raise Unavailable from None
         except asyncio.CancelledError:
@@ -229,7 +229,7 @@ class Mongo:
         """Raise `ConfigurationError` for a server that is neither in a replica set nor a router."""
         hello = await self._client.admin.command("hello")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            log.error("this MongoDB is no replica set: start it with --replSet and name the set in the URL")
+            log.error("MongoDB is not a replica set: start it with --replSet and name the set in the URL")
             raise ConfigurationError
 
     async def _initiate(self) -> None:
@@ -255,7 +255,7 @@ def translate_mongo_errors() -> Iterator[None]:
     except PyMongoError as error:
         passing = error.timeout or not isinstance(error, OperationFailure) or error.code in SHUTTING_DOWN
         level = log.warning if passing else log.error
-        level("MongoDB did not answer", reason=type(error).__name__, code=getattr(error, "code", None))
+        level("MongoDB command failed", reason=type(error).__name__, code=getattr(error, "code", None))
         raise Unavailable("The database does not answer. Try again after the delay in Retry-After.") from None
 
 
@@ -269,7 +269,7 @@ async def insert_each(collection: Any, documents: Sequence[Document]) -> list[Ex
             if error.details.get("writeConcernErrors"):
                 raise
             for failure in error.details["writeErrors"]:
-                log.error("a document was refused", code=failure.get("code"))
+                log.error("MongoDB rejected a document", code=failure.get("code"))
                 outcomes[failure["index"]] = Unavailable()
     return outcomes
 

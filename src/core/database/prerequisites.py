@@ -126,7 +126,7 @@ class KeyChecks:
                 )
             except DuplicateKeyError:
                 return
-        log.info("the check value of a key is stored", key_id=self._ring.newest)
+        log.info("check value of a key stored", key_id=self._ring.newest)
         # Another process may have stored a key of another ring meanwhile.
         raise_for(await self.missing())
 

@@ -65,11 +65,11 @@ class PrimaryWatch:
         try:
             while not self.is_known():
                 if not is_logged and time.monotonic() - self._lost_at > LONGEST_WAIT:
-                    log.warning("no primary is known: requests are refused")
+                    log.warning("no primary: rejecting requests")
                     is_logged = True
                 await asyncio.sleep(POLL_SECONDS)
             if is_logged:
-                log.info("a primary is known again", seconds=round(time.monotonic() - self._lost_at, 1))
+                log.info("primary found again", seconds=round(time.monotonic() - self._lost_at, 1))
         finally:
             pinging.cancel()
             await asyncio.wait({pinging})

@@ -43,7 +43,7 @@ async def initiate_if_needed(client: Any, name: str, members: Sequence[str]) -> 
         if error.code != _NOT_YET_INITIALIZED:
             return
     except PyMongoError as error:
-        log.debug("the first member does not answer", reason=type(error).__name__)
+        log.debug("first member did not answer", reason=type(error).__name__)
         return
     else:
         return
@@ -52,9 +52,9 @@ async def initiate_if_needed(client: Any, name: str, members: Sequence[str]) -> 
         await client.admin.command("replSetInitiate", {"_id": name, "members": hosts})
     except OperationFailure as error:
         if error.code != _ALREADY_INITIALIZED:
-            log.warning("the replica set could not be initiated", code=error.code)
+            log.warning("replica set could not be initiated", code=error.code)
     except PyMongoError as error:
-        log.warning("the replica set could not be initiated", reason=type(error).__name__)
+        log.warning("replica set could not be initiated", reason=type(error).__name__)
     else:
         log.info("replica set initiated", name=name, members=len(members))
 

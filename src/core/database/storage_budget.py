@@ -226,16 +226,16 @@ class StorageBudget:
     def _look_away(self) -> None:
         if self._may_look:
             self._may_look = False
-            log.warning("the storage budget is off: the user of the URL may not run dbStats")
+            log.warning("storage limits are off: the MongoDB user may not run dbStats")
         self._room = self._allowance = float("inf")
 
     def _decide(self, reason: Reason | None) -> None:
         if self._paused is None and reason is not None and self._room < PAUSE_ROOM:
             self._paused = reason
-            log.warning("creating is paused: storage is full", reason=reason)
+            log.warning("creation paused: storage is full", reason=reason)
         elif self._paused is not None and self._room >= RESUME_ROOM:
             self._paused = None
-            log.info("creating resumes: storage has room again")
+            log.info("creation resumed: storage has space again")
         self._metrics.creating_is_paused.set(int(self.is_paused))
 
     def _note(self, figures: StorageFigures) -> None:

@@ -103,7 +103,7 @@ class SharedDirectory:
         for path in self._own("*"):
             if not is_sound(path):
                 path.unlink()
-                log.warning("a file of counts was damaged and has been removed", file=path.name)
+                log.warning("corrupt metrics file removed", file=path.name)
         self._drop("gauge_live*")
         for kind, size in FILE_SIZES.items():
             _allocate(directory / f"{kind}_{worker}.db", size)
@@ -137,7 +137,7 @@ class SharedDirectory:
             if is_sound(path):
                 files.append(str(path))
             elif path.exists():
-                log.warning("a file of counts is damaged and left out", file=path.name)
+                log.warning("corrupt metrics file ignored", file=path.name)
         return files
 
     def _own(self, kind: str) -> list[Path]:
@@ -191,7 +191,7 @@ def _hold(directory: Path, worker: str) -> int:
         except BlockingIOError:
             # A reader looks whether it is held for a moment as well.
             if not told and time.monotonic() - began > NOTICEABLE:
-                log.warning("waiting for another process to end that counts under the same name", worker=worker)
+                log.warning("waiting for another process with the same worker name to exit", worker=worker)
                 told = True
             if time.monotonic() - began > PATIENCE:
                 raise StorageError(

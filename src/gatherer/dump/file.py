@@ -116,7 +116,7 @@ class DumpFile:
             return record.mark
         path = self._find(record.inode)
         if path is None:
-            log.warning("the file of the dump is gone: what was being written to it is written again")
+            log.warning("dump file is missing: repeating the interrupted write")
             return record.mark
         with opened(path, os.O_RDWR) as descriptor:
             size = os.fstat(descriptor).st_size
@@ -126,7 +126,7 @@ class DumpFile:
                 os.ftruncate(descriptor, record.offset)
                 os.fsync(descriptor)
             elif size > intended.end:
-                log.error("the dump was changed by somebody else: a write that had begun is done again at its end")
+                log.error("dump file was modified by another program: repeating the interrupted write at its end")
         return record.mark
 
     def _find(self, inode: int) -> Path | None:
@@ -139,7 +139,7 @@ class DumpFile:
         if _size(self._path):
             target = self._set_aside()
             reason = "of another database" if known else "without a record"
-            log.warning("the dump begins anew: the file that was there is kept", reason=reason, kept=target.name)
+            log.warning("dump restarted: the existing file was renamed", reason=reason, kept=target.name)
 
     def _follow(self) -> None:
         """Continue in the file that has the name now, after any bytes that other programs appended."""

@@ -103,7 +103,7 @@ class DumpWriter:
             except OSError as error:
                 self._begin_failure(error)
             except Exception as error:  # noqa: BLE001 (logged, and tried again)
-                log.error("background work failed", work="Dump", error=type(error).__name__)
+                log.error("background task failed", work="Dump", error=type(error).__name__)
             # `wake` does not end this pause: it is for the process that writes.
             await _wait_for(self._stopping, pause)
         await self._on_thread(self._file.close)
@@ -141,7 +141,7 @@ class DumpWriter:
         first = await self._reader.first_after(EPOCH + mark.arrived_at * MILLISECOND)
         position = min(mark.position, last if first is None else first - 1)
         if position < mark.position:
-            log.warning("the database has gone back behind the dump: what is new is appended to what was there")
+            log.warning("database is older than the dump: new messages are appended")
         return position
 
     async def _read(self, after: int) -> tuple[bytes, Checkpoint | None]:
@@ -161,7 +161,7 @@ class DumpWriter:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         if self._failure is None or self._failure.reason != reason:
             log.error(
-                "the dump of gathered messages cannot be written: it will catch up",
+                "dump of gathered messages cannot be written: it will catch up",
                 reason=reason,
                 error=errno.errorcode.get(error.errno or 0),
             )
@@ -172,7 +172,7 @@ class DumpWriter:
 
     def _end_failure(self) -> None:
         if self._failure is not None:
-            log.info("the dump of gathered messages is written again")
+            log.info("dump of gathered messages is being written again")
             self._failure = None
             self._is_stuck.set(0)
             self._lock.publish(None)

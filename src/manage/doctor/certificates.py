@@ -1,4 +1,4 @@
-"""The certificates of TLS: how long they are good, and who believes them."""
+"""Checks of the TLS certificates: validity and trust."""
 
 import asyncio
 import ssl
@@ -17,18 +17,18 @@ SOON = timedelta(days=21)
 
 
 async def examine_certificate(address: URL, now: Callable[[], datetime]) -> Outcome:
-    """Read the certificate that is served at an address, and tell whether this host believes it."""
+    """Check the certificate that is served at an address, and whether this host trusts it."""
     if address.scheme != "https":
         return not_checked(f"TLS is off at {address}")
-    # Read first, believed or not: what is wrong with a certificate stands in it.
+    # Accept any certificate here: an untrusted one still shows what is wrong with it.
     anything = ssl.create_default_context()
     anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
     try:
         certificate = await _served(address, anything)
     except OSError as error:
         return failed(
-            f"{address} shows none: {in_words(error)}",
-            "Look whether nginx, or what is to end TLS, runs there, and at its log.",
+            f"{address} presents no certificate: {in_words(error)}",
+            "Check that nginx, or the proxy that terminates TLS, is running there, and see its log.",
         )
     return worst([judge(certificate, now()), await _believe(address)])
 
@@ -36,24 +36,24 @@ async def examine_certificate(address: URL, now: Callable[[], datetime]) -> Outc
 async def examine_certificate_files(
     settings: Settings | None, environment: Mapping[str, str], now: Callable[[], datetime] = utc_now
 ) -> Outcome:
-    """Tell whether the stack could start with the files of its certificate, and how long that is good."""
+    """Check whether the stack could start with its certificate files, and until when the certificate is valid."""
     if settings is None:
-        return not_checked("the settings come first")
+        return not_checked("the settings are invalid")
     if settings.tls == "off":
         return not_checked("TLS is off")
     if environment.get("RUN_DIR"):
-        return not_checked("nginx has them, in a container of its own")
+        return not_checked("they are in the container of nginx")
     try:
         return await in_thread(lambda: _judge_files(settings, now()))
     except (CertificateError, SettingsError) as error:
-        return failed(str(error), "Put files there that can be served: docs/operations.md, TLS, has what they hold.")
+        return failed(str(error), "Provide valid files: see docs/operations.md, TLS.")
 
 
 def _judge_files(settings: Settings, now: datetime) -> Outcome:
     files = certificate_files(settings)
     assert files is not None  # noqa: S101 (TLS is on)
     if settings.tls == "self-signed" and not files[0].exists():
-        return not_checked(f"{files[0]} is not there: the stack makes it when it starts")
+        return not_checked(f"{files[0]} does not exist yet: the stack creates it at startup")
     outcome = judge(read_chain(files[0])[0], now)
     if outcome.mark is not Mark.FAILED:
         read_pair(*files)
@@ -61,15 +61,17 @@ def _judge_files(settings: Settings, now: datetime) -> Outcome:
 
 
 def judge(certificate: x509.Certificate, now: datetime) -> Outcome:
-    """Tell how long a certificate is still good."""
+    """Check the validity period of a certificate."""
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= ends:
-        return failed(f"it expired on {ends:%Y-%m-%d}", "Renew it, and have it loaded: clients refuse to connect.")
+        return failed(f"it expired on {ends:%Y-%m-%d}", "Renew and reload it: clients refuse to connect.")
     if now < begins:
-        return failed(f"it is not good before {begins:%Y-%m-%d %H:%M}Z", "Compare the clock of whoever made it.")
-    found = f"it is good until {ends:%Y-%m-%d}, {(ends - now).days} more days"
+        return failed(
+            f"it is not valid before {begins:%Y-%m-%d %H:%M}Z", "Check the clock of its issuer and of this host."
+        )
+    found = f"it is valid until {ends:%Y-%m-%d}, for {(ends - now).days} more days"
     if ends - now < SOON:
-        return warning(found, "Renew it: what renews it by itself should have done so by now.")
+        return warning(found, "Renew it. Automatic renewal should have happened by now.")
     return ok(found)
 
 
@@ -78,11 +80,11 @@ async def _believe(address: URL) -> Outcome:
         await _served(address, ssl.create_default_context())
     except ssl.SSLCertVerificationError as error:
         return warning(
-            f"this host does not believe it: {error.verify_message}",
-            "Clients do not either, unless they are told to: serve one of a known authority for this name, with its"
-            " whole chain.",
+            f"this host does not trust it: {error.verify_message}",
+            "Clients do not trust it either, unless configured to. Serve a certificate of a public authority for this"
+            " name, with its full chain.",
         )
-    return ok("this host believes it")
+    return ok("this host trusts it")
 
 
 async def _served(address: URL, context: ssl.SSLContext) -> x509.Certificate:

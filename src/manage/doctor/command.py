@@ -1,4 +1,4 @@
-"""The command line: every check, one after the other."""
+"""``doctor``: run every check, one after another."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ _CHECK_WIDTH = 18
 
 
 class Report:
-    """Shows each finding as it comes: a line, and one with what to do; or, with ``as_json``, an object a line."""
+    """Prints each finding as it arrives: a line, and a line of advice; with ``as_json``, one object per line."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -39,7 +39,7 @@ class Report:
         self._counts = Counter[Mark]()
 
     def show(self, finding: Finding) -> None:
-        """Show one."""
+        """Print a finding."""
         outcome = finding.outcome
         self._counts[outcome.mark] += 1
         if self._as_json:
@@ -50,15 +50,15 @@ class Report:
         line.append(f"{finding.check:<{_CHECK_WIDTH}}{outcome.found}", style="not bold not dim default")
         if outcome.advice:
             line.append(f"\n{'':<{_MARK_WIDTH + _CHECK_WIDTH}}{outcome.advice}", style="not bold default")
-        # Wrapped by the terminal, if at all: whoever copies a path wants it whole.
+        # Not wrapped here, so that a path can be copied from the terminal.
         self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
-        """Say on stderr how many there were of each."""
+        """Print the number of findings by mark to stderr."""
         say("; ".join(f"{mark}: {self._counts[mark]}" for mark in Mark))
 
     def code(self, *, strict: bool) -> int:
-        """Return the exit code: 1 where something failed, and with ``strict`` also where there was a warning."""
+        """Return the exit code: 1 if a check failed, or with ``strict`` if there was a warning."""
         return int(bool(self._counts[Mark.FAILED] or (strict and self._counts[Mark.WARNING])))
 
 
@@ -76,15 +76,15 @@ def doctor(
     url: Annotated[
         URL | None,
         typer.Option(
-            "--url", metavar="URL", parser=_address, help="Public address to ask, in place of SEALPOST_PUBLIC_URL."
+            "--url", metavar="URL", parser=_address, help="Public address to check instead of SEALPOST_PUBLIC_URL."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Take a warning for a failure in the exit code.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, one object per line.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings, too.")] = False,
 ) -> None:
-    """Tell whether the service is healthy, and what to do where it is not.
+    """Check whether the service is healthy, and suggest fixes.
 
-    Nothing is started for that, and nothing is left behind. The exit code is 1 where a check failed.
+    Starts nothing and leaves nothing behind. The exit code is 1 if a check failed.
     """
     report = Report(as_json=as_json)
     asyncio.run(_report(report, url, os.environ))
@@ -98,17 +98,17 @@ async def _report(report: Report, url: URL | None, environment: Mapping[str, str
 
 
 async def examine_all(url: URL | None, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
-    """Carry out every check, and ask at the address if there is one."""
+    """Run every check, including those of the public address if there is one."""
     configuration = Configuration(environment)
     async for finding in configuration.examine():
         yield finding
     settings = configuration.settings
-    # Checks say themselves what is wrong.
+    # The checks report errors themselves.
     configure_logs((settings or Settings.model_construct()).model_copy(update={"log_level": "error"}), sys.stderr)
     if configuration.service is not None and configuration.service.log_dir:
         environment = {**environment, "LOG_DIR": configuration.service.log_dir}
     if "mongo_url" in configuration.unknown:
-        reason = "the service has SEALPOST_MONGO_URL, which is not set here"
+        reason = "the service uses SEALPOST_MONGO_URL, which is not set here"
         checks = examine_database(None, None, reason=reason)
     else:
         checks = examine_database(settings, configuration.ring)
@@ -124,7 +124,7 @@ async def examine_all(url: URL | None, environment: Mapping[str, str]) -> AsyncI
 
 
 def _front(url: URL | None, settings: Settings | None, environment: Mapping[str, str]) -> URL | None:
-    """Return the address to ask, if there is one. The workers' container has no way to the public one."""
+    """Return the address to check, if any. The workers' container cannot reach the public one."""
     if url is not None or settings is None or settings.public_url is None or environment.get("RUN_DIR"):
         return url
     with suppress(typer.BadParameter):

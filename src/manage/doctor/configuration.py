@@ -1,4 +1,4 @@
-"""The settings, the key ring, and the files that secrets are in."""
+"""Checks of the settings, the key ring, and the files that hold secrets."""
 
 import stat
 from collections.abc import AsyncIterator, Mapping
@@ -31,7 +31,7 @@ class Configuration:
         self._own: Settings | None = None
 
     async def examine(self) -> AsyncIterator[Finding]:
-        """Check all of it."""
+        """Run the checks."""
         yield await examine("settings", self._read_settings())
         yield await examine("key ring", self._read_ring())
         yield await examine("service settings", self._compare())
@@ -43,41 +43,43 @@ class Configuration:
         except SettingsError as error:
             return failed(
                 "; ".join(str(error).splitlines()),
-                "Correct them in the environment or in .env: docs/operations.md, Settings, has each with its bounds.",
+                "Correct them in the environment or in .env: docs/operations.md, Settings, lists the allowed values.",
             )
         names = sorted(PREFIX + name.upper() for name in own.model_fields_set)
         with suppress(OSError):
             self.service = service = await in_thread(lambda: Service.find(own, self._environment))
             self.settings, self.unknown = await in_thread(lambda: service.settings(own)), service.unknown(own)
-        return ok(f"valid; set are {', '.join(names)}" if names else "valid; each has its default")
+        return ok(f"valid; set: {', '.join(names)}" if names else "valid; all have their defaults")
 
     async def _compare(self) -> Outcome:
         if self._own is None:
-            return not_checked("the settings come first")
+            return not_checked("the settings are invalid")
         if self.service is None:
-            return not_checked("this user cannot read them", "Run this as the user of the service.")
+            return not_checked("this user cannot read them", "Run this command as the user of the service.")
         return self.service.compare(self._own, self.ring)
 
     async def _read_ring(self) -> Outcome:
         settings = self.settings
         if settings is None:
-            return not_checked("the settings come first")
+            return not_checked("the settings are invalid")
         if "keys" in self.unknown:
-            return not_checked("the service has SEALPOST_KEYS, which is not set here", "Set it here as well.")
+            return not_checked("the service uses SEALPOST_KEYS, which is not set here", "Set it here as well.")
         generated = settings.data_dir / KEY_FILE
-        # To read a ring that is not there would make one.
+        # Reading a missing key ring would create it.
         if not settings.keys and not await in_thread(generated.exists):
             if await in_thread((settings.data_dir / "mongo").exists):
                 return failed(
-                    f"{generated} is not there, and there is data that was sealed under its keys",
-                    "Put it back from your copy before you start the service, which would make a new one: nothing that"
-                    " was sealed before would open.",
+                    f"{generated} is missing, but there is data that was encrypted with its keys",
+                    "Restore it from your backup before you start the service. A new key could not decrypt the existing"
+                    " data.",
                 )
-            return not_checked(f"{generated} is not there: the service makes it when it starts first")
+            return not_checked(f"{generated} does not exist yet: the service creates it at its first start")
         try:
             self.ring = await in_thread(lambda: read_key_ring(settings))
         except SettingsError as error:
-            return failed(str(error), "Put the ring back from your copy: docs/operations.md, Keys, has its form.")
+            return failed(
+                str(error), "Restore the key ring from your backup: docs/operations.md, Keys, describes its format."
+            )
         ids = self.ring.key_ids
         older = f"; older: {', '.join(ids[1:])}" if len(ids) > 1 else ""
         return ok(f"{len(ids)} {'key' if len(ids) == 1 else 'keys'}; {self.ring.newest} is the newest{older}")
@@ -87,12 +89,12 @@ class Configuration:
         if self.settings is not None and not self.settings.keys:
             files.append(self.settings.data_dir / KEY_FILE)
         if self.settings is not None:
-            # What is missing of a certificate has a check of its own.
+            # Missing certificate files have their own check.
             with suppress(SettingsError):
                 files += (certificate_files(self.settings) or ())[1:]
         modes = [(path, await in_thread(partial(_mode, path))) for path in files]
         outcomes = [_judge(path, mode) for path, mode in modes if mode is not None]
-        return worst(outcomes) if outcomes else not_checked("no secret is in a file")
+        return worst(outcomes) if outcomes else not_checked("no file holds a secret")
 
 
 def _mode(path: Path) -> int | None:
@@ -105,9 +107,9 @@ def _mode(path: Path) -> int | None:
 def _judge(path: Path, mode: int) -> Outcome:
     found = f"{path} has mode {mode:04o}"
     if mode & _OTHERS:
-        return failed(f"{found}: anybody on this host can get at it", f"chmod 600 {path}")
+        return failed(f"{found}: every user of this host has access", f"chmod 600 {path}")
     if mode & _GROUP_CHANGES:
         return failed(f"{found}: its group can change it", f"chmod 600 {path}")
     if mode & _GROUP_READS:
-        return warning(f"{found}: its group can read it", f"chmod 600 {path}, unless the group is the service's own.")
+        return warning(f"{found}: its group can read it", f"chmod 600 {path}, unless the group is that of the service.")
     return ok(found)

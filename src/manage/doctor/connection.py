@@ -1,4 +1,4 @@
-"""The connection to MongoDB, and why there is none."""
+"""Check of the connection to MongoDB."""
 
 import asyncio
 import platform
@@ -59,17 +59,17 @@ class Connection:
             self._mongo = Mongo(self._settings.model_copy(update={"mongo_timeout": seconds}), url)
             self.hello = await self._mongo.database.command("hello")
         except SettingsError as error:
-            return failed(str(error), "See docs/operations.md, MongoDB, for what it has to be.")
+            return failed(str(error), "See docs/operations.md, MongoDB.")
         except ConfigurationError:
             return failed(
-                "an option of SEALPOST_MONGO_URL cannot be used, the name of its mongodb+srv:// is not known, or this"
+                "an option of SEALPOST_MONGO_URL is invalid, the name in the mongodb+srv:// URL cannot be resolved, or"
                 " MongoDB is far too old",
-                "Compare the URL with what whoever runs MongoDB has told you.",
+                "Check the URL with the administrator of MongoDB.",
             )
         except PyMongoError as error:
             return await self._explain(error)
         where = self.hello.get("me") or ("a router" if self.hello.get("msg") == "isdbgrid" else "a standalone server")
-        return ok(f"answers: {where}{'' if self._settings.mongo_url else ', embedded'}")
+        return ok(f"connected to {where}{'' if self._settings.mongo_url else ', embedded'}")
 
     async def close(self) -> None:
         """Close it, if it was ever open."""
@@ -84,34 +84,34 @@ class Connection:
             async with asyncio.timeout(ANSWER_SECONDS):
                 url = await in_thread(partial(find_running, data_dir))
         except TimeoutError:
-            return failed("the embedded MongoDB is just being started or stopped", "Ask again in a moment.")
+            return failed("the embedded MongoDB is being started or stopped", "Try again in a moment.")
         except MongodError as error:
-            return failed(str(error), "Run this as the user of the service.")
+            return failed(str(error), "Run this command as the user of the service.")
         return url or failed(
             f"the embedded MongoDB of {data_dir} is not running",
-            "Start the service (make run, make stack): this command starts nothing. If the service runs, type this in"
-            " the directory where it was started.",
+            "Start the service (make run, make stack): this command does not start it. If it is running, run this"
+            " command in the directory where it was started.",
         )
 
     async def _explain(self, error: PyMongoError) -> Outcome:
-        """Tell why MongoDB did not answer; never in its own words, which may hold what is secret."""
+        """Return why MongoDB did not answer; never the error message itself, which may hold a secret."""
         if isinstance(error, OperationFailure) and not error.timeout:
             if error.code in _REFUSED:
                 return failed(
-                    "MongoDB refuses the name or the password of SEALPOST_MONGO_URL",
-                    "Correct the URL (special characters as %XX; authSource=admin if the user was made there), or give"
-                    " the user that password.",
+                    "MongoDB rejects the user name or password in SEALPOST_MONGO_URL",
+                    "Correct the URL (special characters as %XX; authSource=admin if the user was created there), or"
+                    " change the password of the user.",
                 )
-            return failed(f"MongoDB refused the connection (code {error.code})", "Look at MongoDB's log.")
+            return failed(f"MongoDB rejected the connection (code {error.code})", "See the log of MongoDB.")
         servers = self.mongo.servers
         if not servers:
             return failed(
                 "no host of SEALPOST_MONGO_URL is a member of the replica set that it names",
-                "Compare replicaSet=NAME with the set's name. A standalone server has to be started with --replSet.",
+                "Compare replicaSet=NAME with the name of the set. Start a standalone server with --replSet.",
             )
         states = "; ".join([f"{_name(server)}: {await _state(server)}" for server in servers])
         return failed(
-            f"no primary answers: {states}", f"Look whether mongod runs there, and at its log.{kernel_advice()}"
+            f"no primary answers: {states}", f"Check that mongod is running there, and see its log.{kernel_advice()}"
         )
 
 
@@ -126,7 +126,7 @@ def kernel_advice(release: str | None = None) -> str:
     if sys.platform != "linux" or version is None or (int(version[1]), int(version[2])) < _KERNEL_WITHOUT_OLD_RSEQ:
         return ""
     return (
-        f" If it runs on this kernel, Linux {release}, MongoDB 8 may have ended with code 139 or refused to start: set"
+        f" If it runs on this kernel, Linux {release}, MongoDB 8 may exit with code 139 or refuse to start: set"
         " GLIBC_TUNABLES=glibc.pthread.rseq=1 in its environment (docs/compose.md, When it does not come up)."
     )
 
@@ -151,7 +151,7 @@ async def _state(server: ServerDescription) -> str:
     except OSError as error:
         return in_words(error)
     writer.close()
-    return "ends the connection; perhaps only one of the two sides speaks TLS"
+    return "closes the connection; perhaps only one side uses TLS"
 
 
 def _name(server: ServerDescription) -> str:

@@ -31,7 +31,7 @@ _PINGS = 5
 _MEMBERS_SECONDS, _MEMBERS_LOOKS = 2.0, 100
 _TIDY_SECONDS = 1.0
 SCAN_SECONDS = 15.0
-"""How long looking through the collections may take; a large one takes longer."""
+"""Time limit of the scan; a large collection takes longer."""
 _UNAUTHORIZED = 13
 
 
@@ -40,11 +40,11 @@ async def examine_database(
     ring: KeyRing | None,
     now: Callable[[], datetime] = utc_now,
     *,
-    reason: str = "the settings come first",
+    reason: str = "the settings are invalid",
 ) -> AsyncIterator[Finding]:
-    """Check MongoDB, as the service would use it. ``now`` is this host's clock.
+    """Check MongoDB as the service uses it. ``now`` is the clock of this host.
 
-    ``reason`` says why there are no settings, where there are none.
+    ``reason`` says why there are no settings, if ``settings`` is None.
     """
     if settings is None:
         for name in ("MongoDB", *_CHECKS):
@@ -56,12 +56,12 @@ async def examine_database(
         yield connecting
         if connecting.outcome.mark is not Mark.OK:
             for name in _CHECKS:
-                yield Finding(name, not_checked("MongoDB has to answer first"))
+                yield Finding(name, not_checked("there is no connection to MongoDB"))
             return
         database = _Database(connection, settings, ring, now)
         for name, (check, seconds) in _CHECKS.items():
             if database.silent:
-                yield Finding(name, not_checked("MongoDB does not answer any more"))
+                yield Finding(name, not_checked("MongoDB stopped answering"))
             else:
                 yield await examine(name, database.as_told(check), seconds)
     finally:
@@ -88,13 +88,15 @@ class _Database:
             return await check(self)
         except OperationFailure as error:
             if error.code == _UNAUTHORIZED:
-                return not_checked("cannot tell: the user of the URL may not ask that", "Its role should be readWrite.")
+                return not_checked(
+                    "the MongoDB user lacks the privilege for this check", "Grant it the role readWrite."
+                )
             if not error.timeout:
-                return failed(f"MongoDB refused to answer (code {error.code})", "Look at MongoDB's log.")
+                return failed(f"MongoDB rejected the command (code {error.code})", "See the log of MongoDB.")
         except PyMongoError:
             pass
         self.silent = True
-        return failed("MongoDB did not answer in time", "It answered a moment ago: look at its load, and at its log.")
+        return failed("MongoDB did not answer in time", "It answered a moment ago: check its load and its log.")
 
     async def version(self) -> Outcome:
         """Tell whether Sealpost works with this version of MongoDB."""
@@ -116,7 +118,7 @@ class _Database:
             return ok("a sharded cluster, through its router")
         if "setName" not in self._hello:
             return failed(
-                "a standalone server, which keeps one copy of what it is told: the service does not become ready on it",
+                "a standalone server, which keeps only one copy of the data: the service does not become ready",
                 "Start mongod with --replSet, and name the set in SEALPOST_MONGO_URL (replicaSet=NAME).",
             )
         members = await self._members()
@@ -125,7 +127,7 @@ class _Database:
         if not all(members.values()) or "neither primary nor secondary" in members.values():
             return warning(
                 found,
-                "Bring every member back: with a majority gone, nothing is stored. One that copies data needs time.",
+                "Restore every member: without a majority, nothing is stored. Initial sync takes time.",
             )
         return ok(found)
 
@@ -138,7 +140,8 @@ class _Database:
         counters = self._mongo.collection(limits.COLLECTION)
         if not any("expireAfterSeconds" in index for index in (await counters.index_information()).values()):
             return not_checked(
-                f"{limits.COLLECTION}, to which it would be written, lacks its TTL index", "Mend the indexes first."
+                f"the collection {limits.COLLECTION}, used for the test write, lacks its TTL index",
+                "Repair the indexes first.",
             )
         document = {"_id": f"doctor {secrets.token_hex(16)}", "expireAt": self._now()}
         began = time.monotonic()
@@ -147,19 +150,19 @@ class _Database:
         except PyMongoError as error:
             if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
                 return failed(
-                    f"the user of the URL may not write to the database {self._mongo.database.name}",
-                    "Give it the role readWrite there.",
+                    f"the MongoDB user may not write to the database {self._mongo.database.name}",
+                    "Grant it the role readWrite on that database.",
                 )
             answers = await _take_away(counters, document["_id"])
             if not (error.timeout and answers):
                 raise
             return failed(
                 "no majority acknowledged a write in time",
-                "Bring back members that hold data until they are a majority: the service stores nothing without it.",
+                "Restore a majority of the data-bearing members: without it, the service stores nothing.",
             )
         took = time.monotonic() - began
         await _take_away(counters, document["_id"])
-        return ok(f"a majority had a write in its journals within {took * 1000:.0f} ms")
+        return ok(f"a majority journaled a write within {took * 1000:.0f} ms")
 
     async def round_trip(self) -> Outcome:
         """Tell how long MongoDB takes to answer the least question."""
@@ -169,10 +172,10 @@ class _Database:
             await self._mongo.database.command("ping")
             taken.append(time.monotonic() - began)
         seconds = statistics.median(taken)
-        found = f"{seconds * 1000:.1f} ms, the middle one of {_PINGS}"
+        found = f"{seconds * 1000:.1f} ms, the median of {_PINGS}"
         if seconds < SLOW_SECONDS:
             return ok(found)
-        return warning(found, "Each request waits for one at least: look at MongoDB's load, and bring it nearer.")
+        return warning(found, "Each request waits for at least one: check the load of MongoDB and the network latency.")
 
     async def clock(self) -> Outcome:
         """Compare clocks."""
@@ -186,8 +189,8 @@ class _Database:
         """Tell how much room is left where MongoDB keeps its data."""
         told = await self._mongo.database.command("dbStats")
         if not told.get("fsTotalSize"):
-            return not_checked("cannot tell: MongoDB does not say how large its disk is")
-        return judge_room(told["fsTotalSize"] - told["fsUsedSize"], "where MongoDB keeps its data")
+            return not_checked("MongoDB does not report the size of its disk")
+        return judge_room(told["fsTotalSize"] - told["fsUsedSize"], "on the disk of MongoDB")
 
     async def storage(self) -> Outcome:
         """Tell how close the database is to the limits on storage."""
@@ -196,36 +199,36 @@ class _Database:
     async def keys_in_use(self) -> Outcome:
         """Tell whether something is under a key that the ring does not hold."""
         if self._ring is None:
-            return not_checked("the key ring comes first")
+            return not_checked("the key ring cannot be read")
         try:
             with pymongo.timeout(SCAN_SECONDS):
                 missing = await Resealing(self._mongo, self._ring, RESEALABLE, EXPIRING).missing()
         except Unavailable:
             return not_checked(
-                f"cannot tell: MongoDB did not look through its collections within {SCAN_SECONDS:g} s",
-                "`keys list` takes more time for that.",
+                f"scanning the collections took longer than {SCAN_SECONDS:g} s",
+                "Run `keys list`, which has no time limit.",
             )
         if missing:
             return failed(
-                f"the ring does not hold {', '.join(map(_count, missing))}",
-                "Put the key back into the ring, and restart every process: what is under it cannot be opened.",
+                f"keys missing from the key ring: {', '.join(map(_count, missing))}",
+                "Put the key back into the key ring and restart every process: its data cannot be decrypted.",
             )
-        return ok("the ring holds every key that something is under")
+        return ok("the key ring holds every key in use")
 
     async def shared_settings(self) -> Outcome:
         """Compare the settings that all processes on the database must share with those of this host."""
         if self._ring is None:
-            return not_checked("the key ring comes first")
+            return not_checked("the key ring cannot be read")
         try:
             found = await SharedSettings(self._mongo, self._settings, self._ring, "doctor").differences()
         except Unavailable:
-            return not_checked("cannot tell: MongoDB did not answer")
+            return not_checked("MongoDB did not answer")
         if differing := [f"{', '.join(names)} on {host}" for host, names in found.items() if names]:
             return warning(
-                f"other values than here: {'; '.join(differing)}",
-                "Give all hosts the same values, and restart their processes: docs/operations.md, Several hosts.",
+                f"settings differ from this host: {'; '.join(differing)}",
+                "Use the same values on all hosts and restart their processes: docs/operations.md, Several hosts.",
             )
-        return ok(f"alike on {', '.join(found)}" if found else "no process runs on this database")
+        return ok(f"identical on {', '.join(found)}" if found else "no process is using this database")
 
     async def _members(self) -> dict[str, str | None]:
         """Return the state of each member, once the driver has asked all of them, or has waited long enough."""

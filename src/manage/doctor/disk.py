@@ -1,4 +1,4 @@
-"""The disks: room, and whether it can be used."""
+"""Checks of the disks: free space and permissions."""
 
 import os
 import tempfile
@@ -22,12 +22,12 @@ async def examine_disk(settings: Settings | None, environment: Mapping[str, str]
 
 async def _examine_data(settings: Settings | None) -> Outcome:
     if settings is None:
-        return not_checked("the settings come first")
+        return not_checked("the settings are invalid")
     if await in_thread(settings.data_dir.exists):
         return await in_thread(partial(look_at, settings.data_dir))
     if settings.mongo_url:
-        return not_checked(f"{settings.data_dir} is not there and not needed: MongoDB and keys are elsewhere")
-    return not_checked(f"{settings.data_dir} is not there: the service makes it when it starts first")
+        return not_checked(f"{settings.data_dir} does not exist and is not needed: MongoDB and keys are elsewhere")
+    return not_checked(f"{settings.data_dir} does not exist yet: the service creates it at its first start")
 
 
 async def _examine_logs(settings: Settings | None, environment: Mapping[str, str]) -> Outcome:
@@ -38,40 +38,43 @@ async def _examine_logs(settings: Settings | None, environment: Mapping[str, str
     logs = Path("logs")
     if await in_thread(logs.exists):
         return await in_thread(partial(look_at, logs))
-    return not_checked("there is none: the log goes to standard output")
+    return not_checked("the log goes to standard output")
 
 
 def look_at(directory: Path) -> Outcome:
-    """Tell whether a directory can be written to, and how much room its disk has."""
+    """Check whether a directory is writable, and the free space of its disk."""
     try:
-        # Of no name, so that nothing is left behind however this ends.
+        # An unnamed file, so that nothing is left behind.
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0" * 4096)
     except OSError as error:
         return failed(
-            f"{directory} cannot be written to: {in_words(error)}",
-            "Make it a directory on a working disk that belongs to the service's user, and run this as that user.",
+            f"{directory} is not writable: {in_words(error)}",
+            "It must be a directory on a working disk, owned by the user of the service. Run this command as that"
+            " user.",
         )
     disk = os.statvfs(directory)
     outcomes = [judge_room(disk.f_bavail * disk.f_frsize, f"on the disk of {directory}")]
-    # Some file systems make room for files as they go, and tell of none.
+    # Some file systems allocate inodes dynamically and report none.
     if disk.f_files:
         outcomes.append(_judge_files(disk.f_favail, directory))
     return worst(outcomes)
 
 
 def judge_room(free: float, where: str) -> Outcome:
-    """Tell whether so many free bytes are enough."""
-    found = f"{free / GIB:.1f} GiB are free {where}"
-    advice = "Make room: rotated logs and old backups first. A full disk stops MongoDB, and then nothing is stored."
+    """Judge an amount of free bytes."""
+    found = f"{free / GIB:.1f} GiB free {where}"
+    advice = (
+        "Free space: delete rotated logs and old backups first. A full disk stops MongoDB, and then nothing is stored."
+    )
     if free < TOO_FEW_BYTES:
         return failed(found, advice)
     return warning(found, advice) if free < SCANT_BYTES else ok(found)
 
 
 def _judge_files(free: int, directory: Path) -> Outcome:
-    found = f"{free} more files (inodes) can be made there"
-    advice = f"Delete files that are not needed on the disk of {directory}, or move it to another one."
+    found = f"{free} inodes free there"
+    advice = f"Delete unneeded files on the disk of {directory}, or move the directory to another disk."
     if free < TOO_FEW_FILES:
         return failed(found, advice)
     return warning(found, advice) if free < SCANT_FILES else ok(found)

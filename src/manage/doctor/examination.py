@@ -1,4 +1,4 @@
-"""Carrying out checks: each has a time limit, and none stops the others."""
+"""Run checks, each with a time limit and independent of the others."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from ..output import place
 
 
 class Mark(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -26,7 +26,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found, and what to do about it. Neither may hold a secret, nor what another program sent."""
+    """The finding of a check and advice. Neither may hold a secret or text from another program."""
 
     mark: Mark
     found: str
@@ -35,34 +35,34 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check, by the name that docs/operations.md has for it."""
+    """The outcome of one check, under its name in docs/operations.md."""
 
     check: str
     outcome: Outcome
 
 
 def ok(found: str) -> Outcome:
-    """Return the outcome of a check that found nothing wrong."""
+    """Return the outcome of a check that passed."""
     return Outcome(Mark.OK, found)
 
 
 def warning(found: str, advice: str) -> Outcome:
-    """Return the outcome of a check that found what will go wrong, or is only wrong in some set-ups."""
+    """Return the outcome of a check that found a future problem, or one that matters in some set-ups only."""
     return Outcome(Mark.WARNING, found, advice)
 
 
 def failed(found: str, advice: str) -> Outcome:
-    """Return the outcome of a check that found something wrong."""
+    """Return the outcome of a check that failed."""
     return Outcome(Mark.FAILED, found, advice)
 
 
 def not_checked(found: str, advice: str = "") -> Outcome:
-    """Return the outcome of a check that could not be carried out, or is not needed here."""
+    """Return the outcome of a check that cannot run, or is not needed here."""
     return Outcome(Mark.NOT_CHECKED, found, advice)
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
-    """Return several outcomes as one: with the worst mark, and told are those that have it."""
+    """Merge outcomes: keep those with the worst mark."""
     order = (Mark.FAILED, Mark.WARNING, Mark.OK, Mark.NOT_CHECKED)
     mark = min((outcome.mark for outcome in outcomes), key=order.index)
     told = [outcome for outcome in outcomes if outcome.mark is mark]
@@ -77,23 +77,23 @@ LIMIT = 5.0
 
 
 async def examine(check: str, work: Awaitable[Outcome], seconds: float = LIMIT) -> Finding:
-    """Carry out a check. What it raises, or its taking too long, is its outcome then."""
+    """Run a check. An exception or a timeout becomes its outcome."""
     try:
         async with asyncio.timeout(seconds):
             return Finding(check, await work)
     except TimeoutError:
-        outcome = failed(
-            f"no answer within {seconds:g} s", "What is asked hangs, or its disk does: look at it, or start it anew."
-        )
+        outcome = failed(f"no answer within {seconds:g} s", "The process or its disk hangs: examine it, or restart it.")
     except OSError as error:
-        outcome = failed(f"{error.filename or 'what is needed'} cannot be used: {in_words(error)}", "Mend that first.")
+        outcome = failed(f"{error.filename or 'a file or socket'} cannot be used: {in_words(error)}", "Fix that first.")
     except Exception as error:  # noqa: BLE001 (the others are to be carried out as well)
-        outcome = failed(f"unexpected error: {type(error).__name__} in {place(error)}", "Report this: it is a fault.")
+        outcome = failed(
+            f"unexpected error: {type(error).__name__} in {place(error)}", "This is a bug: please report it."
+        )
     return Finding(check, outcome)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Return the result of what may block for ever, such as a read from a dead disk; the process can end meanwhile."""
+    """Return the result of work that may block forever, such as a read from a dead disk, without delaying exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -106,19 +106,19 @@ async def in_thread(work: Callable[[], T]) -> T:
             hand_over = partial(future.set_result, work())
         except BaseException as error:  # noqa: BLE001 (it is raised where the result is awaited)
             hand_over = partial(future.set_exception, error)
-        with suppress(RuntimeError):  # nobody waits any more
+        with suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(settle, hand_over)
 
-    # A thread of an executor would be waited for at the end.
+    # At exit, Python would wait for the thread of an executor.
     threading.Thread(target=run, daemon=True).start()
     return await future
 
 
 def in_words(error: OSError) -> str:
-    """Return the operating system's words for an error, without what others have added to them."""
+    """Return the message of the operating system for an error, without additions by libraries."""
     error = getattr(error, "os_error", error)  # aiohttp's have it inside
     if isinstance(error, socket.gaierror):
-        return "its name is not known"
+        return "its host name cannot be resolved"
     if isinstance(error, ssl.SSLError):
         return f"TLS fails ({error.reason or type(error).__name__})"
     return os.strerror(error.errno).lower() if error.errno else type(error).__name__

@@ -1,4 +1,4 @@
-"""What answers at the public address: nginx, or a proxy before it."""
+"""Checks of the public address: nginx, or a proxy in front of it."""
 
 import ipaddress
 import json
@@ -25,9 +25,9 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _STRICT_TRANSPORT = "Strict-Transport-Security"
 _PASSED_ON = {name: value for name, value in SECURITY_HEADERS.items() if name != "Server"}
 _NOT_READY = {
-    502: "nginx reaches no worker",
-    503: "the workers wait for MongoDB",
-    504: "the workers do not answer nginx in time",
+    502: "nginx cannot reach any worker",
+    503: "the workers are waiting for MongoDB",
+    504: "the workers do not answer in time",
 }
 
 
@@ -49,9 +49,9 @@ async def examine_front(address: URL | None, now: Callable[[], datetime] = utc_n
     """Check what answers at an address, and the certificate that it shows."""
     if address is None:
         for name in ("front", *_CHECKS, "certificate"):
-            yield Finding(name, not_checked("there is no address that can be asked: give --url"))
+            yield Finding(name, not_checked("no public address is known: use --url"))
         return
-    # A certificate has a check of its own and is believed here. Nothing secret is sent.
+    # Any certificate is accepted: it has its own check, and no secret is sent.
     async with ClientSession(connector=TCPConnector(ssl=False), timeout=ClientTimeout(total=None)) as client:
         front = _Front(client, address)
         yield await examine("front", front.as_told(front.ask_readiness()))
@@ -85,7 +85,7 @@ class _Front:
         except ClientError as error:
             return failed(
                 f"{self.address} does not answer: {_reason(error)}",
-                "Look whether nginx runs, whether this host reaches it, and whether the address is the right one.",
+                "Check that nginx is running, that this host can reach it, and that the address is correct.",
             )
 
     async def ask_readiness(self) -> Outcome:
@@ -101,12 +101,12 @@ class _Front:
             reason = _NOT_READY[502] if _says(answer, "code", "starting") else _NOT_READY[answer.status]
             return failed(
                 f"{self.address} answers {answer.status}: {reason}",
-                "See what is said of MongoDB and of the workers.",
+                "See the checks of MongoDB and of the workers.",
             )
         if answer.status != HTTPStatus.OK or not _says_ready(answer):
             return failed(
-                f"{self.address} answers {answer.status}, and not as Sealpost does",
-                "Look whether the address is the right one, and whether a proxy before nginx passes everything on.",
+                f"{self.address} answers {answer.status}, but not as Sealpost",
+                "Check that the address is correct, and that a proxy in front of nginx forwards all paths.",
             )
         return ok(f"{self.address} is ready")
 
@@ -118,23 +118,23 @@ class _Front:
         if wrong:
             return failed(
                 f"missing or changed: {', '.join(sorted(wrong))}",
-                "Something between the workers and here takes them away: look at the proxy's configuration.",
+                "A proxy removes or changes them: check its configuration.",
             )
         if self._address.scheme == "https" and _STRICT_TRANSPORT not in headers:
             return warning(
                 f"{_STRICT_TRANSPORT} is missing",
-                "Have what ends TLS send it, so that a browser does not try plain HTTP again.",
+                "Send it from the proxy that terminates TLS, so that browsers never fall back to plain HTTP.",
             )
-        return ok("all are there")
+        return ok("all present")
 
     async def look_for_a_proxy(self) -> Outcome:
         """Tell whether a proxy in front is trusted."""
         if self.ready and self.ready.headers.get(PROXY) == PROXY_UNTRUSTED:
             return warning(
-                "a proxy forwards requests, and is not trusted: all its clients share the limits of one address",
-                "Set SEALPOST_TRUSTED_PROXIES to the proxy's address: docs/operations.md, Behind another proxy.",
+                "an untrusted proxy forwards requests: all its clients share the limits of one address",
+                "Set SEALPOST_TRUSTED_PROXIES to the address of the proxy: docs/operations.md, Behind another proxy.",
             )
-        return ok("no proxy is seen that is not trusted")
+        return ok("no untrusted proxy was detected")
 
     async def ask_metrics(self) -> Outcome:
         """Tell whether the figures of the service are kept from the public."""
@@ -142,44 +142,44 @@ class _Front:
         if answer.status not in range(200, 300):
             return ok(f"/metrics is not served: {answer.status}")
         if _is_loopback(self._address.host):
-            return not_checked("/metrics is served to this host, and may be: give --url with the public address")
-        return failed("/metrics is served to everybody", "Let the proxy answer it with 404, as the stack's nginx does.")
+            return not_checked("/metrics is served to this host, which is allowed: use --url with the public address")
+        return failed("/metrics is public", "Answer it with 404 in the proxy, as nginx does in the stack.")
 
     async def send_too_much(self) -> Outcome:
         """Tell whether a body over the limit is refused."""
         answer = await self._ask("POST", self._address / "echo", BytesIO(bytes(LONGEST_BODY + 1)))
         if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return ok("a body over 1 MiB is refused: 413")
+            return ok("a body over 1 MiB is rejected: 413")
         return failed(
             f"a body over 1 MiB is answered {answer.status}",
-            "Let nginx refuse it with 413 (client_max_body_size 1m), before a worker has to read it.",
+            "Reject it in nginx with 413 (client_max_body_size 1m), before a worker has to read it.",
         )
 
     async def look_at_scheme(self) -> Outcome:
         """Tell whether all goes over HTTPS."""
         if self._led_there:
-            return ok(f"plain HTTP leads to {self.address}: {self._led_there}")
+            return ok(f"plain HTTP redirects to {self.address}: {self._led_there}")
         return await (self._look_for_plain_http() if self._address.scheme == "https" else self._look_who_reads_along())
 
     async def _look_who_reads_along(self) -> Outcome:
         if _is_loopback(self._address.host):
-            return not_checked(f"TLS is off, and {self.address} is of this host alone")
+            return not_checked(f"TLS is off, and {self.address} is a loopback address")
         return warning(
-            f"TLS is off: whoever is on the way to {self.address} can read along",
-            "Serve it over HTTPS before anybody uses it: docs/operations.md, TLS.",
+            f"TLS is off: traffic to {self.address} can be intercepted",
+            "Use HTTPS in production: docs/operations.md, TLS.",
         )
 
     async def _look_for_plain_http(self) -> Outcome:
         if self._address.port != _HTTPS_PORT:
-            return not_checked("where plain HTTP is served is not known: give --url with that address")
+            return not_checked("the port for plain HTTP is not known: use --url with that address")
         try:
             answer = await self._ask("GET", self._address.with_scheme("http").with_port(_HTTP_PORT) / "readyz")
         except ClientError:
             return ok("nothing answers plain HTTP")
         if answer.leads_to.scheme == "https":
-            return ok(f"plain HTTP leads to HTTPS: {answer.status}")
+            return ok(f"plain HTTP redirects to HTTPS: {answer.status}")
         return failed(
-            f"plain HTTP is answered {answer.status}", "Let it lead to HTTPS with 308, and serve nothing else."
+            f"plain HTTP is answered {answer.status}", "Redirect it to HTTPS with 308, and serve nothing else on it."
         )
 
     async def _ask(self, method: str, address: URL, body: BytesIO | None = None) -> _Answer:

@@ -16,22 +16,22 @@ WARNED_APART = timedelta(seconds=1)
 
 
 async def compare_clocks(mongo: Mongo, now: Callable[[], datetime]) -> Outcome:
-    """Tell how far the clocks are apart. Raises `PyMongoError`."""
+    """Compare the clocks. Raises `PyMongoError`."""
     reading = await read_clocks(mongo, now)
     which = "behind" if reading.offset > timedelta(0) else "ahead of"
     found = (
-        f"MongoDB's is {abs(reading.offset.total_seconds()):.3f} s {which} this host's,"
-        f" give or take {reading.uncertainty.total_seconds():.3f} s"
+        f"MongoDB's clock is {abs(reading.offset.total_seconds()):.3f} s {which} this host's,"
+        f" ± {reading.uncertainty.total_seconds():.3f} s"
     )
     if reading.apart <= WARNED_APART:
         return ok(found)
     if reading.apart <= MOST_APART:
-        return warning(found, "Synchronize the clocks of all hosts by NTP: beyond 5 s, a process is not ready.")
+        return warning(found, "Synchronize the clocks of all hosts by NTP: above 5 s, processes are not ready.")
     return failed(found, "Synchronize the clocks of all hosts by NTP: no process on this host is ready.")
 
 
 _NO_OPTIONS = {"key", "name", "v", "ns", "background"}
-_RESTART = "Restart a process of the service: it makes what is missing."
+_RESTART = "Restart a process of the service: it creates missing indexes."
 
 Found = Mapping[str, Mapping[str, Any]]
 """The indexes of one collection by name, as the driver tells them."""
@@ -43,12 +43,12 @@ async def compare_indexes(mongo: Mongo, indexes: Indexes) -> Outcome:
     if not any(found.values()):
         return failed(
             f"the database {mongo.database.name} has none of the service's collections",
-            "Start the service: it makes them. If it has run before, SEALPOST_MONGO_DATABASE names another database.",
+            "Start the service, which creates them. If it ran before, SEALPOST_MONGO_DATABASE may be wrong.",
         )
     compared = [_compare(name, model, found[name]) for name, models in indexes.items() for model in models]
     if wrong := [outcome for outcome in compared if outcome]:
         return worst(wrong)
-    return ok(f"all {len(compared)} are there, in {len(found)} collections, with the right options")
+    return ok(f"all {len(compared)} in {len(found)} collections exist with the right options")
 
 
 def _compare(collection: str, model: IndexModel, found: Found) -> Outcome | None:
@@ -63,9 +63,9 @@ def _compare(collection: str, model: IndexModel, found: Found) -> Outcome | None
     if there == name and key == found[there]["key"] and not differing:
         return None
     if there != name:
-        what = f"is there under the name {there}"
+        what = f"exists under the name {there}"
     else:
-        what = f"differs in {', '.join(differing)}" if differing else "has another key"
+        what = f"differs in {', '.join(differing)}" if differing else "has a different key"
     return failed(
         f"{collection}.{name} {what}", f'Drop it: db.{collection}.dropIndex("{there}") in mongosh. {_RESTART}'
     )
@@ -99,10 +99,10 @@ async def examine_patches(mongo: Mongo) -> Outcome:
         return ok(f"{version} has the fix for {CVE}")
     handshake = await mongo.database.command("hello", compression=["zlib"])
     if "zlib" not in handshake.get("compression", []):
-        return ok(f"{version} lacks the fix for {CVE}, but zlib network compression, which it concerns, is off")
+        return ok(f"{version} lacks the fix for {CVE}, but the affected zlib network compression is off")
     fixes = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in FIRST_FIXED.items())
     return failed(
-        f"{version} discloses memory to clients that have not authenticated ({CVE})",
+        f"{version} discloses memory to unauthenticated clients ({CVE})",
         f"Upgrade to the first fixed release of its series or later ({fixes}); until then, start every mongod"
         " and mongos with --networkMessageCompressors disabled.",
     )
@@ -111,7 +111,7 @@ async def examine_patches(mongo: Mongo) -> Outcome:
 NEARLY_FULL = 0.8
 SCANT_RESERVES = 2
 
-_PAUSED = "Creating is answered 507."
+_PAUSED = "Creation is paused (507)."
 
 
 async def examine_storage(mongo: Mongo, settings: Settings) -> Outcome:
@@ -124,8 +124,10 @@ def judge_storage(figures: StorageFigures, settings: Settings) -> Outcome:
     outcomes = [_judge_use(figures.used, settings.storage_max)]
     for disk in figures.disks:
         room, reserve = disk.room(settings.storage_reserve), disk.reserve(settings.storage_reserve)
-        found = f"{room // MIB} MiB can be stored before MongoDB's disk is down to its reserve of {reserve // MIB} MiB"
-        advice = "Enlarge MongoDB's disk, or remove other files from it. SEALPOST_STORAGE_RESERVE is the reserve."
+        found = (
+            f"{room // MIB} MiB can be stored before the disk of MongoDB reaches its reserve of {reserve // MIB} MiB"
+        )
+        advice = "Enlarge the disk of MongoDB, or delete other files on it. SEALPOST_STORAGE_RESERVE sets the reserve."
         if room < PAUSE_ROOM:
             outcomes.append(failed(found, f"{_PAUSED} {advice}"))
         else:
@@ -135,9 +137,9 @@ def judge_storage(figures: StorageFigures, settings: Settings) -> Outcome:
 
 def _judge_use(used: int, maximum: int) -> Outcome:
     if not maximum:
-        return ok(f"{used // MIB} MiB are stored, without a maximum")
-    found = f"{used // MIB} MiB of {maximum // MIB} MiB (SEALPOST_STORAGE_MAX) are stored"
-    advice = "Raise SEALPOST_STORAGE_MAX, or delete data: see `manage purge` and `manage posts delete`."
+        return ok(f"{used // MIB} MiB used, no maximum set")
+    found = f"{used // MIB} MiB of {maximum // MIB} MiB (SEALPOST_STORAGE_MAX) used"
+    advice = "Raise SEALPOST_STORAGE_MAX, or delete data with `manage purge` and `manage posts delete`."
     if maximum - used < PAUSE_ROOM:
         return failed(found, f"{_PAUSED} {advice}")
     return warning(found, advice) if used > NEARLY_FULL * maximum else ok(found)

@@ -1,4 +1,4 @@
-"""The service that runs here: its own settings, which may differ from those that this command reads."""
+"""The settings of the running service, which may differ from those that this command reads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ _ALSO_OF_NGINX = ("public_url", "request_timeout", "trusted_proxies")
 _OF_SUPERVISORD = frozenset({"log_file", "metrics_dir"})
 """Settings that supervisord's configuration gives each worker."""
 _ADVICE = (
-    "Where the service has the right values, run this in its directory and with its environment; these checks use its"
-    " values. Where it has not, restart it: docs/operations.md, Restarting the workers, tells which settings need what."
+    "These checks use the values of the service. If they are right, run this command in its directory and with its"
+    " environment; if not, restart the service: see docs/operations.md, Restarting the workers."
 )
 
 
@@ -68,12 +68,12 @@ class Service:
     def compare(self, own: Settings, ring: KeyRing | None) -> Outcome:
         """Tell how the settings of this command differ from those that the service runs with."""
         if not self.processes:
-            return not_checked(f"no process that runs has left its settings in {self.run_dir}")
+            return not_checked(f"no running process has published its settings in {self.run_dir}")
         found = [*self._differences(own), *self._different_secrets(own, ring), *self._different_workers()]
         names = ", ".join(self.processes)
         if found:
             return warning(f"{names} in {self._any().directory}: {'; '.join(found)}", _ADVICE)
-        return ok(f"as those of {names} in {self._any().directory}")
+        return ok(f"identical to those of {names} in {self._any().directory}")
 
     def _differences(self, own: Settings) -> list[str]:
         here, there = plain_values(own), self._values()
@@ -82,8 +82,8 @@ class Service:
             name: launcher.values.get(name) for name in _ALSO_OF_NGINX if launcher and there.get(name) == here[name]
         }
         return [
-            f"{PREFIX}{name.upper()} is {_shown(value)} {where} and {_shown(here[name])} here"
-            for where, values in (("there", there), ("in nginx", of_nginx))
+            f"{PREFIX}{name.upper()} is {_shown(value)} {where}, but {_shown(here[name])} here"
+            for where, values in (("in the service", there), ("in nginx", of_nginx))
             for name, value in values.items()
             if name in here and here[name] != value
         ]
@@ -93,12 +93,12 @@ class Service:
         for name in SECRETS:
             variable, there, here = PREFIX + name.upper(), name in service.fingerprints, getattr(own, name) is not None
             if there != here:
-                found.append(f"{variable} is {_set(there)} there and {_set(here)} here")
+                found.append(f"{variable} is {_set(there)} in the service, but {_set(here)} here")
         if ring is not None and (keys := self._any().key_ids) != list(ring.key_ids):
-            found.append(f"the keys there are {', '.join(keys)}, and here {', '.join(ring.key_ids)}")
+            found.append(f"the key ids of the service are {', '.join(keys)}, but {', '.join(ring.key_ids)} here")
         elif ring is not None:
             found += [
-                f"{PREFIX}{name.upper()} is another one there than here"
+                f"{PREFIX}{name.upper()} differs between the service and here"
                 for name in service.fingerprints
                 if getattr(own, name) is not None and not service.agrees_on(name, own, ring)
             ]
@@ -115,7 +115,7 @@ class Service:
                 if name not in _OF_SUPERVISORD and first.values.get(name) != value
             }
         )
-        return [f"the workers run with different values of {', '.join(different)}"] if different else []
+        return [f"the workers have different values of {', '.join(different)}"] if different else []
 
     def _any(self) -> RunningSettings:
         """Return the record of the first worker, or of the launcher where no worker runs."""

@@ -1,4 +1,4 @@
-"""The workers of a stack, each asked on its socket."""
+"""Checks of the workers of a stack, each on its socket."""
 
 import asyncio
 import errno
@@ -13,9 +13,7 @@ from ...core.workers import WORKERS, locate_run_directory, worker_sockets
 from ...settings import Settings
 from .examination import Finding, Outcome, examine, failed, in_thread, in_words, not_checked, ok
 
-_START = (
-    "Look at its worker-N.jsonl and worker-N.err in the log directory: supervisord starts a worker again that ends."
-)
+_START = "See its worker-N.jsonl and worker-N.err in the log directory. supervisord restarts a worker that exits."
 _OTHERS_OPEN = 0o002
 
 
@@ -28,10 +26,10 @@ async def examine_workers(settings: Settings | None, environment: Mapping[str, s
         run_dir = located if await in_thread(lambda: _is_used(located)) else None
     if run_dir is None:
         for name in names:
-            yield Finding(name, not_checked("no stack runs here; one process has no socket"))
+            yield Finding(name, not_checked("no stack is running here; a single process has no socket"))
         return
     sockets = zip(names, worker_sockets(run_dir), strict=True)
-    # At once, so that four that hang take no longer than one.
+    # Concurrently, so that four that hang take no longer than one.
     for finding in await asyncio.gather(*(examine(name, _ask(socket)) for name, socket in sockets)):
         yield finding
 
@@ -44,11 +42,11 @@ async def _ask(path: Path) -> Outcome:
     try:
         mode = stat.S_IMODE((await in_thread(path.stat)).st_mode)
     except FileNotFoundError:
-        return failed(f"{path} is not there: the worker does not run, or is being started", _START)
+        return failed(f"{path} does not exist: the worker is not running, or is starting", _START)
     if mode & _OTHERS_OPEN:
         return failed(
-            f"{path} has mode {mode:04o}: whoever can open it is believed about who asks",
-            f"chmod 660 {path}, and look what has changed it: the worker makes it so.",
+            f"{path} has mode {mode:04o}: any user who can open it can forge client addresses",
+            f"chmod 660 {path}, which is how the worker creates it, and find out what changed it.",
         )
     try:
         async with (
@@ -58,9 +56,9 @@ async def _ask(path: Path) -> Outcome:
             status = answer.status
     except ClientError as error:
         if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}:
-            return not_checked(f"{path} cannot be opened by this user", "Run this as the user of the service.")
+            return not_checked(f"{path} cannot be opened by this user", "Run this command as the user of the service.")
         reason = in_words(error) if isinstance(error, OSError) else type(error).__name__
-        return failed(f"nobody answers at {path}: {reason}", _START)
+        return failed(f"no answer at {path}: {reason}", _START)
     if status != HTTPStatus.OK:
-        return failed(f"answers {status} at {path}: it waits for MongoDB", "See what is said of MongoDB above.")
+        return failed(f"answers {status} at {path}: it is waiting for MongoDB", "See the checks of MongoDB above.")
     return ok(f"ready, at {path} with mode {mode:04o}")

@@ -49,16 +49,16 @@ class Watchdog:
                         pause = FIRST_PAUSE_SECONDS
                     if was_running:
                         reason = self._server.describe_end()
-                        log.error("the embedded MongoDB ended: it is started again", reason=reason)
+                        log.error("embedded MongoDB exited: restarting it", reason=reason)
                     was_running = False
                     self._server.ensure(same_port=True, is_cancelled=self._stopping.is_set)
                     since = time.monotonic()
-                log.info("the embedded MongoDB runs again")
+                log.info("embedded MongoDB is running again")
             except MongodError as error:
                 if self._stopping.is_set():
                     return
                 log.error(
-                    "the embedded MongoDB cannot be started again: it is tried again later",
+                    "embedded MongoDB cannot be restarted: retrying",
                     reason=str(error),
                     seconds=pause,
                 )

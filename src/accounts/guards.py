@@ -1,0 +1,54 @@
+"""Guards: they admit a request to a route by the token in its ``Authorization`` header."""
+
+from aiohttp import hdrs, web
+
+from ..errors import Damaged, Problem, Unauthorized
+from .auth import Authenticator, Caller, Scope, describe_accepted_tokens
+from .problems import InsufficientScope, InvalidToken, NotOperator
+
+CALLER = web.RequestKey("CALLER", Caller)
+"""The caller of a request that a guard has admitted."""
+
+
+class BearerGuard:
+    """Admits requests with an access token, or with an API token that has the scope."""
+
+    problems: tuple[type[Problem], ...] = (Unauthorized, InvalidToken, InsufficientScope)
+
+    def __init__(self, authenticator: Authenticator, scope: Scope | None) -> None:
+        self._authenticator = authenticator
+        self._scope = scope
+        self.scope: str | None = scope
+
+    async def admit(self, request: web.Request) -> None:
+        """Set the request's `CALLER`. Raises `Unauthorized`, `InvalidToken`, `InsufficientScope`, `Unavailable`."""
+        token = bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if token is None:
+            raise token_required(self._scope)
+        request[CALLER] = await self._authenticator.identify(token, self._scope)
+
+
+class OperatorGuard(BearerGuard):
+    """Admits requests with the access token of an operator; an API token never suffices."""
+
+    problems = (*BearerGuard.problems, NotOperator, Damaged)
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        super().__init__(authenticator, None)
+
+    async def admit(self, request: web.Request) -> None:
+        """Set the request's `CALLER`. Also raises `NotOperator` and `Damaged`."""
+        await super().admit(request)
+        await self._authenticator.check_operator(request[CALLER])
+
+
+def bearer_token(authorization: str) -> str | None:
+    """Return the token of an ``Authorization`` header (RFC 6750, section 2.1); None without one."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def token_required(scope: Scope | None, *, where: str = "") -> Unauthorized:
+    """Return the error for a request without a token; ``where`` names a body field that may hold the token too."""
+    place = f"in {where} or as Authorization: Bearer <token>" if where else "as Authorization: Bearer <token>"
+    return Unauthorized(f"{describe_accepted_tokens(scope)} Send it {place}.")

@@ -14,8 +14,8 @@ from src.core.crypto.keys import KeyRing
 from src.core.crypto.records import RecordSealer
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Document, Mongo
-from src.gatherer.bundle_content import COLLECTION, KIND, BundleContent, Delivery, document_id
-from src.gatherer.counters import Counters
+from src.gatherer.bundle import COLLECTION, KIND, BundleContent, Delivery, document_id
+from src.gatherer.sender_counters import SenderCounters
 from src.settings import Settings
 
 SENDERS = 20
@@ -30,7 +30,7 @@ async def fill_gathered(mongo_url: str, database: str, ring: KeyRing, *, message
     mongo = Mongo(Settings(_env_file=None, mongo_database=database), mongo_url)
     users = UserStore(mongo, ring, group_commit(max_batch=1000, max_queue=1000))
     senders = [await _user(users, f"bench-sender-{number}") for number in range(SENDERS)]
-    counters = Counters(mongo)
+    counters = SenderCounters(mongo)
     await counters.read()
     sealer, ended = RecordSealer(ring, KIND), utc_now()
     collection = mongo.collection(COLLECTION)

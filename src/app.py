@@ -15,8 +15,8 @@ from aiohttp import web
 from .accounts.auth import Scope
 from .accounts.feature import AccountsFeature
 from .accounts.guards import BearerGuard
-from .api.bodies import MAX_BODY, leave_bodies_encoded
-from .api.edge import EDGE, Edge, answer_in_our_shape
+from .api.bodies import HANDLER_ARGUMENTS, MAX_BODY
+from .api.edge import EDGE, Edge, install_parser_error_handler
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
 from .api.routing import add_routes
@@ -65,8 +65,7 @@ async def build_app(
     `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable directory of counts.
     """
     check_url(url)
-    answer_in_our_shape()
-    leave_bodies_encoded()
+    install_parser_error_handler()
     ring = read_key_ring(settings)
     origin = Origin(settings)
     metrics = Metrics.of(settings, worker)
@@ -129,7 +128,7 @@ async def build_app(
     storage = StorageBudget(mongo, settings, metrics)
     storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
     routes = [
-        *HealthRoutes(mongo, dump_trouble=gatherer.trouble, creating_is_paused=lambda: storage.is_paused).routes(),
+        *HealthRoutes(mongo, dump_trouble=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
         *EchoRoutes(authenticator, pages.create).routes(),
         *pages.routes(),
@@ -173,7 +172,7 @@ async def build_app(
         await mongo.close()
         metrics.close()
 
-    app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY, handler_args=HANDLER_ARGUMENTS)
     app[EDGE], app[MONGO] = edge, mongo
     app.cleanup_ctx.append(run)
     add_routes(app, routes, mongo.admit, storage_limits)

@@ -270,12 +270,12 @@ def parse_byte_limit(limit: ByteLimit) -> tuple[int, timedelta]:
     return int(number) * _BYTES[unit], window
 
 
-def is_secret(name: str) -> bool:
-    """Return whether the setting holds a secret, and so has a ``_FILE`` form."""
-    return "SecretStr" in str(Settings.model_fields[name].annotation)
-
-
-SECRETS = tuple(name for name in Settings.model_fields if is_secret(name))
+SECRETS = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if SecretStr in (field.annotation, *get_args(field.annotation))
+)
+"""Settings that hold a secret: each has a ``_FILE`` form as well."""
 OF_A_HOST = frozenset(
     {
         *("mongo_url", "mongo_database", "mongo_timeout", "mongo_driver", "mongod", "data_dir"),

@@ -61,41 +61,33 @@ class Deployment:
                 database.drop_collection(name)
 
 
-_resources = ExitStack()
-_deployments: list[Deployment] = []
-
-
-def setUpModule() -> None:
-    """Read the settings and start MongoDB where it is the embedded one."""
-    # Also after Ctrl-C and SIGTERM, for which unittest cleans nothing up.
-    atexit.register(_resources.close)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = read_settings(**OVERRIDES)
-    if settings.mongo_url is None and not settings.data_dir.exists():
-        # There is no deployment yet, and none is begun by testing.
-        directory = _resources.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-"))
-        settings = read_settings(**OVERRIDES, data_dir=Path(directory))
-    read_key_ring(settings)
-    configure_logs(settings, sys.stderr)
-    url = _resources.enter_context(mongo_url(settings))
-    deployment = Deployment(settings, url, f"smoke_{secrets.token_hex(8)}_")
-    _resources.callback(deployment.drop_collections)
-    _deployments.append(deployment)
-
-
-def tearDownModule() -> None:
-    """Drop the collections and stop an embedded MongoDB."""
-    _deployments.clear()
-    _resources.close()
-
-
 class SmokeTest(unittest.IsolatedAsyncioTestCase):
     """The documented requests of the services that Sealpost replaces, each once."""
 
+    deployment: Deployment
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Read the settings and, for a deployment that embeds MongoDB, start it."""
+        resources = ExitStack()
+        cls.addClassCleanup(resources.close)
+        # After Ctrl-C and SIGTERM, unittest cleans nothing up.
+        atexit.register(resources.close)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        settings = read_settings(**OVERRIDES)
+        if settings.mongo_url is None and not settings.data_dir.exists():
+            # There is no deployment yet, and a test must not create one.
+            directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-"))
+            settings = read_settings(**OVERRIDES, data_dir=Path(directory))
+        read_key_ring(settings)
+        configure_logs(settings, sys.stderr)
+        url = resources.enter_context(mongo_url(settings))
+        cls.deployment = Deployment(settings, url, f"smoke_{secrets.token_hex(8)}_")
+        resources.callback(cls.deployment.drop_collections)
+
     async def asyncSetUp(self) -> None:
         """Serve the API and wait until it is ready."""
-        (deployment,) = _deployments
-        app = await build_app(deployment.settings, deployment.url, prefix=deployment.prefix)
+        app = await build_app(self.deployment.settings, self.deployment.url, prefix=self.deployment.prefix)
         runner = web.AppRunner(app, access_log=None)
         self.addAsyncCleanup(runner.cleanup)
         await runner.setup()

@@ -12,11 +12,12 @@ from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.logs import configure_logs
 from src.core.metrics import Metrics
-from src.gatherer.archive import Archive
-from src.gatherer.counters import Counters
-from src.gatherer.dump import Dump
+from src.gatherer.bundle import BundleSealer
+from src.gatherer.bundle_reader import BundleReader
+from src.gatherer.dump.writer import DumpWriter
+from src.gatherer.export import Export
 from src.gatherer.feature import INDEXES
-from src.gatherer.lines import Lines
+from src.gatherer.sender_counters import SenderCounters
 from src.settings import read_settings
 
 
@@ -28,14 +29,14 @@ async def main(path: Path) -> None:
     ring = read_key_ring(settings)
     mongo = Mongo(settings, settings.mongo_url.get_secret_value())
     users = UserStore(mongo, ring, group_commit(max_batch=100, max_queue=1000))
-    archive = Archive(mongo, ring)
-    dump = Dump(
+    reader = BundleReader(mongo)
+    dump = DumpWriter(
         path,
         max_bytes=settings.gathered_max_bytes,
         backups=settings.gathered_backups,
-        archive=archive,
-        lines=Lines(archive, UserDirectory(users).names),
-        counters=Counters(mongo),
+        reader=reader,
+        export=Export(reader, BundleSealer(ring), UserDirectory(users).names),
+        counters=SenderCounters(mongo),
         is_ready=lambda: mongo.is_set_up,
         metrics=Metrics.off(),
     )

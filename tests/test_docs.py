@@ -39,9 +39,8 @@ from src.core.database.prerequisites import MOST_APART
 from src.core.metrics import Metrics
 from src.core.tls import certificates, self_signed
 from src.errors import Problem
-from src.gatherer import bundle_content, states
+from src.gatherer import bundle, sender_states
 from src.gatherer import schemas as gatherer_schemas
-from src.gatherer import tokens as gatherer_tokens
 from src.manage import __main__ as manage
 from src.manage.doctor import certificates as examined_certificates
 from src.manage.doctor import command as doctor
@@ -636,7 +635,7 @@ def test_the_gatherer_is_as_documented() -> None:
     """Lives, sizes and claims are the constants, wherever a page has them."""
     overview, sending = said(API, "## The gatherer"), section(API, "### POST /message")
     claims = section(SECURITY, "### Tokens of senders")
-    minutes, seconds = states.LIFE.total_seconds() / 60, gatherer_tokens.LIFE.total_seconds()
+    minutes, seconds = sender_states.LIFE.total_seconds() / 60, sender_states.TOKEN_LIFE.total_seconds()
     reserved, leeway = users.RESERVATION.total_seconds() / 60, signed_tokens.LEEWAY.total_seconds()
     stricter = said(COMPATIBILITY, "## The gatherer")
 
@@ -652,10 +651,10 @@ def test_the_gatherer_is_as_documented() -> None:
     assert f"| 1 to {gatherer_schemas.MOST_MESSAGES} strings |" in sending
     assert f"| string, 1 to {gatherer_schemas.LONGEST_BATCH_ID} characters |" in sending
     assert f"over {seconds:.0f} seconds old" in sending
-    assert set(gatherer_tokens.REQUIRED) == {claim for row in rows(claims) for claim in words(row[0])}
-    assert f"`{gatherer_tokens.AUDIENCE}`" in claims
+    assert set(sender_states.REQUIRED) == {claim for row in rows(claims) for claim in words(row[0])}
+    assert f"`{sender_states.AUDIENCE}`" in claims
     assert f"{seconds:.0f} seconds later" in claims
-    assert f"in {bundle_content.POSITION_BYTES} bytes" in section(ARCHITECTURE, "## What is stored")
+    assert f"in {bundle.POSITION_BYTES} bytes" in section(ARCHITECTURE, "## What is stored")
     assert 60 == STALL_SECONDS
     assert "reads nothing for a minute is disconnected" in said(API, "### GET /gathered")
 

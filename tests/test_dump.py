@@ -27,10 +27,10 @@ from src.core.crypto.keys import KeyRing
 from src.core.database.group_commit import group_commit
 from src.core.metrics import Metrics
 from src.errors import Unavailable
-from src.gatherer.bundles import BundleStore
-from src.gatherer.dump import LOCK_POLL_SECONDS
-from src.gatherer.dump_lock import DumpLock
-from src.gatherer.lines import Lines
+from src.gatherer.bundle_store import BundleStore
+from src.gatherer.dump.lock import DumpLock
+from src.gatherer.dump.writer import LOCK_POLL_SECONDS
+from src.gatherer.export import Export
 
 from . import programs
 from .conftest import PASSWORD, Api
@@ -173,7 +173,7 @@ async def test_a_server_that_ends_before_it_has_looked_once_leaves_nothing_behin
     serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Being told to stop is a reason to look for the lock, and to write."""
-    monkeypatch.setattr("src.gatherer.dump.READY_POLL_SECONDS", 1000)
+    monkeypatch.setattr("src.gatherer.dump.writer.READY_POLL_SECONDS", 1000)
     api = await serve(behind_nginx=True, gathered_file=path)
     sender = Sender(api)
     await sender.send(await sender.token(), "in haste")
@@ -280,14 +280,14 @@ async def test_a_database_that_does_not_answer_is_waited_for(
     api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As soon as it answers again, the dump goes on; a fault is logged, and does not end it either."""
-    page, errors = Lines.page, [Unavailable(), ValueError("s3cret")]
+    page, errors = Export.page, [Unavailable(), ValueError("s3cret")]
 
-    async def failing(self: Lines, *arguments: Any) -> Any:
+    async def failing(self: Export, *arguments: Any) -> Any:
         if errors:
             raise errors.pop()
         return await page(self, *arguments)
 
-    monkeypatch.setattr(Lines, "page", failing)
+    monkeypatch.setattr(Export, "page", failing)
     sender = Sender(api)
     with capture_logs() as entries:
         await sender.send(await sender.token(), "one")

@@ -14,9 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from src.core.clock import utc_now
-from src.gatherer import dump_file, dump_record
-from src.gatherer.dump_file import DumpFile
-from src.gatherer.dump_lock import DumpLock, Trouble
+from src.gatherer.dump import file as dump_file
+from src.gatherer.dump import journal
+from src.gatherer.dump.file import DumpFile
+from src.gatherer.dump.lock import DumpFailure, DumpLock
 
 EPOCH = b"\x01" * 16
 LARGE = 10_000_000
@@ -31,9 +32,9 @@ def lines_of(position: int) -> bytes:
     )
 
 
-def at(position: int) -> dump_record.Mark:
+def at(position: int) -> journal.Checkpoint:
     """Return the mark of the delivery at a position."""
-    return dump_record.Mark(position=position, arrived_at=position)
+    return journal.Checkpoint(position=position, arrived_at=position)
 
 
 def lines_up_to(last: int) -> bytes:
@@ -66,7 +67,7 @@ class Machine:
         self._synced: dict[int, int] = {}
         self._replaced: tuple[Path, bytes | None] | None = None
         for name in self.CALLS:
-            monkeypatch.setattr(f"src.gatherer.dump_record.os.{name}", self._watched(name, getattr(os, name)))
+            monkeypatch.setattr(f"src.gatherer.dump.journal.os.{name}", self._watched(name, getattr(os, name)))
 
     def cut_power(self, directory: Path) -> None:
         """Lose what has not been synced."""
@@ -288,7 +289,7 @@ def test_what_others_have_written_over_a_torn_line_is_left(path: Path, machine: 
     file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     lines = lines_of(9) + lines_of(10) + lines_of(11)
-    intended = dump_record.Intended(end=path.stat().st_size + len(lines), mark=at(11), digest="00")
+    intended = journal.PendingWrite(end=path.stat().st_size + len(lines), mark=at(11), digest="00")
     file._write_record(intended)
     file.close()
     with path.open("ab") as other:
@@ -414,7 +415,7 @@ def test_a_crash_in_its_own_rotation_leaves_what_was_set_aside_to_others(
     file = DumpFile(path, max_bytes=300, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(6), at(6))
-    monkeypatch.setattr("src.gatherer.dump_file.os.rename", rename_and_die)
+    monkeypatch.setattr("src.gatherer.dump.file.os.rename", rename_and_die)
     with pytest.raises(Crashed):
         file.append(lines_of(7), at(7))
     monkeypatch.undo()
@@ -461,32 +462,32 @@ def test_one_has_the_lock_and_the_next_one_gets_it(lock: DumpLock, tmp_path: Pat
 def test_the_holder_tells_of_its_trouble(lock: DumpLock, tmp_path: Path) -> None:
     """In the room that the file has had from the beginning; the next holder has none."""
     other = DumpLock(tmp_path / "lock")
-    assert other.noted() is None
+    assert other.published() is None
     lock.take()
     size = (tmp_path / "lock").stat().st_size
-    trouble = Trouble(since=utc_now(), reason="No space left on device")
+    trouble = DumpFailure(since=utc_now(), reason="No space left on device")
 
-    lock.note(trouble)
+    lock.publish(trouble)
 
-    assert trouble == other.noted()
+    assert trouble == other.published()
     assert size == (tmp_path / "lock").stat().st_size
     lock.release()
     assert other.take()
-    assert lock.noted() is None
+    assert lock.published() is None
     (tmp_path / "lock").write_bytes(b"nonsense")
-    assert lock.noted() is None
+    assert lock.published() is None
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     """And one that cannot be written leaves the old one and nothing else."""
     path = tmp_path / "state"
-    record = dump_record.Record(epoch="00", inode=1, offset=2, mark=at(3))
-    dump_record.write_record(path, record)
-    assert record == dump_record.read_record(path)
+    record = journal.JournalRecord(epoch="00", inode=1, offset=2, mark=at(3))
+    journal.write_record(path, record)
+    assert record == journal.read_record(path)
 
     (tmp_path / "state.new").mkdir()
     with pytest.raises(OSError, match="directory"):
-        dump_record.write_record(path, record)
-    assert record == dump_record.read_record(path)
-    assert hashlib.sha256(b"x").hexdigest() == dump_record.digest(b"x")
+        journal.write_record(path, record)
+    assert record == journal.read_record(path)
+    assert hashlib.sha256(b"x").hexdigest() == journal.digest(b"x")
     assert dump_file.MODE == 0o600

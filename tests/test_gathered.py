@@ -18,8 +18,8 @@ from bench.fill_gathered import fill_gathered
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing
 from src.errors import Unavailable
-from src.gatherer.archive import PAGE, Archive
-from src.gatherer.moments import FIRST_MOMENT, LAST_MOMENT, parse_moment
+from src.gatherer.bundle_reader import PAGE, BundleReader
+from src.gatherer.schemas import EARLIEST, LATEST, parse_time
 
 from .commands import Operator
 from .conftest import Api
@@ -113,13 +113,13 @@ async def test_a_bad_query_is_told_what_to_change(api: Api, query: str, field: s
         ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
         ("2026-03-01T09:30:00.25Z", datetime(2026, 3, 1, 9, 30, 0, 250000, tzinfo=UTC)),
         ("2026-03-01T09:30:00+02:00", datetime(2026, 3, 1, 7, 30, tzinfo=UTC)),
-        ("0001-01-01T00:00:00+23:59", FIRST_MOMENT),
-        ("9999-12-31T23:59:59-23:59", LAST_MOMENT),
+        ("0001-01-01T00:00:00+23:59", EARLIEST),
+        ("9999-12-31T23:59:59-23:59", LATEST),
     ],
 )
 def test_days_and_times_are_understood(text: str, moment: datetime) -> None:
     """As RFC 3339 has them, and to the ends of the calendar."""
-    assert moment == parse_moment(text)
+    assert moment == parse_time(text)
 
 
 def ring_of(api: Api) -> KeyRing:
@@ -157,15 +157,15 @@ async def test_half_an_answer_is_no_answer(api: Api, mongo_url: str, monkeypatch
     """MongoDB that fails before the first line is a 503, and later a body that does not end."""
     await fill(api, mongo_url, 2 * PAGE, 1)
     token = await operator_token(api)
-    page, pages = Archive.page, [2]
+    page, pages = BundleReader.page, [2]
 
-    async def failing(self: Archive, *arguments: Any) -> Any:
+    async def failing(self: BundleReader, *arguments: Any) -> Any:
         pages[0] -= 1
         if not pages[0]:
             raise Unavailable
         return await page(self, *arguments)
 
-    monkeypatch.setattr(Archive, "page", failing)
+    monkeypatch.setattr(BundleReader, "page", failing)
     with pytest.raises(ClientPayloadError):
         await gathered(api, token)
     pages[0] = 1

@@ -18,12 +18,11 @@ from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, new_key
 from src.core.crypto.signed_tokens import LEEWAY
-from src.gatherer.bundle_content import BundleContent, Delivery
-from src.gatherer.bundles import BundleStore
-from src.gatherer.lines import _lines
+from src.gatherer.bundle import BundleContent, Delivery
+from src.gatherer.bundle_store import BundleStore
+from src.gatherer.export import _lines
 from src.gatherer.schemas import LONGEST_BATCH_ID, MOST_MESSAGES
-from src.gatherer.states import StateStore
-from src.gatherer.tokens import IDS, LIFE, SenderClaims, SenderTokens
+from src.gatherer.sender_states import IDS, TOKEN_LIFE, SenderClaims, SenderStates, SenderTokens
 
 from .conftest import PASSWORD, Api
 from .senders import HERE, THERE, Sender, code, operator_token, sent
@@ -191,9 +190,9 @@ def test_a_token_is_good_for_600_seconds_and_the_leeway() -> None:
     """The clocks of two hosts may differ by five seconds, no more."""
     tokens, now = SenderTokens(KeyRing.parse(new_key())), utc_now()
     claims = SenderClaims(*(secrets.token_bytes(length) for length in IDS.values()))
-    inside, outside = LIFE + LEEWAY - timedelta(seconds=2), LIFE + LEEWAY + timedelta(seconds=1)
+    inside, outside = TOKEN_LIFE + LEEWAY - timedelta(seconds=2), TOKEN_LIFE + LEEWAY + timedelta(seconds=1)
 
-    assert (600, 5) == (LIFE.total_seconds(), LEEWAY.total_seconds())
+    assert (600, 5) == (TOKEN_LIFE.total_seconds(), LEEWAY.total_seconds())
     assert claims == tokens.read(tokens.write(claims, issued_at=now - inside))
     assert None is tokens.read(tokens.write(claims, issued_at=now - outside))
 
@@ -206,9 +205,9 @@ async def test_a_token_that_is_expired_malformed_or_foreign_is_401(sender: Sende
     access_token = await api.sign_up("ann")
     head, payload, signature = token.split(".")
     foreign = SenderTokens(KeyRing.parse(new_key())).write(claims, issued_at=utc_now())
-    expired = SenderTokens(ring_of(api)).write(claims, issued_at=utc_now() - LIFE - timedelta(seconds=6))
+    expired = SenderTokens(ring_of(api)).write(claims, issued_at=utc_now() - TOKEN_LIFE - timedelta(seconds=6))
     access = AccessClaims(claims.user_id, claims.state_id)
-    mixed = AccessTokens(ring_of(api)).write(access, issued_at=utc_now(), expires_at=utc_now() + LIFE)
+    mixed = AccessTokens(ring_of(api)).write(access, issued_at=utc_now(), expires_at=utc_now() + TOKEN_LIFE)
 
     for bad in (
         *(
@@ -539,8 +538,8 @@ async def test_a_name_that_is_somebody_elses_meanwhile_sends_for_nobody(
         await api.register(sender.username, PASSWORD)
         return state
 
-    find: Any = StateStore.find
-    monkeypatch.setattr(StateStore, "find", found_too_early)
+    find: Any = SenderStates.find
+    monkeypatch.setattr(SenderStates, "find", found_too_early)
 
     assert (403, "out_of_order") == code(await sender.authenticate())
 

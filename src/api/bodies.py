@@ -2,13 +2,21 @@
 
 import codecs
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
-from aiohttp import hdrs, web, web_protocol
+from aiohttp import hdrs, web
 
 from ..errors import Malformed, TooLarge
 
 MAX_BODY = 1024 * 1024
 """Largest body in bytes, as sent and as inflated, of a route that does not have its own limit."""
+HANDLER_ARGUMENTS: Mapping[str, Any] = {"auto_decompress": False}
+"""Arguments of aiohttp's connection handler that `read_body` relies on.
+
+By default, aiohttp inflates bodies on arrival, even the rest of a body that was refused or that no handler reads, up to
+1,000 times its size.
+"""
 _GZIP, _ZLIB, _RAW_DEFLATE = zlib.MAX_WBITS + 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _SLICE = 64 * 1024
 """Bytes that are inflated at once."""
@@ -21,15 +29,6 @@ _FOREIGN_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-
-
-def leave_bodies_encoded() -> None:
-    """Stop every server in this process from inflating bodies on arrival; may be called again.
-
-    aiohttp inflates also the rest of a body that was refused or that no handler reads, up to a thousand times its size.
-    """
-    defaults = web_protocol.RequestHandler.__init__.__kwdefaults__ or {}
-    defaults["auto_decompress"] = False
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:

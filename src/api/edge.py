@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 import structlog
-from aiohttp import hdrs, web, web_protocol
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from ..core.metrics import Metrics
@@ -32,6 +32,7 @@ READINESS = "/readyz"
 PROXY, PROXY_UNTRUSTED = "Sealpost-Proxy", "untrusted"
 """A header of that answer where the request came through a proxy that is not trusted."""
 UNMATCHED = "unmatched"
+BAD_REQUEST = 400
 
 log = structlog.get_logger(__name__)
 
@@ -156,14 +157,13 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource else UNMATCHED
 
 
-BAD_REQUEST = 400
+def install_parser_error_handler() -> None:
+    """Answer malformed requests with problem details, on every aiohttp server of this process; may be called again.
 
-log = structlog.get_logger(__name__)
-
-
-def answer_in_our_shape() -> None:
-    """Replace the answer of every server in this process; may be called again."""
-    web_protocol.RequestHandler.handle_error = _handle_error  # type: ignore[method-assign,assignment]
+    Process-wide: aiohttp's parser refuses these requests before any application sees them, and aiohttp has no parameter
+    for the answer. So this replaces a method of its connection handler.
+    """
+    web.RequestHandler.handle_error = _handle_error  # type: ignore[method-assign,assignment]
 
 
 def _handle_error(

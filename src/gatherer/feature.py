@@ -15,24 +15,24 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
 from ..settings import Settings
-from . import bundle_content, bundles, counters, states
-from .archive import Archive
-from .bundles import BundleStore
-from .counters import Counters
-from .dump import Dump
-from .dump_lock import Trouble
-from .lines import Lines
+from . import bundle, bundle_store, sender_counters, sender_states
+from .bundle import BundleSealer
+from .bundle_reader import BundleReader
+from .bundle_store import BundleStore
+from .dump.lock import DumpFailure
+from .dump.writer import DumpWriter
+from .export import Export
 from .routes import GathererRoutes
+from .sender_counters import SenderCounters
+from .sender_states import SenderStates, SenderTokens
 from .service import GathererService
-from .states import StateStore
-from .tokens import SenderTokens
 
-INDEXES: Indexes = {**bundles.INDEXES, **counters.INDEXES, **states.INDEXES}
-RESEALABLE = (bundle_content.RESEALABLE,)
+INDEXES: Indexes = {**bundle_store.INDEXES, **sender_counters.INDEXES, **sender_states.INDEXES}
+RESEALABLE = (bundle.RESEALABLE,)
 
 
 class GathererFeature:
-    """The gatherer, wired; ``erase`` deletes what a user leaves behind."""
+    """The wired gatherer; ``erase`` deletes the data of a user."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class GathererFeature:
         identities: Identities,
         metrics: Metrics,
     ) -> None:
-        self._states = StateStore(mongo, ring, batching)
+        self._states = SenderStates(mongo, ring, batching)
         self._bundles = BundleStore(
             mongo,
             ring,
@@ -56,17 +56,17 @@ class GathererFeature:
             life=timedelta(seconds=settings.gathered_ttl),
             patience=settings.mongo_timeout,
         )
-        archive = Archive(mongo, ring, metrics.damaged)
-        lines = Lines(archive, directory.names)
-        self._dump: Dump | None = None
+        reader = BundleReader(mongo)
+        export = Export(reader, BundleSealer(ring, metrics.damaged), directory.names)
+        self._dump: DumpWriter | None = None
         if settings.dump_path is not None:
-            self._dump = Dump(
+            self._dump = DumpWriter(
                 settings.dump_path,
                 max_bytes=settings.gathered_max_bytes,
                 backups=settings.gathered_backups,
-                archive=archive,
-                lines=lines,
-                counters=Counters(mongo),
+                reader=reader,
+                export=export,
+                counters=SenderCounters(mongo),
                 is_ready=lambda: mongo.is_set_up,
                 metrics=metrics,
             )
@@ -77,28 +77,28 @@ class GathererFeature:
             tokens=SenderTokens(ring, mongo.clock),
             authenticator=authenticator,
             identities=identities,
-            stored=self._dump.wake if self._dump else lambda: None,
+            on_stored=self._dump.wake if self._dump else lambda: None,
         )
         self.erase = service.erase
-        self._routes = GathererRoutes(service, lines, authenticator, directory, origin)
+        self._routes = GathererRoutes(service, export, authenticator, directory, origin)
 
     def routes(self) -> list[Route[Any]]:
-        """Return the declarations of its routes."""
+        """Return its routes."""
         return self._routes.routes()
 
-    def trouble(self) -> Trouble | None:
-        """Return why the dump is behind, if it is."""
-        return self._dump.trouble() if self._dump else None
+    def dump_failure(self) -> DumpFailure | None:
+        """Return the failure that keeps the dump from being written, if there is one."""
+        return self._dump.failure() if self._dump else None
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:
-        """Keep the dump up with the database, until the feature is closed."""
+        """Keep the dump up to date until the feature is closed."""
         if self._dump:
             self._dump.start()
         yield
 
     async def close(self) -> None:
-        """Wait for what is in flight, and for the dump to have it."""
+        """Wait for commands in flight, and write their messages to the dump."""
         await self._states.close()
         await self._bundles.close()
         if self._dump:

@@ -13,9 +13,8 @@ from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.database.limits import LimitReached
 from ..errors import Damaged, FieldError, Malformed, Unauthorized
-from .archive import Span
-from .lines import Lines
-from .moments import parse_moment
+from .bundle_reader import Span
+from .export import Export
 from .problems import BatchReused, OtherAddress, OutOfOrder
 from .schemas import (
     Authenticate,
@@ -29,9 +28,10 @@ from .schemas import (
     SenderAnswer,
     SenderProblem,
     outcome,
+    parse_time,
 )
+from .sender_states import TOKEN_LIFE
 from .service import NOBODY, GathererService, InvalidSenderToken
-from .tokens import LIFE
 
 GATHERER = "gatherer"
 CREATED, ACCEPTED = 201, 202
@@ -39,6 +39,8 @@ _UNAUTHORIZED = (
     "This request requires a token from POST /authenticate (after POST /identify) or an API token with the scope"
     " gather. Send it in token or as Authorization: Bearer <token>."
 )
+_STORED = outcome(CREATED, "Stored.")
+_LOGGED_OUT = outcome(ACCEPTED, "You are logged out. Identify to send again.")
 # Common to the three requests of a sender.
 _SENDING: dict[str, Any] = {
     "method": "POST",
@@ -56,13 +58,13 @@ class GathererRoutes:
     def __init__(
         self,
         service: GathererService,
-        lines: Lines,
+        export: Export,
         authenticator: Authenticator,
         directory: UserDirectory,
         origin: Origin,
     ) -> None:
         self._service = service
-        self._lines = lines
+        self._export = export
         self._authenticator = authenticator
         self._directory = directory
         self._origin = origin
@@ -130,7 +132,7 @@ class GathererRoutes:
         return Authenticated(
             **outcome(status, f"{words} Send messages with the token."),
             token=admitted.token,
-            expires_in=int(LIFE.total_seconds()),
+            expires_in=int(TOKEN_LIFE.total_seconds()),
         )
 
     async def message(self, request: web.Request, body: Message) -> Gathered:
@@ -142,18 +144,16 @@ class GathererRoutes:
         # An API token has no login to end: with one, "" and "logout" are ordinary messages.
         if body.is_logout and not is_api_token(token):
             await self._service.end(token, network)
-            words = outcome(ACCEPTED, "You are logged out. Identify to send again.")
-            return Gathered(**words, first_sequence=None, last_sequence=None)
+            return Gathered(**_LOGGED_OUT, first_sequence=None, last_sequence=None)
         first, last = await self._service.send(token, body.all_messages, body.batch, network)
-        words = outcome(CREATED, "Stored.")
-        return Gathered(**words, first_sequence=first, last_sequence=last)
+        return Gathered(**_STORED, first_sequence=first, last_sequence=last)
 
     async def gathered(self, _: web.Request, query: GatheredQuery) -> AsyncGenerator[bytes, None]:
         """Export gathered messages."""
-        since, until = (parse_moment(text) if text else None for text in (query.since, query.until))
+        since, until = (parse_time(text) if text else None for text in (query.since, query.until))
         if since and until and until < since:
             raise Malformed(errors=(FieldError("until", "must not be before since"),))
         user_id = None
         if query.username is not None:
             user_id = await self._directory.id_of(query.username) or NOBODY
-        return self._lines.chunks(Span(since, until, user_id))
+        return self._export.chunks(Span(since, until, user_id))

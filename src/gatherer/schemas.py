@@ -1,6 +1,6 @@
 """Requests and answers of the gatherer routes."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -8,25 +8,42 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model
 from ..accounts.schemas import GivenPassword, GivenUsername, Username
 from ..api.schema import Answer, ProblemDetails, QueryParameters, RequestBody
 from ..errors import Problem, describe_status
-from .moments import parse_moment
 
 LOGOUT = ("", "logout")
 """Messages that log a sender out, if sent as ``message`` with a token from ``/authenticate``."""
 LONGEST_TOKEN = 4096
 LONGEST_BATCH_ID = 128
 MOST_MESSAGES = 1000
-_MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
 
 
-def _moment(text: str) -> str:
-    parse_moment(text)
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def parse_time(text: str) -> datetime:
+    """Read a day (its beginning in UTC) or a time with its zone, as in RFC 3339. Raises `ValueError`."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a day such as 2026-03-01 or a time such as 2026-03-01T09:30:00Z") from None
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        # In UTC, this is before the first or after the last day of the calendar.
+        return EARLIEST if time.year == 1 else LATEST
+
+
+def _check_time(text: str) -> str:
+    parse_time(text)
     return text
 
 
-MomentText = Annotated[
+TimeText = Annotated[
     str,
-    StringConstraints(pattern=_MOMENT),
-    AfterValidator(_moment),
+    StringConstraints(pattern=_TIME),
+    AfterValidator(_check_time),
     Field(json_schema_extra={"anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
 
@@ -147,8 +164,8 @@ def outcome(status: int, message: str) -> dict[str, Any]:
 class GatheredQuery(QueryParameters):
     """Selects the messages to export."""
 
-    since: MomentText | None = Field(None, description="A date or a time: messages received at or after it.")
-    until: MomentText | None = Field(None, description="A date or a time: messages received before it.")
+    since: TimeText | None = Field(None, description="A date or a time: messages received at or after it.")
+    until: TimeText | None = Field(None, description="A date or a time: messages received before it.")
     username: GivenUsername | None = Field(None, description="The sender's username, ignoring case.")
 
 

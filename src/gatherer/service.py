@@ -1,4 +1,4 @@
-"""The rules of gathering: identify, authenticate, send; and what comes out of order begins anew."""
+"""The rules for senders: identify, authenticate, send. A sender that breaks the order has to start again."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,13 +8,12 @@ from ..accounts.auth import Authenticator, Scope, is_api_token
 from ..accounts.identities import Identities
 from ..accounts.problems import IncorrectCredentials, IncorrectPassword, InvalidToken
 from ..core.clock import DatabaseClock
-from .bundles import BundleStore, Sequences
+from .bundle_store import BundleStore, Sequences
 from .problems import OtherAddress, OutOfOrder
-from .states import StateStore
-from .tokens import SenderClaims, SenderTokens
+from .sender_states import SenderClaims, SenderStates, SenderTokens
 
 NOBODY = bytes(16)
-"""A user's id that nobody has."""
+"""An id that no user has."""
 
 
 class InvalidSenderToken(InvalidToken):
@@ -28,28 +27,28 @@ class InvalidSenderToken(InvalidToken):
 
 @dataclass(frozen=True, repr=False)
 class Admitted:
-    """A sender that may send; ``is_new`` where its password was the first one."""
+    """A sender that has authenticated; ``is_new`` if it has set its first password."""
 
     token: str
     is_new: bool
 
 
 class GathererService:
-    """Takes what senders say. A sender is a user at an address; what is refused there grounds nobody elsewhere.
+    """Serves senders. A sender is a user at an address; a refusal there never resets the user at another address.
 
-    ``stored`` is called whenever there is something new.
+    ``on_stored`` is called after messages are stored.
     """
 
     def __init__(
         self,
         *,
         clock: DatabaseClock,
-        states: StateStore,
+        states: SenderStates,
         bundles: BundleStore,
         tokens: SenderTokens,
         authenticator: Authenticator,
         identities: Identities,
-        stored: Callable[[], None],
+        on_stored: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._states = states
@@ -57,10 +56,10 @@ class GathererService:
         self._tokens = tokens
         self._authenticator = authenticator
         self._identities = identities
-        self._stored = stored
+        self._on_stored = on_stored
 
     async def identify(self, username: str, network: str) -> bool:
-        """Let a sender be identified; return whether the name was free until now.
+        """Identify a sender, and return whether its username is new.
 
         Raises `UsernameTaken`, `LimitReached`, `Damaged`, `Unavailable`.
         """
@@ -69,12 +68,12 @@ class GathererService:
         return identity.is_new
 
     async def authenticate(self, username: str, password: str, network: str) -> Admitted:
-        """Let an identified sender send.
+        """Authenticate an identified sender, and return its token.
 
         Raises `OutOfOrder`, `IncorrectPassword`, `AccountDisabled`, `Malformed` for a first password that is too short,
         `LimitReached`, `Damaged`, `Unavailable`.
         """
-        # Looked for also where there is nobody, so that the time tells nothing.
+        # Queried for unknown names as well, so that the response time does not reveal them.
         state = await self._states.find(await self._identities.find(username) or NOBODY, network)
         if state is None:
             raise OutOfOrder
@@ -86,7 +85,7 @@ class GathererService:
         if authenticated.user_id == state.user_id:
             is_present, counted_until = await self._states.authenticate(state.state_id)
         if not is_present:
-            # Meanwhile it was grounded, or the name has gone to somebody else.
+            # Meanwhile the state was reset, or the name was given to another user.
             raise OutOfOrder
         if counted_until:
             await self._identities.take_back(network, counted_until)
@@ -99,48 +98,50 @@ class GathererService:
         return Admitted(self._tokens.write(claims, issued_at=self._clock.now()), authenticated.is_new)
 
     async def send(self, token: str, messages: Sequence[str], batch: str | None, network: str) -> Sequences:
-        """Store messages, all or none of them, and return the sender's numbers of the first and the last.
+        """Store messages atomically, and return the sender's numbers of the first and the last.
 
         Raises `InvalidToken`, `InsufficientScope`, `OtherAddress`, `OutOfOrder`, `BatchReused`, `Damaged`,
         `Unavailable`.
         """
-        user_id = await self._sender(token, network)
+        user_id = await (self._token_owner(token) if is_api_token(token) else self._sender(token, network))
         sequences = await self._bundles.add(user_id, messages, batch)
         try:
             await self._authenticator.confirm(user_id)
         except InvalidToken:
-            # Deleted meanwhile, and its messages perhaps before these were there.
+            # The user was deleted meanwhile, perhaps before these messages were stored.
             await self.erase(user_id)
             raise InvalidSenderToken from None
-        self._stored()
+        self._on_stored()
         return sequences
 
     async def end(self, token: str, network: str) -> None:
-        """Ground a sender that logs out with its own token. Raises what `send` raises of tokens."""
-        await self._states.ground(await self._sender(token, network), network)
+        """Log a sender out. Raises the token errors of `send`."""
+        await self._states.reset(await self._sender(token, network), network)
 
     async def erase(self, user_id: bytes) -> None:
-        """Delete what a user has sent and how far they had come; may be done again."""
+        """Delete all states and messages of a user. Idempotent."""
         await self._states.erase(user_id)
         await self._bundles.erase(user_id)
 
+    async def _token_owner(self, api_token: str) -> bytes:
+        try:
+            return (await self._authenticator.identify(api_token, Scope.GATHER)).user_id
+        except InvalidToken:
+            raise InvalidSenderToken from None
+
     async def _sender(self, token: str, network: str) -> bytes:
-        if is_api_token(token):
-            try:
-                return (await self._authenticator.identify(token, Scope.GATHER)).user_id
-            except InvalidToken:
-                raise InvalidSenderToken from None
         claims = self._tokens.read(token)
         if claims is None:
             raise InvalidSenderToken
         if not self._states.is_index(claims.address_index, claims.user_id, network):
-            # The same user may be here as well, and has shown the token of another place. Nobody is grounded there.
-            await self._states.ground(claims.user_id, network)
+            # Reset the user at this address, and not at the address that the token was issued to.
+            await self._states.reset(claims.user_id, network)
             raise OtherAddress
-        state, is_good = await asyncio.gather(
-            self._states.find_by_id(claims.state_id), self._identities.are_good(claims.user_id, claims.proof)
+        is_authenticated, is_good = await asyncio.gather(
+            self._states.is_authenticated(claims.state_id, claims.user_id),
+            self._identities.are_good(claims.user_id, claims.proof),
         )
-        if is_good and state is not None and state.user_id == claims.user_id and state.is_authenticated:
+        if is_authenticated and is_good:
             return claims.user_id
-        await self._states.ground(claims.user_id, network)
+        await self._states.reset(claims.user_id, network)
         raise OutOfOrder if is_good else InvalidSenderToken

@@ -14,9 +14,10 @@ from ..accounts.directory import UserDirectory
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
 from ..core.files import replacing
-from ..gatherer.archive import Archive, Span
-from ..gatherer.lines import Lines
-from ..gatherer.moments import parse_moment
+from ..gatherer.bundle import BundleSealer
+from ..gatherer.bundle_reader import BundleReader, Span
+from ..gatherer.export import Export
+from ..gatherer.schemas import parse_time
 from .connection import Service, run
 from .output import CommandError, progress, say, show_line
 
@@ -25,18 +26,18 @@ MESSAGES = "messages"
 T = TypeVar("T")
 
 
-def _moment(text: str) -> datetime:
+def _time(text: str) -> datetime:
     try:
-        return parse_moment(text)
+        return parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
 Since = Annotated[
-    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only messages received at or after TIME.")
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received at or after TIME.")
 ]
 Until = Annotated[
-    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only messages received before TIME.")
+    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received before TIME.")
 ]
 Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only messages of this sender.")]
 
@@ -52,8 +53,8 @@ app = typer.Typer(
 def count(*, since: Since = None, until: Until = None, username: Username = None) -> None:
     """Print the number of messages, without expired ones."""
 
-    async def command(archive: Archive, _: Lines, span: Span) -> int:
-        return await archive.count(span)
+    async def command(reader: BundleReader, _: Export, span: Span) -> int:
+        return await reader.count(span)
 
     show_line(str(_on_gathered(since, until, username, command)))
 
@@ -71,10 +72,10 @@ def export(
 ) -> None:
     """Export messages as JSON, one per line, oldest first."""
 
-    async def command(archive: Archive, lines: Lines, span: Span) -> int:
-        total, done = await archive.count(span), 0
+    async def command(reader: BundleReader, export: Export, span: Span) -> int:
+        total, done = await reader.count(span), 0
         with _destination(output) as file, progress() as report:
-            async for chunk in lines.chunks(span):
+            async for chunk in export.chunks(span):
                 file.write(chunk)
                 done += chunk.count(b"\n")
                 report(MESSAGES, done, max(done, total))
@@ -93,7 +94,7 @@ def _on_gathered(
     since: datetime | None,
     until: datetime | None,
     username: str | None,
-    command: Callable[[Archive, Lines, Span], Awaitable[T]],
+    command: Callable[[BundleReader, Export, Span], Awaitable[T]],
 ) -> T:
     async def connected(service: Service) -> T:
         settings, ring, mongo = service.settings, service.ring, service.mongo
@@ -104,8 +105,10 @@ def _on_gathered(
             if user is None:
                 raise CommandError(f"there is no user {username}")
             user_id = user.user_id
-        archive = Archive(mongo, ring)
-        return await command(archive, Lines(archive, UserDirectory(users).names), Span(since, until, user_id))
+        reader = BundleReader(mongo)
+        return await command(
+            reader, Export(reader, BundleSealer(ring), UserDirectory(users).names), Span(since, until, user_id)
+        )
 
     if since and until and until < since:
         raise typer.BadParameter("--until must not be before --since")
@@ -114,7 +117,7 @@ def _on_gathered(
 
 @contextmanager
 def _destination(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield where to write to. A file is of mode 0600 and appears under its name once it is whole."""
+    """Yield the output: standard output, or a file of mode 0600 that appears when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

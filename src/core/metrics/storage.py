@@ -35,7 +35,9 @@ NOTICEABLE, PAUSE = 0.5, 0.05
 
 log = structlog.get_logger(__name__)
 
-# The library has one place for its way of storing values, where it looks whenever it makes a child.
+# Process-wide, because the library is: when it creates a metric or a child, it looks up the class of its values and the
+# directory of their files in a global of its own and an environment variable. `_library_storing` alone changes these,
+# under this lock, and restores them.
 _library = threading.Lock()
 
 
@@ -72,7 +74,7 @@ class Memory:
     @contextmanager
     def making(self) -> Iterator[None]:
         """Let what the library makes inside the block keep its values here."""
-        with _library, _value_class(values.MutexValue):
+        with _library_storing(values.MutexValue):
             yield
 
     def collect(self) -> Iterable[Metric]:
@@ -110,16 +112,8 @@ class SharedDirectory:
     @contextmanager
     def making(self) -> Iterator[None]:
         """Let what the library makes inside the block keep its values here."""
-        with _library, _value_class(self._value_class):
-            before = os.environ.get(DIRECTORY_VARIABLE)
-            os.environ[DIRECTORY_VARIABLE] = str(self._directory)
-            try:
-                yield
-            finally:
-                if before is None:
-                    del os.environ[DIRECTORY_VARIABLE]
-                else:
-                    os.environ[DIRECTORY_VARIABLE] = before
+        with _library_storing(self._value_class, self._directory):
+            yield
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of all processes, living and dead; of dead ones no gauge that is true no more."""
@@ -159,13 +153,20 @@ class SharedDirectory:
 
 
 @contextmanager
-def _value_class(wanted: Any) -> Iterator[None]:
-    before = values.ValueClass
-    values.ValueClass = wanted
-    try:
-        yield
-    finally:
-        values.ValueClass = before
+def _library_storing(value_class: Any, directory: Path | None = None) -> Iterator[None]:
+    """Let the library use this class for its values, and this directory for its files, in the block."""
+    with _library:
+        class_before, directory_before = values.ValueClass, os.environ.pop(DIRECTORY_VARIABLE, None)
+        values.ValueClass = value_class
+        if directory is not None:
+            os.environ[DIRECTORY_VARIABLE] = str(directory)
+        try:
+            yield
+        finally:
+            values.ValueClass = class_before
+            os.environ.pop(DIRECTORY_VARIABLE, None)
+            if directory_before is not None:
+                os.environ[DIRECTORY_VARIABLE] = directory_before
 
 
 def _make_private(directory: Path) -> None:

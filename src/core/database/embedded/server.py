@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pymongo.errors import PyMongoError
 
@@ -31,8 +32,6 @@ PORTS = range(20_000, 32_000)
 _POLL_SECONDS = 0.02
 _SLOWEST_POLL_SECONDS = 0.5
 _REAP_SECONDS = 5.0
-
-_children: dict[Path, tuple[subprocess.Popen[bytes], threading.Thread]] = {}
 
 
 def find_mongod(configured: Path | None) -> Path:
@@ -56,6 +55,13 @@ def find_mongod(configured: Path | None) -> Path:
     )
 
 
+class _Child(NamedTuple):
+    """A mongod that this object has started, and the thread that waits for its end."""
+
+    process: subprocess.Popen[bytes]
+    reaper: threading.Thread
+
+
 class Server:
     """The mongod of one data directory; every method but ``prepare`` is called behind the gate."""
 
@@ -71,6 +77,7 @@ class Server:
         self._port = home / "port"
         self._pid = home / "mongod.pid"
         self._log = home / "mongod.log"
+        self._child: _Child | None = None
 
     def prepare(self) -> None:
         """Make the directories, for the owner only."""
@@ -131,8 +138,9 @@ class Server:
             if wanted != sent and self._signal(wanted):
                 sent = wanted
             time.sleep(_POLL_SECONDS)
-        if self.home in _children:
-            _children.pop(self.home)[1].join(STOP_SECONDS)
+        if self._child is not None:
+            self._child.reaper.join(STOP_SECONDS)
+            self._child = None
 
     def _spawn(self, *, same_port: bool) -> None:
         binary = find_mongod(self._configured)
@@ -166,7 +174,7 @@ class Server:
         # Another process may stop it, and without a thread that waits it would then stay here as a zombie.
         reaper = threading.Thread(target=process.wait, name=f"mongod {process.pid}", daemon=True)
         reaper.start()
-        _children[self.home] = process, reaper
+        self._child = _Child(process, reaper)
 
     def _arguments(self, binary: Path, port: int) -> list[str]:
         options = {
@@ -257,8 +265,8 @@ class Server:
             if (pid := self._find_pid()) is not None:
                 os.kill(pid, number)
                 return True
-            if self.home in _children and _children[self.home][0].returncode is None:
-                os.killpg(_children[self.home][0].pid, number)
+            if self._child is not None and self._child.process.returncode is None:
+                os.killpg(self._child.process.pid, number)
                 return True
         return False
 
@@ -279,10 +287,10 @@ class Server:
         return told or f"unknown; its log is {self._log}"
 
     def _returned(self) -> str:
-        """Return how the mongod that this process has started ended; empty where another process had started it."""
-        if self.home not in _children:
+        """Return how the mongod that this object started ended; empty if another one started it."""
+        if self._child is None:
             return ""
-        process, reaper = _children[self.home]
+        process, reaper = self._child
         # It has let go of its lock a moment before its parent is told.
         reaper.join(_REAP_SECONDS)
         return describe_end(process.returncode)

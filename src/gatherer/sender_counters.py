@@ -1,7 +1,7 @@
-"""What the gatherer has counted: how many messages each sender has sent, and up to which bundle that is counted.
+"""How many messages each sender has sent, and up to which bundle they are counted.
 
-Bundles are counted after they were stored: a worker that dies in between leaves that to the next one. So what is known
-of a sender is its count, and the bundles that are not counted yet. Counting twice does no harm.
+Bundles are counted after they are stored. If a worker dies in between, the next one counts them: a sender's last number
+follows from the counter and the bundles that are not counted yet. Counting a bundle twice has no effect.
 """
 
 import secrets
@@ -18,16 +18,16 @@ from ..errors import Unavailable
 COLLECTION = "gathered_counters"
 INDEXES: Indexes = {COLLECTION: []}
 TOTAL = b"total"
-"""The id of the one document that is no user's: theirs have 16 bytes."""
+"""The id of the document for all senders. Ids of users have 16 bytes."""
 EPOCH_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What is counted of the bundles up to a position: each sender's last number, 0 for none.
+    """Each sender's last number, or 0, in the bundles up to a position.
 
-    ``epoch`` tells this run of positions from that of another database. ``now`` is the database's time, which does not
-    go back behind the time of a bundle that is counted.
+    ``epoch`` identifies this sequence of positions; another database has another one. ``now`` is the database's time,
+    and never earlier than the time of a counted bundle.
     """
 
     epoch: bytes
@@ -36,14 +36,14 @@ class Counts:
     lasts: Mapping[bytes, int]
 
 
-class Counters:
+class SenderCounters:
     """Every query on the counters."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._collection = mongo.collection(COLLECTION)
 
     async def read(self, user_ids: Collection[bytes] = ()) -> Counts:
-        """Return what is counted, for some senders. Raises `Unavailable`."""
+        """Return the counts of some senders. Raises `Unavailable`."""
         while True:
             wanted = {"_id": {"$in": [TOTAL, *user_ids]}}
             fields = {"epoch": 1, "position": 1, "received_at": 1, "last": 1, "now": "$$NOW"}
@@ -59,23 +59,23 @@ class Counters:
             await self._begin(missing)
 
     async def note(self, position: int, received_at: datetime, lasts: Mapping[bytes, int]) -> None:
-        """Keep that the bundles up to a position, and with it up to a time, are counted, with these last numbers.
+        """Record the last numbers in the bundles up to a position and a time.
 
-        A sender who is not there any more is not brought back. Raises `Unavailable`.
+        A counter that was deleted is not created again. Raises `Unavailable`.
         """
         updates = [UpdateOne({"_id": user_id}, {"$max": {"last": last}}) for user_id, last in lasts.items()]
-        # The position last: until it is there, the bundles are looked at.
+        # The position comes last: until it is written, the bundles are read instead.
         updates.append(UpdateOne({"_id": TOTAL}, {"$max": {"position": position, "received_at": received_at}}))
         with translate_mongo_errors():
             await self._collection.bulk_write(updates)
 
     async def forget(self, user_id: bytes) -> None:
-        """Delete what was counted of a user."""
+        """Delete the counter of a user."""
         with translate_mongo_errors():
             await self._collection.delete_one({"_id": user_id})
 
     async def _begin(self, missing: Collection[bytes]) -> None:
-        """Begin to count where nobody has."""
+        """Create missing counters."""
         total = {"_id": TOTAL, "epoch": secrets.token_bytes(EPOCH_BYTES), "position": 0}
         documents = [total if one == TOTAL else {"_id": one, "last": 0} for one in missing]
         with translate_mongo_errors():
@@ -84,6 +84,6 @@ class Counters:
             except BulkWriteError as error:
                 if any(failure["code"] != DUPLICATE for failure in error.details.get("writeErrors", ())):
                     raise
-                # Somebody else has, and perhaps no majority yet.
+                # Another worker has created them, and perhaps no majority has them yet.
                 if error.details.get("writeConcernErrors"):
                     raise Unavailable from None

@@ -1,13 +1,13 @@
-"""The dump: a file of lines to which one process at a time appends, whole and once, whatever crashes.
+"""The dump file: one process at a time appends lines to it, each exactly once, even after a crash.
 
-Each write is announced in the record beside the file, and counts when the file has all of it. Who comes after a crash
-looks: an announced write that is whole has taken place; of one that is torn, the torn part is cut off.
+A write is announced in the journal first, and counts once the file has all of it. After a crash, the next writer
+checks: a complete write is kept, a torn one is truncated.
 
-It is rotated by size: renamed to a name with the time, of which so many are kept. It is rotated between writes only, so
-that no write is ever looked for in a file that has been deleted.
+The file is rotated by size: it is renamed to a name with the time, and a limited number of these is kept. Rotation
+happens between writes only, so that a pending write is never looked for in a deleted file.
 
-The file may be renamed or removed by others at any time. It is known by its inode, and looked for under whatever name
-it has in its directory, and another one is begun under its own name.
+Other programs may rename or delete the file at any time. It is identified by its inode and looked for in its directory
+under any name; a new file is created under the original name.
 """
 
 import errno
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import structlog
 
-from ..core.files import sync_directory, write_all
-from .dump_record import (
+from ...core.files import sync_directory, write_all
+from .journal import (
     BEGINNING,
-    Intended,
-    Mark,
-    Record,
+    Checkpoint,
+    JournalRecord,
+    PendingWrite,
     digest,
     opened,
     read_record,
@@ -40,9 +40,9 @@ log = structlog.get_logger(__name__)
 
 
 class DumpFile:
-    """The file at a path; every method blocks, is for the one who holds the lock, and raises `OSError`.
+    """The file at a path. Every method blocks, requires the lock, and raises `OSError`.
 
-    After an error, `open` has to be called again. ``backups`` is how many rotated files are kept.
+    After an error, call `open` again. ``backups`` is the number of rotated files to keep.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
@@ -51,11 +51,11 @@ class DumpFile:
         self._max_bytes = max_bytes
         self._backups = backups
         self._descriptor: int | None = None
-        self._record = Record(epoch="", inode=0, offset=0, mark=BEGINNING)
+        self._record = JournalRecord(epoch="", inode=0, offset=0, mark=BEGINNING)
         self.is_settled = True
 
-    def open(self, epoch: bytes) -> Mark:
-        """Find where the last writer has stopped, and return the mark up to which everything is in the file."""
+    def open(self, epoch: bytes) -> Checkpoint:
+        """Recover from the last writer, and return the checkpoint up to which the file is complete."""
         self.close()
         record = read_record(self._record_path)
         if record is None or record.epoch != epoch.hex():
@@ -63,13 +63,13 @@ class DumpFile:
             mark = BEGINNING
         else:
             mark = self._recover(record)
-        self._record = Record(epoch=epoch.hex(), inode=0, offset=0, mark=mark)
-        self._open_current()
+        inode, offset = self._open_current()
+        self._record = JournalRecord(epoch=epoch.hex(), inode=inode, offset=offset, mark=mark)
         self._write_record()
         return mark
 
-    def append(self, lines: bytes, mark: Mark) -> None:
-        """Append the lines of the deliveries up to a mark; they may be none."""
+    def append(self, lines: bytes, mark: Checkpoint) -> None:
+        """Append the lines of the bundles up to a checkpoint; there may be none."""
         if not lines:
             self._record = self._record.model_copy(update={"mark": mark})
             self.is_settled = False
@@ -80,17 +80,17 @@ class DumpFile:
             self._rotate()
             offset = self._record.offset
         if offset and os.pread(self._file, 1, offset - 1) != LINE_BREAK:
-            # Whoever wrote this has not ended their line.
+            # Another program wrote a line without a line break.
             lines = LINE_BREAK + lines
         end = offset + len(lines)
-        self._write_record(Intended(end=end, mark=mark, digest=digest(lines)))
+        self._write_record(PendingWrite(end=end, mark=mark, digest=digest(lines)))
         write_all(self._file, lines)
         os.fsync(self._file)
         self._record = self._record.model_copy(update={"offset": end, "mark": mark})
         self.is_settled = False
 
     def settle(self) -> None:
-        """Have the record say that nothing is being written."""
+        """Record that no write is pending."""
         if not self.is_settled:
             self._write_record()
 
@@ -105,12 +105,12 @@ class DumpFile:
         assert self._descriptor is not None  # noqa: S101 (it was opened)
         return self._descriptor
 
-    def _write_record(self, intended: Intended | None = None) -> None:
+    def _write_record(self, intended: PendingWrite | None = None) -> None:
         write_record(self._record_path, self._record.model_copy(update={"intended": intended}))
         self.is_settled = intended is None
 
-    def _recover(self, record: Record) -> Mark:
-        """Return the mark up to which a record and its file have everything, with no torn line behind it."""
+    def _recover(self, record: JournalRecord) -> Checkpoint:
+        """Truncate a torn write, and return the checkpoint up to which the file is complete."""
         intended = record.intended
         if intended is None:
             return record.mark
@@ -130,28 +130,33 @@ class DumpFile:
         return record.mark
 
     def _find(self, inode: int) -> Path | None:
-        """Return the path of a file in the directory by its inode, under whatever name: it may have been rotated."""
+        """Return the path of a file in the directory by its inode: it may have been renamed."""
         with os.scandir(self._path.parent) as entries:
             return next((Path(entry.path) for entry in entries if entry.inode() == inode), None)
 
     def _begin_anew(self, *, known: bool) -> None:
-        """Keep what is there under another name: it cannot be told how much of it is known."""
+        """Rename an existing file: its contents cannot be matched with the database."""
         if _size(self._path):
             target = self._set_aside()
             reason = "of another database" if known else "without a record"
             log.warning("dump restarted: the existing file was renamed", reason=reason, kept=target.name)
 
     def _follow(self) -> None:
-        """Go on in the file that has the name now, behind whatever others have written to it."""
+        """Continue in the file that has the name now, after any bytes that other programs appended."""
         if _inode(self._path) != self._record.inode:
-            self.close()
-            self._open_current()
+            self._reopen()
             return
         size = os.fstat(self._file).st_size
         if size != self._record.offset:
             self._record = self._record.model_copy(update={"offset": size})
 
-    def _open_current(self) -> None:
+    def _reopen(self) -> None:
+        self.close()
+        inode, offset = self._open_current()
+        self._record = self._record.model_copy(update={"inode": inode, "offset": offset})
+
+    def _open_current(self) -> tuple[int, int]:
+        """Open the file that has the name now, or a new one, and return its inode and size."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, MODE)
@@ -160,36 +165,35 @@ class DumpFile:
             raise OSError(errno.EINVAL, "not a regular file", str(self._path))
         if stat.S_IMODE(status.st_mode) != MODE:
             os.fchmod(self._descriptor, MODE)
-        self._record = self._record.model_copy(update={"inode": status.st_ino, "offset": status.st_size})
+        return status.st_ino, status.st_size
 
     def _rotate(self) -> None:
         self.settle()
         self._set_aside()
-        self.close()
-        self._open_current()
-        # After the rename: a crash before leaves one file too many until the next rotation, and never one too few.
+        self._reopen()
+        # Delete after the rename: a crash in between leaves an extra file until the next rotation, never one too few.
         for path in self._rotated()[: -self._backups or None]:
             path.unlink(missing_ok=True)
 
     def _set_aside(self) -> Path:
-        """Rename the file to a name with the time, and return that."""
+        """Rename the file to a name with the time, and return the new path."""
         moment = datetime.now(UTC)
         if rotated := self._rotated():
-            # Where the clock was set back, the order of the names would not be that of the lines.
+            # Names must sort like the lines, even if the clock was set back.
             moment = max(moment, _moment(rotated[-1]) + timedelta(microseconds=1))
         target = self._path.with_name(f"{self._path.name}.{moment:{_NAME}}")
-        os.rename(self._path, target)  # noqa: PTH104 (every step of this is one of the operating system's)
+        os.rename(self._path, target)  # noqa: PTH104 (tests watch every system call)
         sync_directory(self._path.parent)
         return target
 
     def _rotated(self) -> list[Path]:
-        """Return the files that were rotated here, the oldest first, and none that others have named."""
+        """Return the rotated files, oldest first, without files that other programs renamed."""
         pattern = re.compile(re.escape(self._path.name) + r"\.\d{8}T\d{6}\.\d{6}Z")
         return sorted(path for path in self._path.parent.iterdir() if pattern.fullmatch(path.name))
 
 
 def _moment(rotated: Path) -> datetime:
-    """Return the time in the name of a rotated file; of one that is no time, the earliest."""
+    """Return the time in the name of a rotated file, or the earliest time if it is not valid."""
     try:
         return datetime.strptime(rotated.name[-_NAME_LENGTH:], _NAME).replace(tzinfo=UTC)
     except ValueError:

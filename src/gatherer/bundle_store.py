@@ -1,17 +1,17 @@
-"""Gathered messages in MongoDB: bundles, each of which has all that one worker was told at once, at the next position.
+"""Stores gathered messages in MongoDB, in bundles.
 
-A bundle is one document, and its position is its id. A worker reads up to the last bundle that a majority has, numbers
-the messages of each sender on from there, and inserts its own bundle at the next position. Of several workers that do
-so at once, one finds the position free, and the others read on and try again. So positions and numbers have no gaps,
-and a bundle appears after all those before it: whoever reads on from the last position that it has seen misses nothing.
+A bundle is one document with the deliveries of one group commit of a worker. Its id is its position. A worker reads up
+to the last bundle that a majority has, continues the numbering of each sender from there, and inserts its bundle at the
+next position. If several workers do so at once, one succeeds, and the others read again and retry. So positions and
+numbers have no gaps, and a bundle appears after all bundles before it: a reader that continues from the last position
+it has seen misses none.
 
-There is no transaction in this: one that its worker does not end, because it was killed or stands still, would keep all
-others waiting for a minute.
+There is no transaction: one left open by a killed or frozen worker would block all others for a minute.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,18 +26,17 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.metrics import Metrics
 from ..errors import Damaged, Unavailable
-from .bundle_content import (
+from .bundle import (
     COLLECTION,
     HIGHEST,
-    BatchNames,
     BundleContent,
     BundleSealer,
     Delivery,
     document_id,
     position_of,
 )
-from .counters import Counters
 from .problems import BatchReused
+from .sender_counters import SenderCounters
 
 INDEXES: Indexes = {
     COLLECTION: [
@@ -48,16 +47,16 @@ INDEXES: Indexes = {
     ]
 }
 MOST_CHARACTERS = 1_000_000
-"""Characters of the messages in a bundle, but for one delivery that has more: a document has 16 MiB at the most."""
+"""Maximum characters in a bundle, unless a single delivery has more: a document is limited to 16 MiB."""
 LONGEST_PAUSE = 0.01
-"""Most seconds before a worker that came second looks again: about as long as a majority takes to have a bundle."""
+"""Maximum seconds before a retry after a conflict: about as long as a majority needs to acknowledge a bundle."""
 ERASED_AT_ONCE = 200
 
 log = structlog.get_logger(__name__)
 
 
 class Sequences(NamedTuple):
-    """The sender's numbers of the first and the last message of a delivery."""
+    """The numbers that the sender's first and last message of a delivery got."""
 
     first: int
     last: int
@@ -75,50 +74,59 @@ class _New:
         return sum(map(len, self.messages))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Head:
-    """The end of the bundles: the last position, the time for the next one, and the last numbers of senders."""
+    """The last position, the time of the next bundle, and each sender's last number."""
 
     position: int
     received_at: datetime
-    lasts: dict[bytes, int]
+    lasts: Mapping[bytes, int]
+
+    def number(self, new: Sequence[_New]) -> tuple[Delivery, ...]:
+        """Return the deliveries of the next bundle, with each sender's numbering continued."""
+        lasts, deliveries = dict(self.lasts), []
+        for one in new:
+            deliveries.append(
+                Delivery(user_id=one.user_id, sequence=lasts[one.user_id] + 1, batch=one.batch, messages=one.messages)
+            )
+            lasts[one.user_id] = deliveries[-1].last
+        return tuple(deliveries)
 
 
 _Outcome = Sequences | BatchReused | Damaged
 
 
 class BundleStore:
-    """Stores messages and deletes a user's; ``life`` is how long they are kept, ``patience`` is in seconds."""
+    """Stores messages for ``life``, and deletes the messages of a user. ``patience``: seconds to retry for."""
 
     def __init__(
         self, mongo: Mongo, ring: KeyRing, batching: Batching, metrics: Metrics, *, life: timedelta, patience: float
     ) -> None:
         self._collection = mongo.collection(COLLECTION)
-        self._counters = Counters(mongo)
+        self._counters = SenderCounters(mongo)
         self._sealer = BundleSealer(ring, metrics.damaged)
-        self._names = BatchNames(ring)
         self._stored = metrics.gathered_messages
         self._life = life
         self._patience = patience
         self._counting: set[asyncio.Task[None]] = set()
-        # The same batch twice at once is stored by the first and found by the second.
+        # Of two concurrent requests with the same batch id, the second waits and finds the batch stored.
         self._inserts = batching(
             "store_gathered", self._store_each, key=lambda new: new.batch_index[0] if new.batch_index else id(new)
         )
 
     async def add(self, user_id: bytes, messages: Sequence[str], batch: str | None) -> Sequences:
-        """Store messages of one sender, all or none of them, and return their numbers.
+        """Store messages of a sender atomically, and return the numbers of the first and the last.
 
-        A batch that was stored before is not stored again. Raises `BatchReused` where that one had other messages,
-        `Damaged` where it does not open any more, and `Unavailable`.
+        A batch id that was used before stores nothing. Raises `BatchReused` if it was used for other messages,
+        `Damaged` if the stored batch cannot be decrypted, and `Unavailable`.
         """
-        new = _New(user_id, tuple(messages), batch, self._names.index(user_id, batch))
+        new = _New(user_id, tuple(messages), batch, self._sealer.index(user_id, batch))
         return await self._inserts.submit(new)
 
     async def erase(self, user_id: bytes) -> None:
-        """Delete all messages of a user and forget how many there were; may be done again.
+        """Delete all messages of a user and the user's counter. Idempotent.
 
-        A bundle that does not open stays as it is, and nobody is shown what is in it of a user who is gone.
+        A bundle that cannot be decrypted is left alone; messages of deleted users are never exported.
         """
         counted, last = document_id((await self._counters.read()).position), b""
         while documents := await self._of_sender(user_id, last):
@@ -130,11 +138,11 @@ class BundleStore:
                 done = result.matched_count + result.deleted_count
             if done == len(changes):
                 last = documents[-1]["_id"]
-            # Otherwise one was sealed anew meanwhile, and is looked at again.
+            # Otherwise a bundle was resealed meanwhile: read it again.
         await self._counters.forget(user_id)
 
     async def close(self) -> None:
-        """Wait for the commands in flight."""
+        """Wait for commands in flight."""
         await self._inserts.close()
         if self._counting:
             await asyncio.wait(self._counting)
@@ -148,7 +156,7 @@ class BundleStore:
             except TimeoutError:
                 log.warning("bundle insert timed out: no free position")
                 outcomes += [Unavailable()] * len(some)
-            except Exception as error:  # noqa: BLE001 (the other portions have outcomes of their own)
+            except Exception as error:  # noqa: BLE001 (other portions have their own outcomes)
                 outcomes += [error] * len(some)
         return outcomes
 
@@ -157,79 +165,60 @@ class BundleStore:
             outcomes, head = await asyncio.gather(self._known(new), self._head({one.user_id for one in new}))
             fresh = [one for one in new if one not in outcomes]
             if fresh:
-                document = self._bundle(fresh, head, outcomes)
-                try:
-                    with translate_mongo_errors():
-                        await self._insert(document)
-                except _Taken:
-                    # By another worker: the position, or with it one of the batches.
+                content = BundleContent(received_at=head.received_at, deliveries=head.number(fresh))
+                if not await self._insert(head.position + 1, content):
                     await asyncio.sleep(random.random() * LONGEST_PAUSE)  # noqa: S311 (no secret)
                     continue
+                for one, delivery in zip(fresh, content.deliveries, strict=True):
+                    outcomes[one] = Sequences(delivery.sequence, delivery.last)
                 self._stored.inc(sum(len(one.messages) for one in fresh))
-                self._count(head)
+                self._count_later(head, content.deliveries)
             return [outcomes[one] for one in new]
 
-    async def _insert(self, document: Document) -> None:
-        try:
-            await self._collection.insert_one(document)
-        except DuplicateKeyError:
-            raise _Taken from None
-
-    def _bundle(self, new: Sequence[_New], head: _Head, outcomes: dict[_New, _Outcome]) -> Document:
-        """Return the document of the next bundle, and note the outcomes, and the new head."""
-        deliveries = []
-        for one in new:
-            first = head.lasts[one.user_id] + 1
-            head.lasts[one.user_id] += len(one.messages)
-            outcomes[one] = Sequences(first, head.lasts[one.user_id])
-            deliveries.append(Delivery(user_id=one.user_id, sequence=first, batch=one.batch, messages=one.messages))
-        head.position += 1
-        bundle_id = document_id(head.position)
-        return {
+    async def _insert(self, position: int, content: BundleContent) -> bool:
+        """Insert a bundle; return False if another worker has taken the position or stored one of the batches."""
+        bundle_id = document_id(position)
+        document = {
             "_id": bundle_id,
-            "received_at": head.received_at,
-            "expires_at": head.received_at + self._life,
-            **self._fields(deliveries),
-            **self._sealer.seal(BundleContent(received_at=head.received_at, deliveries=tuple(deliveries)), bundle_id),
+            "received_at": content.received_at,
+            "expires_at": content.received_at + self._life,
+            **self._sealer.seal(content, bundle_id),
         }
-
-    def _fields(self, deliveries: Sequence[Delivery]) -> Document:
-        """Return what stands beside the envelope: for each sender the number of messages, and the last one's."""
-        senders: dict[bytes, Document] = {}
-        for one in deliveries:
-            sender = senders.setdefault(one.user_id, {"user_id": one.user_id, "count": 0})
-            sender["count"] += len(one.messages)
-            sender["last"] = one.sequence + len(one.messages) - 1
-        count = sum(len(one.messages) for one in deliveries)
-        return {"senders": list(senders.values()), "count": count, **self._names.fields(deliveries)}
+        with translate_mongo_errors():
+            try:
+                await self._collection.insert_one(document)
+            except DuplicateKeyError:
+                return False
+        return True
 
     async def _head(self, user_ids: set[bytes]) -> _Head:
-        """Return the end of the bundles that a majority has."""
+        """Return the end of the bundles that a majority has acknowledged."""
         counts = await self._counters.read(user_ids)
         behind = {"_id": {"$gt": document_id(counts.position), "$lte": document_id(HIGHEST)}}
         with translate_mongo_errors():
             found = self._collection.find(behind, {"senders": 1, "received_at": 1}).sort("_id", 1)
             uncounted = await found.to_list(None)
-        head = _Head(counts.position, counts.now, dict(counts.lasts))
-        for bundle in uncounted:
-            head.position = position_of(bundle)
-            head.received_at = max(head.received_at, bundle["received_at"])
-            for sender in bundle["senders"]:
-                head.lasts[sender["user_id"]] = max(head.lasts.get(sender["user_id"], 0), sender["last"])
-        return head
+        position = position_of(uncounted[-1]) if uncounted else counts.position
+        received_at = max([counts.now, *(bundle["received_at"] for bundle in uncounted)])
+        lasts = dict(counts.lasts)
+        for sender in (sender for bundle in uncounted for sender in bundle["senders"]):
+            lasts[sender["user_id"]] = max(lasts.get(sender["user_id"], 0), sender["last"])
+        return _Head(position, received_at, lasts)
 
-    def _count(self, head: _Head) -> None:
-        """Have it counted, in the background: no request waits for that."""
-        task = asyncio.create_task(self._counted(head))
+    def _count_later(self, head: _Head, deliveries: Sequence[Delivery]) -> None:
+        """Update the counters in the background, so that no request waits for it."""
+
+        async def count() -> None:
+            lasts = {**head.lasts, **{one.user_id: one.last for one in deliveries}}
+            with suppress(Unavailable):  # logged already; the next bundle updates them as well
+                await self._counters.note(head.position + 1, head.received_at, lasts)
+
+        task = asyncio.create_task(count())
         self._counting.add(task)
         task.add_done_callback(self._counting.discard)
 
-    async def _counted(self, head: _Head) -> None:
-        with suppress(Unavailable):  # logged where it happened; whoever stores the next bundle counts this one too
-            await self._counters.note(head.position, head.received_at, head.lasts)
-
     async def _known(self, new: Sequence[_New]) -> dict[_New, _Outcome]:
-        """Return what became of the batches that are there already."""
+        """Return the outcomes of batches that are stored already."""
         wanted = [index for one in new for index in one.batch_index]
         if not wanted:
             return {}
@@ -254,23 +243,19 @@ class BundleStore:
         return documents
 
     def _without(self, user_id: bytes, document: Document, counted: bytes) -> UpdateOne | DeleteOne | None:
-        """Return what takes a user's messages out of a bundle."""
+        """Return the write that removes a user's messages from a bundle."""
         content = self._sealer.open(document)
         if content is None:
             return None
         same = {"_id": document["_id"], "envelope": document["envelope"]}
         deliveries = tuple(one for one in content.deliveries if one.user_id != user_id)
         if not deliveries and document["_id"] <= counted:
-            return DeleteOne(same)  # one that is not counted yet still stands for its position
-        changes = self._fields(deliveries) | self._sealer.seal(
+            return DeleteOne(same)  # a bundle that is not counted yet marks its position
+        changes = self._sealer.seal(
             BundleContent(received_at=content.received_at, deliveries=deliveries), document["_id"]
         )
         gone = {} if "batch_index" in changes else {"$unset": {"batch_index": ""}}
         return UpdateOne(same, {"$set": changes, **gone})
-
-
-class _Taken(Exception):
-    """A position or a batch is there already."""
 
 
 def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
@@ -281,11 +266,11 @@ def _outcome(one: _New, content: BundleContent | None) -> _Outcome:
     found = next((some for some in content.deliveries if (some.user_id, some.batch) == (one.user_id, one.batch)), None)
     if found is None or found.messages != one.messages:
         return BatchReused()
-    return Sequences(found.sequence, found.sequence + len(found.messages) - 1)
+    return Sequences(found.sequence, found.last)
 
 
 def _in_portions(new: Sequence[_New]) -> Sequence[Sequence[_New]]:
-    """Return what fits into a bundle each."""
+    """Split deliveries into portions that fit into a bundle."""
     portions: list[list[_New]] = []
     size = 0
     for one in new:

@@ -1,7 +1,7 @@
-"""Reading what was gathered: in the order of positions, a page at a time, by time and sender.
+"""Reads bundles in the order of their positions, a page at a time, by time and sender.
 
-Times of arrival never decrease from one position to the next. So a span of time is a span of positions, and a page
-begins where the one before has ended, whatever is deleted meanwhile.
+Times never decrease from one position to the next. So a span of time is a span of positions, and a page starts where
+the last one ended, even if bundles are deleted meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,20 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING
 
 from ..core.clock import EPOCH
-from ..core.crypto.keys import KeyRing
 from ..core.database.mongo import Document, Mongo, aggregate, translate_mongo_errors
-from ..core.metrics import NOTHING, Counter
-from .bundle_content import COLLECTION, HIGHEST, BundleContent, BundleSealer, document_id, position_of
+from .bundle import COLLECTION, HIGHEST, document_id, position_of
 
 PAGE = 500
-"""Bundles that are read at once."""
+"""Maximum bundles in a page."""
 PAGE_BYTES = 1024 * 1024
-"""What those of a page have together at the most, but for a single one that has more."""
+"""Maximum bytes in a page, unless its only bundle has more."""
 SCAN_SECONDS = 60.0
-"""How long a command may take that looks at all of a collection."""
+"""Timeout of commands that scan a collection."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Which messages: of a user, and from one time on (included) to another one (not included)."""
+    """Selects messages by user and time: ``since`` is inclusive, ``until`` exclusive."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -37,8 +35,8 @@ class Span:
 
 
 @dataclass(frozen=True, repr=False)
-class Sealed:
-    """A bundle at its position, not opened yet: a page of them may be large enough as it is."""
+class SealedBundle:
+    """A bundle that is still encrypted: a page of decrypted bundles would need more memory."""
 
     position: int
     received_at: datetime
@@ -46,16 +44,15 @@ class Sealed:
     document: Document
 
 
-class Archive:
-    """Every query that reads bundles; ``damaged`` counts those that do not open."""
+class BundleReader:
+    """Every query that reads bundles."""
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, damaged: Counter = NOTHING) -> None:
+    def __init__(self, mongo: Mongo) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
-        self._sealer = BundleSealer(ring, damaged)
 
     async def ends(self, span: Span) -> tuple[int, int]:
-        """Return the position before the first bundle of a span of time, and that of the last one there is now."""
+        """Return the position before the first bundle of a span of time, and the position of the last one."""
         with translate_mongo_errors():
             last = await self._edge({"received_at": {"$lt": span.until}} if span.until else {}, DESCENDING)
             if span.since is None:
@@ -64,21 +61,21 @@ class Archive:
         return (first - 1 if first else last), last
 
     async def last(self) -> int:
-        """Return the position of the last bundle; 0 where there is none."""
+        """Return the position of the last bundle, or 0."""
         with translate_mongo_errors():
             return await self._edge({}, DESCENDING)
 
     async def first_after(self, moment: datetime) -> int | None:
-        """Return the position of the first bundle that arrived after a moment; None where there is none."""
+        """Return the position of the first bundle received after a time, if there is one."""
         with translate_mongo_errors():
             return await self._edge({"received_at": {"$gt": moment}}, ASCENDING) or None
 
-    async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[Sealed]:
-        """Return the next bundles behind a position, up to another one; none are left where there is none."""
+    async def page(self, span: Span, after: int, last: int | None = None) -> Sequence[SealedBundle]:
+        """Return the next bundles after a position, up to another position; an empty page is the end."""
         first, end = document_id(after), document_id(HIGHEST if last is None else last)
         documents: Sequence[Document] = ()
         while not documents:
-            # How large they are first: a bundle may have a hundred bytes or a million.
+            # Read the sizes first: a bundle may have 100 bytes or 1,000,000.
             sizes = await self._find(first, end, span, {"size": {"$bsonSize": "$$ROOT"}})
             if not sizes:
                 break
@@ -86,20 +83,16 @@ class Archive:
             fitting = sum(1 for _ in takewhile(lambda total: total <= PAGE_BYTES, totals))
             page_end = sizes[max(fitting, 1) - 1]["_id"]
             documents = await self._find(first, page_end, span)
-            first = page_end  # should all of them have gone in between
+            first = page_end  # if all of them were deleted meanwhile
         return [
-            Sealed(position_of(document), _received_at(document), _senders(document), document)
+            SealedBundle(position_of(document), _received_at(document), _senders(document), document)
             for document in documents
         ]
 
-    def open(self, sealed: Sealed) -> BundleContent | None:
-        """Return what a bundle holds; None, and a line in the log, for one that does not open."""
-        return self._sealer.open(sealed.document)
-
     async def count(self, span: Span) -> int:
-        """Return how many messages there are."""
+        """Return the number of messages in a span."""
         pipeline: list[Document] = [{"$match": self._matching(span)}]
-        total, index = "$count", "received_at"  # which holds all that is asked for: no document is read
+        total, index = "$count", "received_at"  # a covering index
         if span.user_id is not None:
             pipeline += [{"$unwind": "$senders"}, {"$match": {"senders.user_id": span.user_id}}]
             total, index = "$senders.count", "senders"
@@ -118,7 +111,7 @@ class Archive:
 
     async def _edge(self, query: Document, direction: int) -> int:
         order = [("_id", direction)] if not query else [("received_at", direction), ("_id", direction)]
-        # What has an id of another length is not ours.
+        # A document with an id of another length is not a bundle.
         positions = {"_id": {"$gte": document_id(0), "$lte": document_id(HIGHEST)}}
         document = await self._collection.find_one({**query, **positions}, {"_id": 1}, sort=order)
         return position_of(document) if document else 0
@@ -139,7 +132,7 @@ class Archive:
 def _senders(document: Mapping[str, Any]) -> frozenset[bytes]:
     senders = document.get("senders")
     found = (one.get("user_id") for one in senders if isinstance(one, dict)) if isinstance(senders, list) else ()
-    # Anything else was put there by somebody else, and is nobody's.
+    # Other values were written by another program; they belong to no user.
     return frozenset(one for one in found if isinstance(one, bytes))
 
 

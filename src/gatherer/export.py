@@ -1,7 +1,7 @@
-"""Gathered messages as lines of JSON: what the dump, the export and the HTTP answer have in common.
+"""Gathered messages as lines of JSON, for the dump, the export command and the HTTP response.
 
-A line can be shown on a terminal: it has no line break, and no character that a terminal obeys or that reorders what is
-shown. JSON escapes those below U+0020, and this module the others.
+A line is safe to show on a terminal: it has no line break, no control character and no character that reorders text.
+JSON escapes the controls below U+0020; this module escapes the others.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -9,11 +9,11 @@ from datetime import datetime
 
 from pydantic_core import to_json
 
-from .archive import Archive, Sealed, Span
-from .bundle_content import BundleContent
+from .bundle import BundleContent, BundleSealer
+from .bundle_reader import BundleReader, SealedBundle, Span
 
 Names = Callable[[Iterable[bytes]], Awaitable[Mapping[bytes, str]]]
-"""Returns the names of users by id, those left out that are not there any more or cannot be read."""
+"""Returns the names of users by id, without users that do not exist or cannot be read."""
 
 CHUNK_BYTES = 65_536
 # DEL, C1 controls, bidirectional controls (UAX #9, section 2), and the separators of lines and paragraphs.
@@ -21,32 +21,33 @@ _UNSAFE = (0x7F, *range(0x80, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x20
 _ESCAPES = {chr(code).encode(): f"\\u{code:04x}".encode() for code in _UNSAFE}
 
 
-class Lines:
-    """Reads bundles as lines."""
+class Export:
+    """Reads bundles as lines of JSON."""
 
-    def __init__(self, archive: Archive, names: Names) -> None:
-        self._archive = archive
+    def __init__(self, reader: BundleReader, sealer: BundleSealer, names: Names) -> None:
+        self._reader = reader
+        self._sealer = sealer
         self._names = names
 
-    async def page(self, span: Span, after: int, last: int | None = None) -> Iterator[tuple[Sealed, bytes]]:
-        """Return the next bundles with their lines, which are made one bundle after the other.
+    async def page(self, span: Span, after: int, last: int | None = None) -> Iterator[tuple[SealedBundle, bytes]]:
+        """Return the next bundles with their lines, which are made lazily, bundle by bundle.
 
-        There are no lines of what does not open, or whose sender is gone.
+        Bundles that cannot be decrypted and messages of deleted users have no lines.
         """
-        bundles = await self._archive.page(span, after, last)
+        bundles = await self._reader.page(span, after, last)
         names = await self._names({sender for bundle in bundles for sender in bundle.senders})
 
-        def open_each() -> Iterator[tuple[Sealed, bytes]]:
+        def open_each() -> Iterator[tuple[SealedBundle, bytes]]:
             for bundle in bundles:
-                # Nothing is opened in vain: a bundle is for nobody once all of its senders are gone.
-                content = self._archive.open(bundle) if any(one in names for one in bundle.senders) else None
+                # Do not decrypt a bundle if all of its senders were deleted.
+                content = self._sealer.open(bundle.document) if any(one in names for one in bundle.senders) else None
                 yield bundle, _lines(content, names, span.user_id) if content else b""
 
         return open_each()
 
     async def chunks(self, span: Span) -> AsyncGenerator[bytes, None]:
-        """Yield all lines of a span, as they are now, in chunks of whole lines, none of them empty."""
-        after, last = await self._archive.ends(span)
+        """Yield the lines of a span, up to the bundle that is the last one now, in non-empty chunks of whole lines."""
+        after, last = await self._reader.ends(span)
         while True:
             before, chunk = after, b""
             for bundle, lines in await self.page(span, before, last):
@@ -82,5 +83,5 @@ def _lines(content: BundleContent, names: Mapping[bytes, str], user_id: bytes | 
 
 
 def in_milliseconds(moment: datetime) -> str:
-    """Write a moment of UTC, always at the same length: what sorts by text then sorts by time."""
+    """Write a time in UTC at a fixed length, so that sorting by text sorts by time."""
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"

@@ -1,10 +1,9 @@
-"""The lock of the dump: one process of a host writes, and the kernel lets the next one in however that one ends.
+"""The lock of the dump: one process of a host writes it. The kernel releases the lock when that process ends.
 
-The file of the lock also tells the others of the host what the writer's trouble is. It has its full size from the
-beginning, so that this takes no room on a disk that is full.
+The lock file also tells the other processes of the host about the writer's failure. It has its full size from the
+start, so that this needs no space on a full disk.
 """
 
-import fcntl
 import os
 from contextlib import suppress
 from datetime import datetime
@@ -12,11 +11,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ...core.files import release_lock, take_lock
+
 SIZE = 512
 
 
-class Trouble(BaseModel):
-    """Why the dump is behind, and since when."""
+class DumpFailure(BaseModel):
+    """Why the dump cannot be written, and since when."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -32,42 +33,39 @@ class DumpLock:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Tell whether this process has the lock, which it takes where nobody has it. Raises `OSError`."""
+        """Take the lock if it is free, and return whether this process holds it. Raises `OSError`."""
         if self._descriptor is not None and self._is_the_file():
             return True
         self.release()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._descriptor = take_lock(self._path)
         except BlockingIOError:
-            os.close(descriptor)
             return False
-        self._descriptor = descriptor
         if not self._is_the_file():
-            # Removed while this process opened it; somebody else may have made and locked another one.
+            # The file was deleted after it was opened here; another process may have created and locked a new one.
             self.release()
             return False
-        self.note(None)
+        self.publish(None)
         return True
 
     def release(self) -> None:
-        """Let others have the lock."""
+        """Release the lock."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            release_lock(self._descriptor)
             self._descriptor = None
 
-    def note(self, trouble: Trouble | None) -> None:
-        """Tell the others of a trouble, or that there is none, as far as that can be written."""
-        text = trouble.model_dump_json() if trouble else ""
+    def publish(self, failure: DumpFailure | None) -> None:
+        """Tell other processes about a failure, or its end; errors of this write are ignored."""
+        text = failure.model_dump_json() if failure else ""
         with suppress(OSError):
             if self._descriptor is not None:
                 os.pwrite(self._descriptor, text.encode().ljust(SIZE), 0)
 
-    def noted(self) -> Trouble | None:
-        """Return the trouble that whoever has the lock has told of."""
+    def published(self) -> DumpFailure | None:
+        """Return the failure that the holder of the lock has published."""
         with suppress(OSError, ValidationError):
-            return Trouble.model_validate_json(self._path.read_bytes().rstrip())
+            return DumpFailure.model_validate_json(self._path.read_bytes().rstrip())
         return None
 
     def _is_the_file(self) -> bool:

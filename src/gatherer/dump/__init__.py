@@ -1,0 +1,1 @@
+"""The dump: gathered messages as lines in a file, which one process of each host keeps up to date."""

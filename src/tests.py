@@ -7,10 +7,12 @@ each kind of request once. Its collections have names of their own and are dropp
 import asyncio
 import atexit
 import html
+import os
 import secrets
 import signal
 import sys
 import tempfile
+import threading
 import unittest
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -31,6 +33,7 @@ from .startup import mongo_url
 
 READY_SECONDS = 60
 READY_POLL_SECONDS = 0.05
+ENDING_SECONDS = 5.0
 OVERRIDES: Mapping[str, object] = {
     # What it stores is no message for the operator, and what it counts is no traffic.
     "gathered_file": "off",
@@ -61,6 +64,24 @@ class Deployment:
                 database.drop_collection(name)
 
 
+def end_on_signals(resources: ExitStack) -> None:
+    """End on SIGINT and SIGTERM, and release the resources, within `ENDING_SECONDS`."""
+
+    def end() -> None:
+        resources.close()
+        os._exit(128 + signal.SIGINT)
+
+    def interrupt(*_: object) -> None:
+        # A task can lose its cancellation (python/cpython#86296), and unittest would wait for it without a limit.
+        guard = threading.Timer(ENDING_SECONDS, end)
+        guard.daemon = True
+        guard.start()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
 class SmokeTest(unittest.IsolatedAsyncioTestCase):
     """The documented requests of the services that Sealpost replaces, each once."""
 
@@ -71,9 +92,9 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         """Read the settings and, for a deployment that embeds MongoDB, start it."""
         resources = ExitStack()
         cls.addClassCleanup(resources.close)
-        # After Ctrl-C and SIGTERM, unittest cleans nothing up.
+        # After Ctrl-C and SIGTERM, unittest runs no class cleanups.
         atexit.register(resources.close)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        end_on_signals(resources)
         settings = read_settings(**OVERRIDES)
         if settings.mongo_url is None and not settings.data_dir.exists():
             # There is no deployment yet, and a test must not create one.

@@ -10,13 +10,14 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``connection``      from the options of a command to a connected `Api`
 ``api``             requests with the right token; ``authentication`` finds it and keeps it good, ``credentials`` is the
                     file
-``transport``       HTTP: time-outs, what is sent again; ``tls``, ``proxies`` and ``failures`` are of it, ``answers``
-                    reads what came
+``transport``       HTTP: timeouts, retries, failures explained; ``tls`` and ``proxies`` configure it, ``answers``
+                    parses responses
 ``policy``          how a request is sent: with a token or without, and after what again
-``options``         what every command takes; ``environment``, ``addresses``, ``durations`` and ``texts`` read what was
-                    given, ``encodings`` decodes files and streams
+``options``         the options of every command; ``environment``, ``addresses`` and ``durations`` parse input,
+                    ``encodings`` decodes files and streams
 ``envelopes``       what is encrypted before it is sent, and the keys in a link
-``prompts``, ``output``   the person at the terminal
+``prompts``         asks for texts, passwords and phrases
+``output``          writes results and messages
 ``errors``          what can go wrong, and the exit codes
 
 To add a command:

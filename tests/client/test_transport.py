@@ -9,9 +9,8 @@ import aiohttp
 import pytest
 
 from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
-from src.client.failures import explain_failure
 from src.client.policy import Resend
-from src.client.transport import LARGEST_ANSWER, Transport
+from src.client.transport import LARGEST_ANSWER, Transport, explain_failure
 
 from .certificates import make_certificate, tls_server
 from .conftest import Typed

@@ -7,7 +7,7 @@ import typer
 from ..connection import connect
 from ..options import shared_of
 from ..policy import Auth, Resend
-from ..texts import read_text
+from ..prompts import read_text
 from .messages import show_text
 
 

@@ -13,7 +13,7 @@ from ..errors import ClientError, OutcomeUnknown, WrongUsage
 from ..options import Command, DefaultGroup, KeyCommand, shared_of
 from ..output import Output
 from ..policy import Auth, Resend
-from ..texts import read_text
+from ..prompts import read_text
 from .created import ServerSide, TimeToLive, show_created
 
 NOT_THERE = {"key_not_found": "there is no such message: it has expired or was burned, or there never was one"}

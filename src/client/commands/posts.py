@@ -12,7 +12,7 @@ from ..errors import WrongUsage
 from ..options import Shared, shared_of
 from ..output import Output, say
 from ..policy import Auth
-from ..texts import read_text
+from ..prompts import read_text
 
 LARGEST_PAGE = 100
 SHOWN = 20

@@ -14,7 +14,7 @@ from ..errors import ClientError, OutcomeUnknown, Refused
 from ..options import shared_of
 from ..output import Output, say
 from ..policy import Auth, Resend
-from ..texts import ask_phrase, given_phrase, new_phrase, read_text
+from ..prompts import ask_phrase, given_phrase, new_phrase, read_text
 from .created import ServerSide, TimeToLive, show_created
 from .messages import decrypted, show_text
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from src.client.encodings import Utf8Stream, decode_text
 from src.client.errors import NotText
-from src.client.gathering.standard_input import StandardInput
+from src.client.gathering.follower import StandardInput
 
 from .conftest import Typed
 from .servers import LOSE, odd_server

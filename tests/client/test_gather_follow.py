@@ -14,11 +14,10 @@ import pytest
 
 from src.client.errors import ClientError
 from src.client.gathering import follower
-from src.client.gathering.courier import Courier
+from src.client.gathering.delivery import Delivery
 from src.client.gathering.follower import SYNC_SECONDS
 from src.client.gathering.session import SenderSession
 from src.client.gathering.spool import Spool
-from src.client.gathering.standard_input import StandardInput
 from src.client.transport import Transport
 
 from ..conftest import Api
@@ -416,8 +415,10 @@ async def test_a_full_disk_is_waited_for(
             odd_server([ACCEPTED, ACCEPTED, STORED]) as server,
             Transport(server.url, tls=None, timeout=PATIENCE) as transport,
         ):
-            courier = Courier(SenderSession(transport), username=USER, password="x", words={}, say=said.append)
-            run = follower.Follower(StandardInput(pipe.outer), spool, courier, summary_, say=said.append).run()
+            delivery = Delivery(SenderSession(transport), username=USER, password="x", words={}, say=said.append)
+            run = follower.Follower(
+                follower.StandardInput(pipe.outer), spool, delivery, summary_, say=said.append
+            ).run()
             if number == errno.EIO:
                 with pytest.raises(ClientError, match=words):
                     await run

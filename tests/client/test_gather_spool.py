@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.client.errors import ClientError
+from src.client.gathering.batch_file import decode_records, encode_record
 from src.client.gathering.batches import LARGEST_BODY, MOST_LINES, parts_of
-from src.client.gathering.records import decode_records, encode_record
 from src.client.gathering.spool import LONGEST_LINE, Spool
 from src.client.transport import _encode
 

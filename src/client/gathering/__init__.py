@@ -1,11 +1,12 @@
-"""Sending lines to the gatherer: by hand at a menu, or as they come from another program.
+"""Sending lines to the gatherer: by hand at a menu, or as another program writes them.
 
-``commands/gather`` chooses between the two:
+``commands/gather`` chooses between ``menu`` and ``following``. From the top:
 
-``menu``      identify, authenticate, send, one after the other, as somebody at a terminal says
-``follower``  reads lines, spools them, and sends them until the server has confirmed them; of it are ``standard_input``
-              and ``patience`` (how long to wait, and what is said meanwhile)
-``session``   the steps of the protocol, and how far a sender has come
-``spool``     lines on disk that the server has not confirmed yet; ``records`` tells what a crash has torn, ``batches``
-              what goes into one request
+``menu``        identify, authenticate and send, one step at a time, at a terminal
+``following``   builds a follower from the options, and reports the result
+``follower``    reads stdin into the spool, and delivers batches until the server has confirmed them
+``delivery``    signs in when necessary, and retries with backoff
+``session``     the protocol: identify, authenticate, send
+``spool``       lines on disk that the server has not confirmed; ``batch_file`` is the format of a file
+``batches``     splits a batch into requests
 """

@@ -6,18 +6,22 @@ so lines arrive in their order.
 
 import asyncio
 import errno
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
+from ..encodings import Utf8Stream
 from ..errors import ClientError
+from .batch_file import BatchFile
 from .batches import count_lines, parts_of
-from .courier import Courier
-from .spool import Batch, Spool
-from .standard_input import StandardInput
+from .delivery import Delivery
+from .spool import Spool
 
+READ = 64 * 1024
+"""Bytes at once; a pipe holds no more."""
 LINGER = 0.2
 """Seconds for which a line waits for others to go along with."""
 SYNC_SECONDS = 1.0
@@ -53,6 +57,43 @@ class Summary:
         return asdict(self)
 
 
+class StandardInput:
+    """Reads from a descriptor, and nothing before it is asked to: what is not read stays where it is."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._text = Utf8Stream()
+        self.has_ended = False
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait until something can be read, or it has ended; False after so many ``seconds`` without that."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            loop.add_reader(self._descriptor, ready.set)
+        except PermissionError:
+            # A file can always be read.
+            await asyncio.sleep(0)
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await ready.wait()
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(self._descriptor)
+        return True
+
+    def read(self) -> bytes:
+        """Return the next bytes as UTF-8: none at the end, which sets ``has_ended``, and none for half a character."""
+        data = os.read(self._descriptor, READ)
+        self.has_ended = not data
+        return self._text.feed(data, final=not data)
+
+    def flush(self) -> bytes:
+        """Return what `read` holds back: the bytes that are not a whole character, or byte order mark, yet."""
+        return self._text.feed(b"", final=True)
+
+
 class Follower:
     """Delivers the lines of an input, and counts in a ``summary``; ``say`` is told what a person should know.
 
@@ -60,9 +101,9 @@ class Follower:
     """
 
     def __init__(
-        self, lines: StandardInput, spool: Spool, courier: Courier, summary: Summary, *, say: Callable[[str], None]
+        self, lines: StandardInput, spool: Spool, delivery: Delivery, summary: Summary, *, say: Callable[[str], None]
     ) -> None:
-        self._input, self._spool, self._courier, self._say = lines, spool, courier, say
+        self._input, self._spool, self._delivery, self._say = lines, spool, delivery, say
         self.summary = summary
         self._reading: asyncio.Task[None] | None = None
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
@@ -81,11 +122,11 @@ class Follower:
             with suppress(TimeoutError):
                 async with self._deadline:
                     with _handling(self._end):
-                        await self._courier.begin()
+                        await self._delivery.begin()
                         await self._send_all()
         finally:
             await _cancelled(progress, self._reading)
-            self.summary.resent = self._courier.resent
+            self.summary.resent = self._delivery.resent
             self.summary.cut += self._spool.cut
             self.summary.waiting = self._spool.lines
 
@@ -96,7 +137,7 @@ class Follower:
     def _end(self) -> None:
         """Read what is there, deliver it if the server takes it, and end soon; the second time, end now."""
         is_ending, now = self._deadline.when() is not None, asyncio.get_running_loop().time()
-        self._deadline.reschedule(now if is_ending or self._courier.is_waiting else now + GRACE)
+        self._deadline.reschedule(now if is_ending or self._delivery.is_waiting else now + GRACE)
         if self._reading is not None and not self._reading.done():
             self._reading.cancel()
             self._begin_reading(what_is_there=True)
@@ -155,14 +196,14 @@ class Follower:
             await self._send(batch)
             self._room.set()
 
-    async def _send(self, batch: Batch) -> None:
+    async def _send(self, batch: BatchFile) -> None:
         parts = parts_of(batch.id, self._spool.read(batch))
         cuts = sum(len(part.messages) for part in parts) - batch.lines
         if cuts:
             self.summary.cut += cuts
             self._tell_cut()
         for part in parts:
-            answer = await self._courier.deliver(part)
+            answer = await self._delivery.deliver(part)
             if not answer.ok:
                 path = self._spool.set_aside(batch)
                 self.summary.refused += batch.lines
@@ -172,7 +213,7 @@ class Follower:
             self.summary.batches += 1
         self._spool.forget(batch)
 
-    async def _next_batch(self) -> Batch | None:
+    async def _next_batch(self) -> BatchFile | None:
         """Wait for a batch; None when everything is delivered and nothing follows."""
         while True:
             self._arrived.clear()
@@ -217,7 +258,7 @@ class Follower:
         """Tell how much is left, once nothing more comes."""
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
-            if self._reading is not None and self._reading.done() and not self._courier.is_waiting:
+            if self._reading is not None and self._reading.done() and not self._delivery.is_waiting:
                 self._say(f"{count_lines(self._spool.lines)} still to be delivered")
 
     def _tell_cut(self) -> None:

@@ -15,12 +15,12 @@ from ..options import Shared
 from ..output import say
 from ..prompts import ask_secret
 from ..transport import Transport
+from .batch_file import source_of
 from .batches import count_lines
-from .courier import Courier
-from .follower import Follower, Summary
+from .delivery import Delivery
+from .follower import Follower, StandardInput, Summary
 from .session import SenderSession
-from .spool import Spool, source_of
-from .standard_input import StandardInput
+from .spool import Spool
 
 TAG_DIGITS = 12
 
@@ -43,14 +43,14 @@ def follow_stdin(shared: Shared, username: str, directory: Path | None, *, limit
         if os.isatty(descriptor):
             say("type lines, and end with Ctrl-D")
         transport, summary = make_transport(shared, url, keep_alive=True), Summary()
-        courier = Courier(
+        delivery = Delivery(
             SenderSession(transport, api_token=token),
             username=username,
             password=password,
             words={"incorrect_password": f"wrong password for {username} at {url}"},
             say=say,
         )
-        follower = Follower(StandardInput(descriptor), spool, courier, summary, say=say)
+        follower = Follower(StandardInput(descriptor), spool, delivery, summary, say=say)
         try:
             asyncio.run(_deliver(transport, follower))
         finally:

@@ -16,7 +16,7 @@ from ..output import Output, say
 from ..policy import Resend
 from ..prompts import ask, ask_twice
 from .batches import MOST_LINES, Part, count_lines
-from .courier import NEVER_TAKEN
+from .delivery import NEVER_TAKEN
 from .session import SenderSession, Step
 
 COMMANDS = ("identify", "authenticate", "send", "user", "server", "logout", "quit")

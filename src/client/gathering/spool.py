@@ -10,58 +10,22 @@ so only the newest file has such a rest that counts.
 """
 
 import fcntl
-import json
 import os
 import re
 import stat
-import uuid
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ClientError
+from .batch_file import ENOUGH, BatchFile, decode_records, read_content, read_source
 from .batches import MOST_LINES
-from .records import decode_records, encode_record
 
-ENOUGH = 64 * 1024
-"""Bytes from which a batch is full."""
 LONGEST_LINE = 1_000_000
 """Bytes; a longer line is cut, because no request has room for it."""
-VERSION = 1
-LOCK, BATCH, ASIDE = "lock", ".batch", ".refused"
+LOCK, ASIDE = "lock", ".refused"
 _NAME = re.compile(r"(?P<number>[0-9]{10})-(?P<id>[0-9a-f]{32})\.batch")
 _CONTINUING = range(0x80, 0xC0)
 """Bytes inside a character of UTF-8."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-
-
-@dataclass
-class Batch:
-    """A file with lines; ``rest`` is what comes after its last line break, ``size`` is the file's, in bytes."""
-
-    path: Path
-    lines: int = 0
-    whole: int = 0
-    rest: bytes = field(default=b"", repr=False)
-    size: int = 0
-    handle: int = -1
-
-    @property
-    def id(self) -> str:
-        """The id under which it is sent."""
-        return self.path.stem.partition("-")[2]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another one is to be begun; a long line is to have one of its own."""
-        return self.lines >= MOST_LINES or self.whole >= ENOUGH or (self.lines > 0 and len(self.rest) > ENOUGH)
-
-    def count(self, data: bytes) -> None:
-        """Count what was written."""
-        self.lines += data.count(b"\n")
-        whole, end, rest = data.rpartition(b"\n")
-        self.whole += len(self.rest) + len(whole) + 1 if end else 0
-        self.rest = rest if end else self.rest + rest
 
 
 class Spool:
@@ -73,8 +37,8 @@ class Spool:
 
     def __init__(self, directory: Path, *, source: str, limit: int) -> None:
         self.directory, self._source, self._limit = directory, source, limit
-        self._waiting: list[Batch] = []
-        self._current: Batch | None = None
+        self._waiting: list[BatchFile] = []
+        self._current: BatchFile | None = None
         self._taken = bytearray()
         self._next_number = 1
         self._is_synced = True
@@ -123,7 +87,7 @@ class Spool:
         return sum(batch.lines for batch in self._waiting) + (self._current.lines if self._current else 0)
 
     @property
-    def next(self) -> Batch | None:
+    def next(self) -> BatchFile | None:
         """The oldest batch that is closed."""
         return self._waiting[0] if self._waiting else None
 
@@ -180,11 +144,11 @@ class Spool:
         # The closed one may be gone soon, and the beginning of a line is in the new one then.
         self.sync()
 
-    def read(self, batch: Batch) -> bytes:
+    def read(self, batch: BatchFile) -> bytes:
         """Return the lines of a closed batch. Raises `ClientError` where they are not as they were written."""
         try:
             payloads, _ = decode_records(batch.path.name, batch.path.read_bytes())
-            content = _content(payloads)
+            content = read_content(payloads)
         except (OSError, ValueError):
             content = b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -192,12 +156,12 @@ class Spool:
             raise ClientError(f"{batch.path} was changed or cannot be read any more")
         return whole
 
-    def forget(self, batch: Batch) -> None:
+    def forget(self, batch: BatchFile) -> None:
         """Delete a batch that the server has confirmed."""
         self._waiting.remove(batch)
         self._delete(batch)
 
-    def set_aside(self, batch: Batch) -> Path:
+    def set_aside(self, batch: BatchFile) -> Path:
         """Keep a batch that can never be sent out of the way, and return where it is."""
         self._waiting.remove(batch)
         return self._set_aside(batch.path)
@@ -205,11 +169,11 @@ class Spool:
     def _set_aside(self, path: Path) -> Path:
         return path.rename(path.with_suffix(ASIDE))
 
-    def _delete(self, batch: Batch) -> None:
+    def _delete(self, batch: BatchFile) -> None:
         batch.path.unlink()
         self._used -= batch.size
 
-    def _next_piece(self, current: Batch) -> tuple[int, bool]:
+    def _next_piece(self, current: BatchFile) -> tuple[int, bool]:
         """Return how many of the bytes that were taken go into a batch next, and whether their line is cut there."""
         first = self._taken.find(b"\n")
         end = len(self._taken) if first < 0 else first
@@ -231,35 +195,19 @@ class Spool:
                 return shorter
         return length
 
-    def _begin(self, rest: bytes = b"") -> Batch:
+    def _begin(self, rest: bytes = b"") -> BatchFile:
         """Begin a file, with the beginning of a line from the one before."""
-        batch = Batch(self.directory / f"{self._next_number:010}-{uuid.uuid4().hex}{BATCH}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        batch.handle = os.open(batch.path, flags, 0o600)
-        try:
-            self._append(batch, json.dumps({"version": VERSION, "source": self._source}).encode() + b"\n" + rest)
-        except OSError:
-            os.close(batch.handle)
-            batch.path.unlink()
-            raise
-        # The first record's own line is none of the batch.
-        batch.lines, batch.whole, batch.rest = 0, 0, rest
+        batch = BatchFile.create(self.directory, self._next_number, source=self._source, rest=rest)
         self._next_number += 1
+        self._used += batch.size
+        self._is_synced = False
         return batch
 
-    def _append(self, batch: Batch, data: bytes) -> None:
-        record = encode_record(batch.path.name, batch.size, data)
-        left = memoryview(record)
-        try:
-            while left:
-                left = left[os.write(batch.handle, left) :]
-        except OSError:
-            os.ftruncate(batch.handle, batch.size)
-            raise
+    def _append(self, batch: BatchFile, data: bytes) -> None:
+        before = batch.size
+        batch.append(data)
+        self._used += batch.size - before
         self._is_synced = False
-        batch.size += len(record)
-        self._used += len(record)
-        batch.count(data)
 
     def _sync_directory(self) -> None:
         handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -271,14 +219,14 @@ class Spool:
     def _recover(self) -> None:
         paths = sorted(path for path in self.directory.iterdir() if _NAME.fullmatch(path.name))
         self._used = sum(path.stat().st_size for path in self.directory.glob(f"*{ASIDE}"))
-        last: tuple[Batch, str] | None = None
+        last: tuple[BatchFile, str] | None = None
         for path in paths:
             self._next_number = int(path.name.partition("-")[0]) + 1
             raw = path.read_bytes()
             payloads, good = decode_records(path.name, raw)
             is_newest = path == paths[-1]
             try:
-                source = _source(payloads)
+                source = read_source(payloads)
             except ValueError:
                 source = None
             if source is None or (good < len(raw) and not is_newest):
@@ -293,8 +241,8 @@ class Spool:
             if good < len(raw):
                 self.torn += len(raw) - good
                 os.truncate(path, good)
-            batch = Batch(path, size=good)
-            batch.count(_content(payloads))
+            batch = BatchFile(path, size=good)
+            batch.count(read_content(payloads))
             self._used += good
             last = batch, source
             self._waiting.append(batch)
@@ -303,37 +251,10 @@ class Spool:
         for batch in [one for one in self._waiting if not one.lines]:
             self.forget(batch)
 
-    def _go_on(self, last: Batch, source: str) -> None:
+    def _go_on(self, last: BatchFile, source: str) -> None:
         """Go on with the line whose beginning is in the last file, or let it be all of the line."""
         self._current = self._begin(last.rest)
         if not source or source != self._source:
             self.end_line()
             self.write()
         self.sync()
-
-
-def source_of(descriptor: int) -> str:
-    """Return what names a pipe or a terminal for as long as the machine runs; nothing for a file.
-
-    A file that is read again is read from its beginning, mostly.
-    """
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode):
-        return ""
-    boot = ""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {found.st_dev} {found.st_ino}"
-
-
-def _source(payloads: list[bytes]) -> str:
-    """Return what a file's first record says that it was read from. Raises `ValueError`."""
-    head = json.loads(payloads[0].partition(b"\n")[0]) if payloads else None
-    if not isinstance(head, dict) or head.get("version") != VERSION:
-        raise ValueError
-    return str(head.get("source"))
-
-
-def _content(payloads: list[bytes]) -> bytes:
-    """Return what was read, without the first record's own line."""
-    return b"".join([payloads[0].partition(b"\n")[2], *payloads[1:]]) if payloads else b""

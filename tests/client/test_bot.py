@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from src.client.bot import crew, feed
+from src.client.bot import feed, workers
 from src.client.bot.plan import Size, make_plan
 from src.client.bot.run import DELETING, STOPPING, Bot
 from src.client.transport import Transport
@@ -378,7 +378,7 @@ async def test_ctrl_c_twice_ends_at_once(url: str) -> None:
 
 async def test_what_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job under way gets a moment when the run has to end, and no more."""
-    monkeypatch.setattr(crew, "GRACE", 0.01)
+    monkeypatch.setattr(workers, "GRACE", 0.01)
     ended: list[str] = []
 
     async def hang() -> None:
@@ -391,7 +391,7 @@ async def test_what_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await crew.carry_out([hang, fail, hang], at_once=2, stopping=lambda: None)
+        await workers.run_jobs([hang, fail, hang], at_once=2, stopping=lambda: None)
 
     assert ["hanging"] == ended
 

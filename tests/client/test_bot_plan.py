@@ -16,11 +16,11 @@ from src.client.bot.plan import (
     PlannedReaction,
     PlannedSecret,
     Size,
+    make_name,
     make_plan,
 )
+from src.client.bot.posts import PublishedPost
 from src.client.bot.tally import percentile
-from src.client.bot.wall import Post
-from src.client.bot.words import make_name
 from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable
 
 PREFIX = "bot-3fa9c1-"
@@ -83,7 +83,7 @@ def test_the_longest_name_is_one_that_servers_take() -> None:
 
 def test_what_is_not_known_widens_what_is_right() -> None:
     """A like whose answer was lost may count or not; one that was answered has to."""
-    post = Post("0" * 32, 1, "ann", POST)
+    post = PublishedPost("0" * 32, 1, "ann", POST)
     post.opinions = {0: frozenset({"like"}), 1: frozenset({None, "like"}), 2: frozenset({"like", "dislike"})}
 
     assert [1, 2, 3] == list(post.bounds("like"))

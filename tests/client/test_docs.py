@@ -12,7 +12,7 @@ from src.client.__main__ import app
 from src.client.addresses import DEFAULT_URL
 from src.client.bot import __doc__ as guide_of_the_bot
 from src.client.bot import plan
-from src.client.bot.findings import Check
+from src.client.bot.tally import Check
 from src.client.commands.bot import AT_ONCE, MOST_AT_ONCE
 from src.client.commands.posts import SHOWN
 from src.client.commands.tokens import SCOPES

@@ -1,13 +1,13 @@
-"""The activity bot: makes users who write, react and share, and checks what the server made of it.
+"""The activity bot: signs up users who post, react and share secrets, and checks the server's behavior.
 
 From the top:
 
-``run``         the phases, how a run is stopped, and what is cleaned up
-``feed``        whether the server lists every post
-``people``, ``wall``, ``sharing``   what is done: accounts, posts with their reactions, secrets; each checks its own
-``crew``        many jobs at once, and no more of them once the run has to end
-``calls``       requests: measured, counted, and sent again where that harms nobody
-``plan``        who does what, in which order, by a seed; ``words`` are the names and texts
-``tally``, ``findings``   what the requests came to, and what the checks found
-``report``      both for the one who reads them; ``progress`` shows the bars meanwhile
+``run``         the phases of a run, its interruption, and the cleanup
+``feed``        checks that the server lists every post
+``posts``, ``secrets``   publish, react and share, and check each result
+``accounts``    register and delete users; ``workers`` runs many jobs at once until the run has to stop
+``calls``       requests: timed, counted and retried
+``report``      the results for people and programs, and the progress bars
+``plan``        who does what, in which order, drawn from a seed
+``tally``       counts of requests and of checks
 """

@@ -56,7 +56,7 @@ class GaveUp(NotDone):
     """There is no sense in going on; the message says why, and what to do."""
 
 
-class Caller:
+class MeasuredClient:
     """Sends requests, at most ``at_once`` of them at a time, and counts what came of each try.
 
     ``notify`` is told once that the server wants to be waited for.

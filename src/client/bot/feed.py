@@ -4,24 +4,23 @@ from itertools import pairwise
 
 from ..answers import Record
 from ..errors import NotSealpost
-from .calls import Caller, Failed
-from .findings import Check, Findings
-from .people import People
-from .tally import Action
-from .wall import Wall
+from .accounts import Accounts
+from .calls import Failed, MeasuredClient
+from .posts import Posts
+from .tally import Action, Check, Findings
 
 PAGE = 100
 
 
-class Feed:
+class FeedCheck:
     """Goes through the posts as the server lists them."""
 
-    def __init__(self, caller: Caller, people: People, findings: Findings, wall: Wall) -> None:
-        self._caller, self._people, self._findings, self._wall = caller, people, findings, wall
+    def __init__(self, client: MeasuredClient, accounts: Accounts, findings: Findings, posts: Posts) -> None:
+        self._client, self._accounts, self._findings, self._posts = client, accounts, findings, posts
 
     async def check_all(self, reader: int) -> None:
         """Go through everybody's posts down to the oldest one of the bot, and look for each of them."""
-        expected = {post.id: post for post in self._wall.posts.values()}
+        expected = {post.id: post for post in self._posts.published.values()}
         if not expected:
             return
         try:
@@ -41,18 +40,18 @@ class Feed:
 
     async def check_author(self, author: int) -> None:
         """Look through the list of one author's posts: it has all of them, and no other."""
-        name = self._people.users[author].name
+        name = self._accounts.users[author].name
         try:
             shown = await self._walk(author, Check.LISTS, author=name)
         except Failed:
             self._findings.skip(Check.LISTS)
             return
-        expected = {post.id for post in self._wall.posts.values() if post.planned.author == author}
+        expected = {post.id for post in self._posts.published.values() if post.planned.author == author}
         found = {record.text("id") for record in shown}
         faults = []
         if expected - found:
             faults.append(f"the list of {name} lacks {len(expected - found)} of {len(expected)} posts")
-        if found - expected and author not in self._wall.uncertain:
+        if found - expected and author not in self._posts.uncertain:
             faults.append(f"the list of {name} has {len(found - expected)} posts too many")
         self._findings.judge(Check.LISTS, *faults)
 
@@ -61,14 +60,14 @@ class Feed:
         query = {"limit": str(PAGE), **({"author": author} if author else {})}
         shown: list[Record] = []
         while True:
-            token = await self._people.token(reader)
-            page = (await self._caller.call(Action.LIST, "GET", "/posts", query=query, token=token)).body
+            token = await self._accounts.token(reader)
+            page = (await self._client.call(Action.LIST, "GET", "/posts", query=query, token=token)).body
             try:
                 records = page.records("posts")
                 ids = [record.text("id") for record in (*shown[-1:], *records)]
                 cursor = page.text("next_cursor") if page.has("next_cursor") else ""
             except NotSealpost:
-                raise self._caller.malformed(Action.LIST) from None
+                raise self._client.malformed(Action.LIST) from None
             shown += records
             if any(later >= earlier for earlier, later in pairwise(ids)):
                 self._findings.judge(check, "a list of posts has one twice, or is not in order")

@@ -1,18 +1,48 @@
 """Who does what, in which order: the same for the same numbers and the same seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
 from ..errors import WrongUsage
-from .words import make_name, make_text, make_title
 
 USERS, POSTS, LIKES, SECRETS = 10, 20, 100, 10
 """By default. As many users as a server with its default limits lets one address register in an hour."""
 MOST_USERS, MOST_POSTS, MOST_LIKES, MOST_SECRETS = 10_000, 100_000, 1_000_000, 100_000
 MOST_SEED = 10**12
+LONGEST_TITLE = 200
+FEWEST_WORDS, MOST_WORDS = 3, 40
+"""Words of a text."""
 FEWEST_READERS, MOST_READERS = 2, 4
 """Of one secret, at once: fewer than the wrong phrases that would destroy it."""
+
+_ADJECTIVES = (
+    *("amber", "brisk", "calm", "dusty", "early", "faint", "grey", "hazy", "icy", "jolly", "keen", "lazy", "mild"),
+    *("neat", "odd", "pale", "quiet", "rusty", "sandy", "tame", "urban", "vivid", "warm", "young", "zesty"),
+)
+_ANIMALS = (
+    *("adder", "bison", "crane", "dingo", "egret", "finch", "gecko", "heron", "ibis", "jackal", "koala", "lynx"),
+    *("marten", "newt", "otter", "panda", "quail", "raven", "stoat", "tapir", "urchin", "viper", "wombat", "zebra"),
+)
+# What goes wrong most easily on the way: quotes, markup, escapes, line breaks, and the far ends of Unicode.
+_ODDITIES = (
+    *('"quoted"', "it's", "<b>bold</b>", "&amp;", "back\\slash", "50 %", "a\ttab", "two\nlines", "CR\r\nLF", "{json}"),
+    *(
+        "naïve",
+        "e\u0301",
+        "größer",
+        "Привет",
+        "日本語",
+        "שלום",
+        "🦦",
+        "👩🏽‍🚀",
+        "\u200bzero",
+        "\U0010ffff",
+        "null",
+        "\u2028",
+    ),
+)
 
 
 class Move(StrEnum):
@@ -121,6 +151,22 @@ def make_plan(size: Size, seed: int) -> Plan:
     return Plan(users, posts, tuple(acts))
 
 
+def make_name(random: Random, number: int) -> str:
+    """Return the name of a user, which its number makes the only one; at most 19 characters for five digits."""
+    return f"{random.choice(_ADJECTIVES)}-{random.choice(_ANIMALS)}-{number}"
+
+
+def make_text(random: Random, subject: str) -> str:
+    """Return a text that begins with its subject, which makes it the only one."""
+    words = [_word(random) for _ in range(random.randint(FEWEST_WORDS, MOST_WORDS))]
+    return f"{subject}: {' '.join(words)}"
+
+
+def make_title(random: Random) -> str:
+    """Return a title."""
+    return f"{random.choice(_ADJECTIVES)} {random.choice(_ANIMALS)} {random.choice(_ODDITIES)}"
+
+
 def _reactions(size: Size, drawing: Random) -> list[PlannedReaction]:
     pairs = drawing.sample(range(size.users * size.posts), size.likes)
     return [PlannedReaction(*divmod(pair, size.posts), drawing.choice(_MOVES)) for pair in pairs]
@@ -141,3 +187,8 @@ def _secrets(size: Size, drawing: Random) -> list[PlannedSecret]:
 
 def _random(seed: int, part: str) -> Random:
     return Random(f"{seed} {part}")  # noqa: S311 (what it draws is to be repeated, and is no secret)
+
+
+def _word(random: Random) -> str:
+    sort: Sequence[str] = random.choice((_ADJECTIVES, _ANIMALS, _ADJECTIVES, _ANIMALS, _ODDITIES))
+    return random.choice(sort)

@@ -1,14 +1,19 @@
 """What came of a run, for people and for programs."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from ..errors import ClientError, ExitCode, Interrupted, Unreachable
 from ..output import Output
-from .findings import Check, Findings
-from .tally import Row, Tally
+from .tally import Check, Findings, Row, Tally
 
 MOST_NAMED = 20
 DIGITS = 1
+
+Bars = Callable[[str, int], Callable[[], None]]
+"""Begins a bar with a name and a length, and returns what moves it on by one."""
 
 
 class ServerWrong(ClientError):
@@ -29,7 +34,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """All that is told of a run; ``given`` is what it was asked for."""
 
     given: dict[str, object]
@@ -115,6 +120,27 @@ class Report:
         return [(check, *map(str, numbers)) for check, numbers in counts.items()]
 
 
+@contextmanager
+def bars(*, shown: bool, no_color: bool) -> Iterator[Bars]:
+    """Show bars on stderr where a person sees them, and where they are wanted at all."""
+    if not shown or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _name, _length: _do_nothing
+        return
+    from rich.console import Console  # noqa: PLC0415 (a tenth of a second, for people alone)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True, no_color=no_color or None)
+    columns = (TextColumn("{task.description:<21}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # What is said meanwhile stands above the bars; stdout is for the report alone.
+    with Progress(*columns, console=console, redirect_stdout=False) as progress:
+
+        def begin(name: str, length: int) -> Callable[[], None]:
+            task = progress.add_task(name, total=length)
+            return lambda: progress.advance(task)
+
+        yield begin
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     times = ("-" if time is None else f"{time:.1f}" for time in (row.p50, row.p95, row.p99))
     return (row.action, str(row.requests), str(row.errors), *times)
@@ -122,3 +148,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
+
+
+def _do_nothing() -> None:
+    pass

@@ -7,17 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..transport import Transport
-from .calls import Caller, GaveUp
-from .crew import Job, carry_out
-from .feed import Feed
-from .findings import Findings
-from .people import People
+from .accounts import Accounts
+from .calls import GaveUp, MeasuredClient
+from .feed import FeedCheck
 from .plan import Plan, PlannedReaction, PlannedSecret
-from .progress import Bars
-from .report import Ending
-from .sharing import Sharing
-from .tally import Tally
-from .wall import Wall
+from .posts import Posts
+from .report import Bars, Ending
+from .secrets import Secrets
+from .tally import Findings, Tally
+from .workers import Job, run_jobs
 
 STOPPING = "stopping: what is under way may end"
 DELETING = f"{STOPPING}; then the accounts are deleted. Ctrl-C once more ends at once, and leaves them"
@@ -35,11 +33,11 @@ class Bot:
         self.tally, self.findings = Tally(), Findings()
         self.ending = Ending(prefix=f"bot-{secrets.token_hex(3)}-")
         self._plan, self._at_once, self._keep, self._bars, self._notify = plan, at_once, keep, bars, notify
-        self._caller = Caller(transport, self.tally, at_once=at_once, notify=notify)
-        self._people = People(self._caller, plan.users, self.ending.prefix)
-        self._wall = Wall(self._caller, self._people, self.findings, keep=keep)
-        self._sharing = Sharing(self._caller, self._people, self.findings)
-        self._feed = Feed(self._caller, self._people, self.findings, self._wall)
+        self._client = MeasuredClient(transport, self.tally, at_once=at_once, notify=notify)
+        self._accounts = Accounts(self._client, plan.users, self.ending.prefix)
+        self._posts = Posts(self._client, self._accounts, self.findings, keep=keep)
+        self._secrets = Secrets(self._client, self._accounts, self.findings)
+        self._feed = FeedCheck(self._client, self._accounts, self.findings, self._posts)
 
     async def run(self) -> None:
         """Carry out the plan, check what came of it, and clean up. Ctrl-C, a cancellation, stops it in good order."""
@@ -59,34 +57,34 @@ class Bot:
 
     async def _act(self) -> None:
         plan = self._plan
-        await self._phase("accounts", [partial(self._people.sign_up, number) for number in range(len(plan.users))])
-        posts = [partial(self._wall.publish, number, post) for number, post in enumerate(plan.posts)]
+        await self._phase("accounts", [partial(self._accounts.sign_up, number) for number in range(len(plan.users))])
+        posts = [partial(self._posts.publish, number, post) for number, post in enumerate(plan.posts)]
         await self._phase("posts", posts)
         await self._phase("reactions and secrets", [self._act_of(act) for act in plan.acts])
 
     async def _check(self) -> None:
-        posts = [partial(self._wall.check_post, number) for number in range(len(self._plan.posts))]
-        authors = [partial(self._feed.check_author, author) for author in self._wall.authors()]
-        feed = [partial(self._feed.check_all, author) for author in self._wall.authors()[:1]]
+        posts = [partial(self._posts.check_post, number) for number in range(len(self._plan.posts))]
+        authors = [partial(self._feed.check_author, author) for author in self._posts.authors()]
+        feed = [partial(self._feed.check_all, author) for author in self._posts.authors()[:1]]
         await self._phase("checks", [*feed, *posts, *authors])
 
     async def _clean_up(self) -> None:
-        self._caller.begin_anew()
-        jobs: list[Job] = [partial(self._sharing.burn, key) for key in sorted(self._sharing.waiting)]
+        self._client.begin_anew()
+        jobs: list[Job] = [partial(self._secrets.burn, key) for key in sorted(self._secrets.waiting)]
         if not self._keep:
-            jobs += [partial(self._people.delete, number) for number in self._people.left()]
+            jobs += [partial(self._accounts.delete, number) for number in self._accounts.left()]
         try:
             await self._phase("clean-up", jobs, said_when_stopped=STOPPING)
         except GaveUp as reason:
             self.ending.gave_up = self.ending.gave_up or str(reason)
         except asyncio.CancelledError:
             self._note_interruption()
-        self.ending.accounts_left = len(self._people.left())
+        self.ending.accounts_left = len(self._accounts.left())
 
     def _act_of(self, act: PlannedReaction | PlannedSecret) -> Job:
         if isinstance(act, PlannedSecret):
-            return partial(self._sharing.share_and_open, act)
-        return partial(self._wall.react, act)
+            return partial(self._secrets.share_and_open, act)
+        return partial(self._posts.react, act)
 
     def _note_interruption(self) -> None:
         """Go on to the end in good order. Raises `CancelledError` where that was interrupted, too."""
@@ -108,4 +106,4 @@ class Bot:
                 advance()
 
         counting = [partial(counted, job) for job in jobs]
-        await carry_out(counting, at_once=self._at_once, stopping=partial(self._notify, said_when_stopped))
+        await run_jobs(counting, at_once=self._at_once, stopping=partial(self._notify, said_when_stopped))

@@ -1,4 +1,4 @@
-"""What the requests came to: how many, how long, and what went wrong."""
+"""Counts of requests, with their times and errors, and of checks, with their findings."""
 
 from array import array
 from collections import Counter
@@ -21,6 +21,18 @@ class Action(StrEnum):
     LIST = "list posts"
     BURN = "burn"
     DELETE = "delete account"
+
+
+class Check(StrEnum):
+    """Something that the server promises."""
+
+    OPENINGS = "secrets opened exactly once"
+    RECEIPTS = "receipts that say so"
+    REACTIONS = "reactions answered as they were made"
+    COUNTS = "likes and dislikes counted right"
+    POSTS = "posts as they were written"
+    FEED = "posts in the feed"
+    LISTS = "lists of one author's posts"
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,28 @@ class Tally:
         ordered = sorted(seconds)
         p50, p95, p99 = (percentile(ordered, share) for share in (50, 95, 99))
         return Row(name, len(ordered) + errors, errors, p50, p95, p99)
+
+
+class Findings:
+    """Counts what was right, wrong, and could not be checked."""
+
+    def __init__(self) -> None:
+        self.right: Counter[Check] = Counter()
+        self.unchecked: Counter[Check] = Counter()
+        self.wrong: list[tuple[Check, str]] = []
+
+    def judge(self, check: Check, *faults: str) -> None:
+        """Note what is wrong, or that it is right where there are no faults. No fault holds a text, key or token."""
+        self.wrong += [(check, fault) for fault in faults]
+        self.right[check] += not faults
+
+    def skip(self, check: Check) -> None:
+        """Note that something could not be checked."""
+        self.unchecked[check] += 1
+
+    def wrong_of(self, check: Check) -> int:
+        """Return how many faults a check has found."""
+        return sum(one is check for one, _ in self.wrong)
 
 
 def percentile(ordered: list[float], share: int) -> float | None:

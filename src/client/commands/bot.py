@@ -24,7 +24,7 @@ from ..options import Shared, shared_of
 from ..output import say
 
 if TYPE_CHECKING:
-    from ..bot.report import Report
+    from ..bot.report import RunReport
 
 AT_ONCE, MOST_AT_ONCE = 16, 100
 """Requests; a server with its default limits lets one address have 100 under way."""
@@ -70,11 +70,10 @@ def bot(
     say(report.words())
 
 
-def _run(shared: Shared, size: Size, seed: int, at_once: int, *, keep: bool) -> "Report":
+def _run(shared: Shared, size: Size, seed: int, at_once: int, *, keep: bool) -> "RunReport":
     import asyncio  # noqa: PLC0415
 
-    from ..bot.progress import bars  # noqa: PLC0415
-    from ..bot.report import Report  # noqa: PLC0415
+    from ..bot.report import RunReport, bars  # noqa: PLC0415
     from ..bot.run import Bot  # noqa: PLC0415
 
     url = server_url(shared)
@@ -101,4 +100,4 @@ def _run(shared: Shared, size: Size, seed: int, at_once: int, *, keep: bool) -> 
         "secrets": size.secrets,
         "concurrency": at_once,
     }
-    return Report(given, done.tally, done.findings, done.ending)
+    return RunReport(given, done.tally, done.findings, done.ending)

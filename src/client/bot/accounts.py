@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import NotSealpost
-from .calls import Caller, Failed, NotDone
+from .calls import Failed, MeasuredClient, NotDone
 from .tally import Action
 
 PASSWORD_BYTES = 18
@@ -15,7 +15,7 @@ EARLY = 60
 
 
 @dataclass
-class User:
+class Account:
     """An account; ``asked`` tells that its registration was sent, so that it may be there."""
 
     name: str
@@ -27,12 +27,12 @@ class User:
     deleted: bool = False
 
 
-class People:
+class Accounts:
     """All accounts of a run, under names that no other run has."""
 
-    def __init__(self, caller: Caller, names: Sequence[str], prefix: str) -> None:
-        self._caller = caller
-        self.users = [User(prefix + name, secrets.token_urlsafe(PASSWORD_BYTES)) for name in names]
+    def __init__(self, client: MeasuredClient, names: Sequence[str], prefix: str) -> None:
+        self._client = client
+        self.users = [Account(prefix + name, secrets.token_urlsafe(PASSWORD_BYTES)) for name in names]
 
     async def sign_up(self, number: int) -> None:
         """Register a user, and sign in."""
@@ -40,7 +40,7 @@ class People:
         user.asked = True
         body = {"username": user.name, "password": user.password}
         try:
-            await self._caller.call(Action.REGISTER, "POST", "/register", body, accepted_again={"username_taken"})
+            await self._client.call(Action.REGISTER, "POST", "/register", body, accepted_again={"username_taken"})
         except NotDone as error:
             user.asked = not error.refused
             raise
@@ -65,23 +65,23 @@ class People:
         if user.registered:
             body, gone = {"password": user.password}, {"invalid_token", "incorrect_password"}
             token = await self.token(number)
-            await self._caller.call(Action.DELETE, "DELETE", "/me", body, token=token, accepted_again=gone)
+            await self._client.call(Action.DELETE, "DELETE", "/me", body, token=token, accepted_again=gone)
         user.deleted = True
 
     def left(self) -> list[int]:
         """Return the users whose accounts are there, or may be."""
         return [number for number, user in enumerate(self.users) if user.asked and not user.deleted]
 
-    async def _sign_in(self, user: User) -> bool:
+    async def _sign_in(self, user: Account) -> bool:
         """Tell whether the account is there."""
         body = {"username": user.name, "password": user.password}
         absent = () if user.registered else {"incorrect_credentials"}
-        answer = await self._caller.call(Action.SIGN_IN, "POST", "/login", body, accepted=absent)
+        answer = await self._client.call(Action.SIGN_IN, "POST", "/login", body, accepted=absent)
         if not answer.ok:
             return False
         try:
             user.token = answer.body.text("access_token")
             user.fresh_until = time.monotonic() + answer.body.number("expires_in") - EARLY
         except NotSealpost:
-            raise self._caller.malformed(Action.SIGN_IN) from None
+            raise self._client.malformed(Action.SIGN_IN) from None
         return True

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from ..addresses import parse_id
 from ..answers import Answer, Record
 from ..errors import NotSealpost, WrongUsage
-from .calls import Caller, Failed, NotDone
-from .findings import Check, Findings
-from .people import People
+from .accounts import Accounts
+from .calls import Failed, MeasuredClient, NotDone
 from .plan import Move, PlannedPost, PlannedReaction
-from .tally import Action
+from .tally import Action, Check, Findings
 
 LIFE = {"days": 1}
 """Of a post that is not to be kept: what a run leaves behind that was killed is gone soon."""
@@ -20,7 +19,7 @@ NONE: Opinions = frozenset({None})
 
 
 @dataclass
-class Post:
+class PublishedPost:
     """A post that was published; ``opinions`` are what each user may make of it, several where an answer was lost."""
 
     id: str
@@ -43,12 +42,12 @@ class Post:
         return f"post {self.number} ({self.id})"
 
 
-class Wall:
+class Posts:
     """All posts of a run."""
 
-    def __init__(self, caller: Caller, people: People, findings: Findings, *, keep: bool) -> None:
-        self._caller, self._people, self._findings, self._keep = caller, people, findings, keep
-        self.posts: dict[int, Post] = {}
+    def __init__(self, client: MeasuredClient, accounts: Accounts, findings: Findings, *, keep: bool) -> None:
+        self._client, self._accounts, self._findings, self._keep = client, accounts, findings, keep
+        self.published: dict[int, PublishedPost] = {}
         self.uncertain: set[int] = set()
         """Authors who may have one more post, whose answer was lost."""
 
@@ -57,25 +56,25 @@ class Wall:
         title = {"title": planned.title} if planned.title else {}
         life = {} if self._keep else {"ttl": LIFE}
         body = {"content": planned.content, **title, **life}
-        token = await self._people.token(planned.author)
+        token = await self._accounts.token(planned.author)
         try:
-            answer = await self._caller.call(Action.PUBLISH, "POST", "/posts", body, token=token)
-            post_id = _id_of(answer.body, self._caller)
+            answer = await self._client.call(Action.PUBLISH, "POST", "/posts", body, token=token)
+            post_id = _id_of(answer.body, self._client)
         except NotDone as error:
             if not error.refused:
                 self.uncertain.add(planned.author)
             raise
-        author = self._people.users[planned.author].name
-        self.posts[number] = Post(post_id, number + 1, author, planned)
+        author = self._accounts.users[planned.author].name
+        self.published[number] = PublishedPost(post_id, number + 1, author, planned)
 
     async def react(self, planned: PlannedReaction) -> None:
         """Make a user's moves on a post, if it is there, and check each answer."""
-        post = self.posts.get(planned.post)
+        post = self.published.get(planned.post)
         if post is None:
             return
         before = None
         for move in planned.moves:
-            token = await self._people.token(planned.user)
+            token = await self._accounts.token(planned.user)
             try:
                 answer = await self._send(post, move, token)
             except NotDone as error:
@@ -89,10 +88,10 @@ class Wall:
     async def check_post(self, number: int) -> None:
         """Have somebody read a post, and check all of it."""
         try:
-            post = self.posts[number]
+            post = self.published[number]
             reader = next(iter(post.opinions), post.planned.author)
-            token = await self._people.token(reader)
-            record = (await self._caller.call(Action.READ, "GET", f"/posts/{post.id}", token=token)).body
+            token = await self._accounts.token(reader)
+            record = (await self._client.call(Action.READ, "GET", f"/posts/{post.id}", token=token)).body
         except (KeyError, Failed):
             self._findings.skip(Check.POSTS)
             self._findings.skip(Check.COUNTS)
@@ -103,22 +102,22 @@ class Wall:
 
     def authors(self) -> list[int]:
         """Return the users who have posts."""
-        return sorted({post.planned.author for post in self.posts.values()})
+        return sorted({post.planned.author for post in self.published.values()})
 
-    async def _send(self, post: Post, move: Move, token: str) -> Answer:
+    async def _send(self, post: PublishedPost, move: Move, token: str) -> Answer:
         if move is Move.WITHDRAW:
-            return await self._caller.call(Action.REACT, "DELETE", f"/posts/{post.id}/reaction", token=token)
-        return await self._caller.call(Action.REACT, "PUT", f"/posts/{post.id}/{move}", token=token)
+            return await self._client.call(Action.REACT, "DELETE", f"/posts/{post.id}/reaction", token=token)
+        return await self._client.call(Action.REACT, "PUT", f"/posts/{post.id}/{move}", token=token)
 
 
-def _id_of(published: Record, caller: Caller) -> str:
+def _id_of(published: Record, client: MeasuredClient) -> str:
     try:
         return parse_id(published.text("id"))
     except (NotSealpost, WrongUsage):
-        raise caller.malformed(Action.PUBLISH) from None
+        raise client.malformed(Action.PUBLISH) from None
 
 
-def _faults_of_answer(post: Post, move: Move, answer: Answer) -> list[str]:
+def _faults_of_answer(post: PublishedPost, move: Move, answer: Answer) -> list[str]:
     faults = []
     if answer.body.get("mine", "") != move.opinion:
         faults.append(f"{post}: the answer to a {move} tells another reaction than that")
@@ -127,7 +126,7 @@ def _faults_of_answer(post: Post, move: Move, answer: Answer) -> list[str]:
     return faults
 
 
-def _faults_of_counts(post: Post, record: Record, mine: Opinions) -> list[str]:
+def _faults_of_counts(post: PublishedPost, record: Record, mine: Opinions) -> list[str]:
     faults = []
     for opinion in (Move.LIKE, Move.DISLIKE):
         possible, count = post.bounds(opinion), _number(record, f"{opinion}s")

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from ..addresses import is_key
 from ..answers import Answer
 from ..errors import NotSealpost
-from .calls import Caller, Failed
-from .findings import Check, Findings
-from .people import People
+from .accounts import Accounts
+from .calls import Failed, MeasuredClient
 from .plan import PlannedSecret
-from .tally import Action
+from .tally import Action, Check, Findings
 
 PHRASE_BYTES = 12
 LIFE = {"minutes": 10}
@@ -28,11 +27,11 @@ class Race:
     lost: int = 0
 
 
-class Sharing:
+class Secrets:
     """Shares secrets, lets readers race for each, and checks who got what."""
 
-    def __init__(self, caller: Caller, people: People, findings: Findings) -> None:
-        self._caller, self._people, self._findings = caller, people, findings
+    def __init__(self, client: MeasuredClient, accounts: Accounts, findings: Findings) -> None:
+        self._client, self._accounts, self._findings = client, accounts, findings
         self.waiting: set[str] = set()
         """The receipt keys of those that nobody has opened."""
 
@@ -62,27 +61,27 @@ class Sharing:
 
     async def burn(self, receipt_key: str) -> None:
         """Burn a secret that nobody has opened."""
-        await self._caller.call(Action.BURN, "DELETE", f"/receipts/{receipt_key}", accepted={GONE})
+        await self._client.call(Action.BURN, "DELETE", f"/receipts/{receipt_key}", accepted={GONE})
         self.waiting.discard(receipt_key)
 
     async def _share(self, planned: PlannedSecret) -> tuple[str, str, str | None]:
         phrase = secrets.token_urlsafe(PHRASE_BYTES) if planned.has_phrase else None
         body = {"secret": planned.text, "ttl": LIFE, **({"phrase": phrase} if phrase else {})}
         # The server may be one on which only users share; where it is not, it does not look at the token.
-        token = await self._people.token(planned.sender)
-        created = (await self._caller.call(Action.SHARE, "POST", "/generate", body, token=token)).body
+        token = await self._accounts.token(planned.sender)
+        created = (await self._client.call(Action.SHARE, "POST", "/generate", body, token=token)).body
         try:
             keys = created.text("secret_key"), created.text("receipt_key")
         except NotSealpost:
-            raise self._caller.malformed(Action.SHARE) from None
+            raise self._client.malformed(Action.SHARE) from None
         if not all(map(is_key, keys)):
-            raise self._caller.malformed(Action.SHARE)
+            raise self._client.malformed(Action.SHARE)
         return *keys, phrase
 
     async def _open(self, race: Race, key: str, phrase: str | None) -> None:
         body = {"phrase": phrase} if phrase else None
         try:
-            answer = await self._caller.call(Action.OPEN, "POST", f"/secrets/{key}", body, accepted={GONE})
+            answer = await self._client.call(Action.OPEN, "POST", f"/secrets/{key}", body, accepted={GONE})
         except Failed:
             race.lost += 1
             return
@@ -93,7 +92,7 @@ class Sharing:
 
     async def _ask_receipt(self, planned: PlannedSecret, receipt_key: str) -> None:
         try:
-            receipt = (await self._caller.call(Action.RECEIPT, "GET", f"/receipts/{receipt_key}")).body
+            receipt = (await self._client.call(Action.RECEIPT, "GET", f"/receipts/{receipt_key}")).body
         except Failed:
             self._findings.skip(Check.RECEIPTS)
             raise

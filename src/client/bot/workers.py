@@ -12,7 +12,7 @@ GRACE = 5.0
 Job = Callable[[], Awaitable[None]]
 
 
-async def carry_out(jobs: Iterable[Job], *, at_once: int, stopping: Callable[[], None]) -> None:
+async def run_jobs(jobs: Iterable[Job], *, at_once: int, stopping: Callable[[], None]) -> None:
     """Carry out jobs in their order, so many at once; one whose request fails ends, and the others go on.
 
     Where one raises something else, or this is cancelled, those under way may end, and no other is begun; ``stopping``

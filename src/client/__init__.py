@@ -7,10 +7,10 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``commands``        what is typed, a module for each subject
 ``gathering``       what sends to the gatherer: a menu, and a follower of stdin with its spool
 ``bot``             the activity bot, a program of its own on `Transport`; its package's docstring names its parts
-``connection``      from the options of a command to a connected `Api`
+``blocking_api``      from the options of a command to a connected `Api`
 ``api``             requests with the right token; ``authentication`` finds it and keeps it good, ``credentials`` is the
                     file
-``transport``       HTTP: timeouts, retries, failures explained; ``tls`` and ``proxies`` configure it, ``answers``
+``transport``       HTTP: timeouts, retries, failures explained; ``tls`` and ``proxies`` configure it, ``responses``
                     parses responses
 ``policy``          how a request is sent: with a token or without, and after what again
 ``options``         the options of every command; ``environment``, ``addresses`` and ``durations`` parse input,
@@ -33,9 +33,9 @@ To add a command:
    returns refusals as answers too, and `Api` with a `TokenSource` adds tokens. Import ``transport`` and what stands on
    it inside the function: aiohttp takes a third of a second, which ``--help`` and completion need not wait for.
 4. Say with ``resend`` after what a request may be sent again. Leave it `Resend.NEVER` where in doubt; `OutcomeUnknown`
-   then tells that it may have been carried out. `Connection.once` is for what must not be done twice, and takes the
+   then tells that it may have been carried out. `BlockingApi.once` is for what must not be done twice, and takes the
    words that say how to find out.
-5. Read answers by the methods of `Record`: what answers may be anything. Show results with `Output`, as JSON under
+5. Read answers by the methods of `JsonObject`: what answers may be anything. Show results with `Output`, as JSON under
    ``--json``; say everything else with `say`, which goes to stderr. Raise a `ClientError` to end with words.
 6. Describe command and options in ``docs/client.md``; ``tests/client/test_docs.py`` compares.
 """

@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Link:
+class ParsedLink:
     """What was given to open: ``url`` and ``kind`` are None where it was a key alone.
 
     ``fragment_key`` is there where the text was encrypted before it was sent.
@@ -46,7 +46,7 @@ class Link:
     fragment_key: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"Link({self.url!r}, {self.kind!r})"
+        return f"ParsedLink({self.url!r}, {self.kind!r})"
 
 
 def parse_server_url(text: str) -> str:
@@ -71,11 +71,11 @@ def has_scheme(text: str) -> bool:
     return not _HOST_AND_PORT.fullmatch(_trim(text))
 
 
-def parse_link(text: str) -> Link:
+def parse_link(text: str) -> ParsedLink:
     """Read a link to a secret or a message, or the key alone. Raises `WrongUsage`."""
     text = _trim(text)
     if _LINK_KEY.fullmatch(text):
-        return Link(None, None, text)
+        return ParsedLink(None, None, text)
     if _RECEIPT_KEY.fullmatch(text):
         raise WrongUsage("this is a receipt key, which opens nothing: see `sealpost receipt` and `sealpost burn`")
     if "://" in text and (page := _PAGE_LINK.fullmatch(text)):
@@ -83,7 +83,7 @@ def parse_link(text: str) -> Link:
     found = _LINK.fullmatch(text.partition("#")[0].partition("?")[0])
     if "://" not in text or not found or not _LINK_KEY.fullmatch(found["key"]):
         raise WrongUsage("this is no link to a secret or a message, and no key of one: is all of it there?")
-    return Link(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
+    return ParsedLink(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
 
 
 def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | None) -> str:
@@ -172,13 +172,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _parse_page_link(base: str, page: str, fragment: str) -> Link:
+def _parse_page_link(base: str, page: str, fragment: str) -> ParsedLink:
     try:
         keys = read_fragment(fragment)
     except NotOpened:
         raise WrongUsage("not all of this link is there, or it was changed on its way: ask its sender for it") from None
     kind = next(kind for kind in Kind if kind.page == page)
-    return Link(parse_server_url(base), kind, write_base64(keys.link_key), keys.fragment_key)
+    return ParsedLink(parse_server_url(base), kind, write_base64(keys.link_key), keys.fragment_key)
 
 
 def _split(text: str) -> SplitResult:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from .answers import Answer
 from .authentication import TokenSource
 from .environment import TOKEN
 from .errors import NotSignedIn
 from .policy import Auth, Resend
+from .responses import Response
 from .transport import Transport
 
 
@@ -27,14 +27,14 @@ class Api:
         auth: Auth = Auth.NONE,
         query: Mapping[str, str] | None = None,
         resend: Resend = Resend.NEVER,
-    ) -> Answer:
+    ) -> Response:
         """Return the answer, whatever its status. Raises as `Transport.send`, and `NotSignedIn`.
 
         A request whose token is refused is sent once more with a newer one: nothing was done before that.
         """
         token = await self.token() if auth is Auth.NEEDED else None
 
-        async def send() -> Answer:
+        async def send() -> Response:
             return await self.transport.send(method, path, body, query=query, token=token, resend=resend)
 
         answer = await send()

@@ -8,11 +8,11 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from .answers import Answer, Record
-from .credentials import Credentials, CredentialStore, StoredSession
+from .credentials import CredentialStore, StoredSession, StoredSessions
 from .environment import TOKEN
 from .errors import ClientError, NotSignedIn, OutcomeUnknown
 from .policy import Resend
+from .responses import JsonObject, Response
 from .transport import Transport
 
 EARLY = 30
@@ -116,10 +116,10 @@ class SessionTokens:
             return False
         return answer.ok
 
-    async def _log_out(self, token: str) -> Answer:
+    async def _log_out(self, token: str) -> Response:
         return await self._transport.send("POST", "/logout", token=token, resend=Resend.ALWAYS)
 
-    async def _refresh(self, credentials: Credentials, session: StoredSession) -> str:
+    async def _refresh(self, credentials: StoredSessions, session: StoredSession) -> str:
         try:
             answer = await self._transport.send(
                 "POST", "/refresh", {"refresh_token": session.refresh_token}, resend=Resend.UNAVAILABLE
@@ -134,7 +134,7 @@ class SessionTokens:
         return renewed.access_token
 
 
-def _session(username: str, tokens: Record, *, allow_http: bool) -> StoredSession:
+def _session(username: str, tokens: JsonObject, *, allow_http: bool) -> StoredSession:
     return StoredSession(
         username=username,
         access_token=tokens.text("access_token"),

@@ -50,17 +50,17 @@ class StoredSession:
 
 
 @dataclass(frozen=True)
-class Credentials:
+class StoredSessions:
     """All that is kept: the sessions by the server's URL, and the server that was signed in to last."""
 
     default_url: str | None = None
     sessions: Mapping[str, StoredSession] = field(default_factory=dict)
 
-    def with_session(self, url: str, session: StoredSession) -> "Credentials":
+    def with_session(self, url: str, session: StoredSession) -> "StoredSessions":
         """Return these with a session put in the place of the server's old one."""
         return replace(self, sessions={**self.sessions, url: session})
 
-    def without_session(self, url: str) -> "Credentials":
+    def without_session(self, url: str) -> "StoredSessions":
         """Return these without the session of a server."""
         return replace(self, sessions={one: session for one, session in self.sessions.items() if one != url})
 
@@ -72,14 +72,14 @@ class CredentialStore:
         self._directory = directory
         self.path = directory / FILE
 
-    def read(self) -> Credentials:
+    def read(self) -> StoredSessions:
         """Return what is kept. Raises `ClientError` for a file that others can read, or that is damaged."""
         try:
             with self.path.open("rb") as file:
                 self._check(file.fileno())
                 raw = file.read()
         except FileNotFoundError:
-            return Credentials()
+            return StoredSessions()
         except OSError as error:
             raise ClientError(f"{self.path} cannot be read: {error.strerror}") from None
         try:
@@ -87,7 +87,7 @@ class CredentialStore:
         except (ValueError, TypeError, KeyError, AttributeError):
             raise ClientError(f"{self.path} is damaged. Delete it, and sign in again") from None
 
-    def write(self, credentials: Credentials) -> None:
+    def write(self, credentials: StoredSessions) -> None:
         """Replace what is kept, at once or not at all, for whoever holds the lock. Raises `ClientError`."""
         content = {
             "version": VERSION,
@@ -158,7 +158,7 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def _parse(content: Any) -> Credentials:
+def _parse(content: Any) -> StoredSessions:
     """Raise what a wrong type, name or number of members brings about."""
     if content["version"] != VERSION:
         raise ValueError
@@ -167,4 +167,4 @@ def _parse(content: Any) -> Credentials:
         texts = (session.username, session.access_token, session.refresh_token)
         if not all(isinstance(text, str) for text in texts) or not isinstance(session.access_until, int | float):
             raise TypeError
-    return Credentials(content["default_url"], sessions)
+    return StoredSessions(content["default_url"], sessions)

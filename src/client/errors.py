@@ -27,7 +27,7 @@ class ClientError(Exception):
     exit_code = ExitCode.REFUSED
 
 
-class Refused(ClientError):
+class RequestRefused(ClientError):
     """The server understood, and said no; ``status`` and ``code`` are those of its problem details."""
 
     def __init__(self, message: str, *, status: int, code: str) -> None:

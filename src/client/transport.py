@@ -1,6 +1,6 @@
 """HTTP to one server: time-outs, what may be sent again, and every failure in words.
 
-`Transport.send` returns whatever a Sealpost server answered, refusals included, as an `Answer`; it raises only where
+`Transport.send` returns whatever a Sealpost server answered, refusals included, as an `Response`; it raises only where
 there is no such answer. It sends a token only where it is given one, and follows no redirect.
 """
 
@@ -20,10 +20,10 @@ import aiohttp
 
 from .. import __version__
 from .addresses import is_plain
-from .answers import Answer, Record, parse_body
 from .errors import UNSURE, NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
 from .policy import Resend
 from .proxies import Proxy
+from .responses import JsonObject, Response, parse_body
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes; a page of a hundred posts with each character escaped has about 12 MiB."""
@@ -94,14 +94,14 @@ class Transport:
         query: Mapping[str, str] | None = None,
         token: str | None = None,
         resend: Resend = Resend.NEVER,
-    ) -> Answer:
+    ) -> Response:
         """Send a request and return the answer, whatever its status.
 
         Raises `Unreachable` where there is none and nothing was carried out, `OutcomeUnknown` where something may have
         been, and `NotSealpost`.
         """
         after_loss = False
-        outcome: Answer | Unreachable
+        outcome: Response | Unreachable
         for pause in (*PAUSES, None):
             try:
                 outcome = await self.send_once(method, path, body, query=query, token=token)
@@ -127,7 +127,7 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         token: str | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Return the answer to one try, also that of a proxy that has lost the server; raises as `send`."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         proxy_headers: dict[str, str] = {}
@@ -170,7 +170,7 @@ class Transport:
         session._retry_connection = False  # noqa: SLF001 (there is no other switch)
         return session
 
-    async def _read(self, response: aiohttp.ClientResponse, path: str) -> Answer:
+    async def _read(self, response: aiohttp.ClientResponse, path: str) -> Response:
         if self._proxy and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             raise explain_proxy_refusal(response.status, url=self.url, proxy=self._proxy)
         if response.status in REDIRECTIONS and "Location" in response.headers:
@@ -182,10 +182,10 @@ class Transport:
                 raise NotSealpost(f"the answer of {self.url} is too long to be one of Sealpost")
         body = parse_body(bytes(raw))
         seconds = response.headers.get("Retry-After", "")[:LONGEST_NUMBER]
-        return Answer(
+        return Response(
             self.url,
             response.status,
-            Record() if body is None else body,
+            JsonObject() if body is None else body,
             is_json=body is not None,
             retry_after=int(seconds) if seconds.isdecimal() else None,
         )
@@ -201,7 +201,7 @@ def _explain_redirect(url: str, path: str, location: str) -> Unreachable:
     return Unreachable(f"{url} sends on to {target.scheme}://{host}{prefix}; give that with --url")
 
 
-def wait_to_resend(outcome: Answer | Unreachable, resend: Resend, pause: float | None) -> float | None:
+def wait_to_resend(outcome: Response | Unreachable, resend: Resend, pause: float | None) -> float | None:
     """Return the seconds until a request is sent again; None where it must not be, or there is no sense in it.
 
     ``pause`` counts where the server names no time; None after the last try.
@@ -223,13 +223,13 @@ def wait_to_resend(outcome: Answer | Unreachable, resend: Resend, pause: float |
     return wait if resend >= needed and wait <= LONGEST_WAIT else None
 
 
-def _is_lost(outcome: Answer | Unreachable) -> bool:
+def _is_lost(outcome: Response | Unreachable) -> bool:
     """Tell whether the request may have been carried out without its answer coming through."""
     return isinstance(outcome, OutcomeUnknown) if isinstance(outcome, Unreachable) else outcome.status in _LOST
 
 
-def _words(outcome: Answer | Unreachable) -> str:
-    error = outcome.error() if isinstance(outcome, Answer) else outcome
+def _words(outcome: Response | Unreachable) -> str:
+    error = outcome.error() if isinstance(outcome, Response) else outcome
     return str(error).rstrip(".")
 
 

@@ -6,7 +6,6 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.client.answers import Answer, Record
 from src.client.bot.calls import kind_of
 from src.client.bot.plan import (
     MOST_READERS,
@@ -22,6 +21,7 @@ from src.client.bot.plan import (
 from src.client.bot.posts import PublishedPost
 from src.client.bot.tally import percentile
 from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable
+from src.client.responses import JsonObject, Response
 
 PREFIX = "bot-3fa9c1-"
 POST = PlannedPost(0, None, "a text")
@@ -97,8 +97,8 @@ def test_errors_are_counted_by_kind() -> None:
         OutcomeUnknown("x", passing=True),
         Unreachable("x", passing=True),
         NotSealpost("x"),
-        Answer("x", 429, Record(code="too_many")),
-        Answer("x", 502, Record(code="<b>")),
+        Response("x", 429, JsonObject(code="too_many")),
+        Response("x", 502, JsonObject(code="<b>")),
     )
 
     assert [

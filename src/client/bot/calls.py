@@ -8,10 +8,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from ..answers import Answer
 from ..durations import in_words
 from ..errors import NotSealpost, OutcomeUnknown, Unreachable
 from ..policy import Resend
+from ..responses import Response
 from ..transport import PAUSES, Transport, wait_to_resend
 from .tally import Action, Tally
 
@@ -85,7 +85,7 @@ class MeasuredClient:
         query: Mapping[str, str] | None = None,
         accepted: Collection[str] = (),
         accepted_again: Collection[str] = (),
-    ) -> Answer:
+    ) -> Response:
         """Return an answer that is a success, or a problem with an accepted code.
 
         Those of ``accepted_again`` are accepted once the request has been sent again, because they tell that an earlier
@@ -97,15 +97,15 @@ class MeasuredClient:
             async with self._password_slots if action in _WITH_PASSWORD else nullcontext(), self._slots:
                 begun, outcome = await self._try(method, path, body, query, token)
             taken = {*accepted, *(accepted_again if tries else ())}
-            if isinstance(outcome, Answer) and (outcome.ok or outcome.code in taken):
+            if isinstance(outcome, Response) and (outcome.ok or outcome.code in taken):
                 self._tally.answered(action, time.perf_counter() - begun)
                 return replace(outcome, after_loss=tries > 0)
             self._tally.went_wrong(action, kind_of(outcome))
             wait = wait_to_resend(outcome, resend, _pause(outcome, tries))
             if wait is None or waited + (wait := max(wait, PAUSES[0])) > PATIENCE:
                 self._tally.failed += 1
-                self._tally.refused += isinstance(outcome, Answer) and outcome.status not in PASSING
-                refused = tries == 0 and isinstance(outcome, Answer) and outcome.status in REFUSALS
+                self._tally.refused += isinstance(outcome, Response) and outcome.status not in PASSING
+                refused = tries == 0 and isinstance(outcome, Response) and outcome.status in REFUSALS
                 reason = self._reason_to_give_up(action, outcome)
                 raise GaveUp(reason, refused=refused) if reason else Failed(refused=refused)
             self._tell(outcome)
@@ -129,19 +129,19 @@ class MeasuredClient:
         body: Mapping[str, Any] | None,
         query: Mapping[str, str] | None,
         token: str | None,
-    ) -> tuple[float, Answer | Unreachable]:
+    ) -> tuple[float, Response | Unreachable]:
         begun = time.perf_counter()
         try:
-            outcome: Answer | Unreachable = await self._transport.send_once(
+            outcome: Response | Unreachable = await self._transport.send_once(
                 method, path, body, query=query, token=token
             )
         except Unreachable as error:
             outcome = error
-        self._unanswered = 0 if isinstance(outcome, Answer) else self._unanswered + 1
+        self._unanswered = 0 if isinstance(outcome, Response) else self._unanswered + 1
         return begun, outcome
 
-    def _tell(self, outcome: Answer | Unreachable) -> None:
-        status = outcome.status if isinstance(outcome, Answer) else 0
+    def _tell(self, outcome: Response | Unreachable) -> None:
+        status = outcome.status if isinstance(outcome, Response) else 0
         if status in self._told:
             return
         self._told.add(status)
@@ -150,9 +150,9 @@ class MeasuredClient:
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:
             self._notify(f"{self.url} cannot answer everything now (503); waiting as it says")
 
-    def _reason_to_give_up(self, action: Action, outcome: Answer | Unreachable) -> str:
+    def _reason_to_give_up(self, action: Action, outcome: Response | Unreachable) -> str:
         """Say why what comes next would fail as well; nothing where it may go well."""
-        if isinstance(outcome, Answer) and outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
+        if isinstance(outcome, Response) and outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
             again = f" It lets go on in {in_words(outcome.retry_after)}." if outcome.retry_after else ""
             if action is Action.REGISTER:
                 return (
@@ -165,10 +165,10 @@ class MeasuredClient:
         return ""
 
 
-def kind_of(outcome: Answer | Unreachable) -> str:
+def kind_of(outcome: Response | Unreachable) -> str:
     """Return what went wrong, as it is counted."""
     match outcome:
-        case Answer():
+        case Response():
             # A code is a word of the server's; what else it may be is not for a table.
             code = outcome.code if outcome.code.isidentifier() else ""
             return f"{outcome.status} {code}".rstrip()
@@ -182,7 +182,7 @@ def kind_of(outcome: Answer | Unreachable) -> str:
             return "no connection"
 
 
-def _pause(outcome: Answer | Unreachable, tries: int) -> float | None:
-    if isinstance(outcome, Answer) and outcome.retry_after is not None:
+def _pause(outcome: Response | Unreachable, tries: int) -> float | None:
+    if isinstance(outcome, Response) and outcome.retry_after is not None:
         return PAUSES[-1]
     return PAUSES[tries] if tries < len(PAUSES) else None

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from ..answers import Record
 from ..errors import NotSealpost
+from ..responses import JsonObject
 from .accounts import Accounts
 from .calls import Failed, MeasuredClient
 from .posts import Posts
@@ -55,10 +55,10 @@ class FeedCheck:
             faults.append(f"the list of {name} has {len(found - expected)} posts too many")
         self._findings.judge(Check.LISTS, *faults)
 
-    async def _walk(self, reader: int, check: Check, *, author: str = "", oldest: str = "") -> list[Record]:
+    async def _walk(self, reader: int, check: Check, *, author: str = "", oldest: str = "") -> list[JsonObject]:
         """Return the posts of all pages, down to an id. Raises `Failed`."""
         query = {"limit": str(PAGE), **({"author": author} if author else {})}
-        shown: list[Record] = []
+        shown: list[JsonObject] = []
         while True:
             token = await self._accounts.token(reader)
             page = (await self._client.call(Action.LIST, "GET", "/posts", query=query, token=token)).body

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..addresses import parse_id
-from ..answers import Answer, Record
 from ..errors import NotSealpost, WrongUsage
+from ..responses import JsonObject, Response
 from .accounts import Accounts
 from .calls import Failed, MeasuredClient, NotDone
 from .plan import Move, PlannedPost, PlannedReaction
@@ -104,20 +104,20 @@ class Posts:
         """Return the users who have posts."""
         return sorted({post.planned.author for post in self.published.values()})
 
-    async def _send(self, post: PublishedPost, move: Move, token: str) -> Answer:
+    async def _send(self, post: PublishedPost, move: Move, token: str) -> Response:
         if move is Move.WITHDRAW:
             return await self._client.call(Action.REACT, "DELETE", f"/posts/{post.id}/reaction", token=token)
         return await self._client.call(Action.REACT, "PUT", f"/posts/{post.id}/{move}", token=token)
 
 
-def _id_of(published: Record, client: MeasuredClient) -> str:
+def _id_of(published: JsonObject, client: MeasuredClient) -> str:
     try:
         return parse_id(published.text("id"))
     except (NotSealpost, WrongUsage):
         raise client.malformed(Action.PUBLISH) from None
 
 
-def _faults_of_answer(post: PublishedPost, move: Move, answer: Answer) -> list[str]:
+def _faults_of_answer(post: PublishedPost, move: Move, answer: Response) -> list[str]:
     faults = []
     if answer.body.get("mine", "") != move.opinion:
         faults.append(f"{post}: the answer to a {move} tells another reaction than that")
@@ -126,7 +126,7 @@ def _faults_of_answer(post: PublishedPost, move: Move, answer: Answer) -> list[s
     return faults
 
 
-def _faults_of_counts(post: PublishedPost, record: Record, mine: Opinions) -> list[str]:
+def _faults_of_counts(post: PublishedPost, record: JsonObject, mine: Opinions) -> list[str]:
     faults = []
     for opinion in (Move.LIKE, Move.DISLIKE):
         possible, count = post.bounds(opinion), _number(record, f"{opinion}s")
@@ -139,6 +139,6 @@ def _faults_of_counts(post: PublishedPost, record: Record, mine: Opinions) -> li
     return faults
 
 
-def _number(record: Record, name: str) -> int | None:
+def _number(record: JsonObject, name: str) -> int | None:
     value = record.get(name)
     return value if type(value) is int else None

@@ -5,8 +5,8 @@ import secrets
 from dataclasses import dataclass, field
 
 from ..addresses import is_key
-from ..answers import Answer
 from ..errors import NotSealpost
+from ..responses import Response
 from .accounts import Accounts
 from .calls import Failed, MeasuredClient
 from .plan import PlannedSecret
@@ -22,7 +22,7 @@ GONE = "key_not_found"
 class Race:
     """What the readers of one secret got; ``lost`` are those whose answer is not known."""
 
-    opened: list[Answer] = field(default_factory=list)
+    opened: list[Response] = field(default_factory=list)
     refused: int = 0
     lost: int = 0
 

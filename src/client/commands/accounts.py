@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..connection import Connection, connect
+from ..blocking_api import BlockingApi, connect
 from ..durations import write_moment
 from ..environment import NEW_PASSWORD, PASSWORD, TOKEN, read_variable
 from ..errors import ExitCode
@@ -92,7 +92,7 @@ def passwd(context: typer.Context) -> None:
         shared.output.done({"changed": True}, "the password is changed, and every other session has ended")
 
 
-def _sign_in(server: Connection, name: str, password: str, *, silently: bool) -> None:
+def _sign_in(server: BlockingApi, name: str, password: str, *, silently: bool) -> None:
     server.run(server.session.begin(name, password))
     if not silently:
         say(f"signed in to {server.url} as {name}")

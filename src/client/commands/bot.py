@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..blocking_api import make_transport, server_url
 from ..bot.plan import (
     LIKES,
     MOST_LIKES,
@@ -19,7 +20,6 @@ from ..bot.plan import (
     choose_likes,
     make_plan,
 )
-from ..connection import make_transport, server_url
 from ..options import Shared, shared_of
 from ..output import say
 

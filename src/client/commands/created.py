@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from ..addresses import Kind, parse_receipt_key, write_link
-from ..answers import Record
-from ..connection import connect
+from ..blocking_api import connect
 from ..durations import write_future, write_moment
 from ..options import shared_of
 from ..output import Output, say_on_terminal
+from ..responses import JsonObject
 
 NO_RECEIPT = {"key_not_found": "this server has no such receipt: it expired a week ago or more, or never had one"}
 NOTHING_TO_BURN = {
@@ -30,7 +30,7 @@ ReceiptKey = Annotated[
 
 
 def show_created(
-    output: Output, url: str, created: Record, kind: Kind, *, fragment_key: bytes | None, has_phrase: bool = False
+    output: Output, url: str, created: JsonObject, kind: Kind, *, fragment_key: bytes | None, has_phrase: bool = False
 ) -> None:
     """Show a link: alone in a pipe, and with all that its sender needs on a terminal."""
     link = write_link(url, created.text("url"), kind, fragment_key)

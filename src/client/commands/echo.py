@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..connection import connect
+from ..blocking_api import connect
 from ..options import shared_of
 from ..policy import Auth, Resend
 from ..prompts import read_text

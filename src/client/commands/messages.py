@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..addresses import Kind, Link, parse_link
-from ..answers import Record
-from ..connection import connect
+from ..addresses import Kind, ParsedLink, parse_link
+from ..blocking_api import connect
 from ..durations import parse_ttl
 from ..envelopes import NotOpened, TextKeys, derive_keys, new_fragment_key, open_text, seal_text
 from ..errors import ClientError, OutcomeUnknown, WrongUsage
@@ -14,6 +13,7 @@ from ..options import Command, DefaultGroup, KeyCommand, shared_of
 from ..output import Output
 from ..policy import Auth, Resend
 from ..prompts import read_text
+from ..responses import JsonObject
 from .created import ServerSide, TimeToLive, show_created
 
 NOT_THERE = {"key_not_found": "there is no such message: it has expired or was burned, or there never was one"}
@@ -63,7 +63,7 @@ def show(
     show_text(shared.output, decrypted(message, "message", parsed), "message")
 
 
-def decrypted(record: Record, name: str, link: Link, keys: TextKeys | None = None) -> Record:
+def decrypted(record: JsonObject, name: str, link: ParsedLink, keys: TextKeys | None = None) -> JsonObject:
     """Return a record with its text as it was before it was sent. Raises `ClientError` where the link is another's."""
     if link.fragment_key is None:
         return record
@@ -71,10 +71,10 @@ def decrypted(record: Record, name: str, link: Link, keys: TextKeys | None = Non
         text = open_text(record.text(name), keys or derive_keys(link.fragment_key, None))
     except NotOpened:
         raise ClientError("what the server has under this link is not what the link was made for") from None
-    return Record({**record, name: text})
+    return JsonObject({**record, name: text})
 
 
-def show_text(output: Output, record: Record, name: str) -> None:
+def show_text(output: Output, record: JsonObject, name: str) -> None:
     """Write the text of a record to stdout and nothing else."""
     if output.as_json:
         record.text(name)

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from ..addresses import parse_id
-from ..answers import Record
-from ..connection import connect
+from ..blocking_api import connect
 from ..durations import parse_ttl, write_minute
 from ..errors import WrongUsage
 from ..options import Shared, shared_of
 from ..output import Output, say
 from ..policy import Auth
 from ..prompts import read_text
+from ..responses import JsonObject
 
 LARGEST_PAGE = 100
 SHOWN = 20
@@ -117,7 +117,7 @@ def _react(shared: Shared, post_id: str, kind: str | None) -> None:
         shared.output.line(_counts(reactions))
 
 
-def _show(output: Output, post: Record) -> None:
+def _show(output: Output, post: JsonObject) -> None:
     if output.as_json:
         output.records([post])
         return
@@ -130,7 +130,7 @@ def _show(output: Output, post: Record) -> None:
     output.line("")
 
 
-def _counts(record: Record) -> str:
+def _counts(record: JsonObject) -> str:
     likes, dislikes = record.number("likes"), record.number("dislikes")
     words = [f"{likes} {'like' if likes == 1 else 'likes'}", f"{dislikes} {'dislike' if dislikes == 1 else 'dislikes'}"]
     mine = OPINIONS.get(record.text("mine")) if record.has("mine") else None

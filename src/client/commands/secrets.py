@@ -5,16 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ..addresses import Kind, Link, parse_link
-from ..answers import Answer, Record
-from ..connection import Connection, connect
+from ..addresses import Kind, ParsedLink, parse_link
+from ..blocking_api import BlockingApi, connect
 from ..durations import parse_ttl
 from ..envelopes import derive_keys, new_fragment_key, seal_text
-from ..errors import ClientError, OutcomeUnknown, Refused
+from ..errors import ClientError, OutcomeUnknown, RequestRefused
 from ..options import shared_of
 from ..output import Output, say
 from ..policy import Auth, Resend
 from ..prompts import ask_phrase, given_phrase, new_phrase, read_text
+from ..responses import JsonObject, Response
 from .created import ServerSide, TimeToLive, show_created
 from .messages import decrypted, show_text
 
@@ -105,7 +105,7 @@ def open_link(
         _show(shared.output, opened)
 
 
-def _look(server: Connection, link: Link) -> tuple[Kind, Record]:
+def _look(server: BlockingApi, link: ParsedLink) -> tuple[Kind, JsonObject]:
     """Return what a link leads to, without opening it. A key alone does not tell of which kind it is."""
     kinds = [link.kind] if link.kind else [Kind.SECRET, Kind.MESSAGE]
     for kind in kinds:
@@ -115,7 +115,7 @@ def _look(server: Connection, link: Link) -> tuple[Kind, Record]:
     return kind, answer.checked(NOTHING_WAITS)
 
 
-def _open(server: Connection, link: Link, given: str | None) -> Record:
+def _open(server: BlockingApi, link: ParsedLink, given: str | None) -> JsonObject:
     while True:
         phrase = given or ask_phrase()
         keys = derive_keys(link.fragment_key, phrase) if link.fragment_key else None
@@ -126,16 +126,16 @@ def _open(server: Connection, link: Link, given: str | None) -> Record:
             return decrypted(answer.checked(NOTHING_WAITS), "secret", link, keys)
         left = answer.body.number("attempts_left")
         if left == 0:
-            raise Refused(
+            raise RequestRefused(
                 "wrong phrase. It was the last attempt: the secret is destroyed", status=403, code=answer.code
             )
         words = f"wrong phrase; {left} {'attempt' if left == 1 else 'attempts'} left"
         if given is not None:
-            raise Refused(words, status=answer.status, code=answer.code)
+            raise RequestRefused(words, status=answer.status, code=answer.code)
         say(words)
 
 
-def _try(server: Connection, key: str, phrase: str | None = None) -> Answer:
+def _try(server: BlockingApi, key: str, phrase: str | None = None) -> Response:
     body = None if phrase is None else {"phrase": phrase}
     try:
         return server.call("POST", f"/secrets/{key}", body, resend=Resend.UNAVAILABLE)
@@ -146,7 +146,7 @@ def _try(server: Connection, key: str, phrase: str | None = None) -> Answer:
         ) from None
 
 
-def _show(output: Output, opened: Record) -> None:
+def _show(output: Output, opened: JsonObject) -> None:
     left = opened.get("opens_left")
     try:
         show_text(output, opened, "secret")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from ..addresses import parse_id
-from ..connection import connect
+from ..blocking_api import connect
 from ..durations import write_minute
 from ..options import Command, Group, shared_of
 from ..output import say

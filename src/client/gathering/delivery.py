@@ -6,10 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from ..answers import Answer
 from ..durations import in_words
 from ..environment import TOKEN
 from ..errors import UNSURE, NotSealpost, NotSignedIn, Unreachable
+from ..responses import Response
 from .batches import Part
 from .session import BEGIN_ANEW, SenderSession
 
@@ -87,11 +87,11 @@ class Delivery:
         await self._log_in()
         self._backoff.succeeded()
 
-    async def deliver(self, part: Part) -> Answer:
+    async def deliver(self, part: Part) -> Response:
         """Send messages until they are stored; return the answer, which is no success where they never will be."""
         tries = refusals = 0
 
-        async def send() -> Answer:
+        async def send() -> Response:
             nonlocal tries
             self.resent += tries > 0
             tries += 1
@@ -124,7 +124,7 @@ class Delivery:
                 raise self._final(answer)
             await self._wait(answer)
 
-    async def _until_answered(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _until_answered(self, attempt: Callable[[], Awaitable[Response]]) -> Response:
         """Try until the answer does not depend on when it was asked for."""
         while True:
             try:
@@ -136,17 +136,17 @@ class Delivery:
                 return answer
             await self._wait(answer)
 
-    async def _wait(self, answer: Answer) -> None:
+    async def _wait(self, answer: Response) -> None:
         await asyncio.sleep(self._backoff.failed(str(answer.error()), retry_after=answer.retry_after))
 
-    def _final(self, answer: Answer) -> Exception:
+    def _final(self, answer: Response) -> Exception:
         error = answer.error(self._words)
         if isinstance(error, NotSignedIn) and self._session.api_token is not None:
             return NotSignedIn(f"the server does not accept the token in {TOKEN}: it takes an API token that is good")
         return error
 
 
-def _is_passing(answer: Answer) -> bool:
+def _is_passing(answer: Response) -> bool:
     """Tell whether the same request may get another answer by and by."""
     if answer.ok:
         return False
@@ -157,7 +157,7 @@ def _is_passing(answer: Answer) -> bool:
     )
 
 
-def _as_stored(answer: Answer, part: Part) -> Answer:
+def _as_stored(answer: Response, part: Part) -> Response:
     """Return the answer. Raises `NotSealpost` for a success that does not say that all of it is stored."""
     if answer.ok:
         stored = answer.body.number("last_sequence") - answer.body.number("first_sequence") + 1

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..connection import make_transport, server_url
+from ..blocking_api import make_transport, server_url
 from ..environment import PASSWORD, TOKEN, read_variable, state_directory
 from ..errors import ExitCode, WrongUsage
 from ..options import Shared

@@ -6,8 +6,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from ..addresses import parse_username
-from ..answers import Answer
-from ..connection import Connection, connect, read_server_url, server_url
+from ..blocking_api import BlockingApi, connect, read_server_url, server_url
 from ..durations import in_words
 from ..environment import PASSWORD, TOKEN, read_variable
 from ..errors import ClientError, InputEnded, Interrupted, NotText
@@ -15,6 +14,7 @@ from ..options import Shared
 from ..output import Output, say
 from ..policy import Resend
 from ..prompts import ask, ask_twice
+from ..responses import Response
 from .batches import MOST_LINES, Part, count_lines
 from .delivery import NEVER_TAKEN
 from .session import SenderSession, Step
@@ -51,7 +51,7 @@ def run_menu(shared: Shared, username: str | None) -> None:
 class Menu:
     """The menu of one server; ``username`` is who sends, once that is known."""
 
-    def __init__(self, shared: Shared, server: Connection, username: str | None) -> None:
+    def __init__(self, shared: Shared, server: BlockingApi, username: str | None) -> None:
         self._shared, self._server = shared, server
         self._output: Output = shared.output
         self._session = SenderSession(
@@ -213,7 +213,7 @@ class Menu:
         say(f"out of order: {NEXT[self._session.step]} first")
         return True
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: Response) -> None:
         """Raise `ClientError` for a refusal, in words for a person at the menu."""
         if answer.code in WORDS:
             raise ClientError(WORDS[answer.code])

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ..answers import Answer
 from ..policy import Resend
+from ..responses import Response
 from .batches import Part
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SenderSession:
         """Begin anew."""
         self._reach(Step.GROUNDED)
 
-    async def identify(self, username: str) -> Answer:
+    async def identify(self, username: str) -> Response:
         """Say who is going to send."""
         self.ground()
         self.username = username
@@ -64,7 +64,7 @@ class SenderSession:
             self._reach(Step.IDENTIFIED)
         return answer
 
-    async def authenticate(self, password: str) -> Answer:
+    async def authenticate(self, password: str) -> Response:
         """Prove it."""
         answer = await self._post("/authenticate", "AUTHENTICATE", username=self.username, password=password)
         if answer.ok:
@@ -74,19 +74,19 @@ class SenderSession:
             self._reach(Step.AUTHENTICATED)
         return answer
 
-    async def send(self, part: Part) -> Answer:
+    async def send(self, part: Part) -> Response:
         """Send messages, which are stored once however often they are sent."""
         token = self.api_token or self._token
         return await self._post("/message", "MESSAGE", token=token, messages=part.messages, batch=part.id)
 
-    async def end(self) -> Answer:
+    async def end(self) -> Response:
         """Log out; every program of this user at this address begins anew then."""
         answer = await self._post("/message", "MESSAGE", token=self._token, message="logout")
         if answer.ok:
             self.ground()
         return answer
 
-    async def _post(self, path: str, message_type: str, **fields: Any) -> Answer:
+    async def _post(self, path: str, message_type: str, **fields: Any) -> Response:
         body = {"message_type": message_type, **fields}
         answer = await self._transport.send("POST", path, body, resend=self._resend)
         if answer.code in BEGIN_ANEW:

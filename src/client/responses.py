@@ -8,14 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 from .durations import in_words
-from .errors import ClientError, NotSealpost, NotSignedIn, Refused, Unreachable
+from .errors import ClientError, NotSealpost, NotSignedIn, RequestRefused, Unreachable
 
 Words = Mapping[str, str]
 NO_WORDS: Words = {}
 NO_GOOD_TOKEN = frozenset({"unauthorized", "invalid_token"})
 
 
-class Record(dict[str, Any]):
+class JsonObject(dict[str, Any]):
     """A JSON object from a server. Each method raises `NotSealpost` for a member that is not what it has to be."""
 
     def text(self, name: str) -> str:
@@ -42,12 +42,12 @@ class Record(dict[str, Any]):
         """Tell whether a member is there and not null."""
         return self.get(name) is not None
 
-    def records(self, name: str) -> list["Record"]:
+    def records(self, name: str) -> list["JsonObject"]:
         """Return a list of objects."""
         items = self._member(name, list)
         if not all(isinstance(item, dict) for item in items):
             raise NotSealpost(f"the answer is not one of Sealpost: {name} does not list objects")
-        return [Record(item) for item in items]
+        return [JsonObject(item) for item in items]
 
     def texts(self, name: str) -> list[str]:
         """Return a list of strings."""
@@ -63,11 +63,11 @@ class Record(dict[str, Any]):
         return value
 
     def __repr__(self) -> str:
-        return "Record(…)"
+        return "JsonObject(…)"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A status with its JSON body, which is empty where there was none.
 
     ``retry_after`` is in seconds; None where the server did not say. ``after_loss`` tells that an earlier try of the
@@ -76,7 +76,7 @@ class Answer:
 
     url: str
     status: int
-    body: Record = field(repr=False)
+    body: JsonObject = field(repr=False)
     is_json: bool = True
     retry_after: int | None = None
     after_loss: bool = False
@@ -92,8 +92,8 @@ class Answer:
         code = self.body.get("code")
         return code if isinstance(code, str) else ""
 
-    def checked(self, words: Words = NO_WORDS) -> Record:
-        """Return the body of a success. Raises `Refused`, `NotSignedIn`, `Unreachable` or `NotSealpost`."""
+    def checked(self, words: Words = NO_WORDS) -> JsonObject:
+        """Return the body of a success. Raises `RequestRefused`, `NotSignedIn`, `Unreachable` or `NotSealpost`."""
         if self.ok:
             return self.body
         raise self.error(words)
@@ -107,7 +107,7 @@ class Answer:
             return NotSealpost(f"what answers at {self.url} is not Sealpost, or not all of it (status {self.status})")
         if self.status == HTTPStatus.UNAUTHORIZED and self.code in NO_GOOD_TOKEN:
             return NotSignedIn(self._said())
-        return Refused(self._with_wait(words.get(self.code) or self._said()), status=self.status, code=self.code)
+        return RequestRefused(self._with_wait(words.get(self.code) or self._said()), status=self.status, code=self.code)
 
     def _said(self) -> str:
         """Return the problem's sentence, with each field at fault."""
@@ -130,12 +130,12 @@ def _phrase(status: int) -> str:
         return "no reason given"
 
 
-def parse_body(raw: bytes) -> Record | None:
+def parse_body(raw: bytes) -> JsonObject | None:
     """Return the JSON object of a body, an empty one for none; None where it is something else."""
     if not raw:
-        return Record()
+        return JsonObject()
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    return Record(body) if isinstance(body, dict) else None
+    return JsonObject(body) if isinstance(body, dict) else None

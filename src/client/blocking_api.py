@@ -7,13 +7,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .addresses import DEFAULT_URL, has_scheme, parse_server_url
-from .answers import NO_WORDS, Answer, Record, Words
 from .environment import TOKEN, config_directory, read_variable
 from .errors import OutcomeUnknown
 from .options import Shared
 from .output import say
 from .policy import Auth, Resend
 from .proxies import find_proxy
+from .responses import NO_WORDS, JsonObject, Response, Words
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 
-class Connection:
+class BlockingApi:
     """Calls of one command to one server, each of which ends before the next line; ``session`` is the sign-in there."""
 
     def __init__(self, api: "Api", session: "SessionTokens", runner: "asyncio.Runner") -> None:
@@ -41,7 +41,7 @@ class Connection:
         auth: Auth = Auth.NONE,
         query: Mapping[str, str] | None = None,
         resend: Resend = Resend.NEVER,
-    ) -> Answer:
+    ) -> Response:
         """Return the answer, as `Api.call`."""
         try:
             return self.run(self.api.call(method, path, body, auth=auth, query=query, resend=resend))
@@ -57,15 +57,17 @@ class Connection:
         auth: Auth = Auth.NONE,
         query: Mapping[str, str] | None = None,
         words: Words = NO_WORDS,
-    ) -> Record:
-        """Return the body of a successful GET; ``words`` are as for `Answer.error`."""
+    ) -> JsonObject:
+        """Return the body of a successful GET; ``words`` are as for `Response.error`."""
         return self.call("GET", path, auth=auth, query=query, resend=Resend.ALWAYS).checked(words)
 
-    def put(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> Record:
+    def put(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> JsonObject:
         """Return the body of a successful PUT that may be repeated."""
         return self.call("PUT", path, auth=auth, resend=Resend.ALWAYS).checked(words)
 
-    def once(self, method: str, path: str, body: Mapping[str, Any], *, unsure: str, auth: Auth = Auth.NEEDED) -> Record:
+    def once(
+        self, method: str, path: str, body: Mapping[str, Any], *, unsure: str, auth: Auth = Auth.NEEDED
+    ) -> JsonObject:
         """Return the body of a success, for what must not be done twice.
 
         ``unsure`` is told where it may have been done; it says how to find out.
@@ -79,12 +81,12 @@ class Connection:
             raise OutcomeUnknown(f"{said}. The request may or may not have been carried out; {unsure}")
         return answer.checked()
 
-    def delete(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> Record:
+    def delete(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> JsonObject:
         """Delete something, and return the body. What an earlier try has deleted counts as deleted."""
         answer = self.call("DELETE", path, auth=auth, resend=Resend.ALWAYS)
         if answer.after_loss and answer.status == HTTPStatus.NOT_FOUND:
             say("it is gone; the answer to the first try was lost")
-            return Record()
+            return JsonObject()
         return answer.checked(words)
 
 
@@ -127,7 +129,7 @@ def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Tr
 
 
 @contextmanager
-def connect(shared: Shared, *, elsewhere: str | None = None) -> Iterator[Connection]:
+def connect(shared: Shared, *, elsewhere: str | None = None) -> Iterator[BlockingApi]:
     """Connect to the server of the options, or to the one of a link ``elsewhere``, which gets no credentials.
 
     Nothing is sent yet. Raises `WrongUsage` for options that cannot be used, and for plain http to another machine.
@@ -144,7 +146,7 @@ def connect(shared: Shared, *, elsewhere: str | None = None) -> Iterator[Connect
     with asyncio.Runner() as runner:
         runner.run(transport.__aenter__())
         try:
-            yield Connection(Api(transport, None if elsewhere else tokens), session, runner)
+            yield BlockingApi(Api(transport, None if elsewhere else tokens), session, runner)
         finally:
             runner.run(transport.__aexit__(None, None, None))
 

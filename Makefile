@@ -29,7 +29,7 @@ DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py 
 # Modules that need nginx: covered by test-stack, not by coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
-.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser screenshots compose-check check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
+.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -95,6 +95,13 @@ screenshots: $(STAMP) ## Retake the screenshots in docs/screenshots (needs nginx
 
 compose-check: $(STAMP) ## Build the image and test docker-compose.yml (needs a Docker engine)
 	$(BIN)/python -m pytest -q -m compose tests/compose
+
+test-package: $(STAMP) ## Build the wheel, and install the client from it without the server (needs a package index)
+	$(BIN)/python -m pytest -q -m package tests/client/test_package.py
+
+man: $(STAMP) ## Make the manual page of the client, man/sealpost.1, from its help
+	@$(BIN)/python -m src.client.manual > man/sealpost.1.new
+	@mv man/sealpost.1.new man/sealpost.1
 
 check-rules: ## Check and test the Prometheus rules (needs promtool)
 	promtool check config confs/prometheus/prometheus.yml

@@ -4,6 +4,7 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 
 ``__main__``        the list of commands, and how the program ends: every `ClientError` is one line on stderr and an
                     exit code, and nothing ever shows a traceback
+``manual``          the manual page, made from the help
 ``commands``        what is typed, a module for each subject
 ``gathering``       what sends to the gatherer: a menu, and a follower of stdin with its spool
 ``bot``             the activity bot, a program of its own on `Transport`; its package's docstring names its parts

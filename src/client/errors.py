@@ -21,6 +21,21 @@ class ExitCode(IntEnum):
     BROKEN_PIPE = 141
 
 
+MEANINGS = {
+    ExitCode.OK: "The command succeeded.",
+    ExitCode.REFUSED: "The server refused the request or found nothing; or a local file or stdout failed.",
+    ExitCode.WRONG_USAGE: "Wrong usage; nothing was sent.",
+    ExitCode.UNREACHABLE: (
+        "The server cannot be reached, is unavailable, or is not Sealpost; or the outcome of a request is unknown."
+    ),
+    ExitCode.NOT_SIGNED_IN: "Not signed in, or the session has ended.",
+    ExitCode.INTERRUPTED: (
+        "Interrupted: Ctrl-C, Ctrl-D at a prompt, or `gather --follow` stopped with lines left in the spool."
+    ),
+    ExitCode.BROKEN_PIPE: "The reader of stdout closed the pipe.",
+}
+
+
 class ClientError(Exception):
     """A command cannot do what it was asked for; the message says why, and what to do."""
 

@@ -1,4 +1,4 @@
-"""The command line, ``python -m src.client``: results go to stdout, everything else to stderr."""
+"""The command line, ``python -m src.client``."""
 
 import functools
 import sys
@@ -15,15 +15,15 @@ from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
 
-# Built once for a process that calls `main` again and again.
+# Cached for a process that calls `main` repeatedly, such as the tests.
 command_of = functools.cache(get_command)
 PROGRAM = "sealpost"
 SECRETS, ACCOUNT, POSTS = "Secrets and messages", "Account", "Posts"
-GATHERING, TRYING = "Messages of programs", "Trying it out"
+GATHERING, TESTING = "Log lines", "Testing a server"
 
 app = typer.Typer(
     cls=Group,
-    help="Hand over secrets once, and use all else that a Sealpost server has.",
+    help="Share one-time secrets and use the other features of a Sealpost server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -31,7 +31,7 @@ app = typer.Typer(
 
 
 def add(name: str, function: Callable[..., None], panel: str, *, cls: type[Command] = Command) -> None:
-    """Register a command under a panel of the help."""
+    """Register a command in a panel of the help."""
     app.command(name, cls=cls, rich_help_panel=panel)(function)
 
 
@@ -45,10 +45,10 @@ def _show_version(wanted: bool) -> None:
 def begin(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Carry out what is asked for before a command's name."""
+    """Accept the options before a command's name."""
 
 
 add("share", secrets.share, SECRETS)
@@ -70,14 +70,14 @@ add("dislike", posts.dislike, POSTS)
 add("unreact", posts.unreact, POSTS)
 add("delete-post", posts.delete_post, POSTS)
 add("gather", gather.gather, GATHERING)
-add("echo", echo.echo, TRYING)
-add("bot", bot.bot, TRYING)
+add("echo", echo.echo, TESTING)
+add("bot", bot.bot, TESTING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command and return the exit code, one of `ExitCode`."""
+    """Run a command and return its exit code, one of `ExitCode`."""
     for stream in (sys.stdout, sys.stderr):
-        # A character that the terminal's encoding lacks must not end the program.
+        # A character that the terminal's encoding lacks must not raise an error.
         reconfigure: Callable[..., Any] | None = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="backslashreplace")
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if str(error):
             say(str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 (no traceback: it may show what is secret)
+    except Exception as error:  # noqa: BLE001 (a traceback may contain secrets)
         place = traceback.extract_tb(error.__traceback__)[-1]
         say(f"unexpected error: {type(error).__name__} in {place.filename}:{place.lineno}")
         return ExitCode.REFUSED

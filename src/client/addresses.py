@@ -1,4 +1,4 @@
-"""Where a server is, and what a link names."""
+"""Server URLs, links, keys and ids: parsing and checking."""
 
 import re
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ _PAGE_LINK = re.compile(r"(?P<base>[^?#]*)/(?P<page>[sm])/?(?:\?[^#]*)?(?:#(?P<f
 
 
 class Kind(StrEnum):
-    """What a link leads to, by its part in the path."""
+    """The kind of item behind a link; the value is its path segment in the API."""
 
     SECRET = "secrets"  # noqa: S105 (a path)
     MESSAGE = "message"
 
     @property
     def page(self) -> str:
-        """The page on which a text of this kind is decrypted, by its part in the path."""
+        """The path segment of the page that decrypts this kind."""
         return self.value[0]
 
 
 @dataclass(frozen=True)
 class ParsedLink:
-    """What was given to open: ``url`` and ``kind`` are None where it was a key alone.
+    """A link or a bare key. ``url`` and ``kind`` are None for a bare key.
 
-    ``fragment_key`` is there where the text was encrypted before it was sent.
+    ``fragment_key`` is set if the sender's client encrypted the text.
     """
 
     url: str | None
@@ -50,9 +50,9 @@ class ParsedLink:
 
 
 def parse_server_url(text: str) -> str:
-    """Return a server's address in the one form under which it is known here. Raises `WrongUsage`.
+    """Return a server's URL in normalized form. Raises `WrongUsage`.
 
-    ``host:port`` is http on this machine and https on others.
+    ``host:port`` means http for a loopback host and https for any other.
     """
     text = _trim(text)
     if not has_scheme(text):
@@ -60,37 +60,37 @@ def parse_server_url(text: str) -> str:
         text = f"{'http' if local else 'https'}://{text}"
     parts = _split(text)
     if parts.query or parts.fragment:
-        raise WrongUsage("the server's URL must not have a ? or a # in it")
+        raise WrongUsage("the server's URL must not contain ? or #")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
 def has_scheme(text: str) -> bool:
-    """Tell whether a server's address is more than ``host:port``."""
+    """Return whether a server's URL is more than ``host:port``."""
     return not _HOST_AND_PORT.fullmatch(_trim(text))
 
 
 def parse_link(text: str) -> ParsedLink:
-    """Read a link to a secret or a message, or the key alone. Raises `WrongUsage`."""
+    """Parse a link to a secret or a message, or a bare key. Raises `WrongUsage`."""
     text = _trim(text)
     if _LINK_KEY.fullmatch(text):
         return ParsedLink(None, None, text)
     if _RECEIPT_KEY.fullmatch(text):
-        raise WrongUsage("this is a receipt key, which opens nothing: see `sealpost receipt` and `sealpost burn`")
+        raise WrongUsage("this is a receipt key, which cannot open anything: use `sealpost receipt` or `sealpost burn`")
     if "://" in text and (page := _PAGE_LINK.fullmatch(text)):
         return _parse_page_link(page["base"], page["page"], page["fragment"] or "")
     found = _LINK.fullmatch(text.partition("#")[0].partition("?")[0])
     if "://" not in text or not found or not _LINK_KEY.fullmatch(found["key"]):
-        raise WrongUsage("this is no link to a secret or a message, and no key of one: is all of it there?")
+        raise WrongUsage("this is not a link to a secret or a message, nor a key. Is it complete?")
     return ParsedLink(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
 
 
 def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | None) -> str:
-    """Return the link of a new item: to the page where there is a fragment key, and to the API otherwise.
+    """Return the link to a new item: to the page if there is a fragment key, otherwise to the API.
 
-    It begins as the server answered, unless that is worse than the ``server``'s URL by which the item was created.
-    Raises `NotSealpost`.
+    Its base is that of the ``answered`` URL, unless the ``server`` URL that the client used is safer. Raises
+    `NotSealpost`.
     """
     base, _, key = answered.rpartition(f"/{kind}/")
     try:
@@ -98,8 +98,8 @@ def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | Non
     except NotOpened:
         link_key = b""
     if not link_key or not _LINK_KEY.fullmatch(key):
-        raise NotSealpost("the answer is not one of Sealpost: url is no link")
-    if not _may_stand_for(base, server):
+        raise NotSealpost("the response is not from Sealpost: url is not a link")
+    if not _is_as_safe(base, server):
         base = server
     if fragment_key is None:
         return f"{base}/{kind}/{key}"
@@ -107,20 +107,20 @@ def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | Non
 
 
 def is_key(text: str) -> bool:
-    """Tell whether this can be the key of a link or of a receipt."""
+    """Return whether a text has the form of a link key or a receipt key."""
     return bool(_LINK_KEY.fullmatch(text) or _RECEIPT_KEY.fullmatch(text))
 
 
 def parse_receipt_key(text: str) -> str:
-    """Return a receipt key. Raises `WrongUsage` for what cannot be one."""
+    """Return a receipt key without surrounding white space. Raises `WrongUsage`."""
     text = _trim(text)
     if not _RECEIPT_KEY.fullmatch(text):
-        raise WrongUsage("a receipt key has 60 characters; it is shown when a secret or a message is created")
+        raise WrongUsage("a receipt key has 60 characters; it is shown when you create a secret or a message")
     return text
 
 
 def parse_id(text: str) -> str:
-    """Return an id of a post, a token or a session. Raises `WrongUsage` for what cannot be one."""
+    """Return the id of a post, a token or a session in normalized form. Raises `WrongUsage`."""
     text = text.strip().lower().replace("-", "")
     if not re.fullmatch(r"[0-9a-f]{32}", text):
         raise WrongUsage("an id has 32 hexadecimal digits")
@@ -128,22 +128,22 @@ def parse_id(text: str) -> str:
 
 
 def parse_username(text: str) -> str:
-    """Return a user's name. Raises `WrongUsage` for what cannot be one."""
+    """Return a valid username. Raises `WrongUsage`."""
     if not _USERNAME.fullmatch(text):
         raise WrongUsage("a username has 3 to 32 characters: letters, digits, dots, dashes and underscores")
     return text
 
 
 def is_plain(url: str) -> bool:
-    """Tell whether what is sent there crosses a network in the clear."""
+    """Return whether requests to a URL cross a network unencrypted."""
     parts = urlsplit(url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
-def _may_stand_for(base: str, server: str) -> bool:
-    """Tell whether a server's own address is as safe as the URL by which it was reached, and leads there as well.
+def _is_as_safe(base: str, server: str) -> bool:
+    """Return whether the base that a server answered is as safe as the URL the client used, and equivalent.
 
-    A server behind a proxy may know itself as plain http, without the proxy's path, or by its own loopback.
+    Behind a proxy, a server may answer with plain http, without the proxy's path prefix, or with a loopback address.
     """
     try:
         ours, theirs = urlsplit(server), urlsplit(parse_server_url(base))
@@ -158,12 +158,12 @@ def _may_stand_for(base: str, server: str) -> bool:
 
 
 def _trim(text: str) -> str:
-    """Return a text without the byte order mark and white space around it that a file may have."""
+    """Remove a byte order mark and surrounding white space."""
     return text.removeprefix(BYTE_ORDER_MARK).strip()
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name or address."""
+    """Return whether a host name or address is a loopback one."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -176,7 +176,7 @@ def _parse_page_link(base: str, page: str, fragment: str) -> ParsedLink:
     try:
         keys = read_fragment(fragment)
     except NotOpened:
-        raise WrongUsage("not all of this link is there, or it was changed on its way: ask its sender for it") from None
+        raise WrongUsage("this link is incomplete or was altered: ask the sender for it again") from None
     kind = next(kind for kind in Kind if kind.page == page)
     return ParsedLink(parse_server_url(base), kind, write_base64(keys.link_key), keys.fragment_key)
 
@@ -184,7 +184,7 @@ def _parse_page_link(base: str, page: str, fragment: str) -> ParsedLink:
 def _split(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
-        # They are checked when they are asked for; an address in brackets is no name.
+        # `hostname` and `port` may raise. A literal IPv6 address is not a name.
         usable = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
         if ":" not in (parts.hostname or ""):
             (parts.hostname or "").encode("idna")
@@ -193,5 +193,5 @@ def _split(text: str) -> SplitResult:
     if not usable or re.search(r"[\s\x00-\x1f\x7f\\%]", text):
         raise WrongUsage("the server's URL must look like https://secrets.example.org or http://127.0.0.1:8080")
     if parts.username is not None or parts.password is not None:
-        raise WrongUsage("the server's URL must not have a user name or a password in it")
+        raise WrongUsage("the server's URL must not contain a user name or a password")
     return parts

@@ -1,4 +1,4 @@
-"""The API of one server, as a command or a program calls it."""
+"""The API of one server: requests with the right token."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,7 +13,7 @@ from .transport import Transport
 
 
 class Api:
-    """Sends requests with the right token; ``tokens`` is None for a server that must not get any."""
+    """Sends requests. ``tokens`` is None for a server that must not get a token."""
 
     def __init__(self, transport: Transport, tokens: TokenSource | None) -> None:
         self.transport, self._tokens = transport, tokens
@@ -28,17 +28,17 @@ class Api:
         query: Mapping[str, str] | None = None,
         resend: Resend = Resend.NEVER,
     ) -> Response:
-        """Return the answer, whatever its status. Raises as `Transport.send`, and `NotSignedIn`.
+        """Return the response, whatever its status. Raises `NotSignedIn` and the errors of `Transport.send`.
 
-        A request whose token is refused is sent once more with a newer one: nothing was done before that.
+        If the server rejects the token, the request is sent once more with a newer one; it had no effect before.
         """
-        token = await self.token() if auth is Auth.NEEDED else None
+        token = await self.token() if auth is Auth.REQUIRED else None
 
         async def send() -> Response:
             return await self.transport.send(method, path, body, query=query, token=token, resend=resend)
 
         answer = await send()
-        if token is None and auth is Auth.WHERE_ASKED and answer.status == HTTPStatus.UNAUTHORIZED:
+        if token is None and auth is Auth.ON_DEMAND and answer.status == HTTPStatus.UNAUTHORIZED:
             token = await self.token()
             answer = await send()
         if token is not None and self._tokens is not None and answer.code == "invalid_token":
@@ -47,8 +47,8 @@ class Api:
         return answer
 
     async def token(self) -> str:
-        """Return the token of the one who is signed in. Raises `NotSignedIn`."""
+        """Return the token of the signed-in user. Raises `NotSignedIn`."""
         token = await self._tokens.token() if self._tokens is not None else None
         if token is None:
-            raise NotSignedIn(f"{self.transport.url} asks who you are. Sign in first (sealpost login), or set {TOKEN}")
+            raise NotSignedIn(f"{self.transport.url} requires a sign-in: use `sealpost login`, or set {TOKEN}")
         return token

@@ -1,4 +1,4 @@
-"""Which token goes with a request, and how it is kept good."""
+"""Where a request's token comes from, and how it is refreshed."""
 
 import asyncio
 import time
@@ -16,45 +16,45 @@ from .responses import JsonObject, Response
 from .transport import Transport
 
 EARLY = 30
-"""Seconds before its end from which an access token is refreshed."""
+"""An access token is refreshed so many seconds before it expires."""
 
 T = TypeVar("T")
 
 
 class TokenSource(Protocol):
-    """Where a token comes from."""
+    """A source of tokens."""
 
     async def token(self) -> str | None:
-        """Return the token to send; None where there is none."""
+        """Return the token to send, or None."""
 
     async def renew(self, refused: str) -> str:
-        """Return another one in the place of one that the server has refused. Raises `NotSignedIn`."""
+        """Return a replacement for a rejected token. Raises `NotSignedIn`."""
 
 
 class GivenToken:
-    """A token that was given by the environment, or a program's own."""
+    """A fixed token, from the environment or from a program."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     async def token(self) -> str | None:
-        """Return it."""
+        """Return the token."""
         return self._token
 
     async def renew(self, refused: str) -> str:  # noqa: ARG002 (there is only the one)
-        """Raise `NotSignedIn`: there is no other one."""
-        raise NotSignedIn(f"the server does not accept the token in {TOKEN}: it is no good, or no longer")
+        """Raise `NotSignedIn`, because there is no other token."""
+        raise NotSignedIn(f"the server rejected the token in {TOKEN}: it is invalid or has expired")
 
 
 class SessionTokens:
-    """The session that is stored for a server; it is refreshed by one command at a time."""
+    """The stored session of a server; one command at a time refreshes it."""
 
     def __init__(self, store: CredentialStore, transport: Transport) -> None:
         self._store, self._transport = store, transport
         self._url = transport.url
 
     async def token(self) -> str | None:
-        """Return the access token, refreshed where it is too old. Raises `NotSignedIn` and `ClientError`."""
+        """Return the access token, refreshed if it expires soon. Raises `NotSignedIn` and `ClientError`."""
         session = self._store.read().sessions.get(self._url)
         if session is None:
             return None
@@ -63,20 +63,20 @@ class SessionTokens:
         return await self.renew(session.access_token)
 
     async def renew(self, refused: str) -> str:
-        """Return a newer access token: another command's, or else a refreshed one."""
+        """Return a newer access token: one that another command has stored, or a refreshed one."""
         async with self._store.locked():
             credentials = self._store.read()
             session = credentials.sessions.get(self._url)
             if session is None:
-                raise NotSignedIn(f"nobody is signed in to {self._url} any more: sealpost login")
+                raise NotSignedIn(f"you are no longer signed in to {self._url}: use `sealpost login`")
             if session.access_token != refused and session.is_fresh:
                 return session.access_token
-            # A refresh token that is used, and whose successor cannot be stored, ends the session.
+            # Make sure that the file is writable: a used refresh token whose successor is lost ends the session.
             self._store.write(credentials)
             return await _finish(self._refresh(credentials, session))
 
     async def begin(self, username: str, password: str) -> None:
-        """Sign in, and keep the session; an older one on the same server is ended."""
+        """Sign in and store the session; an older session on the same server ends."""
         answer = await self._transport.send(
             "POST", "/login", {"username": username, "password": password}, resend=Resend.UNAVAILABLE
         )
@@ -92,17 +92,17 @@ class SessionTokens:
             raise
 
     async def end(self) -> bool:
-        """Forget the session and end it; tell whether it has ended on the server, too. Raises `NotSignedIn`."""
+        """Delete the stored session and return whether the server ended it too. Raises `NotSignedIn`."""
         if self._store.read().sessions.get(self._url) is None:
-            raise NotSignedIn(f"nobody is signed in to {self._url}")
+            raise NotSignedIn(f"you are not signed in to {self._url}")
         ended = await self._end_on_server()
-        # What is kept here goes even where the server could not be told.
+        # Delete it here even if the server is unreachable.
         async with self._store.locked():
             self._store.write(self._store.read().without_session(self._url))
         return ended
 
     async def _end_on_server(self) -> bool:
-        """Tell whether there is no session any more; one that had to be refreshed to end it is stored meanwhile."""
+        """Return whether the session has ended; a refresh on the way is stored."""
         try:
             token = await self.token()
             if token is None:
@@ -125,10 +125,12 @@ class SessionTokens:
                 "POST", "/refresh", {"refresh_token": session.refresh_token}, resend=Resend.UNAVAILABLE
             )
         except OutcomeUnknown as error:
-            raise OutcomeUnknown(f"{error}: try again, and where that is refused, sign in again") from None
+            raise OutcomeUnknown(f"{error}. Try again; if that is refused, sign in again") from None
         if answer.code == "invalid_refresh_token":
             self._store.write(credentials.without_session(self._url))
-            raise NotSignedIn(f"the session on {self._url} has ended. Sign in again: sealpost login {session.username}")
+            raise NotSignedIn(
+                f"your session on {self._url} has ended. Sign in again: sealpost login {session.username}"
+            )
         renewed = _session(session.username, answer.checked(), allow_http=session.allow_http)
         self._store.write(credentials.with_session(self._url, renewed))
         return renewed.access_token
@@ -145,7 +147,7 @@ def _session(username: str, tokens: JsonObject, *, allow_http: bool) -> StoredSe
 
 
 async def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await what must not be interrupted in its middle; a cancellation waits for its end."""
+    """Await a coroutine that must run to its end; a cancellation is raised after it."""
     task = asyncio.ensure_future(coroutine)
     try:
         return await asyncio.shield(task)

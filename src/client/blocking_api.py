@@ -1,4 +1,4 @@
-"""From options to a connection: which server, with which credentials, how checked; for commands without a loop."""
+"""The API for commands without an event loop, and how options choose server, TLS, proxy and credentials."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import DEFAULT_URL, has_scheme, parse_server_url
 from .environment import TOKEN, config_directory, read_variable
-from .errors import OutcomeUnknown
+from .errors import UNSURE, OutcomeUnknown
 from .options import Shared
 from .output import say
 from .policy import Auth, Resend
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class BlockingApi:
-    """Calls of one command to one server, each of which ends before the next line; ``session`` is the sign-in there."""
+    """Blocking calls to one server; ``session`` is the stored sign-in there."""
 
     def __init__(self, api: "Api", session: "SessionTokens", runner: "asyncio.Runner") -> None:
         self.api, self.session = api, session
@@ -42,12 +42,12 @@ class BlockingApi:
         query: Mapping[str, str] | None = None,
         resend: Resend = Resend.NEVER,
     ) -> Response:
-        """Return the answer, as `Api.call`."""
+        """Return the response, as `Api.call` does."""
         try:
             return self.run(self.api.call(method, path, body, auth=auth, query=query, resend=resend))
         except KeyboardInterrupt:
             if resend < Resend.ALWAYS:
-                say("interrupted. The request may or may not have been carried out")
+                say(f"interrupted{UNSURE}")
             raise
 
     def get(
@@ -58,19 +58,19 @@ class BlockingApi:
         query: Mapping[str, str] | None = None,
         words: Words = NO_WORDS,
     ) -> JsonObject:
-        """Return the body of a successful GET; ``words`` are as for `Response.error`."""
+        """Return the body of a successful GET; for ``words``, see `Response.error`."""
         return self.call("GET", path, auth=auth, query=query, resend=Resend.ALWAYS).checked(words)
 
     def put(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> JsonObject:
-        """Return the body of a successful PUT that may be repeated."""
+        """Return the body of a successful PUT, which has to be idempotent."""
         return self.call("PUT", path, auth=auth, resend=Resend.ALWAYS).checked(words)
 
     def once(
-        self, method: str, path: str, body: Mapping[str, Any], *, unsure: str, auth: Auth = Auth.NEEDED
+        self, method: str, path: str, body: Mapping[str, Any], *, unsure: str, auth: Auth = Auth.REQUIRED
     ) -> JsonObject:
-        """Return the body of a success, for what must not be done twice.
+        """Return the body of a success, for a request that is not idempotent.
 
-        ``unsure`` is told where it may have been done; it says how to find out.
+        ``unsure`` is added to an error after which the request may have been carried out: it says how to find out.
         """
         try:
             answer = self.call(method, path, body, auth=auth, resend=Resend.LIMITED)
@@ -78,45 +78,45 @@ class BlockingApi:
             raise OutcomeUnknown(f"{error}; {unsure}") from None
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             said = str(answer.error()).rstrip(".")
-            raise OutcomeUnknown(f"{said}. The request may or may not have been carried out; {unsure}")
+            raise OutcomeUnknown(f"{said}{UNSURE}; {unsure}")
         return answer.checked()
 
     def delete(self, path: str, *, auth: Auth = Auth.NONE, words: Words = NO_WORDS) -> JsonObject:
-        """Delete something, and return the body. What an earlier try has deleted counts as deleted."""
+        """Return the body of a successful DELETE. Deleted by an attempt whose response was lost counts as success."""
         answer = self.call("DELETE", path, auth=auth, resend=Resend.ALWAYS)
         if answer.after_loss and answer.status == HTTPStatus.NOT_FOUND:
-            say("it is gone; the answer to the first try was lost")
+            say("deleted, although the response to the first attempt was lost")
             return JsonObject()
         return answer.checked(words)
 
 
 def server_url(shared: Shared) -> str:
-    """Return the server to talk to: the given one, the one that was signed in to last, or the one on this machine."""
+    """Return the given server, or that of the last sign-in, or the default."""
     if shared.url is not None:
         return read_server_url(shared.url)
     return _store().read().default_url or DEFAULT_URL
 
 
 def read_server_url(text: str) -> str:
-    """Return the URL of a server, and tell which scheme is used where the text has none. Raises `WrongUsage`."""
+    """Return a server's URL, and report the scheme if the text has none. Raises `WrongUsage`."""
     url = parse_server_url(text)
     if not has_scheme(text):
-        say(f"no http:// or https:// was given: using {url}")
+        say(f"no http:// or https:// given: using {url}")
     return url
 
 
 def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Transport":
-    """Return a transport, not entered yet, to a server as the options say."""
-    from .tls import tls_context  # noqa: PLC0415 (what stands on aiohttp is slow to import)
+    """Return a transport to a server, not yet entered."""
+    from .tls import tls_context  # noqa: PLC0415 (aiohttp is slow to import)
     from .transport import Transport  # noqa: PLC0415
 
     remembered = _store().read().sessions.get(url)
     tls = None
     if url.startswith("https:"):
-        # Loading the system's authorities takes a while.
+        # Only for https, because loading the system's CA certificates is slow.
         tls = tls_context(ca_file=shared.ca_file, insecure=shared.insecure)
         if shared.insecure:
-            say("the certificate is not checked: somebody may be listening in")
+            say("certificate verification is off: the connection may be intercepted")
     return Transport(
         url,
         tls=tls,
@@ -130,9 +130,9 @@ def make_transport(shared: Shared, url: str, *, keep_alive: bool = False) -> "Tr
 
 @contextmanager
 def connect(shared: Shared, *, elsewhere: str | None = None) -> Iterator[BlockingApi]:
-    """Connect to the server of the options, or to the one of a link ``elsewhere``, which gets no credentials.
+    """Prepare for calls to the server of the options, or to the server ``elsewhere``, which gets no credentials.
 
-    Nothing is sent yet. Raises `WrongUsage` for options that cannot be used, and for plain http to another machine.
+    Nothing is sent yet. Raises `WrongUsage` for unusable options, and for plain http to another machine.
     """
     import asyncio  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What the client keeps between commands: one session for each server, in a file that only its user can read."""
+"""Stored sessions, one for each server, in a file that only its owner can read."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ else:
 FILE, LOCK = "credentials.json", "credentials.lock"
 VERSION = 1
 LOCK_SECONDS = 120.0
-"""How long a command waits for others that hold the lock; each holds it for one refresh."""
+"""Longest wait for the lock; another command holds it for one refresh."""
 LOCK_INTERVAL = 0.05
 OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -32,9 +32,9 @@ OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class StoredSession:
-    """One sign-in. ``access_until`` is when the access token is to be refreshed, in seconds since 1970.
+    """A session. From ``access_until``, a Unix time, the access token has to be refreshed.
 
-    ``allow_http`` is remembered from the sign-in, which would not have been possible without it.
+    ``allow_http`` is the option that the user gave to sign in.
     """
 
     username: str
@@ -45,35 +45,35 @@ class StoredSession:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the access token is still good by this machine's clock."""
+        """Whether the access token is valid by the local clock."""
         return time.time() < self.access_until
 
 
 @dataclass(frozen=True)
 class StoredSessions:
-    """All that is kept: the sessions by the server's URL, and the server that was signed in to last."""
+    """The sessions by server URL, and the server of the last sign-in."""
 
     default_url: str | None = None
     sessions: Mapping[str, StoredSession] = field(default_factory=dict)
 
     def with_session(self, url: str, session: StoredSession) -> "StoredSessions":
-        """Return these with a session put in the place of the server's old one."""
+        """Return a copy with the session of a server replaced."""
         return replace(self, sessions={**self.sessions, url: session})
 
     def without_session(self, url: str) -> "StoredSessions":
-        """Return these without the session of a server."""
-        return replace(self, sessions={one: session for one, session in self.sessions.items() if one != url})
+        """Return a copy without the session of a server."""
+        return replace(self, sessions={key: session for key, session in self.sessions.items() if key != url})
 
 
 class CredentialStore:
-    """The file. Reading takes no lock, because a change replaces the whole file; changing takes it."""
+    """The file. Writers hold a lock; readers need none, because each write replaces the whole file."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.path = directory / FILE
 
     def read(self) -> StoredSessions:
-        """Return what is kept. Raises `ClientError` for a file that others can read, or that is damaged."""
+        """Return the stored sessions. Raises `ClientError` if the file is damaged or others can read it."""
         try:
             with self.path.open("rb") as file:
                 self._check(file.fileno())
@@ -81,21 +81,21 @@ class CredentialStore:
         except FileNotFoundError:
             return StoredSessions()
         except OSError as error:
-            raise ClientError(f"{self.path} cannot be read: {error.strerror}") from None
+            raise ClientError(f"cannot read {self.path}: {error.strerror}") from None
         try:
             return _parse(json.loads(raw))
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise ClientError(f"{self.path} is damaged. Delete it, and sign in again") from None
+            raise ClientError(f"{self.path} is damaged. Delete it and sign in again") from None
 
     def write(self, credentials: StoredSessions) -> None:
-        """Replace what is kept, at once or not at all, for whoever holds the lock. Raises `ClientError`."""
+        """Replace the file atomically; the caller holds the lock. Raises `ClientError`."""
         content = {
             "version": VERSION,
             "default_url": credentials.default_url,
             "sessions": {url: asdict(session) for url, session in credentials.sessions.items()},
         }
         try:
-            # It is made with mode 0600.
+            # Its mode is 0600.
             handle, name = tempfile.mkstemp(dir=self._directory, prefix=FILE + ".")
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -108,11 +108,11 @@ class CredentialStore:
                     Path(name).unlink()
                 raise
         except OSError as error:
-            raise ClientError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise ClientError(f"cannot write {self.path}: {error.strerror}") from None
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Keep other commands from changing the file. Raises `ClientError`.
+        """Hold the lock. Raises `ClientError`.
 
         The kernel releases the lock of a process that dies.
         """
@@ -120,35 +120,37 @@ class CredentialStore:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ClientError(f"{self._directory} cannot be used: {error.strerror}") from None
+            raise ClientError(f"cannot use {self._directory}: {error.strerror}") from None
         try:
             deadline = time.monotonic() + LOCK_SECONDS
             while not _try_lock(handle):
                 if time.monotonic() > deadline:
-                    raise ClientError(f"another command has held {self._directory / LOCK} for too long")
+                    raise ClientError(
+                        f"another command has held {self._directory / LOCK} for more than {LOCK_SECONDS:g} s"
+                    )
                 await asyncio.sleep(LOCK_INTERVAL)
             yield
         finally:
             os.close(handle)
 
     def _check(self, handle: int) -> None:
-        """Raise `ClientError` where somebody else could have read the file, or could put another in its place.
+        """Raise `ClientError` if another user can read or replace the file.
 
-        Without POSIX users and modes, the directory in the user's profile has to protect it.
+        Without POSIX users and modes, the user's profile directory has to protect it.
         """
         if not hasattr(os, "geteuid"):
             return
         found, directory = os.fstat(handle), self._directory.stat()
         if found.st_mode & OTHERS_MAY_READ:
-            raise ClientError(f"{self.path} can be read by others: chmod 600 {self.path}, and sign in again")
+            raise ClientError(f"other users can read {self.path}: chmod 600 {self.path}, and sign in again")
         if directory.st_mode & OTHERS_MAY_WRITE:
-            raise ClientError(f"{self._directory} can be changed by others: chmod 700 {self._directory}")
+            raise ClientError(f"other users can write to {self._directory}: chmod 700 {self._directory}")
         if found.st_uid != os.geteuid():
-            raise ClientError(f"{self.path} belongs to somebody else")
+            raise ClientError(f"{self.path} belongs to another user")
 
 
 def _try_lock(handle: int) -> bool:
-    """Tell whether the lock is ours; without file locks, as on Windows, commands must not run at once."""
+    """Return whether the lock was acquired; always True without file locks, as on Windows."""
     if not HAS_LOCKS:
         return True
     try:
@@ -159,7 +161,7 @@ def _try_lock(handle: int) -> bool:
 
 
 def _parse(content: Any) -> StoredSessions:
-    """Raise what a wrong type, name or number of members brings about."""
+    """Raise `ValueError`, `TypeError`, `KeyError` or `AttributeError` for unexpected content."""
     if content["version"] != VERSION:
         raise ValueError
     sessions = {url: StoredSession(**session) for url, session in content["sessions"].items()}

@@ -1,4 +1,4 @@
-"""Spans of time, as people type and read them."""
+"""Durations and times, as users type and read them."""
 
 import re
 from datetime import UTC, datetime
@@ -12,17 +12,17 @@ _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def parse_ttl(text: str) -> dict[str, int]:
-    """Read a time to live such as ``90m`` or ``1d12h`` into the API's form. Raises `WrongUsage`."""
+    """Parse a duration such as ``90m`` or ``1d12h`` into the API's form. Raises `WrongUsage`."""
     found = _TTL.fullmatch("".join(text.split()).lower())
     parts = {unit: int(number) for unit, number in found.groupdict().items() if number} if found else {}
     if not parts:
-        raise WrongUsage("a time to live is written with units, the longest first: 2h, 90m, 1d12h, 45s")
+        raise WrongUsage("a duration needs units, the longest first: 2h, 90m, 1d12h, 45s")
     return parts
 
 
 def in_words(seconds: float) -> str:
-    """Write a span for a person: rounded, in its two largest units."""
-    # Rounding may make a full unit of what was just under one, and then rounds once more.
+    """Return a duration in words, rounded to its two largest units."""
+    # Rounding may carry into a larger unit; then round again.
     for _ in range(2):
         largest = next((place for place, (_, size) in enumerate(_UNITS) if seconds >= size), len(_UNITS) - 1)
         shown = _UNITS[largest : largest + 2]
@@ -36,16 +36,16 @@ def in_words(seconds: float) -> str:
 
 
 def write_moment(moment: datetime) -> str:
-    """Write a time for a person: to the second, in their own zone."""
+    """Return a local time to the second, with its zone."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def write_minute(moment: datetime) -> str:
-    """Write a time for a table: to the minute, in one's own zone."""
+    """Return a local time to the minute, for tables."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
 def write_future(moment: datetime) -> str:
-    """Write a time to come, and how far off it is."""
+    """Return a local time and the duration until then."""
     left = (moment - datetime.now(UTC)).total_seconds()
-    return f"{write_moment(moment)} (in {in_words(left)})" if left > 0 else f"{write_moment(moment)} (over)"
+    return f"{write_moment(moment)} (in {in_words(left)})" if left > 0 else f"{write_moment(moment)} (past)"

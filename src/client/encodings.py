@@ -1,13 +1,13 @@
-"""Text from bytes, for every file and stream that the client reads: UTF-8, or Unicode that says what it is."""
+"""Decoding of every file and stream that the client reads: UTF-8, or UTF-16 or UTF-32 with a byte order mark."""
 
 import codecs
 
 from .errors import NotText
 
 BYTE_ORDER_MARK = "\ufeff"
-"""A mark of the encoding at the start of a text, and no character of it."""
+"""Marks the encoding at the start of a text; not part of the text."""
 _LONGEST_MARK = 4
-# UTF-32's mark begins with that of UTF-16, so it is looked for first.
+# The mark of UTF-16-LE is a prefix of UTF-32-LE's, so UTF-32 comes first.
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -18,20 +18,17 @@ _ENCODINGS = (
 
 
 def decode_text(raw: bytes, source: str) -> str:
-    """Return the text in ``raw``: UTF-8, or UTF-16 or UTF-32 with a byte order mark. The mark is dropped.
-
-    Raises `NotText`, which names the ``source``.
-    """
+    """Return the text in ``raw`` without a byte order mark. Raises `NotText`, which names the ``source``."""
     mark, encoding = _detect(raw)
     try:
         return raw[len(mark) :].decode(encoding)
     except UnicodeDecodeError:
-        stated = f" or valid {encoding[:6].upper()}, which its byte order mark announces" if mark else " text"
+        stated = f" or valid {encoding[:6].upper()}, despite its byte order mark" if mark else " text"
         raise NotText(f"{source} is not UTF-8{stated}") from None
 
 
 class Utf8Stream:
-    """Turns a stream into UTF-8 piece by piece, as `decode_text` does; invalid bytes of UTF-8 pass as they are."""
+    """Converts a stream to UTF-8, chunk by chunk. Invalid bytes in UTF-8 pass unchanged."""
 
     def __init__(self) -> None:
         self._start = b""
@@ -39,9 +36,9 @@ class Utf8Stream:
         self._has_begun = False
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
-        """Return the UTF-8 of the next bytes, without an incomplete character at the end unless they are ``final``.
+        """Return the next bytes as UTF-8. An incomplete character is held back unless ``final``.
 
-        What is invalid in UTF-16 or UTF-32 becomes U+FFFD.
+        Invalid UTF-16 or UTF-32 becomes U+FFFD.
         """
         if not self._has_begun:
             self._start += data

@@ -1,4 +1,4 @@
-"""What is encrypted before it is sent: the keys of a link, and the envelope that only they open.
+"""End-to-end encryption: the keys in a link, and the envelope that only they open.
 
 The page does the same in `src/pages/static/envelope.js`; docs/security.md has the format and its test vectors.
 """
@@ -23,7 +23,7 @@ TAG_BYTES = 16
 CHECK_BYTES = 4
 PADDED_TO = 64
 ITERATIONS = 600_000
-"""Of PBKDF2-HMAC-SHA256, as OWASP's Password Storage Cheat Sheet has it; a version of the format has one number."""
+"""Of PBKDF2-HMAC-SHA256, from OWASP's Password Storage Cheat Sheet. Each version of the format fixes the number."""
 PREFIX = "sealpost-text-1."
 _ITERATIONS_BYTES = 4
 _HEADER_BYTES = 1 + _ITERATIONS_BYTES
@@ -31,12 +31,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class NotOpened(ValueError):
-    """An envelope or a link that is not whole, or not of these keys; says nothing of what is in it."""
+    """An envelope or link is damaged, or the keys are wrong. The exception reveals nothing about the content."""
 
 
 @dataclass(frozen=True, repr=False)
 class LinkKeys:
-    """What a link's fragment holds: the key by which the server finds the item, and the one it never sees."""
+    """The keys in a link's fragment: the server finds the item by the link key, and never sees the fragment key."""
 
     link_key: bytes
     fragment_key: bytes
@@ -44,9 +44,9 @@ class LinkKeys:
 
 @dataclass(frozen=True, repr=False)
 class TextKeys:
-    """What follows from a fragment key and a phrase.
+    """Keys derived from a fragment key and an optional password.
 
-    ``verifier`` is what the server is given in place of the phrase; None without one. ``iterations`` is 0 then.
+    The server gets the ``verifier`` instead of the password. Without a password, it is None and ``iterations`` is 0.
     """
 
     data_key: bytes
@@ -55,23 +55,23 @@ class TextKeys:
 
 
 def new_fragment_key() -> bytes:
-    """Return a random key for one text."""
+    """Return a random key for a single text."""
     return os.urandom(KEY_BYTES)
 
 
-def derive_keys(fragment_key: bytes, phrase: str | None) -> TextKeys:
-    """Return the keys of a text; with a phrase, this takes a noticeable part of a second."""
-    if not phrase:
+def derive_keys(fragment_key: bytes, password: str | None) -> TextKeys:
+    """Return the keys of a text; slow with a password, because of PBKDF2."""
+    if not password:
         return TextKeys(_derive(fragment_key, b"sealpost/v1/text-key"), None, 0)
     salt = _derive(fragment_key, b"sealpost/v1/text-salt")
-    phrase_key = pbkdf2_hmac("sha256", unicodedata.normalize("NFC", phrase).encode(), salt, ITERATIONS, KEY_BYTES)
-    both = fragment_key + phrase_key
+    password_key = pbkdf2_hmac("sha256", unicodedata.normalize("NFC", password).encode(), salt, ITERATIONS, KEY_BYTES)
+    both = fragment_key + password_key
     verifier = write_base64(_derive(both, b"sealpost/v1/text-verifier"))
     return TextKeys(_derive(both, b"sealpost/v1/text-key"), verifier, ITERATIONS)
 
 
 def seal_text(text: str, keys: TextKeys, nonce: bytes | None = None) -> str:
-    """Return the envelope of a text, as a text; ``nonce`` is for test vectors alone."""
+    """Return the envelope of a text; give a ``nonce`` only for test vectors."""
     nonce = nonce or os.urandom(NONCE_BYTES)
     header = bytes([VERSION]) + keys.iterations.to_bytes(_ITERATIONS_BYTES)
     content = text.encode() + b"\x80"
@@ -80,7 +80,7 @@ def seal_text(text: str, keys: TextKeys, nonce: bytes | None = None) -> str:
 
 
 def open_text(envelope: str, keys: TextKeys) -> str:
-    """Return the text of an envelope. Raises `NotOpened`."""
+    """Return the text in an envelope. Raises `NotOpened`."""
     if not envelope.startswith(PREFIX):
         raise NotOpened
     raw = read_base64(envelope.removeprefix(PREFIX))
@@ -107,7 +107,7 @@ def write_fragment(keys: LinkKeys) -> str:
 
 
 def read_fragment(fragment: str) -> LinkKeys:
-    """Return the keys of a link's fragment. Raises `NotOpened` for one that was cut off or changed on its way."""
+    """Return the keys in a link's fragment. Raises `NotOpened` for a truncated or altered one."""
     raw = read_base64(fragment[1:])
     both, check = raw[: 2 * KEY_BYTES], raw[2 * KEY_BYTES :]
     if fragment[:1] != str(VERSION) or len(both) != 2 * KEY_BYTES or check != _check(both):
@@ -121,7 +121,7 @@ def write_base64(raw: bytes) -> str:
 
 
 def read_base64(text: str) -> bytes:
-    """Return the bytes of URL-safe base64 in its one canonical spelling. Raises `NotOpened`."""
+    """Decode URL-safe base64. Raises `NotOpened` unless it is canonical."""
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The environment variables that the client reads; none of them is a setting of the server."""
+"""The environment of the client: its variables, none of them a server setting, and its directories."""
 
 import os
 from pathlib import Path
@@ -15,19 +15,19 @@ PHRASE = PREFIX + "PHRASE"
 CA_FILE = PREFIX + "CA_FILE"
 
 VARIABLES = {
-    URL: "The server, where `--url` does not name it.",
-    TOKEN: "An API token or an access token, in place of a sign-in.",
-    PASSWORD: "The password, in place of a prompt.",
-    NEW_PASSWORD: "The new password for `passwd`, in place of a prompt.",
-    PHRASE: "The phrase of a secret, in place of a prompt.",
-    CA_FILE: "As `--ca-file`.",
+    URL: "The server, unless `--url` is given.",
+    TOKEN: "An API token or an access token, instead of a sign-in.",
+    PASSWORD: "Your account's password, instead of a prompt.",
+    NEW_PASSWORD: "The new password for `passwd`, instead of a prompt.",
+    PHRASE: "The password of a secret, instead of a prompt.",
+    CA_FILE: "A certificate to trust, like `--ca-file`.",
 }
 
 
 def read_variable(name: str) -> str | None:
-    """Return a variable's value without a byte order mark, which `$(cat FILE)` brings along; empty counts as unset.
+    """Return a variable's value; None if it is unset or empty. Raises `NotText`.
 
-    Raises `NotText`.
+    A byte order mark, which `$(cat FILE)` may include, is removed.
     """
     value = os.environ.get(name, "").removeprefix(BYTE_ORDER_MARK)
     try:
@@ -38,17 +38,17 @@ def read_variable(name: str) -> str | None:
 
 
 def config_directory() -> Path:
-    """Return the directory for what the client keeps, whether or not it is there."""
+    """Return the directory for stored sessions; it may not exist."""
     return _directory("XDG_CONFIG_HOME", ".config")
 
 
 def state_directory() -> Path:
-    """Return the directory for what is under way, whether or not it is there."""
+    """Return the directory for undelivered lines; it may not exist."""
     return _directory("XDG_STATE_HOME", ".local/state")
 
 
 def _directory(variable: str, usual: str) -> Path:
     base = os.environ.get(variable, "")
-    # A relative path there is to be ignored, says the XDG specification.
+    # The XDG specification says to ignore a relative path.
     root = Path(base) if Path(base).is_absolute() else Path.home() / usual
     return root / "sealpost"

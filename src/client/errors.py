@@ -1,16 +1,16 @@
-"""What can go wrong for the person who types, each with its exit code; the message is what they read.
+"""Errors that end a command, with their exit codes. The message is shown to the user.
 
-No message holds what was sent: no text, phrase, password, token, or key.
+No message contains a text, password, token or key.
 """
 
 from enum import IntEnum
 
 UNSURE = ". The request may or may not have been carried out"
-"""What is added where an answer was lost and a request is not sent again."""
+"""Added to a message if the response was lost and the request is not retried."""
 
 
 class ExitCode(IntEnum):
-    """How the program ends."""
+    """The exit codes of the program."""
 
     OK = 0
     REFUSED = 1
@@ -37,13 +37,13 @@ MEANINGS = {
 
 
 class ClientError(Exception):
-    """A command cannot do what it was asked for; the message says why, and what to do."""
+    """A command fails; the message says why, and what to do."""
 
     exit_code = ExitCode.REFUSED
 
 
 class RequestRefused(ClientError):
-    """The server understood, and said no; ``status`` and ``code`` are those of its problem details."""
+    """The server rejected the request; ``status`` and ``code`` are from its problem details."""
 
     def __init__(self, message: str, *, status: int, code: str) -> None:
         super().__init__(message)
@@ -51,17 +51,17 @@ class RequestRefused(ClientError):
 
 
 class WrongUsage(ClientError):
-    """What was typed, piped in or configured cannot be used."""
+    """An argument, input or setting is unusable."""
 
     exit_code = ExitCode.WRONG_USAGE
 
 
 class NotText(WrongUsage):
-    """A text that was typed or read cannot be decoded."""
+    """Input cannot be decoded as text."""
 
 
 class Unreachable(ClientError):
-    """The server cannot be reached or cannot work now; ``passing`` where that may be over in a moment."""
+    """The server is unreachable or unavailable; ``passing`` means that a retry may succeed."""
 
     exit_code = ExitCode.UNREACHABLE
 
@@ -71,30 +71,30 @@ class Unreachable(ClientError):
 
 
 class OutcomeUnknown(Unreachable):
-    """The answer was lost, so the request may have been carried out."""
+    """The response was lost, so the request may have been carried out."""
 
 
 class NotSealpost(Unreachable):
-    """Something answers, but not as Sealpost does."""
+    """The response is not from a Sealpost server."""
 
 
 class NotSignedIn(ClientError):
-    """The request takes a signed-in user, or the sign-in is no longer good."""
+    """The request requires a sign-in, or the session has ended."""
 
     exit_code = ExitCode.NOT_SIGNED_IN
 
 
 class Interrupted(ClientError):
-    """Somebody ended the program at a prompt, with Ctrl-C or Ctrl-D; without a message, as they know."""
+    """Ctrl-C or Ctrl-D at a prompt; without a message."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class InputEnded(Interrupted):
-    """It was Ctrl-D: there is nothing more to type."""
+    """Ctrl-D at a prompt: end of input."""
 
 
 class PipeClosed(ClientError):
-    """Whoever read stdout has gone; without a message, as with other programs."""
+    """The reader of stdout closed the pipe; without a message, as in other programs."""
 
     exit_code = ExitCode.BROKEN_PIPE

@@ -1,4 +1,4 @@
-"""The options that every command takes, before its name or after it."""
+"""The options that every command accepts, before or after its name."""
 
 import functools
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ PANEL = "Options for every command"
 
 @dataclass(frozen=True)
 class Shared:
-    """What was given for every command."""
+    """The values of these options."""
 
     url: str | None = None
     json: bool = False
@@ -32,24 +32,24 @@ class Shared:
 
     @property
     def output(self) -> Output:
-        """Where the command shows its results."""
+        """Where a command writes its results."""
         return Output(as_json=self.json, no_color=self.no_color)
 
 
 def shared_of(context: typer.Context) -> Shared:
-    """Return the shared options of a running command, with what the environment says where they say nothing."""
+    """Return the shared options of a running command, completed from the environment."""
     given = context.find_root().obj or Shared()
     ca_file = read_variable(CA_FILE)
     return replace(
         given,
-        # An empty one is refused: what was meant for another server must not go to this one.
+        # An empty --url stays, and is rejected later: falling back could send data to the wrong server.
         url=read_variable(URL) if given.url is None else given.url,
         ca_file=given.ca_file or (Path(ca_file) if ca_file else None),
     )
 
 
 def _keep(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> None:
-    # An option that was not given must not undo the one before the command's name.
+    # An option that is absent after the command's name must not reset one before it.
     if value not in (None, False):
         root = context.find_root()
         root.obj = replace(root.obj or Shared(), **{str(parameter.name): value})
@@ -66,17 +66,24 @@ def _shared_parameters() -> list[Any]:
     @declaring.command()
     def declare(
         *,
-        url: Annotated[str | None, _option("--url", metavar="URL", text=f"The server; also {URL}.")] = None,
-        json: Annotated[bool, _option("--json", text="Write results as JSON.")] = False,
-        no_color: Annotated[bool, _option("--no-color", text="Use no colours; also NO_COLOR.")] = False,
+        url: Annotated[str | None, _option("--url", metavar="URL", text=f"The server; or set {URL}.")] = None,
+        json: Annotated[bool, _option("--json", text="Write results as JSON, one object per line.")] = False,
+        no_color: Annotated[bool, _option("--no-color", text="Use no color; or set NO_COLOR.")] = False,
         timeout: Annotated[
             float | None,
-            _option("--timeout", metavar="SECONDS", min=0.1, max=3600, text=f"For each try; {TIMEOUT:g} by default."),
+            _option(
+                "--timeout",
+                metavar="SECONDS",
+                min=0.1,
+                max=3600,
+                text=f"Timeout of each attempt; {TIMEOUT:g} by default.",
+            ),
         ] = None,
         ca_file: Annotated[
-            Path | None, _option("--ca-file", metavar="FILE", text=f"Certificate to trust besides; also {CA_FILE}.")
+            Path | None,
+            _option("--ca-file", metavar="FILE", text=f"Additional certificate to trust; or set {CA_FILE}."),
         ] = None,
-        insecure: Annotated[bool, _option("--insecure", text="Trust any certificate.")] = False,
+        insecure: Annotated[bool, _option("--insecure", text="Skip certificate verification.")] = False,
         allow_http: Annotated[bool, _option("--allow-http", text="Allow plain http to another machine.")] = False,
     ) -> None: ...
 
@@ -91,10 +98,10 @@ class Command(TyperCommand):
 
 
 class KeyCommand(Command):
-    """A command with a key as an argument, which may begin with a dash."""
+    """A command whose argument is a link or key; a key may begin with a dash."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put what must be a key behind the options."""
+        """Move keys that begin with a dash behind ``--``."""
         keys = [word for word in args if word.startswith("-") and is_key(word)]
         options = [word for word in args if word not in keys]
         return super().parse_args(ctx, [*options, "--", *keys] if keys and "--" not in args else args)
@@ -108,20 +115,20 @@ class Group(TyperGroup):
 
 
 class DefaultGroup(Group):
-    """A group whose first command is meant where none is named."""
+    """A group that runs its first command if no command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the name of the first command in front, unless there is one behind the shared options."""
+        """Insert the name of the first command unless a command follows the shared options."""
         options = {name: option for option in _shared_parameters() for name in option.opts}
         left = iter(args)
-        first = next((word for word in left if not _passes(word, options, left)), None)
+        first = next((word for word in left if not _consume(word, options, left)), None)
         if first not in self.commands and first not in ctx.help_option_names:
             args = [next(iter(self.commands)), *args]
         return super().parse_args(ctx, args)
 
 
-def _passes(word: str, options: dict[str, Any], left: Iterator[str]) -> bool:
-    """Tell whether a word is one of the options, and take its value from those that are left."""
+def _consume(word: str, options: dict[str, Any], left: Iterator[str]) -> bool:
+    """Return whether a word is one of the options, and consume its value."""
     option = options.get(word.partition("=")[0])
     if option is None:
         return False

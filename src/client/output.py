@@ -1,4 +1,4 @@
-"""What a command shows: results on stdout, and on stderr what is said about them."""
+"""Output: results go to stdout, messages to stderr."""
 
 import json
 import os
@@ -17,95 +17,92 @@ if TYPE_CHECKING:
 ID_WIDTH = 32
 PANEL_FRAME = 4
 UNBOUNDED = 1000
-"""Width for what is not a terminal: a program that reads a table wants no line broken."""
+"""Width if stdout is not a terminal, so that table rows do not wrap."""
 
-# A terminal obeys these, or shows what follows in another order: control characters, and those of UAX #9, section 2.
+# Control characters, and the bidirectional ones of UAX #9, section 2, which reorder the text after them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def say(text: str) -> None:
-    """Tell something that is no result."""
+    """Write a message to stderr."""
     if sys.stderr is not None:
         sys.stderr.write(f"sealpost: {make_harmless(text)}\n")
         sys.stderr.flush()
 
 
 def say_on_terminal(text: str) -> None:
-    """Tell a person something that must not end up in a log."""
+    """Write a message to stderr if it is a terminal, because it must not end up in a log."""
     if sys.stderr is not None and sys.stderr.isatty():
         say(text)
 
 
 def make_harmless(text: str) -> str:
-    """Return a text with its control characters written out, but for line breaks and tabs."""
-    return _CONTROL.sub(_written_out, text.replace("\r\n", "\n"))
+    """Return a text with its control characters escaped, except line breaks and tabs."""
+    return _CONTROL.sub(_escape, text.replace("\r\n", "\n"))
 
 
-def _written_out(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     character = found[0]
     return f"\\x{ord(character):02x}" if character < "\u0100" else f"\\u{ord(character):04x}"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Shows results, as JSON for programs or in words for people."""
+    """Writes results to stdout, as JSON or as text."""
 
     as_json: bool = False
     no_color: bool = False
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person reads it."""
+        """Whether a user reads the output directly."""
         return sys.stdout is not None and sys.stdout.isatty() and not self.as_json
 
     def records(self, records: Iterable[Mapping[str, object]]) -> None:
-        """Write objects as JSON, one a line."""
+        """Write objects as JSON, one per line."""
         for record in records:
             written = json.dumps(record, ensure_ascii=False)
             _write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", written) + "\n")
 
     def line(self, text: str) -> None:
-        """Write one line."""
+        """Write a line."""
         _write(f"{make_harmless(text) if self.is_terminal else text}\n")
 
     def exact(self, text: str) -> None:
-        """Write a text as it is, in UTF-8; a terminal gets its control characters written out.
+        """Write a text unchanged, as UTF-8; for a terminal, control characters are escaped.
 
-        Raises `PipeClosed`, and `ClientError` where it cannot be written.
+        Raises `PipeClosed`, and `ClientError` if stdout fails.
         """
         if not self.is_terminal:
             _write(text)
             return
         _write(make_harmless(text))
         if sys.stderr is not None and sys.stderr.isatty() and text[-1:] not in ("", "\n"):
-            # What is written next begins on a line of its own, and stdout has nothing but the text.
+            # The shell's prompt should start on a new line, but stdout must contain only the text.
             sys.stderr.write("\n")
         if _CONTROL.search(text.replace("\r\n", "\n")):
-            say(
-                "the text has control characters, shown as \\x.. or \\u....; send stdout to a file to have them as they"
-                " are"
-            )
+            say("control characters in the text are shown as \\x.. or \\u....; redirect stdout to a file to keep them")
 
     def done(self, record: Mapping[str, object], words: str) -> None:
-        """Tell that something is done: a program by a record, a person in words on stderr."""
+        """Report success: with ``--json`` a record on stdout, otherwise ``words`` on stderr."""
         if self.as_json:
             self.records([record])
         else:
             say(words)
 
     def heading(self, text: str) -> None:
-        """Write one line, on a terminal a bold one."""
+        """Write a line, in bold on a terminal."""
         if not self.is_terminal:
             self.line(text)
             return
-        from rich.text import Text  # noqa: PLC0415 (a tenth of a second, for people alone)
+        from rich.text import Text  # noqa: PLC0415 (a tenth of a second, for terminals only)
 
         self._render(Text(make_harmless(text), style="bold"), soft_wrap=True)
 
     def check(self) -> None:
-        """Raise `WrongUsage` where it can be seen already that nothing can be written."""
+        """Raise `WrongUsage` if stdout is already known to be unwritable."""
         if sys.stdout is None:
-            raise WrongUsage("there is no stdout to write to")
+            raise WrongUsage("stdout is closed")
         try:
             handle = sys.stdout.fileno()
         except OSError:
@@ -115,10 +112,10 @@ class Output:
         poll = select.poll()
         poll.register(handle, 0)
         if poll.poll(0):
-            raise WrongUsage("nobody reads stdout: the program behind the pipe has ended")
+            raise WrongUsage("the program that reads stdout has ended")
 
     def fields(self, title: str, fields: Mapping[str, str]) -> None:
-        """Write names and values: on a terminal in a panel, where they fit into one."""
+        """Write names and values: on a terminal in a panel, if they fit."""
         width = max(map(len, fields))
         lines = [f"{name:<{width}}  {make_harmless(value)}" for name, value in fields.items()]
         if not self.is_terminal:
@@ -132,11 +129,11 @@ class Output:
         if max(map(len, lines)) + PANEL_FRAME <= self._console().width:
             self._render(Panel(text, title=title, title_align="left", expand=False))
         else:
-            # A link that is broken into two lines cannot be copied.
+            # A wrapped link cannot be copied.
             self._render(text, soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> None:
-        """Write a table, whose last columns have so many ``numbers``, or else the last one ids, to be copied whole."""
+        """Write a table. The last ``numbers`` columns are numbers; if 0, the last column has ids, which do not wrap."""
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(*heads, box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -171,16 +168,16 @@ class Output:
 
 def _write(text: str) -> None:
     if sys.stdout is None:
-        raise WrongUsage("there is no stdout to write to")
+        raise WrongUsage("stdout is closed")
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
         sys.stdout.buffer.flush()
     except OSError as error:
-        # What is left in the buffer would be tried again when the interpreter ends.
+        # Otherwise the interpreter would flush the buffer again when it exits.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
         if isinstance(error, BrokenPipeError):
             raise PipeClosed from None
-        raise ClientError(f"stdout cannot be written: {error.strerror}") from None
+        raise ClientError(f"cannot write to stdout: {error.strerror}") from None

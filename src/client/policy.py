@@ -1,24 +1,24 @@
-"""How a request is sent: with a token or without, and after what again."""
+"""How a request is sent: with or without a token, and when it is retried."""
 
 from enum import Enum, IntEnum, auto
 
 
 class Auth(Enum):
-    """Whether a request goes with a token."""
+    """Whether a request carries a token."""
 
     NONE = auto()
-    WHERE_ASKED = auto()
-    """Without one first; with it where the server asks for it. For what is anonymous on most servers."""
-    NEEDED = auto()
+    ON_DEMAND = auto()
+    """First without one, then with one if the server requires it; for requests that are anonymous on most servers."""
+    REQUIRED = auto()
 
 
 class Resend(IntEnum):
-    """After what a request is sent again by itself; each includes those before it."""
+    """After which failures a request is retried; each value includes those before it."""
 
     NEVER = 0
     LIMITED = 1
-    """After a 429, which comes before anything is done, and where no connection was made."""
+    """After a 429, which is sent before the request takes effect, and if no connection was made."""
     UNAVAILABLE = 2
-    """After a 503: nothing was done, or what was done harms nobody."""
+    """After a 503: the request had no effect, or a harmless one."""
     ALWAYS = 3
-    """After a lost connection: carried out twice is the same as once."""
+    """After a lost connection: the request is idempotent."""

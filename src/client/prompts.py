@@ -1,4 +1,7 @@
-"""Asking the person at the terminal. Ctrl-C and Ctrl-D at a prompt raise `Interrupted`, which ends quietly."""
+"""Input from the user: texts, passwords and other answers, from arguments, stdin, files, variables or prompts.
+
+Ctrl-C and Ctrl-D at a prompt raise `Interrupted`, which ends the program without a message.
+"""
 
 import getpass
 import os
@@ -21,24 +24,27 @@ else:
 
 TERMINAL = "/dev/tty"
 LONGEST_LINE = 4096
-"""Bytes; a terminal takes no longer line."""
-TYPED = "what was typed"
+"""Bytes; the longest line of a terminal."""
+TYPED = "the input"
 LARGEST_TEXT = 1024 * 1024
-"""Bytes of UTF-8; the body that a server takes has no more."""
+"""Bytes of UTF-8; a server accepts no larger body."""
 LARGEST_INPUT = 4 * LARGEST_TEXT + 4
-"""Bytes of a text in UTF-32, with its byte order mark."""
-TOO_LONG = "the text is over 1 MiB, which is more than a server takes"
-INSTEAD = f"use --phrase-file, or set {PHRASE}"
+"""Bytes of the largest text in UTF-32, with its byte order mark."""
+TOO_LONG = "the text is larger than 1 MiB, the limit of a server"
+INSTEAD = f"use --password-file, or set {PHRASE}"
 
 
 def ask(prompt: str, *, hidden: bool = False, instead: str) -> str:
-    """Return a line, from the terminal even where stdin is a pipe. Raises `WrongUsage`, with what to do ``instead``."""
+    """Return a line from the terminal, even if stdin is a pipe.
+
+    Raises `WrongUsage` without a terminal; its message ends with ``instead``.
+    """
     if not HAS_TERMIOS:
         return _ask_without_termios(prompt, hidden=hidden, instead=instead)
     try:
         handle = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
-        raise WrongUsage(f"there is no terminal to ask on: {instead}") from None
+        raise WrongUsage(f"no terminal to prompt on: {instead}") from None
     try:
         with _asking(), _echo(handle, shown=not hidden):
             os.write(handle, f"{prompt}: ".encode())
@@ -53,22 +59,22 @@ def ask(prompt: str, *, hidden: bool = False, instead: str) -> str:
 
 
 def ask_twice(prompt: str, *, instead: str) -> str:
-    """Return something new that is not shown, typed twice alike; as `ask`."""
+    """Return a new password, which has to be typed twice; raises as `ask`."""
     while True:
         first = ask(prompt, hidden=True, instead=instead)
         if ask("Again", hidden=True, instead=instead) == first:
             return first
-        sys.stderr.write("These were two different ones.\n")
+        sys.stderr.write("They do not match. Try again.\n")
 
 
 def ask_text(prompt: str, *, hidden: bool) -> str:
-    """Return lines from stdin, a terminal, up to Ctrl-D; without the end of the last line.
+    """Return lines from a terminal as stdin, up to Ctrl-D, without the last line break.
 
-    Without termios only one line can be typed unseen.
+    Without termios, only a single line can be hidden.
     """
     if not HAS_TERMIOS and hidden:
-        return _ask_without_termios(f"{prompt} (one line, it is not shown)", hidden=True, instead="give it on stdin")
-    sys.stderr.write(f"{prompt}{' (it is not shown)' if hidden else ''}. End with Enter and Ctrl-D:\n")
+        return _ask_without_termios(f"{prompt} (one line, hidden)", hidden=True, instead="use stdin")
+    sys.stderr.write(f"{prompt}{' (hidden)' if hidden else ''}; finish with Enter and Ctrl-D:\n")
     sys.stderr.flush()
     with _asking(), _echo(sys.stdin.fileno(), shown=not hidden):
         raw = sys.stdin.buffer.read()
@@ -77,8 +83,8 @@ def ask_text(prompt: str, *, hidden: bool) -> str:
         return decode_text(raw, TYPED).removesuffix("\n")
 
 
-def ask_secret(variable: str, prompt: str, *, new: bool = False) -> str:
-    """Return what the environment has, or else what is typed unseen, something new twice."""
+def ask_password(variable: str, prompt: str, *, new: bool = False) -> str:
+    """Return the password in a variable, or prompt for it; prompt for a ``new`` one twice."""
     given = read_variable(variable)
     if given is not None:
         return given
@@ -87,9 +93,9 @@ def ask_secret(variable: str, prompt: str, *, new: bool = False) -> str:
 
 
 def read_text(argument: str | None, prompt: str, *, hidden: bool = False) -> str:
-    """Return the text of the command line; without one, or for ``-``, that of stdin, decoded by `decode_text`.
+    """Return the argument; if it is missing or ``-``, the text on stdin. On a terminal, prompt for it.
 
-    A terminal is asked. Raises `WrongUsage` and `Interrupted`.
+    Raises `WrongUsage` and `Interrupted`.
     """
     if argument is not None and argument != "-":
         text = argument
@@ -103,7 +109,7 @@ def read_text(argument: str | None, prompt: str, *, hidden: bool = False) -> str
             raise WrongUsage(TOO_LONG)
         text = decode_text(raw, "stdin")
     if not text:
-        raise WrongUsage("there is no text: give it as an argument, or on stdin")
+        raise WrongUsage("no text: give it as an argument or on stdin")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -113,38 +119,38 @@ def read_text(argument: str | None, prompt: str, *, hidden: bool = False) -> str
     return text
 
 
-def given_phrase(phrase_file: Path | None) -> str | None:
-    """Return the phrase of the file or of the environment, if there is one. Raises `WrongUsage`."""
-    if phrase_file is None:
+def given_password(password_file: Path | None) -> str | None:
+    """Return the password of a secret from the file or the environment, if any. Raises `WrongUsage`."""
+    if password_file is None:
         return read_variable(PHRASE)
     try:
-        phrase = decode_text(phrase_file.read_bytes(), str(phrase_file)).rstrip("\r\n")
+        password = decode_text(password_file.read_bytes(), str(password_file)).rstrip("\r\n")
     except OSError as error:
-        raise WrongUsage(f"{phrase_file} cannot be read: {error.strerror}") from None
-    if not phrase:
-        raise WrongUsage(f"{phrase_file} is empty")
-    if "\0" in phrase:
-        # As UTF-8, "a" in UTF-16 is "a" and a NUL: another phrase, and wrong attempts destroy the secret.
-        raise WrongUsage(f"{phrase_file} has NUL characters. If it is UTF-16, save it as UTF-8")
-    return phrase
+        raise WrongUsage(f"cannot read {password_file}: {error.strerror}") from None
+    if not password:
+        raise WrongUsage(f"{password_file} is empty")
+    if "\0" in password:
+        # UTF-16 without a byte order mark is a wrong password in UTF-8, and wrong attempts destroy the secret.
+        raise WrongUsage(f"{password_file} contains NUL characters. If it is UTF-16, save it as UTF-8")
+    return password
 
 
-def new_phrase() -> str:
-    """Ask for a phrase to seal with, twice."""
-    return ask_twice("Phrase", instead=INSTEAD)
+def new_secret_password() -> str:
+    """Prompt twice for the password of a new secret."""
+    return ask_twice("Password for this secret", instead=INSTEAD)
 
 
-def ask_phrase() -> str:
-    """Ask for the phrase of a secret that is there."""
-    return ask("Phrase", hidden=True, instead=INSTEAD)
+def ask_secret_password() -> str:
+    """Prompt for the password of a secret."""
+    return ask("Password of this secret", hidden=True, instead=INSTEAD)
 
 
 def _ask_without_termios(prompt: str, *, hidden: bool, instead: str) -> str:
-    """Return a line as `ask` does, on a system such as Windows."""
+    """Return a line as `ask` does, on systems such as Windows."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise WrongUsage(f"there is no terminal to ask on: {instead}")
+        raise WrongUsage(f"no terminal to prompt on: {instead}")
     with _asking(), warnings.catch_warnings():
-        # Where the echo cannot be switched off, it only warns.
+        # getpass only warns if it cannot turn the echo off.
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
             if hidden:
@@ -153,7 +159,7 @@ def _ask_without_termios(prompt: str, *, hidden: bool, instead: str) -> str:
             sys.stderr.flush()
             line = sys.stdin.readline()
         except getpass.GetPassWarning:
-            raise WrongUsage(f"this terminal cannot hide what is typed: {instead}") from None
+            raise WrongUsage(f"this terminal cannot hide the input: {instead}") from None
         if not line:
             raise EOFError
         return line.rstrip("\r\n")
@@ -179,9 +185,9 @@ def _echo(handle: int, *, shown: bool) -> Iterator[None]:
     silent = termios.tcgetattr(handle)
     silent[3] &= ~termios.ECHO
     try:
-        # Inside, because Ctrl-C may come as soon as the echo is off.
+        # Inside the block, because Ctrl-C may arrive as soon as the echo is off.
         termios.tcsetattr(handle, termios.TCSAFLUSH, silent)
         yield
     finally:
-        # What was pasted and not read must not end up in the shell.
+        # Discard pasted input that was not read, so that the shell does not get it.
         termios.tcsetattr(handle, termios.TCSAFLUSH, before)

@@ -1,4 +1,4 @@
-"""The proxy of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, read as curl reads them."""
+"""The proxy from the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, as in curl."""
 
 import base64
 import re
@@ -13,10 +13,7 @@ from .errors import WrongUsage
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy. Its ``url`` has no credentials; those are in ``authorization``, the value of a header.
-
-    ``variable`` names the environment variable that it comes from.
-    """
+    """A proxy from the environment ``variable``. ``authorization`` is a header value; ``url`` has no credentials."""
 
     url: str
     variable: str
@@ -27,10 +24,7 @@ class Proxy:
 
 
 def find_proxy(url: str, environment: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy for a server's URL; None for a direct connection, as always on this machine.
-
-    Raises `WrongUsage` for a proxy that cannot be used.
-    """
+    """Return the proxy for a server's URL, or None; always None for loopback. Raises `WrongUsage`."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     exempt = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
@@ -45,13 +39,13 @@ def find_proxy(url: str, environment: Mapping[str, str]) -> Proxy | None:
 def _variables(scheme: str, environment: Mapping[str, str]) -> Iterator[str]:
     for name in (f"{scheme}_proxy", "all_proxy"):
         yield name
-        # In a CGI program, a request's header `Proxy` becomes HTTP_PROXY.
+        # In a CGI program, the request header `Proxy` becomes HTTP_PROXY.
         if name != "http_proxy" or "REQUEST_METHOD" not in environment:
             yield name.upper()
 
 
 def _parse_proxy(value: str, variable: str) -> Proxy:
-    """Return the proxy of a variable. Raises `WrongUsage`, without the value, which may have a password in it."""
+    """Parse a proxy. The `WrongUsage` that it raises omits the value, which may contain a password."""
     if "://" not in value:
         value = f"http://{value}"
     try:
@@ -76,7 +70,7 @@ def _unusable(variable: str) -> WrongUsage:
 
 
 def _is_exempt(host: str, port: int, exempt: str) -> bool:
-    """Tell whether a host is on the list of `NO_PROXY`: names with their subdomains, addresses, networks, ``*``."""
+    """Return whether `NO_PROXY` lists a host: by name or parent domain, address, network, or ``*``."""
     return any(_matches(host, port, entry) for entry in re.split(r"[,\s]+", exempt.lower()) if entry)
 
 

@@ -1,4 +1,4 @@
-"""What a server has answered, read without trust: it may be anything that listens there."""
+"""Responses, parsed without trust: anything may be listening at the URL."""
 
 import json
 from collections.abc import Mapping
@@ -16,50 +16,50 @@ NO_GOOD_TOKEN = frozenset({"unauthorized", "invalid_token"})
 
 
 class JsonObject(dict[str, Any]):
-    """A JSON object from a server. Each method raises `NotSealpost` for a member that is not what it has to be."""
+    """A JSON object from a server. Each method raises `NotSealpost` if the member is missing or has another type."""
 
     def text(self, name: str) -> str:
         """Return a string."""
         return str(self._member(name, str))
 
     def number(self, name: str) -> int:
-        """Return a whole number."""
+        """Return an integer."""
         return int(self._member(name, int))
 
     def flag(self, name: str) -> bool:
-        """Return true or false."""
+        """Return a boolean."""
         return bool(self._member(name, bool))
 
     def moment(self, name: str) -> datetime:
-        """Return a time, in the zone of this machine."""
+        """Return a time in the local time zone."""
         try:
             moment = datetime.fromisoformat(self.text(name))
             return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone()
         except (ValueError, OverflowError):
-            raise NotSealpost(f"the answer is not one of Sealpost: {name} is no time") from None
+            raise NotSealpost(f"the response is not from Sealpost: {name} is not a time") from None
 
     def has(self, name: str) -> bool:
-        """Tell whether a member is there and not null."""
+        """Return whether a member is present and not null."""
         return self.get(name) is not None
 
     def records(self, name: str) -> list["JsonObject"]:
         """Return a list of objects."""
         items = self._member(name, list)
         if not all(isinstance(item, dict) for item in items):
-            raise NotSealpost(f"the answer is not one of Sealpost: {name} does not list objects")
+            raise NotSealpost(f"the response is not from Sealpost: {name} is not a list of objects")
         return [JsonObject(item) for item in items]
 
     def texts(self, name: str) -> list[str]:
         """Return a list of strings."""
         items: list[str] = self._member(name, list)
         if not all(isinstance(item, str) for item in items):
-            raise NotSealpost(f"the answer is not one of Sealpost: {name} does not list strings")
+            raise NotSealpost(f"the response is not from Sealpost: {name} is not a list of strings")
         return items
 
     def _member(self, name: str, kind: type[Any]) -> Any:
         value = self.get(name)
         if type(value) is not kind:
-            raise NotSealpost(f"the answer is not one of Sealpost: {name} is missing or of another type")
+            raise NotSealpost(f"the response is not from Sealpost: {name} is missing or has the wrong type")
         return value
 
     def __repr__(self) -> str:
@@ -68,10 +68,10 @@ class JsonObject(dict[str, Any]):
 
 @dataclass(frozen=True)
 class Response:
-    """A status with its JSON body, which is empty where there was none.
+    """A status and a JSON object, which is empty if the response has no body.
 
-    ``retry_after`` is in seconds; None where the server did not say. ``after_loss`` tells that an earlier try of the
-    same request lost its connection, so that it may have been carried out already.
+    ``retry_after`` is in seconds, None if absent. ``after_loss`` means that an earlier attempt lost its connection, so
+    the request may already have been carried out.
     """
 
     url: str
@@ -83,12 +83,12 @@ class Response:
 
     @property
     def ok(self) -> bool:
-        """Whether the request was carried out."""
+        """Whether the status is 2xx and the body is JSON."""
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES and self.is_json
 
     @property
     def code(self) -> str:
-        """The problem's word for programs; empty where there is none."""
+        """The problem's `code`; empty if there is none."""
         code = self.body.get("code")
         return code if isinstance(code, str) else ""
 
@@ -99,18 +99,18 @@ class Response:
         raise self.error(words)
 
     def error(self, words: Words = NO_WORDS) -> ClientError:
-        """Return what the answer means for the one who asked; ``words`` say it for a code better than the server."""
+        """Return an error for the user. ``words`` replace the server's text for a code."""
         if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             said = self._said() or _phrase(self.status)
             return Unreachable(self._with_wait(f"{self.url} cannot answer now ({self.status}): {said}"))
         if not self.code:
-            return NotSealpost(f"what answers at {self.url} is not Sealpost, or not all of it (status {self.status})")
+            return NotSealpost(f"{self.url} did not answer like a Sealpost server (status {self.status})")
         if self.status == HTTPStatus.UNAUTHORIZED and self.code in NO_GOOD_TOKEN:
             return NotSignedIn(self._said())
         return RequestRefused(self._with_wait(words.get(self.code) or self._said()), status=self.status, code=self.code)
 
     def _said(self) -> str:
-        """Return the problem's sentence, with each field at fault."""
+        """Return the problem's field errors, or else its detail."""
         detail = self.body.get("detail")
         said = detail if isinstance(detail, str) else self.code
         errors = self.body.get("errors")
@@ -123,7 +123,7 @@ class Response:
 
 
 def _phrase(status: int) -> str:
-    """Return the standard's words for a status."""
+    """Return the standard reason phrase of a status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -131,7 +131,7 @@ def _phrase(status: int) -> str:
 
 
 def parse_body(raw: bytes) -> JsonObject | None:
-    """Return the JSON object of a body, an empty one for none; None where it is something else."""
+    """Return the JSON object in a body, empty if there is no body; None if the body is something else."""
     if not raw:
         return JsonObject()
     try:

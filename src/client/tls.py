@@ -1,4 +1,4 @@
-"""How the server's certificate is checked."""
+"""Certificate verification."""
 
 import ssl
 from pathlib import Path
@@ -7,9 +7,9 @@ from .errors import WrongUsage
 
 
 def tls_context(*, ca_file: Path | None = None, insecure: bool = False) -> ssl.SSLContext:
-    """Return what checks certificates: against the system's authorities, and those of ``ca_file`` besides.
+    """Return a context that trusts the system's authorities and those in ``ca_file``; with ``insecure``, any.
 
-    ``insecure`` checks nothing. Raises `WrongUsage` for a file that cannot be used.
+    Raises `WrongUsage` for an unusable file.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -20,7 +20,7 @@ def tls_context(*, ca_file: Path | None = None, insecure: bool = False) -> ssl.S
         try:
             context.load_verify_locations(ca_file)
         except ssl.SSLError:
-            raise WrongUsage(f"{ca_file} has no certificate in PEM format") from None
+            raise WrongUsage(f"{ca_file} contains no certificate in PEM format") from None
         except OSError as error:
-            raise WrongUsage(f"{ca_file} cannot be read: {error.strerror}") from None
+            raise WrongUsage(f"cannot read {ca_file}: {error.strerror}") from None
     return context

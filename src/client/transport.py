@@ -1,7 +1,7 @@
-"""HTTP to one server: time-outs, what may be sent again, and every failure in words.
+"""HTTP to one server: timeouts, retries, and an explanation of every failure.
 
-`Transport.send` returns whatever a Sealpost server answered, refusals included, as an `Response`; it raises only where
-there is no such answer. It sends a token only where it is given one, and follows no redirect.
+`Transport.send` returns every response of a Sealpost server, including problems, as a `Response`. It raises only if
+there is no such response. It sends a token only if given one, and follows no redirect.
 """
 
 import asyncio
@@ -26,28 +26,27 @@ from .proxies import Proxy
 from .responses import JsonObject, Response, parse_body
 
 LARGEST_ANSWER = 32 * 1024 * 1024
-"""Bytes; a page of a hundred posts with each character escaped has about 12 MiB."""
+"""Bytes; a page of 100 posts with each character escaped has about 12 MiB."""
 CONNECT_SECONDS = 10.0
 LONGEST_WAIT = 30
-"""Seconds of `Retry-After` that are waited for."""
+"""Longest `Retry-After`, in seconds, after which a request is retried."""
 PAUSES = (0.3, 1.0)
-"""Seconds between tries, where the server names none."""
+"""Seconds before each retry, unless the server sends `Retry-After`."""
 
-NO_HOST = "there is no host of this name, or no network"
+NO_HOST = "unknown host, or no network"
 LONGEST_NUMBER = 9
 REDIRECTIONS = range(300, 400)
 
-# nginx has lost the worker, or did not wait for it.
+# From nginx, which has lost the worker or timed out.
 _LOST = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 
 
 class Transport:
     """Connections to one server; an asynchronous context manager.
 
-    ``tls`` is None for plain http, ``proxy`` for a direct connection. ``timeout`` is in seconds, for one try from
-    connecting to the last byte of the answer. ``notify`` is told before a request is sent again. With ``keep_alive``
-    connections are used again, for programs that send many requests; a connection that the server closes meanwhile
-    then loses a request now and then.
+    ``tls`` is None for plain http, ``proxy`` is None for a direct connection. ``timeout`` is in seconds, for an attempt
+    from connecting to the last byte of the response. ``notify`` is called before each retry. ``keep_alive`` reuses
+    connections, for programs that send many requests; a request is lost if the server closes its connection meanwhile.
     """
 
     def __init__(
@@ -70,11 +69,11 @@ class Transport:
         self._shared: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Raise `WrongUsage` where everything would cross a network in the clear."""
+        """Raise `WrongUsage` for plain http to another machine without ``allow_http``."""
         if is_plain(self.url) and not self.allow_http:
             raise WrongUsage(
-                f"{self.url} is plain http to another machine: what is sent there can be read on the way. Use https,"
-                " or --allow-http where you trust the network"
+                f"{self.url} is plain http to another machine, so others could read your data on the way. Use https, or"
+                " --allow-http if you trust the network"
             )
         if self._keep_alive:
             self._shared = await self._stack.enter_async_context(self._new_session())
@@ -95,10 +94,10 @@ class Transport:
         token: str | None = None,
         resend: Resend = Resend.NEVER,
     ) -> Response:
-        """Send a request and return the answer, whatever its status.
+        """Send a request, retry it if allowed, and return the response, whatever its status.
 
-        Raises `Unreachable` where there is none and nothing was carried out, `OutcomeUnknown` where something may have
-        been, and `NotSealpost`.
+        Raises `Unreachable` if there is no response and the request had no effect, `OutcomeUnknown` if it may have had
+        one, and `NotSealpost`.
         """
         after_loss = False
         outcome: Response | Unreachable
@@ -128,11 +127,11 @@ class Transport:
         query: Mapping[str, str] | None = None,
         token: str | None = None,
     ) -> Response:
-        """Return the answer to one try, also that of a proxy that has lost the server; raises as `send`."""
+        """Return the response to a single attempt, which may be a gateway's 502 or 504; raises the errors of `send`."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         proxy_headers: dict[str, str] = {}
         if self._proxy and self._proxy.authorization:
-            # It is for the proxy alone: in a tunnel, only the CONNECT has it.
+            # For the proxy only: with https, the CONNECT request carries it.
             for_proxy = proxy_headers if self._tls else headers
             for_proxy["Proxy-Authorization"] = self._proxy.authorization
         data = None
@@ -155,7 +154,7 @@ class Transport:
             ):
                 return await self._read(response, path)
         except UnicodeError:
-            raise WrongUsage("what was given is not UTF-8") from None
+            raise WrongUsage("the input is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain_failure(error, url=self.url, timeout=self._timeout, proxy=self._proxy) from None
 
@@ -166,8 +165,8 @@ class Transport:
             headers={"User-Agent": f"sealpost/{__version__}", "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
         )
-        # It would send GET, PUT and DELETE again by itself, also a password that is changed already.
-        session._retry_connection = False  # noqa: SLF001 (there is no other switch)
+        # aiohttp would retry GET, PUT and DELETE by itself, including a change of password.
+        session._retry_connection = False  # noqa: SLF001 (there is no public option)
         return session
 
     async def _read(self, response: aiohttp.ClientResponse, path: str) -> Response:
@@ -179,7 +178,7 @@ class Transport:
         async for chunk in response.content.iter_any():
             raw += chunk
             if len(raw) > LARGEST_ANSWER:
-                raise NotSealpost(f"the answer of {self.url} is too long to be one of Sealpost")
+                raise NotSealpost(f"the response of {self.url} is too large to be from Sealpost")
         body = parse_body(bytes(raw))
         seconds = response.headers.get("Retry-After", "")[:LONGEST_NUMBER]
         return Response(
@@ -192,19 +191,19 @@ class Transport:
 
 
 def _explain_redirect(url: str, path: str, location: str) -> Unreachable:
-    """Return what a redirect of a request for ``path`` means; the path may be a key, and is not repeated."""
+    """Return the error for a redirect; its message omits ``path``, which may contain a key."""
     target = urlsplit(urljoin(url + path, location))
     if urlsplit(url).scheme == "https" and target.scheme != "https":
-        return Unreachable(f"{url} redirects to an address without https, which is refused")
+        return Unreachable(f"{url} redirects to an address without https, which is not allowed")
     prefix = target.path.removesuffix(path) if target.path.endswith(path) else ""
     host = target.netloc.rpartition("@")[2]
-    return Unreachable(f"{url} sends on to {target.scheme}://{host}{prefix}; give that with --url")
+    return Unreachable(f"{url} redirects to {target.scheme}://{host}{prefix}: use that URL instead")
 
 
 def wait_to_resend(outcome: Response | Unreachable, resend: Resend, pause: float | None) -> float | None:
-    """Return the seconds until a request is sent again; None where it must not be, or there is no sense in it.
+    """Return the seconds to wait before a retry; None if the request must not or need not be retried.
 
-    ``pause`` counts where the server names no time; None after the last try.
+    ``pause`` applies if the server sends no `Retry-After`; it is None after the last attempt.
     """
     if pause is None:
         return None
@@ -224,7 +223,7 @@ def wait_to_resend(outcome: Response | Unreachable, resend: Resend, pause: float
 
 
 def _is_lost(outcome: Response | Unreachable) -> bool:
-    """Tell whether the request may have been carried out without its answer coming through."""
+    """Return whether the request may have been carried out although its response was lost."""
     return isinstance(outcome, OutcomeUnknown) if isinstance(outcome, Unreachable) else outcome.status in _LOST
 
 
@@ -241,7 +240,7 @@ def _encode(body: Mapping[str, Any]) -> bytes:
 
 
 def explain_failure(error: Exception, *, url: str, timeout: float, proxy: Proxy | None = None) -> Unreachable:
-    """Return what a failed request means; ``timeout`` is what it was given, in seconds."""
+    """Return the error for a failed request; ``timeout`` is in seconds."""
     found: Unreachable
     if proxy and (failure := _explain_proxy_failure(error, url=url, proxy=proxy)):
         return failure
@@ -249,29 +248,29 @@ def explain_failure(error: Exception, *, url: str, timeout: float, proxy: Proxy 
         case aiohttp.ClientConnectorCertificateError():
             found = Unreachable(f"{url} is not trusted: {_explain_certificate(error.certificate_error)}")
         case aiohttp.ClientSSLError():
-            found = Unreachable(f"{url} does not speak TLS as it should; is it plain http there?")
+            found = Unreachable(f"the TLS handshake with {url} failed. Is it an http:// server?")
         case aiohttp.ClientConnectorDNSError():
-            found = Unreachable(f"{url} cannot be reached: {NO_HOST}")
+            found = Unreachable(f"cannot reach {url}: {NO_HOST}")
         case aiohttp.ClientConnectorError():
-            found = Unreachable(f"{url} cannot be reached: {_explain_connection(error)}", passing=True)
+            found = Unreachable(f"cannot reach {url}: {_explain_connection(error)}", passing=True)
         case aiohttp.ConnectionTimeoutError():
-            found = Unreachable(f"{url} cannot be reached: it does not accept a connection")
+            found = Unreachable(f"cannot reach {url}: the connection timed out")
         case TimeoutError():
             found = OutcomeUnknown(f"{url} did not answer within {timeout:g} s")
         case aiohttp.InvalidURL():
-            found = Unreachable(f"{url} is no usable URL")
+            found = Unreachable(f"{url} is not a valid URL")
         case aiohttp.ClientResponseError():
-            found = NotSealpost(f"what answers at {url} does not speak HTTP")
+            found = NotSealpost(f"{url} does not answer with valid HTTP")
         case _:
             found = OutcomeUnknown(f"the connection to {url} was lost", passing=True)
     return found
 
 
 def explain_proxy_refusal(status: int, *, url: str, proxy: Proxy) -> Unreachable:
-    """Return what the status of a proxy means that passed nothing on."""
+    """Return the error for a status from a proxy that did not forward the request."""
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         if proxy.authorization:
-            return Unreachable(f"{proxy} refuses the user name and password in {proxy.variable} (407)")
+            return Unreachable(f"{proxy} rejects the user name and password in {proxy.variable} (407)")
         return Unreachable(f"{proxy} requires a user name and a password: http://USER:PASSWORD@HOST:PORT (407)")
     passing = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     verb = "cannot reach" if passing else "refuses to connect to"
@@ -279,16 +278,16 @@ def explain_proxy_refusal(status: int, *, url: str, proxy: Proxy) -> Unreachable
 
 
 def _explain_proxy_failure(error: Exception, *, url: str, proxy: Proxy) -> Unreachable | None:
-    """Return what has gone wrong on the way to the proxy or in it; None for what is not of the proxy alone."""
+    """Return the error for a failure of the proxy itself; None for any other."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return explain_proxy_refusal(error.status, url=url, proxy=proxy)
         case aiohttp.ClientConnectorDNSError():
-            return Unreachable(f"{proxy} cannot be reached: {NO_HOST}")
+            return Unreachable(f"cannot reach {proxy}: {NO_HOST}")
         case aiohttp.ClientProxyConnectionError():
-            return Unreachable(f"{proxy} cannot be reached: {_explain_connection(error)}", passing=True)
+            return Unreachable(f"cannot reach {proxy}: {_explain_connection(error)}", passing=True)
         case aiohttp.ConnectionTimeoutError():
-            return Unreachable(f"{url} cannot be reached: {proxy} makes no connection to it")
+            return Unreachable(f"cannot reach {url}: {proxy} does not connect to it")
         case _:
             return None
 
@@ -300,7 +299,7 @@ def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
 def _explain_certificate(error: Exception) -> str:
     reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
     return (
-        f"its certificate cannot be verified ({reason}). If the server is your own and its certificate is not from a"
-        " public authority, name the certificate, or its authority's, with --ca-file FILE. Otherwise somebody may be"
-        " listening in"
+        f"its certificate cannot be verified ({reason}). If it is your own server, with a certificate that is not from"
+        " a public authority, give that certificate, or its authority's, with --ca-file FILE. Otherwise the connection"
+        " may be intercepted"
     )

@@ -68,7 +68,7 @@ async def test_signing_out_ends_the_session(ann: str, api: Api, url: str, typed:
 
     assert (0, f"sealpost: signed out of {url}\n") == (out.code, out.stderr)
     assert 401 == (await api.call("POST", "/refresh", {"refresh_token": token}))[0]
-    assert (4, f"sealpost: nobody is signed in to {url}\n") == (again.code, again.stderr)
+    assert (4, f"sealpost: you are not signed in to {url}\n") == (again.code, again.stderr)
     assert (4, True) == (me.code, "sealpost login" in me.stderr)
 
 
@@ -78,7 +78,7 @@ async def test_signing_out_forgets_what_the_server_cannot_be_told(typed: Typed, 
         await typed("login", "ann", "--url", server.url, SEALPOST_PASSWORD=PASSWORD)
         ended = await typed("logout", "--url", server.url)
 
-    assert (3, True) == (ended.code, "the session lives on there" in ended.stderr)
+    assert (3, True) == (ended.code, "still active there" in ended.stderr)
     assert {} == json.loads((config / "credentials.json").read_text())["sessions"]
 
 
@@ -158,10 +158,10 @@ async def test_sessions_are_listed_and_ended(ann: str, api: Api, typed: Typed) -
     )
 
     rows = table.stdout.splitlines()
-    assert ["began", "refreshed", "ends", "id"] == rows[0].split()
-    assert (newest, "this one") == (rows[1].split()[-1], " ".join(rows[2].split()[-3:-1]))
-    assert (0, "sealpost: the session has ended\n") == (ended.code, ended.stderr)
-    assert (1, "sealpost: you have no such session. See: sealpost sessions list\n") == (again.code, again.stderr)
+    assert ["created", "refreshed", "expires", "id"] == rows[0].split()
+    assert (newest, "current") == (rows[1].split()[-1], rows[2].split()[-2])
+    assert (0, "sealpost: session ended\n") == (ended.code, ended.stderr)
+    assert (1, "sealpost: no such session. See: sealpost sessions list\n") == (again.code, again.stderr)
     assert 401 == (await api.call("POST", "/refresh", {"refresh_token": other["refresh_token"]}))[0]
 
 

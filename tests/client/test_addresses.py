@@ -119,7 +119,7 @@ def test_a_link_is_never_worse_than_the_url_in_use(server: str, answered: str, b
 def test_what_is_no_link_of_a_server_is_not_shown(answered: str) -> None:
     """With a fragment key and without."""
     for fragment_key in (None, bytes(32)):
-        with pytest.raises(NotSealpost, match="url is no link"):
+        with pytest.raises(NotSealpost, match="url is not a link"):
             write_link("https://example.org", answered, Kind.SECRET, fragment_key)
 
 
@@ -182,5 +182,5 @@ def test_what_is_over_is_not_to_come() -> None:
     """A time that has passed is said to have."""
     now = datetime.now(UTC)
 
-    assert write_future(now - timedelta(hours=1)).endswith("(over)")
+    assert write_future(now - timedelta(hours=1)).endswith("(past)")
     assert write_future(now + timedelta(hours=1)).endswith("(in 1 hour)")

@@ -102,10 +102,10 @@ def test_errors_are_counted_by_kind() -> None:
     )
 
     assert [
-        "no answer in time",
+        "timeout",
         "connection lost",
         "no connection",
-        "not an answer of Sealpost",
+        "unexpected response",
         "429 too_many",
         "502",
     ] == [kind_of(outcome) for outcome in outcomes]

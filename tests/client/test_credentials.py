@@ -52,7 +52,7 @@ async def test_what_is_kept_is_for_its_user_alone(ann: str, config: Path) -> Non
 
 @pytest.mark.parametrize(
     ("file_mode", "directory_mode", "words"),
-    [(0o640, 0o700, "can be read by others: chmod 600"), (0o600, 0o770, "can be changed by others: chmod 700")],
+    [(0o640, 0o700, "other users can read"), (0o600, 0o770, "other users can write to")],
 )
 async def test_what_others_could_have_seen_is_not_used(
     ann: str, config: Path, typed: Typed, file_mode: int, directory_mode: int, words: str
@@ -77,7 +77,7 @@ async def test_a_damaged_file_is_said_to_be_one(config: Path, typed: Typed, cont
 
     ended = await typed("whoami")
 
-    assert (1, True) == (ended.code, "is damaged. Delete it, and sign in again" in ended.stderr)
+    assert (1, True) == (ended.code, "is damaged. Delete it and sign in again" in ended.stderr)
 
 
 async def test_a_session_of_another_type_is_damage(config: Path) -> None:
@@ -97,7 +97,7 @@ async def test_a_file_that_cannot_be_used_is_told(config: Path, typed: Typed, ur
     (config / "credentials.json").mkdir(parents=True)
     no_file = await typed("whoami")
 
-    assert [(1, True), (1, True)] == [(one.code, "cannot be" in one.stderr) for one in (in_the_way, no_file)]
+    assert [(1, True), (1, True)] == [(one.code, "sealpost: cannot " in one.stderr) for one in (in_the_way, no_file)]
 
 
 async def test_an_old_access_token_is_refreshed(ann: str, config: Path, typed: Typed) -> None:
@@ -209,7 +209,7 @@ async def test_what_belongs_to_another_user_is_not_used(config: Path, monkeypatc
     await keep(config, "http://127.0.0.1")
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
-    with pytest.raises(ClientError, match="belongs to somebody else"):
+    with pytest.raises(ClientError, match="belongs to another user"):
         CredentialStore(config).read()
 
 
@@ -218,7 +218,7 @@ async def test_a_directory_that_cannot_be_made_is_told(config: Path) -> None:
     config.parent.mkdir()
     config.write_text("")
 
-    with pytest.raises(ClientError, match="cannot be used"):
+    with pytest.raises(ClientError, match="cannot use"):
         await keep(config, "http://127.0.0.1")
 
 
@@ -243,7 +243,7 @@ async def test_a_lock_that_is_not_released_is_told(config: Path, monkeypatch: py
     monkeypatch.setattr(credentials, "LOCK_SECONDS", 0.1)
     store = CredentialStore(config)
     async with store.locked():
-        with pytest.raises(ClientError, match="for too long"):
+        with pytest.raises(ClientError, match="for more than"):
             async with CredentialStore(config).locked():
                 pass
 
@@ -251,7 +251,7 @@ async def test_a_lock_that_is_not_released_is_told(config: Path, monkeypatch: py
 async def test_who_signed_out_meanwhile_is_not_signed_in(config: Path) -> None:
     """Another command has removed the session that this one wanted to refresh."""
     async with Transport("http://127.0.0.1:9", tls=None, timeout=5) as transport:
-        with pytest.raises(NotSignedIn, match="any more"):
+        with pytest.raises(NotSignedIn, match="no longer signed in"):
             await SessionTokens(CredentialStore(config), transport).renew("old")
 
 
@@ -279,7 +279,7 @@ async def test_a_token_of_the_environment_goes_before_the_sign_in(ann: str, api:
     no_good = await typed("whoami", SEALPOST_TOKEN="sp_x")
     assert (4, True) == (no_good.code, "SEALPOST_TOKEN" in no_good.stderr)
     with_both = await typed("login", "ann", SEALPOST_PASSWORD=PASSWORD, SEALPOST_TOKEN=token)
-    assert "use that token and not the sign-in" in with_both.stderr
+    assert "use that token instead of this session" in with_both.stderr
 
 
 async def test_plain_http_is_remembered_from_the_sign_in(config: Path, typed: Typed) -> None:

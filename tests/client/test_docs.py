@@ -17,7 +17,7 @@ from src.client.commands.bot import AT_ONCE, MOST_AT_ONCE
 from src.client.commands.posts import SHOWN
 from src.client.commands.tokens import SCOPES
 from src.client.environment import VARIABLES
-from src.client.errors import ExitCode
+from src.client.errors import MEANINGS, ExitCode
 from src.client.options import TIMEOUT, Command, Group
 from src.client.transport import LONGEST_WAIT, PAUSES
 from src.settings import OF_THE_CLIENT, Settings
@@ -97,7 +97,8 @@ def test_exit_codes_and_variables_are_as_documented() -> None:
     codes = rows(section(CLIENT, "### Exit codes"))
     variables = {words(row[0])[0]: row[1] for row in rows(section(CLIENT, "### Environment"))}
 
-    assert [str(int(code)) for code in ExitCode] == [row[0] for row in codes]
+    assert {str(int(code)): meaning for code, meaning in MEANINGS.items()} == {row[0]: row[1] for row in codes}
+    assert list(ExitCode) == list(MEANINGS)
     assert variables == VARIABLES
 
 
@@ -111,9 +112,9 @@ def test_the_numbers_are_as_documented() -> None:
     """Time-out, waits, tries, page, scopes, default server."""
     trouble = said(CLIENT, "## When something goes wrong")
 
-    assert f"may take: {TIMEOUT:g} without it" in section(CLIENT, SHARED)
-    assert f"How many posts to show: {SHOWN} without it" in section(CLIENT, "## Posts")
-    assert {2: "twice at most"}[len(PAUSES)] in trouble
+    assert f"of a request: {TIMEOUT:g} by default" in section(CLIENT, SHARED)
+    assert f"The number of posts, {SHOWN} by default" in section(CLIENT, "## Posts")
+    assert {2: "at most twice"}[len(PAUSES)] in trouble
     assert {str(LONGEST_WAIT)} == set(re.findall(r"at most (\d+) seconds", trouble))
     assert ", ".join(f"`{scope}`" for scope in SCOPES) in section(CLIENT, "## Account")
     bot = {words(row[0])[0]: row[1] for row in rows(section(CLIENT, "## Bot")) if row[0].startswith("`--")}
@@ -124,7 +125,7 @@ def test_the_numbers_are_as_documented() -> None:
         ("--secrets", plan.SECRETS, plan.MOST_SECRETS),
         ("--concurrency", AT_ONCE, MOST_AT_ONCE),
     ):
-        assert f": {default} without it, and at most {most}." in bot[option]
+        assert f": {default} by default, and at most {most}." in bot[option]
     assert {check.value for check in Check} <= {row[0] for row in rows(section(CLIENT, "## Bot"))}
     assert f"`{DEFAULT_URL}`" in section(CLIENT, "## Which server, and how it is reached")
 

@@ -88,7 +88,7 @@ async def test_lines_arrive_as_they_were_read(api: Api, url: str, pipe: Pipe, tm
         ended = await client.end()
 
     assert (0, summary(read=5, delivered=5, batches=2)) == ended
-    assert ["web-1 had no password yet: it is the given one from now on"] == client.said
+    assert ["web-1 is new: the given password is now its password"] == client.said
     assert ["one", "", "logout", "caf�", "the €\x00 end"] == await texts(api)
     assert ["lock"] == [path.name for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -127,13 +127,13 @@ async def test_lines_wait_while_the_server_is_away(api: Api, gate: Gate, pipe: P
     gate.close()
     async with following(pipe, gate.url, state=tmp_path) as client:
         await pipe.write(b"one\ntwo\n")
-        await client.expect("Lines wait in the spool until that is over")
+        await client.expect("Retrying; lines stay in the spool")
         gate.open()
         await arrived(api, 2)
         await client.expect("delivering again, after")
         gate.close()
         await pipe.write(b"three\n")
-        await client.expect("was lost. Lines wait")
+        await client.expect("was lost. Retrying; lines stay")
         await pipe.write(b"four\n" * 2000)
         pipe.end()
         gate.open()
@@ -141,7 +141,7 @@ async def test_lines_wait_while_the_server_is_away(api: Api, gate: Gate, pipe: P
 
     assert (0, 2003) == (ended[0], ended[1]["delivered"])
     assert ["one", "two", "three", *["four"] * 2000] == await texts(api)
-    assert 2 == sum("Lines wait" in line for line in client.said) == sum("again, after" in line for line in client.said)
+    assert 2 == sum("lines stay" in line for line in client.said) == sum("again, after" in line for line in client.said)
 
 
 async def test_a_lost_answer_stores_nothing_twice(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path) -> None:
@@ -286,14 +286,14 @@ async def test_what_is_never_taken_is_kept_aside(pipe: Pipe, tmp_path: Path, cod
     replies = [ACCEPTED, ACCEPTED, problem(409, code), STORED]
     async with odd_server(replies) as server, following(pipe, server.url, state=tmp_path) as client:
         await pipe.write(b"one\n")
-        await client.expect("will never be taken")
+        await client.expect("for good")
         await pipe.write(b"two\n")
         pipe.end()
         ended = await client.end()
     (aside,) = tmp_path.rglob("*.refused")
 
     assert (1, summary(read=2, delivered=1, batches=1, refused=1)) == ended
-    assert client.said[-1].endswith(f"It is {code}. Kept in {aside}")
+    assert client.said[-1].endswith(f"It is {code}. They are kept in {aside}")
     assert b"one\n" in aside.read_bytes()
 
 
@@ -355,7 +355,7 @@ async def test_a_signal_ends_it(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path
     gate.close()
     async with following(pipe, gate.url, state=tmp_path) as client:
         await pipe.write(b"one\n")
-        await client.expect("Lines wait")
+        await client.expect("lines stay")
         left = await client.end(number)
     gate.open()
     await pipe.write(b"two\n")
@@ -366,7 +366,7 @@ async def test_a_signal_ends_it(api: Api, gate: Gate, pipe: Pipe, tmp_path: Path
 
     assert (130, summary(read=1, waiting=1)) == left
     assert "1 line left in" in client.said[-1]
-    assert "1 line from before in the spool" in again.said[0]
+    assert "1 line left in the spool" in again.said[0]
     assert (0, ["one", "two", "three"]) == (done[0], await texts(api))
 
 
@@ -394,12 +394,14 @@ class Disk(Spool):
         self.errors = list(errors)
 
     def write(self) -> None:
-        if self.errors and self._taken:
+        if self.errors and self._buffer:
             raise OSError(self.errors.pop(), "The disk says so")
         super().write()
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "is full: nothing"), (errno.EIO, "The disk says so")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "is full: reading pauses"), (errno.EIO, "The disk says so")]
+)
 async def test_a_full_disk_is_waited_for(
     pipe: Pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
@@ -433,12 +435,12 @@ async def test_a_long_line_goes_in_pieces(api: Api, gate: Gate, pipe: Pipe, tmp_
     gate.close()
     async with following(pipe, gate.url, state=tmp_path) as client:
         await pipe.write(b"one\n")
-        await client.expect("Lines wait")
+        await client.expect("lines stay")
         await pipe.write(b"two\n")
         await asyncio.sleep(SYNC_SECONDS * 1.2)
         await pipe.write(b"x" * 1_500_000)
         gate.open()
-        await client.expect("sent in pieces")
+        await client.expect("sent as several")
         pipe.end()
         ended = await client.end()
     found = await texts(api)
@@ -450,10 +452,10 @@ async def test_a_long_line_goes_in_pieces(api: Api, gate: Gate, pipe: Pipe, tmp_
 async def test_wrong_usage_sends_nothing(url: str, typed: Typed) -> None:
     """And says what to do instead."""
     for words, *options in (
-        ("Add --user", "--follow"),
+        ("needs --user", "--follow"),
         ("3 to 32 characters", "--follow", "--user", "a b"),
-        ("go with --follow", "--json"),
-        ("go with --follow", "--spool", "x"),
+        ("require --follow", "--json"),
+        ("require --follow", "--spool", "x"),
         ("add --follow", "--user", USER),
     ):
         ended = await typed("gather", *options)

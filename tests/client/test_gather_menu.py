@@ -67,7 +67,7 @@ async def test_steps_are_taken_one_after_the_other(api: Api, url: str, dialogue:
             ("au", "identify first"),
             ("6", "identify first"),
             *((one, "no such choice") for one in "08 !"),
-            *((one, "authenticated  The server has checked your password") for one in ("?", "help", "h")),
+            *((one, "authenticated  You have a token.") for one in ("?", "help", "h")),
         ):
             await type_all(terminal, choice)
             await terminal.expect(words)
@@ -78,16 +78,16 @@ async def test_steps_are_taken_one_after_the_other(api: Api, url: str, dialogue:
         await terminal.expect("password: must have at least 4 characters")
         await type_all(terminal, "2")
         await give(terminal, "Password of menu-1: ", PASSWORD, "another one", PASSWORD, PASSWORD)
-        await terminal.expect("the password is set")
+        await terminal.expect("password set")
         await type_all(terminal, "send")
         for number, line in enumerate(("  one", "logout", ""), start=1):
             await terminal.expect(f"Line {number}: ")
             await terminal.type(f"{line}\n")
-        await terminal.expect("stored as numbers 1 to 2")
+        await terminal.expect("stored as messages 1 to 2")
         await type_all(terminal, "send")
         await terminal.expect("Line 1: ")
         await terminal.type("\x04")
-        await terminal.expect("there is nothing to send")
+        await terminal.expect("nothing to send")
         await type_all(terminal, "log out")
         await terminal.expect("logged out")
         await type_all(terminal, "switch user")
@@ -95,13 +95,13 @@ async def test_steps_are_taken_one_after_the_other(api: Api, url: str, dialogue:
         await terminal.type("a b\n")
         await terminal.expect("3 to 32 characters")
         await type_all(terminal, "user MENU-1", "identify")
-        await terminal.expect("MENU-1 is known")
+        await terminal.expect("MENU-1 exists")
         await type_all(terminal, "authenticate")
         await give(terminal, "Password of MENU-1: ", "a wrong one")
         await terminal.expect("wrong password")
         await type_all(terminal, "authenticate")
         await give(terminal, "Password of MENU-1: ", PASSWORD)
-        await terminal.expect("the password is right")
+        await terminal.expect("password correct")
         await terminal.expect(f"{NEXT}")
         await terminal.type("\x04")
 
@@ -117,19 +117,19 @@ async def test_lines_whose_answer_is_lost_are_kept(api: Api, url: str, dialogue:
         await terminal.expect("was lost\n")
         gate.open()
         await type_all(terminal, "identify", "authenticate")
-        await terminal.expect("the password is set")
+        await terminal.expect("password set")
         gate.text, gate.loses = b'"MESSAGE"', 3
         await type_all(terminal, "send one")
         await terminal.expect("1 line kept")
         await type_all(terminal, "send two")
-        await terminal.expect("first, 1 line from before")
-        await terminal.expect("stored as number 1\n")
-        await terminal.expect("stored as number 2\n")
+        await terminal.expect("sending 1 line kept from before")
+        await terminal.expect("stored as message 1\n")
+        await terminal.expect("stored as message 2\n")
         gate.close()
         await type_all(terminal, "send three")
         await terminal.expect("1 line kept")
         await type_all(terminal, "user menu-2")
-        await terminal.expect("1 line of menu-1 that may not be stored will not be sent again")
+        await terminal.expect("1 line of menu-1 may not have been stored")
         await type_all(terminal, "quit")
 
     assert ["one", "two"] == [text for _, _, text in await sent(api, await operator_token(api))]
@@ -149,10 +149,10 @@ async def test_what_a_server_takes_back_is_said(dialogue: Dialogue, url: str) ->
         dialogue("gather", "--user", "menu-1", "--url", server.url, SEALPOST_PASSWORD=PASSWORD) as terminal,
     ):
         await type_all(terminal, "identify", "authenticate", "send one")
-        await terminal.expect("the server does not know you as authenticated. Identify again")
+        await terminal.expect("you are not authenticated. Identify again")
         await terminal.expect("1 line kept")
         await type_all(terminal, "identify", "authenticate", "send")
-        await terminal.expect("the token is no longer good. Identify again")
+        await terminal.expect("has expired or was revoked. Identify again")
         await type_all(terminal, "identify", "authenticate", "send")
         await terminal.expect("It is batch_reused")
         await type_all(terminal, "logout")
@@ -160,7 +160,7 @@ async def test_what_a_server_takes_back_is_said(dialogue: Dialogue, url: str) ->
         await type_all(terminal, "identify")
         await terminal.expect("It is insufficient_scope")
         await type_all(terminal, "identify", "authenticate")
-        await terminal.expect("the token is no longer good, so you are grounded")
+        await terminal.expect("your token has expired, so you are grounded")
         await type_all(terminal, "quit")
 
     assert "menu-1 at" in terminal.screen
@@ -187,12 +187,12 @@ async def test_an_api_token_needs_no_steps(api: Api, url: str, dialogue: Dialogu
     body = {"name": "menu", "scopes": ["gather"]}
     token = (await api.call("POST", "/tokens", body, token=await api.sign_up("ann")))[1]["token"]
     async with dialogue("gather", SEALPOST_TOKEN=token) as terminal:
-        await terminal.expect("with the API token in SEALPOST_TOKEN, which needs no steps")
+        await terminal.expect("API token from SEALPOST_TOKEN, no sign-in needed")
         for choice in ("identify", "authenticate", "user", "logout"):
             await type_all(terminal, choice)
-            await terminal.expect("there are no steps: send at once")
+            await terminal.expect("no sign-in is needed: send right away")
         await type_all(terminal, "send one")
-        await terminal.expect("stored as number 1")
+        await terminal.expect("stored as message 1")
         await type_all(terminal, "quit")
 
 
@@ -204,7 +204,7 @@ async def test_a_wrong_password_of_the_environment_is_tried_once(api: Api, url: 
         await terminal.expect("wrong password")
         await type_all(terminal, "authenticate")
         await give(terminal, "Password of menu-1: ", PASSWORD)
-        await terminal.expect("the password is right")
+        await terminal.expect("password correct")
         await terminal.expect(NEXT)
         await terminal.type("Gr\udcfc\udcdfe\n")
         await terminal.expect("not UTF-8")
@@ -226,13 +226,13 @@ async def test_ctrl_c_leads_back_to_the_menu_and_out_of_it(api: Api, url: str) -
         await type_all(terminal, "identify")
         await terminal.expect("Username: ")
         await terminal.type("half a na\x03")
-        await terminal.expect("nothing was done")
+        await terminal.expect("cancelled")
         await type_all(terminal, "identify menu-1")
         async with asyncio.timeout(PATIENCE):
             while not server.requests:
                 await asyncio.sleep(0.02)
         await terminal.type("\x03")
-        await terminal.expect("interrupted before there was an answer")
+        await terminal.expect("interrupted before the server answered")
         await terminal.expect(NEXT)
         await terminal.type("\x03")
         code = await asyncio.wait_for(process.wait(), PATIENCE)

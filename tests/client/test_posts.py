@@ -24,8 +24,8 @@ async def test_a_post_is_published_liked_and_deleted(ann: str, typed: Typed) -> 
     assert (post_id, "Lost", "Whose umbrella\nis this?\n") == (listed["id"], listed["title"], listed["content"])
     assert ["  Lost", "  Whose umbrella", "  is this?"] == shown.splitlines()[1:4]
     assert ["ann", post_id] == [shown.split()[place] for place in (0, 7)]
-    assert (0, "sealpost: the post is deleted\n") == (deleted.code, deleted.stderr)
-    assert (1, "sealpost: there is no such post, or no longer. See: sealpost feed\n") == (again.code, again.stderr)
+    assert (0, "sealpost: post deleted\n") == (deleted.code, deleted.stderr)
+    assert (1, "sealpost: no such post; it may have been deleted. See: sealpost feed\n") == (again.code, again.stderr)
 
 
 async def test_a_reaction_as_json_is_the_servers_answer(ann: str, typed: Typed) -> None:

@@ -94,11 +94,9 @@ async def test_it_runs_without_posix(url: str, tmp_path: Path) -> None:
 
     assert [0, 0, 2, 0, 0, 2, 2] == [one.code for one in (shared, opened, asked, registered, signed_in, menu, followed)]
     assert ("a text", "ann") == (opened.stdout, json.loads(signed_in.stdout)["username"])
-    assert "there is no terminal to ask on: use --phrase-file" in asked.stderr
-    assert "stdin is no terminal" in menu.stderr
-    assert "sealpost: --follow needs a POSIX system such as Linux, macOS or WSL, whose file locks it uses\n" == (
-        followed.stderr
-    )
+    assert "no terminal to prompt on: use --password-file" in asked.stderr
+    assert "stdin is not a terminal" in menu.stderr
+    assert "sealpost: --follow needs POSIX file locks: use Linux, macOS or WSL\n" == (followed.stderr)
 
 
 @pytest.mark.lifecycle
@@ -114,7 +112,7 @@ async def test_a_person_is_asked_without_posix(url: str) -> None:
         )
         await terminal.expect("Username: ")
         await terminal.type("ann\n")
-        await terminal.expect("this terminal cannot hide what is typed: set SEALPOST_PASSWORD")
+        await terminal.expect("this terminal cannot hide the input: set SEALPOST_PASSWORD")
         code = await asyncio.wait_for(process.wait(), PATIENCE)
         terminal.read_on()
 

@@ -25,7 +25,7 @@ async def test_a_text_arrives_as_it_was_sent(url: str, typed: Typed) -> None:
     assert (0, TEXT, "") == (opened.code, opened.stdout, opened.stderr)
     again = await typed("open", shared.stdout)
     assert (1, "") == (again.code, again.stdout)
-    assert again.stderr.startswith("sealpost: nothing waits there")
+    assert again.stderr.startswith("sealpost: nothing there")
 
 
 async def test_the_options_of_a_secret_reach_the_server(api: Api, url: str, typed: Typed, tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ async def test_a_wrong_phrase_is_said_to_be_one(url: str, typed: Typed) -> None:
     without = await typed("open", link)
     last = await typed("open", link, SEALPOST_PHRASE="old foe")
 
-    assert (1, "sealpost: wrong phrase; 1 attempt left\n") == (first.code, first.stderr)
+    assert (1, "sealpost: wrong password; 1 attempt left\n") == (first.code, first.stderr)
     assert (2, "") == (without.code, without.stdout)
-    assert "no terminal to ask on: use --phrase-file, or set SEALPOST_PHRASE" in without.stderr
+    assert "no terminal to prompt on: use --password-file, or set SEALPOST_PHRASE" in without.stderr
     assert (1, "") == (last.code, last.stdout)
     assert "the secret is destroyed" in last.stderr
 
@@ -85,7 +85,7 @@ async def test_what_is_not_of_this_link_is_said_to_be_so(url: str, typed: Typed)
         ended = await typed("open", server.url + link.removeprefix(url))
 
     assert (1, "") == (ended.code, ended.stdout)
-    assert "not what the link was made for" in ended.stderr
+    assert "does not belong to this link" in ended.stderr
 
 
 async def test_a_receipt_is_shown_and_burns(url: str, typed: Typed) -> None:
@@ -98,11 +98,11 @@ async def test_a_receipt_is_shown_and_burns(url: str, typed: Typed) -> None:
     told = json.loads((await typed("receipt", receipt_key, "--json")).stdout)
 
     assert ["state", "waiting"] == waiting.stdout.splitlines()[0].split()
-    assert (0, "", "sealpost: burned: nobody can open it any more\n") == (burned.code, burned.stdout, burned.stderr)
+    assert (0, "", "sealpost: burned: it can no longer be opened\n") == (burned.code, burned.stdout, burned.stderr)
     assert (1, 1, "burned") == (again.code, opened.code, told["state"])
-    assert "nothing waits any more" in again.stderr
+    assert "nothing left to burn" in again.stderr
     unknown = await typed("receipt", "A" * 60)
-    assert (1, True) == (unknown.code, unknown.stderr.startswith("sealpost: this server has no such receipt"))
+    assert (1, True) == (unknown.code, unknown.stderr.startswith("sealpost: no such receipt"))
 
 
 async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -> None:
@@ -127,33 +127,33 @@ async def test_a_message_is_read_as_often_as_one_likes(url: str, typed: Typed) -
     assert sent.startswith(f"{url}/m#1")
     assert ["from `send`"] * 2 == [(await typed(*command, sent)).stdout for command in (("open",), ("message", "show"))]
     gone = await typed("message", "show", "A" * 43)
-    assert (1, True) == (gone.code, "there is no such message" in gone.stderr)
+    assert (1, True) == (gone.code, "no such message" in gone.stderr)
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "words"),
     [
-        (["share"], b"", "there is no text"),
-        (["share", ""], b"", "there is no text"),
+        (["share"], b"", "no text:"),
+        (["share", ""], b"", "no text:"),
         (["share"], b"\xff", "stdin is not UTF-8"),
         (["share", "a\udcff"], b"", "the text is not UTF-8"),
-        (["share"], b"a" * (2**20 + 1), "over 1 MiB"),
-        (["share", "a", "--ttl", "12"], b"", "with units"),
-        (["share", "a", "--ttl", ""], b"", "with units"),
-        (["message", "a", "--ttl", ""], b"", "with units"),
+        (["share"], b"a" * (2**20 + 1), "larger than 1 MiB"),
+        (["share", "a", "--ttl", "12"], b"", "needs units"),
+        (["share", "a", "--ttl", ""], b"", "needs units"),
+        (["message", "a", "--ttl", ""], b"", "needs units"),
         (["share", "a", "--url", ""], b"", "must look like"),
         (["share", "a", "--opens", "101"], b"", "--opens"),
-        (["share", "a", "--phrase"], b"", "no terminal to ask on"),
+        (["share", "a", "--phrase"], b"", "no terminal to prompt on"),
         (["share", "a", "--phrase-file", "/nowhere"], b"", "No such file"),
         (["share", "a", "--phrase-file", "/dev/null"], b"", "is empty"),
-        (["open", "https://example.org/other/x"], b"", "no link to a secret"),
-        (["open", "https://example.org/s"], b"", "not all of this link"),
-        (["open", "https://example.org/m#1" + "A" * 91], b"", "changed on its way"),
-        (["open", "A" * 60], b"", "a receipt key, which opens nothing"),
+        (["open", "https://example.org/other/x"], b"", "not a link to a secret"),
+        (["open", "https://example.org/s"], b"", "this link is incomplete"),
+        (["open", "https://example.org/m#1" + "A" * 91], b"", "was altered"),
+        (["open", "A" * 60], b"", "a receipt key, which cannot open anything"),
         (["receipt", "A" * 43], b"", "has 60 characters"),
         (["message", "show", "https://example.org/secrets/" + "A" * 43], b"", "sealpost open"),
         (["nonsense"], b"", "No such command"),
-        (["share", "a", "--url", "http://192.0.2.1"], b"", "can be read on the way"),
+        (["share", "a", "--url", "http://192.0.2.1"], b"", "could read your data"),
     ],
 )
 async def test_wrong_usage_is_told_before_anything_is_sent(
@@ -209,7 +209,7 @@ async def test_an_opening_whose_answer_is_lost_is_not_repeated(typed: Typed) -> 
     assert (3, "") == (ended.code, ended.stdout)
     assert ["GET", "POST"] == [line.split()[0] for line in server.lines]
     assert "may or may not have been carried out" in ended.stderr
-    assert "ask its sender" in ended.stderr
+    assert "ask the sender" in ended.stderr
 
 
 @pytest.mark.parametrize(("command", "words"), [("share", "share it again"), ("message", "send it again")])
@@ -229,7 +229,7 @@ async def test_a_burning_whose_answer_is_lost_is_repeated(typed: Typed) -> None:
         ended = await typed("burn", "A" * 60, "--url", server.url)
 
     assert (0, 2) == (ended.code, len(server.requests))
-    assert "the answer to the first try was lost" in ended.stderr
+    assert "the response to the first attempt was lost" in ended.stderr
 
 
 async def test_a_link_without_a_host_gets_that_of_the_server(typed: Typed) -> None:
@@ -242,7 +242,7 @@ async def test_a_link_without_a_host_gets_that_of_the_server(typed: Typed) -> No
     assert f"{server.url}/below/secrets/{'A' * 43}\n" == plain.stdout
     assert ended.stdout.startswith(f"{server.url}/below/s#1" + "A" * 42)
     assert ["POST /below/generate"] * 3 == server.lines
-    assert (3, "", True) == (odd.code, odd.stdout, "not one of Sealpost" in odd.stderr)
+    assert (3, "", True) == (odd.code, odd.stdout, "the response is not from Sealpost" in odd.stderr)
 
 
 async def test_a_link_keeps_the_path_prefix_of_the_server(typed: Typed) -> None:
@@ -264,7 +264,7 @@ async def test_a_server_is_named_by_host_and_port(url: str, typed: Typed, how: s
     ended = await typed("share", "a text", *options, **variables)
 
     assert (0, True) == (ended.code, ended.stdout.startswith(f"{url}/s#1"))
-    assert f"sealpost: no http:// or https:// was given: using {url}\n" == ended.stderr
+    assert f"sealpost: no http:// or https:// given: using {url}\n" == ended.stderr
 
 
 async def test_a_text_does_not_command_the_terminal(url: str, typed: Typed, dialogue: Dialogue) -> None:
@@ -275,6 +275,6 @@ async def test_a_text_does_not_command_the_terminal(url: str, typed: Typed, dial
     async with dialogue("open", link) as terminal:
         await terminal.expect("\\x1b]0;title\\x07 \\x9b31m red\nblue \\u202egpj.exe\\u2028\n")
         await terminal.expect("control characters")
-        await terminal.expect("1 more time")
+        await terminal.expect("1 view left")
 
     assert text == (await typed("open", link)).stdout

@@ -31,10 +31,10 @@ async def test_a_secret_with_a_phrase_is_shared_and_opened(
 ) -> None:
     """Neither text nor phrase is shown; two phrases that differ, and a wrong one, are asked for again."""
     async with dialogue("share", "--phrase", columns=160) as terminal:
-        await terminal.expect("Text to share (it is not shown). End with Enter and Ctrl-D:")
+        await terminal.expect("Text to share (hidden); finish with Enter and Ctrl-D:")
         await terminal.type("the code\nis 4711\n\x04", hidden=True)
         for prompt, phrase in zip(
-            ["Phrase: ", "Again: "] * 2, ["old friend", "old fiend", *["old friend"] * 2], strict=True
+            ["Password for this secret: ", "Again: "] * 2, ["old friend", "old fiend", *["old friend"] * 2], strict=True
         ):
             await terminal.expect(prompt)
             await terminal.type(f"{phrase}\n", hidden=True)
@@ -42,19 +42,19 @@ async def test_a_secret_with_a_phrase_is_shared_and_opened(
 
     lines = terminal.screen.splitlines()
     link = next(word for word in terminal.screen.split() if word.startswith(url))
-    assert "These were two different ones." in lines
+    assert "They do not match. Try again." in lines
     assert [line for line in lines if line.startswith(("╭─ Secret", "╰─"))] == [lines[-6], lines[-1]]
-    assert "send it by another way than the link" in terminal.screen
+    assert "send it separately from the link" in terminal.screen
     for hidden in ("4711", "friend"):
         assert hidden not in terminal.screen
 
     async with dialogue("open", link) as terminal:
         for phrase in ("", "old foe", "old friend"):
-            await terminal.expect("Phrase: ")
+            await terminal.expect("Password of this secret: ")
             await terminal.type(f"{phrase}\n", hidden=True)
         await terminal.expect("the code\nis 4711\n")
 
-    assert 1 == terminal.screen.count("sealpost: wrong phrase; 4 attempts left\n")
+    assert 1 == terminal.screen.count("sealpost: wrong password; 4 attempts left\n")
     assert "friend" not in terminal.screen
 
 
@@ -96,13 +96,13 @@ async def test_an_account_is_made_at_a_terminal(api: Api, url: str, dialogue: Di
 
     async with dialogue("passwd") as changing:
         for prompt, answer in (
-            ("Present password", PASSWORD),
+            ("Current password", PASSWORD),
             ("New password", "another one"),
             ("Again", "another one"),
         ):
             await changing.expect(f"{prompt}: ")
             await changing.type(f"{answer}\n", hidden=True)
-        await changing.expect("the password is changed")
+        await changing.expect("password changed")
 
     assert "Username: ann\n" in terminal.screen
     for screen in (terminal.screen, again.screen, changing.screen):
@@ -113,7 +113,7 @@ async def test_an_account_is_made_at_a_terminal(api: Api, url: str, dialogue: Di
 async def test_a_post_is_written_and_read_at_a_terminal(ann: str, dialogue: Dialogue, typed: Typed) -> None:
     """What is typed is shown, the last line's end is not part of it, and nobody's post commands the terminal."""
     async with dialogue("post") as terminal:
-        await terminal.expect("Post. End with Enter and Ctrl-D:\n")
+        await terminal.expect("Post; finish with Enter and Ctrl-D:\n")
         await terminal.type("two\nlines\n\x04")
     await typed("post", "a \x1b[31mred one", "--title", "\x1b]0;t\x07")
 
@@ -141,7 +141,7 @@ async def test_what_is_typed_must_be_text(url: str, dialogue: Dialogue) -> None:
     async with dialogue("login", code=2) as terminal:
         await terminal.expect("Username: ")
         await terminal.type("Gr\udcfc\udcdfe\n")
-        await terminal.expect("what was typed is not UTF-8")
+        await terminal.expect("the input is not UTF-8")
 
 
 def test_there_may_be_no_streams_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_there_may_be_no_streams_at_all(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert 2 == main(["share", "--url", "http://127.0.0.1:9"])
     for act in (Output().check, lambda: Output().line("a text")):
-        with pytest.raises(WrongUsage, match="no stdout"):
+        with pytest.raises(WrongUsage, match="stdout is closed"):
             act()
 
 
@@ -195,7 +195,7 @@ async def test_a_pipe_that_nobody_reads_opens_nothing(api: Api, url: str, typed:
     with os.fdopen(write, "w") as pipe:
         ended = await typed("open", created["secret_key"], stdout=pipe)
 
-    assert (2, True) == (ended.code, "nobody reads stdout" in ended.stderr)
+    assert (2, True) == (ended.code, "the program that reads stdout has ended" in ended.stderr)
     assert "waiting" == await api.state(created["receipt_key"])
 
 

@@ -1,4 +1,4 @@
-"""The accounts of the bot: made at the beginning, and deleted at the end."""
+"""The bot's accounts: registered at the start, deleted at the end."""
 
 import secrets
 import time
@@ -11,12 +11,12 @@ from .tally import Action
 
 PASSWORD_BYTES = 18
 EARLY = 60
-"""Seconds before its end from which an access token is not used any more."""
+"""An access token is not used in the last seconds before it expires."""
 
 
 @dataclass
 class Account:
-    """An account; ``asked`` tells that its registration was sent, so that it may be there."""
+    """An account. ``asked`` means that its registration was sent, so it may exist."""
 
     name: str
     password: str = field(repr=False)
@@ -28,14 +28,14 @@ class Account:
 
 
 class Accounts:
-    """All accounts of a run, under names that no other run has."""
+    """All accounts of a run, under names unique to the run."""
 
     def __init__(self, client: MeasuredClient, names: Sequence[str], prefix: str) -> None:
         self._client = client
         self.users = [Account(prefix + name, secrets.token_urlsafe(PASSWORD_BYTES)) for name in names]
 
     async def sign_up(self, number: int) -> None:
-        """Register a user, and sign in."""
+        """Register a user and sign in."""
         user = self.users[number]
         user.asked = True
         body = {"username": user.name, "password": user.password}
@@ -48,7 +48,7 @@ class Accounts:
         await self.token(number)
 
     async def token(self, number: int) -> str:
-        """Return a good access token of a user. Raises `Failed`, for one who is not registered uncounted."""
+        """Return a valid access token. Raises `Failed`, which is not counted for an unregistered user."""
         user = self.users[number]
         if not user.registered:
             raise Failed
@@ -57,10 +57,10 @@ class Accounts:
         return user.token
 
     async def delete(self, number: int) -> None:
-        """Delete an account, with all that it wrote, if it is there."""
+        """Delete an account and everything it owns, if it exists."""
         user = self.users[number]
         if user.asked and not user.registered:
-            # Its registration was not answered, and may have been carried out.
+            # The response to its registration was lost, so it may exist.
             user.registered = await self._sign_in(user)
         if user.registered:
             body, gone = {"password": user.password}, {"invalid_token", "incorrect_password"}
@@ -69,11 +69,11 @@ class Accounts:
         user.deleted = True
 
     def left(self) -> list[int]:
-        """Return the users whose accounts are there, or may be."""
+        """Return the users whose accounts exist or may exist."""
         return [number for number, user in enumerate(self.users) if user.asked and not user.deleted]
 
     async def _sign_in(self, user: Account) -> bool:
-        """Tell whether the account is there."""
+        """Sign in; return whether the account exists."""
         body = {"username": user.name, "password": user.password}
         absent = () if user.registered else {"incorrect_credentials"}
         answer = await self._client.call(Action.SIGN_IN, "POST", "/login", body, accepted=absent)

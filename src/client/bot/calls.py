@@ -1,4 +1,4 @@
-"""Requests of the bot: measured, counted by kind, and sent again where that harms nobody."""
+"""Requests of the bot: timed, counted by kind, and retried where that is harmless."""
 
 import asyncio
 import time
@@ -24,24 +24,23 @@ PASSING = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-"""What a server that is right may answer to what the bot asks, when it has too much to do or is restarted."""
+"""Statuses that a correct server may send under load or during a restart."""
 PASSWORDS_AT_ONCE = 4
-"""A password takes a server a quarter of a second of a core: of more at once, most would wait or be sent away."""
+"""Hashing a password costs the server a quarter of a second of a core; more at once would queue or be rejected."""
 PATIENCE = 60.0
-"""Seconds that one request waits in all, where the server says that it shall come again."""
+"""Total seconds for which one request waits to be retried."""
 WITHOUT_LIMITS = (
-    "A server that is for tests alone runs without limits by SEALPOST_RATE_LIMITS=off; one that people use must keep"
-    " them"
+    "On a server used only for tests, set SEALPOST_RATE_LIMITS=off; a server with real users must keep its limits"
 )
 
 _RESEND = {Action.PUBLISH: Resend.LIMITED, Action.OPEN: Resend.UNAVAILABLE}
-"""After what each kind is sent again. The others may always be: names are the run's own, and nobody has the key of a
-secret whose answer was lost."""
+"""When each kind is retried. The others always are: usernames are unique to the run, and the link to a secret whose
+response was lost is unknown."""
 _WITH_PASSWORD = frozenset({Action.REGISTER, Action.SIGN_IN, Action.DELETE})
 
 
 class NotDone(Exception):
-    """A request came to nothing; ``refused`` where it is certain that nothing was carried out."""
+    """A request failed; ``refused`` means that it certainly had no effect."""
 
     def __init__(self, reason: str = "", *, refused: bool = False) -> None:
         super().__init__(reason)
@@ -49,17 +48,17 @@ class NotDone(Exception):
 
 
 class Failed(NotDone):
-    """What needs this request fails; it is counted already, and the run goes on."""
+    """The current job fails; the error is already counted, and the run continues."""
 
 
 class GaveUp(NotDone):
-    """There is no sense in going on; the message says why, and what to do."""
+    """The run cannot continue; the message says why, and what to do."""
 
 
 class MeasuredClient:
-    """Sends requests, at most ``at_once`` of them at a time, and counts what came of each try.
+    """Sends at most ``at_once`` requests at a time, and counts the outcome of each attempt.
 
-    ``notify`` is told once that the server wants to be waited for.
+    ``notify`` is called once for each status that makes the bot wait.
     """
 
     def __init__(self, transport: Transport, tally: Tally, *, at_once: int, notify: Callable[[str], None]) -> None:
@@ -71,7 +70,7 @@ class MeasuredClient:
 
     @property
     def url(self) -> str:
-        """The server's address."""
+        """The server's URL."""
         return self._transport.url
 
     async def call(
@@ -86,10 +85,9 @@ class MeasuredClient:
         accepted: Collection[str] = (),
         accepted_again: Collection[str] = (),
     ) -> Response:
-        """Return an answer that is a success, or a problem with an accepted code.
+        """Return a success, or a problem whose code is accepted. Raises `Failed` and `GaveUp`.
 
-        Those of ``accepted_again`` are accepted once the request has been sent again, because they tell that an earlier
-        try was carried out. Raises `Failed` and `GaveUp`.
+        Codes in ``accepted_again`` are accepted after a retry, because they mean that an earlier attempt succeeded.
         """
         resend = _RESEND.get(action, Resend.ALWAYS)
         tries, waited = 0, 0.0
@@ -113,13 +111,13 @@ class MeasuredClient:
             await asyncio.sleep(wait)
 
     def malformed(self, action: Action) -> Failed:
-        """Count an answer that lacks what it must have, and return what to raise."""
-        self._tally.went_wrong(action, "not an answer of Sealpost")
+        """Count an unexpected response, and return the exception to raise."""
+        self._tally.went_wrong(action, "unexpected response")
         self._tally.failed += 1
         return Failed()
 
     def begin_anew(self) -> None:
-        """Forget how many requests in a row were not answered."""
+        """Reset the count of consecutive unanswered requests."""
         self._unanswered = 0
 
     async def _try(
@@ -146,38 +144,38 @@ class MeasuredClient:
             return
         self._told.add(status)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._notify(f"{self.url} limits how much one address may ask (429); waiting as it says. {WITHOUT_LIMITS}")
+            self._notify(f"{self.url} limits requests per address (429); waiting as it asks. {WITHOUT_LIMITS}")
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:
-            self._notify(f"{self.url} cannot answer everything now (503); waiting as it says")
+            self._notify(f"{self.url} is overloaded or unavailable (503); waiting as it asks")
 
     def _reason_to_give_up(self, action: Action, outcome: Response | Unreachable) -> str:
-        """Say why what comes next would fail as well; nothing where it may go well."""
+        """Return the reason why later requests would fail too; empty if they may succeed."""
         if isinstance(outcome, Response) and outcome.status == HTTPStatus.TOO_MANY_REQUESTS:
-            again = f" It lets go on in {in_words(outcome.retry_after)}." if outcome.retry_after else ""
+            again = f" Try again in {in_words(outcome.retry_after)}." if outcome.retry_after else ""
             if action is Action.REGISTER:
                 return (
-                    f"{self.url} lets one address register only so many accounts.{again} Ask for fewer with --users, or"
-                    f" have its operator raise SEALPOST_LIMIT_REGISTER. {WITHOUT_LIMITS}"
+                    f"{self.url} limits registrations per address.{again} Use fewer --users, or ask the operator to"
+                    f" raise SEALPOST_LIMIT_REGISTER. {WITHOUT_LIMITS}"
                 )
-            return f"{self.url} limits how much one address may ask (429).{again} {WITHOUT_LIMITS}"
+            return f"{self.url} limits requests per address (429).{again} {WITHOUT_LIMITS}"
         if isinstance(outcome, Unreachable) and self._unanswered >= self._most_unanswered:
-            return f"{self._unanswered} requests in a row were not answered: {outcome}"
+            return f"{self._unanswered} consecutive requests were not answered: {outcome}"
         return ""
 
 
 def kind_of(outcome: Response | Unreachable) -> str:
-    """Return what went wrong, as it is counted."""
+    """Return the kind of an error, for the report."""
     match outcome:
         case Response():
-            # A code is a word of the server's; what else it may be is not for a table.
+            # Anything but a plain word is not from Sealpost, and does not belong in a table.
             code = outcome.code if outcome.code.isidentifier() else ""
             return f"{outcome.status} {code}".rstrip()
         case NotSealpost():
-            return "not an answer of Sealpost"
+            return "unexpected response"
         case OutcomeUnknown(passing=True):
             return "connection lost"
         case OutcomeUnknown():
-            return "no answer in time"
+            return "timeout"
         case _:
             return "no connection"
 

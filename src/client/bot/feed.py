@@ -1,4 +1,4 @@
-"""The feed and the lists of single authors: whether they show every post, as it was written and in order."""
+"""Checks of the feed and of each author's list: every post is there, unchanged and in order."""
 
 from itertools import pairwise
 
@@ -13,13 +13,13 @@ PAGE = 100
 
 
 class FeedCheck:
-    """Goes through the posts as the server lists them."""
+    """Pages through the posts as the server lists them."""
 
     def __init__(self, client: MeasuredClient, accounts: Accounts, findings: Findings, posts: Posts) -> None:
         self._client, self._accounts, self._findings, self._posts = client, accounts, findings, posts
 
     async def check_all(self, reader: int) -> None:
-        """Go through everybody's posts down to the oldest one of the bot, and look for each of them."""
+        """Read the feed down to the bot's oldest post, and look for each of its posts."""
         expected = {post.id: post for post in self._posts.published.values()}
         if not expected:
             return
@@ -32,14 +32,14 @@ class FeedCheck:
         found = {record.text("id"): record for record in shown}
         for post in expected.values():
             if post.id not in found:
-                self._findings.judge(Check.FEED, f"{post} is missing in the feed")
+                self._findings.judge(Check.FEED, f"{post} is missing from the feed")
             elif not post.is_shown_by(found[post.id]):
-                self._findings.judge(Check.FEED, f"{post} is not shown in the feed as it was written")
+                self._findings.judge(Check.FEED, f"{post} differs in the feed from the text that was sent")
             else:
                 self._findings.judge(Check.FEED)
 
     async def check_author(self, author: int) -> None:
-        """Look through the list of one author's posts: it has all of them, and no other."""
+        """Check that an author's list has all of their posts, and no others."""
         name = self._accounts.users[author].name
         try:
             shown = await self._walk(author, Check.LISTS, author=name)
@@ -50,13 +50,13 @@ class FeedCheck:
         found = {record.text("id") for record in shown}
         faults = []
         if expected - found:
-            faults.append(f"the list of {name} lacks {len(expected - found)} of {len(expected)} posts")
+            faults.append(f"{len(expected - found)} of {len(expected)} posts are missing from the list of {name}")
         if found - expected and author not in self._posts.uncertain:
-            faults.append(f"the list of {name} has {len(found - expected)} posts too many")
+            faults.append(f"the list of {name} has {len(found - expected)} unexpected posts")
         self._findings.judge(Check.LISTS, *faults)
 
     async def _walk(self, reader: int, check: Check, *, author: str = "", oldest: str = "") -> list[JsonObject]:
-        """Return the posts of all pages, down to an id. Raises `Failed`."""
+        """Return the posts on all pages, down to an id. Raises `Failed`."""
         query = {"limit": str(PAGE), **({"author": author} if author else {})}
         shown: list[JsonObject] = []
         while True:
@@ -70,7 +70,7 @@ class FeedCheck:
                 raise self._client.malformed(Action.LIST) from None
             shown += records
             if any(later >= earlier for earlier, later in pairwise(ids)):
-                self._findings.judge(check, "a list of posts has one twice, or is not in order")
+                self._findings.judge(check, "a list of posts has duplicates or is out of order")
                 return shown
             if not cursor or cursor == query.get("cursor") or (ids and ids[-1] <= oldest):
                 return shown

@@ -1,4 +1,4 @@
-"""Who does what, in which order: the same for the same numbers and the same seed."""
+"""Who does what, in which order. The same numbers and seed give the same plan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from random import Random
 from ..errors import WrongUsage
 
 USERS, POSTS, LIKES, SECRETS = 10, 20, 100, 10
-"""By default. As many users as a server with its default limits lets one address register in an hour."""
+"""Defaults. A server's default limit is 10 registrations per address and hour."""
 MOST_USERS, MOST_POSTS, MOST_LIKES, MOST_SECRETS = 10_000, 100_000, 1_000_000, 100_000
 MOST_SEED = 10**12
 LONGEST_TITLE = 200
 FEWEST_WORDS, MOST_WORDS = 3, 40
-"""Words of a text."""
+"""Words in a text."""
 FEWEST_READERS, MOST_READERS = 2, 4
-"""Of one secret, at once: fewer than the wrong phrases that would destroy it."""
+"""Concurrent readers of a secret: fewer than the wrong passwords that would destroy it."""
 
 _ADJECTIVES = (
     *("amber", "brisk", "calm", "dusty", "early", "faint", "grey", "hazy", "icy", "jolly", "keen", "lazy", "mild"),
@@ -25,7 +25,7 @@ _ANIMALS = (
     *("adder", "bison", "crane", "dingo", "egret", "finch", "gecko", "heron", "ibis", "jackal", "koala", "lynx"),
     *("marten", "newt", "otter", "panda", "quail", "raven", "stoat", "tapir", "urchin", "viper", "wombat", "zebra"),
 )
-# What goes wrong most easily on the way: quotes, markup, escapes, line breaks, and the far ends of Unicode.
+# Texts that software often garbles: quotes, markup, escapes, line breaks, unusual Unicode.
 _ODDITIES = (
     *('"quoted"', "it's", "<b>bold</b>", "&amp;", "back\\slash", "50 %", "a\ttab", "two\nlines", "CR\r\nLF", "{json}"),
     *(
@@ -46,7 +46,7 @@ _ODDITIES = (
 
 
 class Move(StrEnum):
-    """Something that a user does to a post."""
+    """A user's action on a post."""
 
     LIKE = "like"
     DISLIKE = "dislike"
@@ -54,11 +54,11 @@ class Move(StrEnum):
 
     @property
     def opinion(self) -> str | None:
-        """What the user makes of the post afterwards."""
+        """The reaction afterwards."""
         return None if self is Move.WITHDRAW else self.value
 
 
-# Most people react once. Some do it twice, change their minds, or take it back.
+# Most users react once. Some repeat, change or withdraw their reaction.
 _MOVES = (
     *((Move.LIKE,), (Move.LIKE,), (Move.LIKE,), (Move.LIKE,), (Move.DISLIKE,), (Move.LIKE, Move.LIKE)),
     *((Move.LIKE, Move.DISLIKE), (Move.DISLIKE, Move.LIKE), (Move.LIKE, Move.WITHDRAW)),
@@ -68,7 +68,7 @@ _MOVES = (
 
 @dataclass(frozen=True)
 class Size:
-    """How many there are to be of each."""
+    """The numbers of a run."""
 
     users: int = USERS
     posts: int = POSTS
@@ -87,7 +87,7 @@ class PlannedPost:
 
 @dataclass(frozen=True)
 class PlannedReaction:
-    """What one user does to one post, one move after the other."""
+    """A user's moves on a post, in order."""
 
     user: int
     post: int
@@ -107,7 +107,7 @@ class PlannedSecret:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of it; ``acts`` are reactions and secrets in the order in which they are begun."""
+    """A whole run. ``acts`` are reactions and secrets in the order in which they start."""
 
     users: tuple[str, ...]
     posts: tuple[PlannedPost, ...]
@@ -115,23 +115,23 @@ class Plan:
 
 
 def choose_likes(likes: int | None, *, users: int, posts: int) -> int:
-    """Return how many reactions there are to be; by default as many as there can be, up to `LIKES`.
+    """Return the number of reactions: by default as many as possible, up to `LIKES`.
 
-    Raises `WrongUsage` for more than there can be.
+    Raises `WrongUsage` for more than possible.
     """
     possible = users * posts
     if likes is None:
         return min(LIKES, possible)
     if likes > possible:
         raise WrongUsage(
-            f"--likes {likes} is more than there can be: a user has one reaction to a post, so {users} users and"
-            f" {posts} posts make {possible} at most"
+            f"--likes {likes} is too many: a user has one reaction to a post, so {users} users and {posts} posts allow"
+            f" at most {possible}"
         )
     return likes
 
 
 def make_plan(size: Size, seed: int) -> Plan:
-    """Make the plan of a seed. Each part of it is drawn by itself, so that more likes do not change the posts."""
+    """Return the plan for a seed. Each part has its own generator, so that more likes do not change the posts."""
     drawing = _random(seed, "users")
     users = tuple(make_name(drawing, number + 1) for number in range(size.users))
     drawing = _random(seed, "posts")
@@ -152,12 +152,12 @@ def make_plan(size: Size, seed: int) -> Plan:
 
 
 def make_name(random: Random, number: int) -> str:
-    """Return the name of a user, which its number makes the only one; at most 19 characters for five digits."""
+    """Return a username, unique by its number; at most 19 characters for 5 digits."""
     return f"{random.choice(_ADJECTIVES)}-{random.choice(_ANIMALS)}-{number}"
 
 
 def make_text(random: Random, subject: str) -> str:
-    """Return a text that begins with its subject, which makes it the only one."""
+    """Return a text, unique by the subject at its start."""
     words = [_word(random) for _ in range(random.randint(FEWEST_WORDS, MOST_WORDS))]
     return f"{subject}: {' '.join(words)}"
 
@@ -186,7 +186,7 @@ def _secrets(size: Size, drawing: Random) -> list[PlannedSecret]:
 
 
 def _random(seed: int, part: str) -> Random:
-    return Random(f"{seed} {part}")  # noqa: S311 (what it draws is to be repeated, and is no secret)
+    return Random(f"{seed} {part}")  # noqa: S311 (must be reproducible, and is not a secret)
 
 
 def _word(random: Random) -> str:

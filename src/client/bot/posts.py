@@ -1,4 +1,4 @@
-"""Posts, what is made of them, and whether the server shows both as they are."""
+"""Posts and reactions, and checks that the server shows both correctly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from .plan import Move, PlannedPost, PlannedReaction
 from .tally import Action, Check, Findings
 
 LIFE = {"days": 1}
-"""Of a post that is not to be kept: what a run leaves behind that was killed is gone soon."""
+"""Of posts that are not kept, in case the bot is killed before it deletes them."""
 
 Opinions = frozenset[str | None]
 NONE: Opinions = frozenset({None})
@@ -20,7 +20,7 @@ NONE: Opinions = frozenset({None})
 
 @dataclass
 class PublishedPost:
-    """A post that was published; ``opinions`` are what each user may make of it, several where an answer was lost."""
+    """A published post. ``opinions`` has the possible reactions of each user, several after a lost response."""
 
     id: str
     number: int
@@ -29,12 +29,12 @@ class PublishedPost:
     opinions: dict[int, Opinions] = field(default_factory=dict)
 
     def bounds(self, opinion: str) -> range:
-        """Return how many users can have an opinion, as a range that includes both ends."""
+        """Return the possible numbers of users with an opinion."""
         certain = sum(one == {opinion} for one in self.opinions.values())
         return range(certain, sum(opinion in one for one in self.opinions.values()) + 1)
 
     def is_shown_by(self, record: Mapping[str, object]) -> bool:
-        """Tell whether a server's record has author, title and content as they were sent."""
+        """Return whether a server's record has the author, title and content that were sent."""
         shown = tuple(record.get(name) for name in ("id", "author", "title", "content"))
         return shown == (self.id, self.author, self.planned.title, self.planned.content)
 
@@ -49,7 +49,7 @@ class Posts:
         self._client, self._accounts, self._findings, self._keep = client, accounts, findings, keep
         self.published: dict[int, PublishedPost] = {}
         self.uncertain: set[int] = set()
-        """Authors who may have one more post, whose answer was lost."""
+        """Authors who may have another post, because a response was lost."""
 
     async def publish(self, number: int, planned: PlannedPost) -> None:
         """Publish a post."""
@@ -68,7 +68,7 @@ class Posts:
         self.published[number] = PublishedPost(post_id, number + 1, author, planned)
 
     async def react(self, planned: PlannedReaction) -> None:
-        """Make a user's moves on a post, if it is there, and check each answer."""
+        """Send a user's moves on a post, if it was published, and check each response."""
         post = self.published.get(planned.post)
         if post is None:
             return
@@ -86,7 +86,7 @@ class Posts:
             before = move.opinion
 
     async def check_post(self, number: int) -> None:
-        """Have somebody read a post, and check all of it."""
+        """Read a post as one of the users, and check all of it."""
         try:
             post = self.published[number]
             reader = next(iter(post.opinions), post.planned.author)
@@ -96,7 +96,7 @@ class Posts:
             self._findings.skip(Check.POSTS)
             self._findings.skip(Check.COUNTS)
             return
-        as_written = () if post.is_shown_by(record) else (f"{post} is not shown as it was written",)
+        as_written = () if post.is_shown_by(record) else (f"{post} differs from the text that was sent",)
         self._findings.judge(Check.POSTS, *as_written)
         self._findings.judge(Check.COUNTS, *_faults_of_counts(post, record, post.opinions.get(reader, NONE)))
 
@@ -120,9 +120,9 @@ def _id_of(published: JsonObject, client: MeasuredClient) -> str:
 def _faults_of_answer(post: PublishedPost, move: Move, answer: Response) -> list[str]:
     faults = []
     if answer.body.get("mine", "") != move.opinion:
-        faults.append(f"{post}: the answer to a {move} tells another reaction than that")
+        faults.append(f"{post}: the response to a {move} has another reaction")
     if move.opinion and not _number(answer.body, f"{move.opinion}s"):
-        faults.append(f"{post}: the answer to a {move} does not count it")
+        faults.append(f"{post}: the response to a {move} does not count it")
     return faults
 
 
@@ -133,9 +133,9 @@ def _faults_of_counts(post: PublishedPost, record: JsonObject, mine: Opinions) -
         if count not in possible:
             least, most = possible[0], possible[-1]
             made = str(least) if least == most else f"{least} to {most}"
-            faults.append(f"{post} has {made} {opinion}s, and {'none' if count is None else count} are counted")
+            faults.append(f"{post} has {made} {opinion}s, but the server counts {'none' if count is None else count}")
     if record.get("mine", "") not in mine:
-        faults.append(f"{post}: a reader's own reaction is shown as another one")
+        faults.append(f"{post}: the reader's own reaction is shown incorrectly")
     return faults
 
 

@@ -1,4 +1,4 @@
-"""What came of a run, for people and for programs."""
+"""The report of a run, as text and as JSON, and the progress bars."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,18 +13,18 @@ MOST_NAMED = 20
 DIGITS = 1
 
 Bars = Callable[[str, int], Callable[[], None]]
-"""Begins a bar with a name and a length, and returns what moves it on by one."""
+"""Starts a bar with a name and a length, and returns the function that advances it by 1."""
 
 
 class ServerWrong(ClientError):
-    """The server did not keep what it promises."""
+    """The server broke a promise."""
 
     exit_code = ExitCode.REFUSED
 
 
 @dataclass
 class Ending:
-    """How a run ended. ``prefix`` begins the names of its accounts."""
+    """How a run ended. Its usernames begin with ``prefix``."""
 
     prefix: str
     seconds: float = 0.0
@@ -35,7 +35,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class RunReport:
-    """All that is told of a run; ``given`` is what it was asked for."""
+    """All results of a run; ``given`` are its options."""
 
     given: dict[str, object]
     tally: Tally
@@ -43,7 +43,7 @@ class RunReport:
     ending: Ending
 
     def show(self, output: Output) -> None:
-        """Write it to stdout."""
+        """Write the report to stdout."""
         if output.as_json:
             output.records([self.record()])
             return
@@ -52,7 +52,7 @@ class RunReport:
         if self.tally.errors:
             output.line("")
             rows = [(kind, action, str(count)) for (action, kind), count in sorted(self.tally.errors.items())]
-            output.table(("error", "at", "times"), rows, numbers=1)
+            output.table(("error", "action", "count"), rows, numbers=1)
         output.line("")
         output.table(("check", "right", "wrong", "not checked"), self._checks(), numbers=3)
         for _, fault in self.findings.wrong[:MOST_NAMED]:
@@ -61,7 +61,7 @@ class RunReport:
             output.line(f"wrong: and {len(self.findings.wrong) - MOST_NAMED} more")
 
     def record(self) -> dict[str, object]:
-        """Return it for programs."""
+        """Return the report for JSON."""
         rows = [asdict(row) for row in self.tally.rows()]
         error = self.error()
         return {
@@ -91,27 +91,27 @@ class RunReport:
         }
 
     def words(self) -> str:
-        """Return a sentence for a run in which all was right."""
+        """Return a sentence for a run without errors."""
         requests, checks = self.tally.rows()[-1].requests, self.findings.right.total()
-        return f"all {checks} checks are right, after {requests} requests in {self.ending.seconds:.1f} s"
+        return f"all {checks} checks passed, after {requests} requests in {self.ending.seconds:.1f} s"
 
     def error(self) -> ClientError | None:
-        """Return what to end with; None where all was done and right."""
+        """Return the error to exit with; None if everything was done and every check passed."""
         findings, ending = self.findings, self.ending
         if findings.wrong:
             also = f". It also gave up: {ending.gave_up}" if ending.gave_up else ""
-            return ServerWrong(f"the server was wrong, {_times(len(findings.wrong))}{also}")
+            return ServerWrong(f"the server failed its checks: {_count(len(findings.wrong), 'fault')}{also}")
         if self.tally.refused:
             return ServerWrong(
-                f"the server refused what it should carry out, {_times(self.tally.refused)}; see the errors above"
+                f"the server rejected {_count(self.tally.refused, 'valid request')}; see the errors above"
             )
-        so_far = "what could be checked is right" if findings.right else "nothing could be checked"
+        so_far = "all checks so far passed" if findings.right else "nothing could be checked"
         if ending.interrupted:
             return Interrupted(f"interrupted; {so_far}")
         if ending.gave_up:
             return Unreachable(f"gave up: {ending.gave_up.rstrip('.')}")
         if self.tally.failed or findings.unchecked:
-            return Unreachable(f"not all was done: {self.tally.failed} requests failed; {so_far}")
+            return Unreachable(f"the run is incomplete: {_count(self.tally.failed, 'request')} failed; {so_far}")
         return None
 
     def _checks(self) -> list[tuple[str, ...]]:
@@ -122,16 +122,16 @@ class RunReport:
 
 @contextmanager
 def bars(*, shown: bool, no_color: bool) -> Iterator[Bars]:
-    """Show bars on stderr where a person sees them, and where they are wanted at all."""
+    """Show bars on stderr, if it is a terminal and ``shown`` is set."""
     if not shown or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _name, _length: _do_nothing
         return
-    from rich.console import Console  # noqa: PLC0415 (a tenth of a second, for people alone)
+    from rich.console import Console  # noqa: PLC0415 (a tenth of a second, for terminals only)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     console = Console(stderr=True, no_color=no_color or None)
     columns = (TextColumn("{task.description:<21}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # What is said meanwhile stands above the bars; stdout is for the report alone.
+    # Messages appear above the bars; stdout is for the report only.
     with Progress(*columns, console=console, redirect_stdout=False) as progress:
 
         def begin(name: str, length: int) -> Callable[[], None]:
@@ -146,8 +146,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row.action, str(row.requests), str(row.errors), *times)
 
 
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _do_nothing() -> None:

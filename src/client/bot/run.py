@@ -1,4 +1,4 @@
-"""A run from the first account to the last check, and what is cleaned up however it ends."""
+"""A run from the first account to the last check, with a cleanup however it ends."""
 
 import asyncio
 import secrets
@@ -17,14 +17,14 @@ from .secrets import Secrets
 from .tally import Findings, Tally
 from .workers import Job, run_jobs
 
-STOPPING = "stopping: what is under way may end"
-DELETING = f"{STOPPING}; then the accounts are deleted. Ctrl-C once more ends at once, and leaves them"
+STOPPING = "stopping: running requests may finish"
+DELETING = f"{STOPPING}, then the accounts are deleted. Press Ctrl-C again to exit at once and leave them"
 
 
 class Bot:
-    """One run of a plan on one server; what came of it is in ``tally``, ``findings`` and ``ending``.
+    """One run of a plan on one server; its results are ``tally``, ``findings`` and ``ending``.
 
-    ``keep`` leaves accounts and posts where they are. ``notify`` is told what a person should know meanwhile.
+    ``keep`` leaves accounts and posts on the server. ``notify`` gets messages for the user.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Bot:
         self._feed = FeedCheck(self._client, self._accounts, self.findings, self._posts)
 
     async def run(self) -> None:
-        """Carry out the plan, check what came of it, and clean up. Ctrl-C, a cancellation, stops it in good order."""
+        """Carry out the plan, check the results, and clean up, also after Ctrl-C, which arrives as a cancellation."""
         begun = time.monotonic()
         try:
             await self._act()
@@ -74,7 +74,7 @@ class Bot:
         if not self._keep:
             jobs += [partial(self._accounts.delete, number) for number in self._accounts.left()]
         try:
-            await self._phase("clean-up", jobs, said_when_stopped=STOPPING)
+            await self._phase("cleanup", jobs, said_when_stopped=STOPPING)
         except GaveUp as reason:
             self.ending.gave_up = self.ending.gave_up or str(reason)
         except asyncio.CancelledError:
@@ -87,7 +87,7 @@ class Bot:
         return partial(self._posts.react, act)
 
     def _note_interruption(self) -> None:
-        """Go on to the end in good order. Raises `CancelledError` where that was interrupted, too."""
+        """Continue with the cleanup. Raises `CancelledError` if it was interrupted again."""
         task = asyncio.current_task()
         if task is None or task.uncancel():
             raise asyncio.CancelledError

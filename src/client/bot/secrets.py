@@ -1,4 +1,4 @@
-"""Secrets that several readers race for: exactly one of them may win."""
+"""Secrets that several readers open at once: exactly one may succeed."""
 
 import asyncio
 import secrets
@@ -12,15 +12,15 @@ from .calls import Failed, MeasuredClient
 from .plan import PlannedSecret
 from .tally import Action, Check, Findings
 
-PHRASE_BYTES = 12
+PASSWORD_BYTES = 12
 LIFE = {"minutes": 10}
-"""Of a secret: what a run leaves behind that was killed is gone soon."""
+"""Of a secret, in case the bot is killed before it burns them."""
 GONE = "key_not_found"
 
 
 @dataclass
 class Race:
-    """What the readers of one secret got; ``lost`` are those whose answer is not known."""
+    """The results of a secret's readers; ``lost`` counts lost responses."""
 
     opened: list[Response] = field(default_factory=list)
     refused: int = 0
@@ -28,15 +28,15 @@ class Race:
 
 
 class Secrets:
-    """Shares secrets, lets readers race for each, and checks who got what."""
+    """Shares secrets, opens each with several readers at once, and checks the results."""
 
     def __init__(self, client: MeasuredClient, accounts: Accounts, findings: Findings) -> None:
         self._client, self._accounts, self._findings = client, accounts, findings
         self.waiting: set[str] = set()
-        """The receipt keys of those that nobody has opened."""
+        """The receipt keys of unopened secrets."""
 
     async def share_and_open(self, planned: PlannedSecret) -> None:
-        """Share a secret, have several readers open it at once, and one more who is late."""
+        """Share a secret, open it with several readers at once, and once more afterwards."""
         try:
             key, receipt_key, phrase = await self._share(planned)
         except Failed:
@@ -60,14 +60,14 @@ class Secrets:
             await self._ask_receipt(planned, receipt_key)
 
     async def burn(self, receipt_key: str) -> None:
-        """Burn a secret that nobody has opened."""
+        """Burn an unopened secret."""
         await self._client.call(Action.BURN, "DELETE", f"/receipts/{receipt_key}", accepted={GONE})
         self.waiting.discard(receipt_key)
 
     async def _share(self, planned: PlannedSecret) -> tuple[str, str, str | None]:
-        phrase = secrets.token_urlsafe(PHRASE_BYTES) if planned.has_phrase else None
+        phrase = secrets.token_urlsafe(PASSWORD_BYTES) if planned.has_phrase else None
         body = {"secret": planned.text, "ttl": LIFE, **({"phrase": phrase} if phrase else {})}
-        # The server may be one on which only users share; where it is not, it does not look at the token.
+        # Some servers require a sign-in to share; others ignore the token.
         token = await self._accounts.token(planned.sender)
         created = (await self._client.call(Action.SHARE, "POST", "/generate", body, token=token)).body
         try:
@@ -99,21 +99,21 @@ class Secrets:
         told = receipt.get("state") == "opened" and receipt.get("opens_left") == 0
         self._findings.judge(
             Check.RECEIPTS,
-            *(() if told else (f"the receipt of secret {planned.number} does not say that it is opened",)),
+            *(() if told else (f"the receipt of secret {planned.number} does not say that it was opened",)),
         )
 
 
 def judge(race: Race, planned: PlannedSecret) -> list[str]:
-    """Return what is wrong with a race; nothing where that cannot be known, either."""
+    """Return the faults of a race; none if a lost response makes it uncertain."""
     name = f"secret {planned.number}"
     if not race.opened:
-        lost = f"{name} was opened by nobody, and nothing waits there: {race.refused} readers were refused"
+        lost = f"{name} is gone, but none of its {race.refused} readers got it"
         return [] if race.lost else [lost]
     faults = []
     if len(race.opened) > 1:
         faults.append(f"{name} was opened {len(race.opened)} times")
     if any(answer.body.get("secret") != planned.text for answer in race.opened):
-        faults.append(f"{name} was opened and had another text than the one that was shared")
+        faults.append(f"{name} had another text than the one that was shared")
     if any(answer.body.get("opens_left") != 0 for answer in race.opened):
-        faults.append(f"{name} was opened and is said to have openings left")
+        faults.append(f"{name} is said to have views left after it was opened")
     return faults

@@ -24,7 +24,7 @@ class Action(StrEnum):
 
 
 class Check(StrEnum):
-    """Something that the server promises."""
+    """A promise of the server."""
 
     OPENINGS = "secrets opened exactly once"
     RECEIPTS = "receipts that say so"
@@ -37,7 +37,7 @@ class Check(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """The requests of one kind; times are in milliseconds, of those that were answered as they should be, or None."""
+    """The requests of one kind. Times are in milliseconds, of successful requests; None without any."""
 
     action: str
     requests: int
@@ -48,30 +48,30 @@ class Row:
 
 
 class Tally:
-    """Counts every try of every request."""
+    """Counts every attempt of every request."""
 
     def __init__(self) -> None:
         self._seconds = {action: array("d") for action in Action}
         self.errors: Counter[tuple[Action, str]] = Counter()
         self.failed = 0
-        """Requests that came to nothing, also after they were sent again."""
+        """Requests that failed, including all retries."""
         self.refused = 0
-        """Those among them that the server refused without a reason that passes."""
+        """Failed requests that the server rejected with a permanent error."""
 
     def answered(self, action: Action, seconds: float) -> None:
-        """Count a try that was answered as it should be."""
+        """Count a successful attempt."""
         self._seconds[action].append(seconds)
 
     def went_wrong(self, action: Action, kind: str) -> None:
-        """Count a try that was not, by what happened."""
+        """Count a failed attempt by its kind of error."""
         self.errors[action, kind] += 1
 
     def count(self, action: Action) -> int:
-        """Return how many were answered as they should be."""
+        """Return the number of successful attempts."""
         return len(self._seconds[action])
 
     def rows(self) -> list[Row]:
-        """Return a row for each kind that there was, and one for all."""
+        """Return a row for each kind that occurred, and one for all."""
         every = array("d")
         for seconds in self._seconds.values():
             every.extend(seconds)
@@ -79,7 +79,7 @@ class Tally:
         return [*(row for row in rows if row.requests), self._row("all", every, self.errors.total())]
 
     def _errors_of(self, action: Action) -> int:
-        return sum(count for (one, _), count in self.errors.items() if one is action)
+        return sum(count for (kind, _), count in self.errors.items() if kind is action)
 
     @staticmethod
     def _row(name: str, seconds: "array[float]", errors: int) -> Row:
@@ -89,7 +89,7 @@ class Tally:
 
 
 class Findings:
-    """Counts what was right, wrong, and could not be checked."""
+    """Counts checks that passed, failed or could not be made."""
 
     def __init__(self) -> None:
         self.right: Counter[Check] = Counter()
@@ -97,19 +97,19 @@ class Findings:
         self.wrong: list[tuple[Check, str]] = []
 
     def judge(self, check: Check, *faults: str) -> None:
-        """Note what is wrong, or that it is right where there are no faults. No fault holds a text, key or token."""
+        """Count a check: passed if there are no faults. A fault contains no text, key or token."""
         self.wrong += [(check, fault) for fault in faults]
         self.right[check] += not faults
 
     def skip(self, check: Check) -> None:
-        """Note that something could not be checked."""
+        """Count a check that could not be made."""
         self.unchecked[check] += 1
 
     def wrong_of(self, check: Check) -> int:
-        """Return how many faults a check has found."""
-        return sum(one is check for one, _ in self.wrong)
+        """Return the number of faults that a check found."""
+        return sum(found is check for found, _ in self.wrong)
 
 
 def percentile(ordered: list[float], share: int) -> float | None:
-    """Return a percentile of what is in order, by nearest rank, in thousandths; None where there is nothing."""
+    """Return a percentile of ordered seconds by nearest rank, in milliseconds; None if there are none."""
     return round(1000 * ordered[ceil(share * len(ordered) / 100) - 1], 1) if ordered else None

@@ -1,4 +1,4 @@
-"""Many jobs at once, and no more of them once the run has to end."""
+"""Running many jobs concurrently, until the run has to stop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -7,16 +7,16 @@ from contextlib import suppress
 from .calls import Failed
 
 GRACE = 5.0
-"""Seconds that what is under way gets to end by itself."""
+"""Seconds for running jobs to finish."""
 
 Job = Callable[[], Awaitable[None]]
 
 
 async def run_jobs(jobs: Iterable[Job], *, at_once: int, stopping: Callable[[], None]) -> None:
-    """Carry out jobs in their order, so many at once; one whose request fails ends, and the others go on.
+    """Run jobs in order, ``at_once`` at a time. A `Failed` job does not stop the others.
 
-    Where one raises something else, or this is cancelled, those under way may end, and no other is begun; ``stopping``
-    is called when it is cancelled.
+    After any other exception or a cancellation, no job is started, and running ones get a grace period. ``stopping`` is
+    called on cancellation.
     """
     left = iter(jobs)
     stopped = asyncio.Event()
@@ -29,7 +29,7 @@ async def run_jobs(jobs: Iterable[Job], *, at_once: int, stopping: Callable[[], 
                 await job()
 
     workers = [asyncio.create_task(work()) for _ in range(at_once)]
-    # Without `finally`: what is raised at the second Ctrl-C must not wait for anything.
+    # No `finally`: the second Ctrl-C must not wait.
     try:
         await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
     except asyncio.CancelledError:
@@ -44,7 +44,7 @@ async def run_jobs(jobs: Iterable[Job], *, at_once: int, stopping: Callable[[], 
 
 
 async def _end(workers: Collection[asyncio.Task[None]]) -> list[BaseException | None]:
-    """Return what the workers have raised, when all have ended."""
+    """Wait for the workers, and return their exceptions."""
     _, late = await asyncio.wait(workers, timeout=GRACE)
     for worker in late:
         worker.cancel()

@@ -1,4 +1,4 @@
-"""Signing in and out, and one's account."""
+"""Accounts: registering, signing in and out, changing the password."""
 
 from typing import Annotated
 
@@ -11,11 +11,9 @@ from ..errors import ExitCode
 from ..options import shared_of
 from ..output import say
 from ..policy import Auth
-from ..prompts import ask, ask_secret
+from ..prompts import ask, ask_password
 
-Username = Annotated[
-    str | None, typer.Argument(metavar="USERNAME", help="Asked for where it is left out.", show_default=False)
-]
+Username = Annotated[str | None, typer.Argument(metavar="USERNAME", help="Default: a prompt.", show_default=False)]
 
 
 def register(
@@ -24,17 +22,17 @@ def register(
     *,
     no_login: Annotated[bool, typer.Option("--no-login", help="Do not sign in afterwards.")] = False,
 ) -> None:
-    """Make an account, and sign in."""
+    """Create an account and sign in."""
     shared = shared_of(context)
     with connect(shared) as server:
         name = username or _ask_name()
-        password = ask_secret(PASSWORD, "Password", new=True)
+        password = ask_password(PASSWORD, "Password", new=True)
         account = server.once(
             "POST",
             "/register",
             {"username": name, "password": password},
             auth=Auth.NONE,
-            unsure=f"sign in, and you will know: sealpost login {name}",
+            unsure=f"to find out, sign in: sealpost login {name}",
         )
         shared.output.done({**account, "url": server.url}, f"registered {account.text('username')} on {server.url}")
         if not no_login:
@@ -42,33 +40,33 @@ def register(
 
 
 def login(context: typer.Context, username: Username = None) -> None:
-    """Sign in, and stay signed in on this machine."""
+    """Sign in and store the session on this machine."""
     shared = shared_of(context)
     with connect(shared) as server:
         name = username or _ask_name()
-        _sign_in(server, name, ask_secret(PASSWORD, "Password"), silently=shared.json)
+        _sign_in(server, name, ask_password(PASSWORD, "Password"), silently=shared.json)
         if shared.json:
             shared.output.records([{"username": name, "url": server.url}])
 
 
 def logout(context: typer.Context) -> None:
-    """Sign out, here and on the server."""
+    """Sign out: end the session on the server and delete it here."""
     shared = shared_of(context)
     with connect(shared) as server:
         if not server.run(server.session.end()):
             say(
-                f"signed out here, but {server.url} could not be told, and the session lives on there. To end it, sign"
-                " in once more: sealpost sessions list"
+                f"signed out here only: {server.url} could not end the session, which is still active there. To end it,"
+                " sign in again and use `sealpost sessions list`"
             )
             raise typer.Exit(ExitCode.UNREACHABLE)
         shared.output.done({"url": server.url}, f"signed out of {server.url}")
 
 
 def whoami(context: typer.Context) -> None:
-    """Show who is signed in, and where."""
+    """Show the signed-in user and the server."""
     shared = shared_of(context)
     with connect(shared) as server:
-        me = server.get("/me", auth=Auth.NEEDED)
+        me = server.get("/me", auth=Auth.REQUIRED)
         if shared.json:
             shared.output.records([{**me, "url": server.url}])
             return
@@ -80,16 +78,16 @@ def whoami(context: typer.Context) -> None:
 
 
 def passwd(context: typer.Context) -> None:
-    """Change the password; every other session ends, and API tokens stay."""
+    """Change your password. All other sessions end; API tokens stay valid."""
     shared = shared_of(context)
     with connect(shared) as server:
-        server.get("/me", auth=Auth.NEEDED)
+        server.get("/me", auth=Auth.REQUIRED)
         body = {
-            "current": ask_secret(PASSWORD, "Present password"),
-            "new": ask_secret(NEW_PASSWORD, "New password", new=True),
+            "current": ask_password(PASSWORD, "Current password"),
+            "new": ask_password(NEW_PASSWORD, "New password", new=True),
         }
-        server.once("PUT", "/me/password", body, unsure="sign in with the new password, and you will know")
-        shared.output.done({"changed": True}, "the password is changed, and every other session has ended")
+        server.once("PUT", "/me/password", body, unsure="to find out, sign in with the new password")
+        shared.output.done({"changed": True}, "password changed; all other sessions have ended")
 
 
 def _sign_in(server: BlockingApi, name: str, password: str, *, silently: bool) -> None:
@@ -97,8 +95,8 @@ def _sign_in(server: BlockingApi, name: str, password: str, *, silently: bool) -
     if not silently:
         say(f"signed in to {server.url} as {name}")
     if read_variable(TOKEN):
-        say(f"{TOKEN} is set: as long as it is, commands use that token and not the sign-in")
+        say(f"{TOKEN} is set: commands use that token instead of this session")
 
 
 def _ask_name() -> str:
-    return ask("Username", instead="give the name as an argument")
+    return ask("Username", instead="give the username as an argument")

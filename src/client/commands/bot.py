@@ -27,34 +27,34 @@ if TYPE_CHECKING:
     from ..bot.report import RunReport
 
 AT_ONCE, MOST_AT_ONCE = 16, 100
-"""Requests; a server with its default limits lets one address have 100 under way."""
+"""Requests; a server's default limit is 100 concurrent requests from an address."""
 MOST_DRAWN_SEED = 10**6
 
 
 def bot(
     context: typer.Context,
     *,
-    users: Annotated[
-        int, typer.Option("--users", metavar="N", min=1, max=MOST_USERS, help="Users to sign up.")
-    ] = USERS,
-    posts: Annotated[int, typer.Option("--posts", metavar="N", min=0, max=MOST_POSTS, help="Posts in all.")] = POSTS,
+    users: Annotated[int, typer.Option("--users", metavar="N", min=1, max=MOST_USERS, help="Number of users.")] = USERS,
+    posts: Annotated[int, typer.Option("--posts", metavar="N", min=0, max=MOST_POSTS, help="Number of posts.")] = POSTS,
     likes: Annotated[
         int | None,
-        typer.Option("--likes", metavar="N", min=0, max=MOST_LIKES, help=f"Likes and dislikes in all: {LIKES}."),
+        typer.Option(
+            "--likes", metavar="N", min=0, max=MOST_LIKES, help=f"Number of likes and dislikes; {LIKES} by default."
+        ),
     ] = None,
     secrets: Annotated[
-        int, typer.Option("--secrets", metavar="N", min=0, max=MOST_SECRETS, help="Secrets to share and open.")
+        int, typer.Option("--secrets", metavar="N", min=0, max=MOST_SECRETS, help="Number of secrets.")
     ] = SECRETS,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", min=0, max=MOST_SEED, help="Repeats the activity of an earlier run."),
+        typer.Option("--seed", metavar="N", min=0, max=MOST_SEED, help="Repeat the activity of an earlier run."),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", metavar="N", min=1, max=MOST_AT_ONCE, help="Requests at once.")
+        int, typer.Option("--concurrency", metavar="N", min=1, max=MOST_AT_ONCE, help="Number of concurrent requests.")
     ] = AT_ONCE,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave accounts and posts on the server.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the accounts and posts on the server.")] = False,
 ) -> None:
-    """Try out a server: have made-up users write, react and share, and check what it makes of that."""
+    """Test a server: simulate users who post, react and share secrets, and check the results."""
     shared = shared_of(context)
     size = Size(users, posts, choose_likes(likes, users=users, posts=posts), secrets)
     chosen = randomness.randbelow(MOST_DRAWN_SEED) if seed is None else seed
@@ -62,8 +62,8 @@ def bot(
     report.show(shared.output)
     if report.ending.accounts_left:
         say(
-            f"{report.ending.accounts_left} accounts are left on the server, with all that they wrote: their names"
-            f" begin with {report.ending.prefix}"
+            f"{report.ending.accounts_left} accounts and their posts are left on the server; their names begin with"
+            f" {report.ending.prefix}"
         )
     if error := report.error():
         raise error
@@ -84,7 +84,7 @@ def _run(shared: Shared, size: Size, seed: int, at_once: int, *, keep: bool) -> 
             bot = Bot(transport, make_plan(size, seed), at_once=at_once, keep=keep, bars=shown, notify=say)
             say(
                 f"{size.users} users, {size.posts} posts, {size.likes} reactions and {size.secrets} secrets on {url}:"
-                f" --seed {seed}. The names begin with {bot.ending.prefix}"
+                f" --seed {seed}. Usernames begin with {bot.ending.prefix}"
             )
             await bot.run()
             return bot

@@ -1,4 +1,4 @@
-"""What a secret and a message have in common: how long they live, what is shown of a new one, and their receipts."""
+"""Options, output and receipts that secrets and messages share."""
 
 from typing import Annotated
 
@@ -11,36 +11,38 @@ from ..options import shared_of
 from ..output import Output, say_on_terminal
 from ..responses import JsonObject
 
-NO_RECEIPT = {"key_not_found": "this server has no such receipt: it expired a week ago or more, or never had one"}
+NO_RECEIPT = {"key_not_found": "no such receipt on this server: it never existed, or expired a week ago or more"}
 NOTHING_TO_BURN = {
-    "key_not_found": "nothing waits any more: it was opened, burned or destroyed, or has expired. See: sealpost receipt"
+    "key_not_found": "nothing left to burn: it was opened, burned or destroyed, or has expired. See: sealpost receipt"
 }
 
 TimeToLive = Annotated[
     str | None,
-    typer.Option("--ttl", metavar="TIME", help="How long: 45s, 90m, 2h, 1d12h. The server has a default and a limit."),
+    typer.Option(
+        "--ttl", metavar="TIME", help="Lifetime, such as 45s, 90m, 2h or 1d12h. The server has a default and a limit."
+    ),
 ]
 ServerSide = Annotated[
     bool,
-    typer.Option("--server-side", help="Encrypt on the server alone: for readers with curl, or without JavaScript."),
+    typer.Option("--server-side", help="Let the server encrypt, for readers who use curl or have no JavaScript."),
 ]
 ReceiptKey = Annotated[
-    str, typer.Argument(metavar="RECEIPT_KEY", help="As shown with the link when it was created.", show_default=False)
+    str, typer.Argument(metavar="RECEIPT_KEY", help="Shown together with the link.", show_default=False)
 ]
 
 
 def show_created(
-    output: Output, url: str, created: JsonObject, kind: Kind, *, fragment_key: bytes | None, has_phrase: bool = False
+    output: Output, url: str, created: JsonObject, kind: Kind, *, fragment_key: bytes | None, has_password: bool = False
 ) -> None:
-    """Show a link: alone in a pipe, and with all that its sender needs on a terminal."""
+    """Show a link: alone in a pipe, with the receipt key and expiry on a terminal."""
     link = write_link(url, created.text("url"), kind, fragment_key)
     receipt_key = created.text("receipt_key")
     if output.as_json:
         output.records([{**created, "url": link}])
     elif output.is_terminal:
         fields = {"link": link, "receipt": receipt_key, "expires": write_future(created.moment("expires_at"))}
-        if has_phrase:
-            fields["phrase"] = "needed to open it: send it by another way than the link"
+        if has_password:
+            fields |= {"password": "required; send it separately from the link"}
         output.fields("Secret" if kind is Kind.SECRET else "Message", fields)
     else:
         output.line(link)
@@ -48,7 +50,7 @@ def show_created(
 
 
 def show_receipt(context: typer.Context, receipt_key: ReceiptKey) -> None:
-    """Tell what has become of a secret or a message."""
+    """Show the status of a secret or a message."""
     shared, key = shared_of(context), parse_receipt_key(receipt_key)
     with connect(shared) as server:
         receipt = server.get(f"/receipts/{key}", words=NO_RECEIPT)
@@ -60,15 +62,15 @@ def show_receipt(context: typer.Context, receipt_key: ReceiptKey) -> None:
     if receipt.has("opened_at"):
         fields["opened"] = write_moment(receipt.moment("opened_at"))
     if receipt.has("opens_left"):
-        fields["openings left"] = str(receipt.number("opens_left"))
+        fields["views left"] = str(receipt.number("opens_left"))
     if receipt.has("failed_attempts"):
-        fields["wrong phrases"] = str(receipt.number("failed_attempts"))
+        fields["wrong passwords"] = str(receipt.number("failed_attempts"))
     shared.output.fields("Receipt", fields)
 
 
 def burn(context: typer.Context, receipt_key: ReceiptKey) -> None:
-    """Erase a secret or a message that waits, so that nobody opens it any more."""
+    """Delete a secret or a message, so that it can no longer be opened."""
     shared, key = shared_of(context), parse_receipt_key(receipt_key)
     with connect(shared) as server:
         server.delete(f"/receipts/{key}", words=NOTHING_TO_BURN)
-    shared.output.done({"burned": True}, "burned: nobody can open it any more")
+    shared.output.done({"burned": True}, "burned: it can no longer be opened")

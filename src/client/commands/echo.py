@@ -1,4 +1,4 @@
-"""The echo, to try out the whole way there and back."""
+"""Echo: a test of connection and credentials."""
 
 from typing import Annotated
 
@@ -14,12 +14,13 @@ from .messages import show_text
 def echo(
     context: typer.Context,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="The text; stdin or a prompt without it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="TEXT", help="The text. Default: stdin, or a prompt on a terminal.", show_default=False),
     ] = None,
 ) -> None:
-    """Have the server say a text back, to try out the way there and the sign-in."""
+    """Send a text and print the server's echo, to test the connection and the sign-in."""
     shared = shared_of(context)
     with connect(shared) as server:
         body = {"str": read_text(text, "Text")}
-        answer = server.call("POST", "/echo", body, auth=Auth.NEEDED, resend=Resend.ALWAYS).checked()
+        answer = server.call("POST", "/echo", body, auth=Auth.REQUIRED, resend=Resend.ALWAYS).checked()
     show_text(shared.output, answer, "str")

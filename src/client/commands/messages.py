@@ -1,4 +1,4 @@
-"""Messages: for everybody who has the link."""
+"""Messages, which anyone with the link can read."""
 
 from typing import Annotated
 
@@ -16,11 +16,11 @@ from ..prompts import read_text
 from ..responses import JsonObject
 from .created import ServerSide, TimeToLive, show_created
 
-NOT_THERE = {"key_not_found": "there is no such message: it has expired or was burned, or there never was one"}
+NOT_THERE = {"key_not_found": "no such message: it has expired or was burned, or never existed"}
 
 app = typer.Typer(
     cls=DefaultGroup,
-    help="Seal a message for everybody who has the link, or show one. `message TEXT` is short for `message send TEXT`.",
+    help="Send a message that anyone with the link can read, or read one. `message TEXT` means `message send TEXT`.",
 )
 
 
@@ -28,13 +28,14 @@ app = typer.Typer(
 def send(
     context: typer.Context,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="The text; stdin or a prompt without it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="TEXT", help="The text. Default: stdin, or a prompt on a terminal.", show_default=False),
     ] = None,
     *,
     ttl: TimeToLive = None,
     server_side: ServerSide = False,
 ) -> None:
-    """Encrypt and seal a message, and show its link."""
+    """Encrypt a message and show its link."""
     shared = shared_of(context)
     lifetime = {} if ttl is None else {"ttl": parse_ttl(ttl)}
     with connect(shared) as server:
@@ -43,39 +44,39 @@ def send(
             message = seal_text(message, derive_keys(fragment_key, None))
         body = {"message": message, **lifetime}
         try:
-            answer = server.call("POST", "/", body, auth=Auth.WHERE_ASKED, resend=Resend.UNAVAILABLE)
+            answer = server.call("POST", "/", body, auth=Auth.ON_DEMAND, resend=Resend.UNAVAILABLE)
         except OutcomeUnknown as error:
-            raise OutcomeUnknown(f"{error}; nobody has the link, so send it again") from None
+            raise OutcomeUnknown(f"{error}; the link is lost, so send it again") from None
         show_created(shared.output, server.url, answer.checked(), Kind.MESSAGE, fragment_key=fragment_key)
 
 
 @app.command("show", cls=KeyCommand)
 def show(
     context: typer.Context,
-    link: Annotated[str, typer.Argument(metavar="LINK", help="A link, or the key alone.", show_default=False)],
+    link: Annotated[str, typer.Argument(metavar="LINK", help="A link, or just its key.", show_default=False)],
 ) -> None:
-    """Read a message, and write its text to stdout."""
+    """Write the text of a message to stdout."""
     shared, parsed = shared_of(context), parse_link(link)
     if parsed.kind is Kind.SECRET:
-        raise WrongUsage("this is the link of a secret: sealpost open")
+        raise WrongUsage("this is a link to a secret: use `sealpost open`")
     with connect(shared, elsewhere=parsed.url) as server:
         message = server.get(f"/{Kind.MESSAGE}/{parsed.key}", words=NOT_THERE)
     show_text(shared.output, decrypted(message, "message", parsed), "message")
 
 
 def decrypted(record: JsonObject, name: str, link: ParsedLink, keys: TextKeys | None = None) -> JsonObject:
-    """Return a record with its text as it was before it was sent. Raises `ClientError` where the link is another's."""
+    """Return a record with its text decrypted. Raises `ClientError` if the key does not fit."""
     if link.fragment_key is None:
         return record
     try:
         text = open_text(record.text(name), keys or derive_keys(link.fragment_key, None))
     except NotOpened:
-        raise ClientError("what the server has under this link is not what the link was made for") from None
+        raise ClientError("decryption failed: the text on the server does not belong to this link") from None
     return JsonObject({**record, name: text})
 
 
 def show_text(output: Output, record: JsonObject, name: str) -> None:
-    """Write the text of a record to stdout and nothing else."""
+    """Write the text of a record to stdout, without anything else."""
     if output.as_json:
         record.text(name)
         output.records([record])

@@ -1,4 +1,4 @@
-"""Posts, and what one makes of them."""
+"""Posts and reactions."""
 
 from typing import Annotated
 
@@ -16,32 +16,33 @@ from ..responses import JsonObject
 
 LARGEST_PAGE = 100
 SHOWN = 20
-NO_POST = {"post_not_found": "there is no such post, or no longer. See: sealpost feed"}
+NO_POST = {"post_not_found": "no such post; it may have been deleted. See: sealpost feed"}
 OPINIONS = {"like": "you like it", "dislike": "you dislike it"}
 
-PostId = Annotated[str, typer.Argument(metavar="POST_ID", help="As `feed` shows it.", show_default=False)]
+PostId = Annotated[str, typer.Argument(metavar="POST_ID", help="Shown by `feed`.", show_default=False)]
 
 
 def publish(
     context: typer.Context,
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="The text; stdin or a prompt without it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="TEXT", help="The text. Default: stdin, or a prompt on a terminal.", show_default=False),
     ] = None,
     *,
-    title: Annotated[str | None, typer.Option("--title", metavar="TITLE", help="A title.")] = None,
+    title: Annotated[str | None, typer.Option("--title", metavar="TITLE", help="Title of the post.")] = None,
     ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="TIME", help="How long: 2h, 30d. Until it is deleted without it.")
+        str | None, typer.Option("--ttl", metavar="TIME", help="Lifetime, such as 2h or 30d. Default: no expiry.")
     ] = None,
 ) -> None:
-    """Publish a post for everybody who has an account, and write its id to stdout."""
+    """Publish a post to all users of the server, and write its id to stdout."""
     shared = shared_of(context)
     given = {"title": title, "ttl": None if ttl is None else parse_ttl(ttl)}
     options = {name: value for name, value in given.items() if value is not None}
     with connect(shared) as server:
-        # Nobody shall write a long text in vain.
+        # Check the sign-in before the user types a long text.
         server.run(server.api.token())
         body = {"content": read_text(text, "Post"), **options}
-        unsure = "look whether it is there before you publish it again: sealpost feed"
+        unsure = "before you publish it again, look for it: sealpost feed"
         post = server.once("POST", "/posts", body, unsure=unsure)
     if shared.json:
         shared.output.records([post])
@@ -54,14 +55,14 @@ def feed(
     *,
     author: Annotated[str | None, typer.Option("--author", metavar="USERNAME", help="Only posts of this user.")] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help=f"How many posts to show: {SHOWN}.")
+        int | None, typer.Option("--limit", metavar="N", min=1, help=f"Number of posts; {SHOWN} by default.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show all of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show all posts.")] = False,
     cursor: Annotated[
-        str | None, typer.Option("--cursor", metavar="CURSOR", help="Go on where an earlier `feed` has stopped.")
+        str | None, typer.Option("--cursor", metavar="CURSOR", help="Continue where an earlier `feed` stopped.")
     ] = None,
 ) -> None:
-    """Show posts, the newest first."""
+    """Show posts, newest first."""
     if everything and limit is not None:
         raise WrongUsage("give either --limit or --all")
     shared, left = shared_of(context), None if everything else limit or SHOWN
@@ -69,7 +70,7 @@ def feed(
     with connect(shared) as server:
         while True:
             query["limit"] = str(LARGEST_PAGE if left is None else min(left, LARGEST_PAGE))
-            page = server.get("/posts", auth=Auth.NEEDED, query=query)
+            page = server.get("/posts", auth=Auth.REQUIRED, query=query)
             posts = page.records("posts")
             for post in posts:
                 _show(shared.output, post)
@@ -78,22 +79,22 @@ def feed(
                 return
             query["cursor"] = page.text("next_cursor")
             if left is not None and left <= 0:
-                say(f"there are more: --all, a higher --limit, or --cursor {query['cursor']}")
+                say(f"there are more posts: use --all, a higher --limit, or --cursor {query['cursor']}")
                 return
 
 
 def like(context: typer.Context, post_id: PostId) -> None:
-    """Like a post; a dislike is replaced."""
+    """Like a post; this replaces a dislike."""
     _react(shared_of(context), parse_id(post_id), "like")
 
 
 def dislike(context: typer.Context, post_id: PostId) -> None:
-    """Dislike a post; a like is replaced."""
+    """Dislike a post; this replaces a like."""
     _react(shared_of(context), parse_id(post_id), "dislike")
 
 
 def unreact(context: typer.Context, post_id: PostId) -> None:
-    """Take back a like or a dislike."""
+    """Remove your like or dislike from a post."""
     _react(shared_of(context), parse_id(post_id), None)
 
 
@@ -101,16 +102,16 @@ def delete_post(context: typer.Context, post_id: PostId) -> None:
     """Delete one of your posts."""
     shared, found = shared_of(context), parse_id(post_id)
     with connect(shared) as server:
-        server.delete(f"/posts/{found}", auth=Auth.NEEDED, words=NO_POST)
-    shared.output.done({"deleted": found}, "the post is deleted")
+        server.delete(f"/posts/{found}", auth=Auth.REQUIRED, words=NO_POST)
+    shared.output.done({"deleted": found}, "post deleted")
 
 
 def _react(shared: Shared, post_id: str, kind: str | None) -> None:
     with connect(shared) as server:
         if kind is None:
-            reactions = server.delete(f"/posts/{post_id}/reaction", auth=Auth.NEEDED, words=NO_POST)
+            reactions = server.delete(f"/posts/{post_id}/reaction", auth=Auth.REQUIRED, words=NO_POST)
         else:
-            reactions = server.put(f"/posts/{post_id}/{kind}", auth=Auth.NEEDED, words=NO_POST)
+            reactions = server.put(f"/posts/{post_id}/{kind}", auth=Auth.REQUIRED, words=NO_POST)
     if shared.json:
         shared.output.records([reactions])
     else:

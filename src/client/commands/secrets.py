@@ -1,4 +1,4 @@
-"""Secrets: sharing one, and opening what a link leads to."""
+"""Secrets: sharing them and opening links."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,17 +13,18 @@ from ..errors import ClientError, OutcomeUnknown, RequestRefused
 from ..options import shared_of
 from ..output import Output, say
 from ..policy import Auth, Resend
-from ..prompts import ask_phrase, given_phrase, new_phrase, read_text
+from ..prompts import ask_secret_password, given_password, new_secret_password, read_text
 from ..responses import JsonObject, Response
 from .created import ServerSide, TimeToLive, show_created
 from .messages import decrypted, show_text
 
-NOTHING_WAITS = {
-    "key_not_found": "nothing waits there: it was opened or burned, it has expired, or there never was one"
-}
+NOT_THERE = {"key_not_found": "nothing there: it was opened or burned, has expired, or never existed"}
 
-PhraseFile = Annotated[
-    Path | None, typer.Option("--phrase-file", metavar="FILE", help="File with the phrase.", show_default=False)
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file", "--phrase-file", metavar="FILE", help="File that contains the password.", show_default=False
+    ),
 ]
 
 
@@ -33,65 +34,70 @@ def share(
         str | None,
         typer.Argument(
             metavar="TEXT",
-            help="The text; stdin or a prompt without it. What stands here, the shell's history keeps.",
+            help="The text. Default: stdin, or a prompt on a terminal. An argument stays in the shell's history.",
             show_default=False,
         ),
     ] = None,
     *,
     ttl: TimeToLive = None,
-    phrase: Annotated[bool, typer.Option("--phrase", help="Ask for a phrase that the reader must know.")] = False,
-    phrase_file: PhraseFile = None,
+    password: Annotated[
+        bool, typer.Option("--password", "--phrase", help="Prompt for a password that readers must enter.")
+    ] = False,
+    password_file: PasswordFile = None,
     opens: Annotated[
-        int | None, typer.Option("--opens", metavar="N", min=1, max=100, help="How often it may be opened: once.")
+        int | None, typer.Option("--opens", metavar="N", min=1, max=100, help="Number of views; 1 by default.")
     ] = None,
     attempts: Annotated[
-        int | None, typer.Option("--attempts", metavar="N", min=1, max=100, help="Wrong phrases that destroy it: five.")
+        int | None,
+        typer.Option(
+            "--attempts", metavar="N", min=1, max=100, help="Wrong passwords until it is destroyed; 5 by default."
+        ),
     ] = None,
     server_side: ServerSide = False,
 ) -> None:
-    """Encrypt a text and share it as a secret that opens once, and show its link."""
+    """Encrypt a text as a one-time secret and show its link."""
     shared = shared_of(context)
     body: dict[str, Any] = {
         "max_opens": opens,
         "max_attempts": attempts,
         "ttl": None if ttl is None else parse_ttl(ttl),
     }
-    body["phrase"] = given_phrase(phrase_file)
+    body["phrase"] = given_password(password_file)
     with connect(shared) as server:
         body["secret"] = read_text(text, "Text to share", hidden=True)
-        if phrase and body["phrase"] is None:
-            body["phrase"] = new_phrase()
+        if password and body["phrase"] is None:
+            body["phrase"] = new_secret_password()
         fragment_key = None if server_side else new_fragment_key()
         if fragment_key:
             keys = derive_keys(fragment_key, body["phrase"])
             body["secret"], body["phrase"] = seal_text(body["secret"], keys), keys.verifier
         sent = {name: value for name, value in body.items() if value is not None}
         try:
-            answer = server.call("POST", "/generate", sent, auth=Auth.WHERE_ASKED, resend=Resend.UNAVAILABLE)
+            answer = server.call("POST", "/generate", sent, auth=Auth.ON_DEMAND, resend=Resend.UNAVAILABLE)
         except OutcomeUnknown as error:
-            raise OutcomeUnknown(f"{error}; nobody has the link, so share it again") from None
+            raise OutcomeUnknown(f"{error}; the link is lost, so share it again") from None
         show_created(
             shared.output,
             server.url,
             answer.checked(),
             Kind.SECRET,
             fragment_key=fragment_key,
-            has_phrase="phrase" in sent,
+            has_password="phrase" in sent,
         )
 
 
 def open_link(
     context: typer.Context,
-    link: Annotated[str, typer.Argument(metavar="LINK", help="A link, or the key alone.", show_default=False)],
+    link: Annotated[str, typer.Argument(metavar="LINK", help="A link, or just its key.", show_default=False)],
     *,
-    phrase_file: PhraseFile = None,
+    password_file: PasswordFile = None,
 ) -> None:
-    """Open a secret, or read a message, and write its text to stdout.
+    """Open a secret or read a message, and write its text to stdout.
 
-    The phrase is asked for where there is one; a wrong one is asked for again.
+    If the secret has a password, you are prompted for it, again after a wrong one.
     """
     shared, parsed = shared_of(context), parse_link(link)
-    phrase = given_phrase(phrase_file)
+    password = given_password(password_file)
     with connect(shared, elsewhere=parsed.url) as server:
         kind, found = _look(server, parsed)
         if kind is Kind.MESSAGE:
@@ -99,50 +105,49 @@ def open_link(
             return
         shared.output.check()
         if found.flag("phrase_required"):
-            opened = _open(server, parsed, phrase)
+            opened = _open(server, parsed, password)
         else:
-            opened = decrypted(_try(server, parsed.key).checked(NOTHING_WAITS), "secret", parsed)
+            opened = decrypted(_try(server, parsed.key).checked(NOT_THERE), "secret", parsed)
         _show(shared.output, opened)
 
 
 def _look(server: BlockingApi, link: ParsedLink) -> tuple[Kind, JsonObject]:
-    """Return what a link leads to, without opening it. A key alone does not tell of which kind it is."""
+    """Return the kind and status of an item without opening it. A bare key may be of either kind."""
     kinds = [link.kind] if link.kind else [Kind.SECRET, Kind.MESSAGE]
     for kind in kinds:
         answer = server.call("GET", f"/{kind}/{link.key}", resend=Resend.ALWAYS)
         if answer.code != "key_not_found":
             break
-    return kind, answer.checked(NOTHING_WAITS)
+    return kind, answer.checked(NOT_THERE)
 
 
 def _open(server: BlockingApi, link: ParsedLink, given: str | None) -> JsonObject:
     while True:
-        phrase = given or ask_phrase()
-        keys = derive_keys(link.fragment_key, phrase) if link.fragment_key else None
-        answer = _try(server, link.key, keys.verifier if keys else phrase)
+        password = given or ask_secret_password()
+        keys = derive_keys(link.fragment_key, password) if link.fragment_key else None
+        answer = _try(server, link.key, keys.verifier if keys else password)
         if answer.code == "phrase_required" and given is None:
             continue
         if answer.code != "incorrect_phrase":
-            return decrypted(answer.checked(NOTHING_WAITS), "secret", link, keys)
+            return decrypted(answer.checked(NOT_THERE), "secret", link, keys)
         left = answer.body.number("attempts_left")
         if left == 0:
             raise RequestRefused(
-                "wrong phrase. It was the last attempt: the secret is destroyed", status=403, code=answer.code
+                "wrong password. That was the last attempt: the secret is destroyed", status=403, code=answer.code
             )
-        words = f"wrong phrase; {left} {'attempt' if left == 1 else 'attempts'} left"
+        words = f"wrong password; {left} {'attempt' if left == 1 else 'attempts'} left"
         if given is not None:
             raise RequestRefused(words, status=answer.status, code=answer.code)
         say(words)
 
 
-def _try(server: BlockingApi, key: str, phrase: str | None = None) -> Response:
-    body = None if phrase is None else {"phrase": phrase}
+def _try(server: BlockingApi, key: str, password: str | None = None) -> Response:
+    body = None if password is None else {"phrase": password}
     try:
         return server.call("POST", f"/secrets/{key}", body, resend=Resend.UNAVAILABLE)
     except OutcomeUnknown as error:
         raise OutcomeUnknown(
-            f"{error}. Try to open it again; where nothing waits any more, its text is lost, so ask its sender for"
-            " another one"
+            f"{error}. Try to open it again; if it is gone, its text is lost: ask the sender for a new secret"
         ) from None
 
 
@@ -153,9 +158,7 @@ def _show(output: Output, opened: JsonObject) -> None:
     except ClientError as error:
         if left:
             raise
-        said = str(error) or "nobody reads stdout any more"
-        raise ClientError(
-            f"{said}. The secret was opened and its text is lost: ask its sender for another one"
-        ) from None
+        said = str(error) or "the reader of stdout closed the pipe"
+        raise ClientError(f"{said}. The secret was opened and its text is lost: ask the sender for a new one") from None
     if left and output.is_terminal:
-        say(f"it may be opened {left} more {'time' if left == 1 else 'times'}")
+        say(f"{left} {'view' if left == 1 else 'views'} left")

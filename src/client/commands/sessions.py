@@ -1,4 +1,4 @@
-"""Sessions: where one is signed in."""
+"""Sessions of the signed-in user."""
 
 from typing import Annotated
 
@@ -10,17 +10,17 @@ from ..durations import write_minute
 from ..options import Command, Group, shared_of
 from ..policy import Auth
 
-NO_SESSION = {"session_not_found": "you have no such session. See: sealpost sessions list"}
+NO_SESSION = {"session_not_found": "no such session. See: sealpost sessions list"}
 
-app = typer.Typer(cls=Group, help="Where you are signed in.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="List and end your sessions.", no_args_is_help=True)
 
 
 @app.command("list", cls=Command)
 def list_sessions(context: typer.Context) -> None:
-    """List your sessions, the newest first."""
+    """List your sessions, newest first."""
     shared = shared_of(context)
     with connect(shared) as server:
-        sessions = server.get("/sessions", auth=Auth.NEEDED).records("sessions")
+        sessions = server.get("/sessions", auth=Auth.REQUIRED).records("sessions")
     if shared.json:
         shared.output.records(sessions)
         return
@@ -29,21 +29,21 @@ def list_sessions(context: typer.Context) -> None:
             write_minute(session.moment("created_at")),
             write_minute(session.moment("refreshed_at")),
             write_minute(session.moment("expires_at")),
-            "this one" if session.flag("current") else "",
+            "current" if session.flag("current") else "",
             session.text("id"),
         ]
         for session in sessions
     ]
-    shared.output.table(("began", "refreshed", "ends", "", "id"), rows)
+    shared.output.table(("created", "refreshed", "expires", "", "id"), rows)
 
 
 @app.command("end", cls=Command)
 def end(
     context: typer.Context,
-    session_id: Annotated[str, typer.Argument(metavar="ID", help="As `sessions list` shows it.", show_default=False)],
+    session_id: Annotated[str, typer.Argument(metavar="ID", help="Shown by `sessions list`.", show_default=False)],
 ) -> None:
-    """End a session: whoever uses it has to sign in again."""
+    """End a session; its client has to sign in again."""
     shared, found = shared_of(context), parse_id(session_id)
     with connect(shared) as server:
-        server.delete(f"/sessions/{found}", auth=Auth.NEEDED, words=NO_SESSION)
-    shared.output.done({"ended": found}, "the session has ended")
+        server.delete(f"/sessions/{found}", auth=Auth.REQUIRED, words=NO_SESSION)
+    shared.output.done({"ended": found}, "session ended")

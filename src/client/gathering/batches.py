@@ -1,24 +1,24 @@
-"""What of a batch goes into which request: never more than a server takes, and the same each time it is sent."""
+"""Splitting a batch into requests, each within the server's limits, and identically on each retry."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 MOST_LINES = 1000
-"""Lines of a batch; a server takes no more in a request."""
+"""Lines in a batch; the server's limit for a request."""
 LARGEST_BODY = 1024 * 1024 - 8192
-"""Bytes of the messages in a request; the rest of its 1 MiB is for the token and what is around."""
+"""Bytes of messages in a request; the rest of its 1 MiB is for the token and the JSON around it."""
 LONGEST_CHARACTER = 6
-"""Bytes of a character in JSON: a control character is written as ``\\u001b``."""
+"""Bytes of a character in JSON, such as ``\\u001b``."""
 LONGEST_PIECE = LARGEST_BODY // LONGEST_CHARACTER - 1
-"""Characters of a message that fit, whatever they are."""
+"""Characters in a message that always fit into a request."""
 AROUND = 4
-"""Bytes of quotes, comma and space around a message."""
+"""Bytes for quotes, comma and space around a message."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The messages of one request, and the id under which they are stored once."""
+    """The messages of one request. The server stores an id once."""
 
     id: str
     messages: tuple[str, ...]
@@ -28,14 +28,14 @@ class Part:
 
 
 def count_lines(count: int) -> str:
-    """Return a number of lines in words."""
+    """Return a number of lines with its unit."""
     return f"{count} line{'' if count == 1 else 's'}"
 
 
 def parts_of(batch_id: str, content: bytes) -> list[Part]:
-    """Return the requests of a batch, whose content is whole lines: one, unless they are very long.
+    """Return the requests for a batch of complete lines: one, unless the lines are very long.
 
-    Bytes that are no UTF-8 become U+FFFD. A line that no request has room for is cut into several messages.
+    Invalid UTF-8 becomes U+FFFD. A line that is too long for a request becomes several messages.
     """
     lines = [line.decode(errors="replace") for line in content.split(b"\n")[:-1]]
     if len(content) * LONGEST_CHARACTER + len(lines) * AROUND <= LARGEST_BODY:

@@ -1,4 +1,4 @@
-"""Bringing messages to a server that may be away, for as long as it takes."""
+"""Delivery with unlimited retries to a server that may be unavailable."""
 
 import asyncio
 import random
@@ -14,16 +14,16 @@ from .batches import Part
 from .session import BEGIN_ANEW, SenderSession
 
 NEVER_TAKEN = frozenset({"batch_reused", "malformed", "too_large", "damaged"})
-"""Codes of answers that a batch would get each time."""
+"""Codes of permanent errors of a batch."""
 BEING_DELETED = "username_taken"
 SHORTEST, LONGEST = 0.25, 10.0
-"""Seconds before the second try, and before each one after many."""
+"""Seconds of backoff, after the first failure and at most."""
 SILENCE = 1.0
-"""Seconds for which nothing is said: a worker that is restarted is no news."""
+"""Seconds before a failure is reported: a restart of a worker is not worth a message."""
 
 
 class Backoff:
-    """Counts failures in a row. ``say`` is told why it takes so long, once for each reason, and when it is over."""
+    """Exponential backoff. ``say`` reports each reason once, and the recovery."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -33,33 +33,33 @@ class Backoff:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last try has failed."""
+        """Whether the last attempt failed."""
         return self._failures > 0
 
     def failed(self, reason: str, *, retry_after: float | None = None) -> float:
-        """Return how many seconds to wait; many clients that wait do not come back at the same moment."""
+        """Return the seconds to wait, with jitter, so that clients do not retry in step."""
         if not self._failures:
             self._since = time.monotonic()
         self._failures += 1
         if reason != self._said and time.monotonic() - self._since >= SILENCE:
             self._said = reason
-            self._say(f"{reason.rstrip('.')}. Lines wait in the spool until that is over")
+            self._say(f"{reason.rstrip('.')}. Retrying; lines stay in the spool")
         pause = min(LONGEST, SHORTEST * 2.0 ** min(self._failures - 1, 10))
-        # Within the half of it, and never before the server wants to be asked.
-        return (retry_after or 0) + pause * random.uniform(0.5, 1)  # noqa: S311 (no secret)
+        # Never before the server's Retry-After.
+        return (retry_after or 0) + pause * random.uniform(0.5, 1)  # noqa: S311 (not a secret)
 
     def succeeded(self) -> None:
-        """Begin to count anew."""
+        """Reset the backoff."""
         if self._said:
             self._say(f"delivering again, after {in_words(time.monotonic() - self._since)}")
         self._failures, self._said = 0, ""
 
 
 class Delivery:
-    """Identifies and authenticates whenever it has to, and sends until there is an answer.
+    """Sends messages, signs in when necessary, and retries until the server answers.
 
-    Methods raise `ClientError` for what waiting does not mend. ``say`` is told what a person should know; ``words``
-    tell what a code means, better than the server does.
+    Methods raise `ClientError` for permanent errors. ``say`` gets messages for the user; ``words`` replace the server's
+    text for a code.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class Delivery:
         self._words, self._say = words, say
         self._backoff = Backoff(say)
         self.resent = 0
-        """How often something was sent again."""
+        """Number of requests that were repeated."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the last try has failed, so that the next one may, too."""
+        """Whether the last attempt failed, so that the next one may fail too."""
         return self._backoff.is_failing
 
     async def begin(self) -> None:
-        """Find out whether all is well, as far as that can be done before there is something to send."""
+        """Sign in, so that a wrong password is reported before the first line arrives."""
         await self._log_in()
         self._backoff.succeeded()
 
     async def deliver(self, part: Part) -> Response:
-        """Send messages until they are stored; return the answer, which is no success where they never will be."""
+        """Send messages until they are stored, or until the server rejects them for good; return the response."""
         tries = refusals = 0
 
         async def send() -> Response:
@@ -105,8 +105,8 @@ class Delivery:
                 return answer
             if self._session.api_token is not None or answer.code not in BEGIN_ANEW:
                 raise self._final(answer)
-            # The token is over, or another program of this user has logged out. Where it happens again and again,
-            # as with an address that changes, it must not become a flood.
+            # The token has expired, or another client of this user has logged out. If this repeats, as with a
+            # changing IP address, back off.
             if refusals:
                 await self._wait(answer)
             refusals += 1
@@ -118,21 +118,21 @@ class Delivery:
                 answer = await self._until_answered(lambda: self._session.authenticate(self._password))
             if answer.ok:
                 if answer.status == HTTPStatus.CREATED:
-                    self._say(f"{self._username} had no password yet: it is the given one from now on")
+                    self._say(f"{self._username} is new: the given password is now its password")
                 return
             if answer.code not in BEGIN_ANEW:
                 raise self._final(answer)
             await self._wait(answer)
 
     async def _until_answered(self, attempt: Callable[[], Awaitable[Response]]) -> Response:
-        """Try until the answer does not depend on when it was asked for."""
+        """Retry until the response is not a temporary error."""
         while True:
             try:
                 answer = await attempt()
             except Unreachable as error:
                 await asyncio.sleep(self._backoff.failed(str(error).removesuffix(UNSURE)))
                 continue
-            if not _is_passing(answer):
+            if not _is_temporary(answer):
                 return answer
             await self._wait(answer)
 
@@ -142,12 +142,12 @@ class Delivery:
     def _final(self, answer: Response) -> Exception:
         error = answer.error(self._words)
         if isinstance(error, NotSignedIn) and self._session.api_token is not None:
-            return NotSignedIn(f"the server does not accept the token in {TOKEN}: it takes an API token that is good")
+            return NotSignedIn(f"the server rejected the token in {TOKEN}: it must be a valid API token")
         return error
 
 
-def _is_passing(answer: Response) -> bool:
-    """Tell whether the same request may get another answer by and by."""
+def _is_temporary(answer: Response) -> bool:
+    """Return whether an error is temporary."""
     if answer.ok:
         return False
     return (
@@ -158,9 +158,9 @@ def _is_passing(answer: Response) -> bool:
 
 
 def _as_stored(answer: Response, part: Part) -> Response:
-    """Return the answer. Raises `NotSealpost` for a success that does not say that all of it is stored."""
+    """Return the response. Raises `NotSealpost` for a success that does not confirm every message."""
     if answer.ok:
         stored = answer.body.number("last_sequence") - answer.body.number("first_sequence") + 1
         if answer.status != HTTPStatus.CREATED or stored != len(part.messages):
-            raise NotSealpost(f"what answers at {answer.url} is not Sealpost")
+            raise NotSealpost(f"{answer.url} did not answer like a Sealpost server")
     return answer

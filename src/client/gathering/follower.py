@@ -1,7 +1,7 @@
-"""Following an input: lines go into the spool as they come, and from there to the server until it has them.
+"""Following stdin: lines go to the spool as they arrive, and from there to the server until it confirms them.
 
-Reading and sending go on side by side. Nothing is read that has no room in the spool. One batch is under way at a time,
-so lines arrive in their order.
+Reading and sending run concurrently. Reading pauses while the spool is full. Batches are sent one at a time, so lines
+arrive in order.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from .delivery import Delivery
 from .spool import Spool
 
 READ = 64 * 1024
-"""Bytes at once; a pipe holds no more."""
+"""Bytes per read; the capacity of a pipe."""
 LINGER = 0.2
-"""Seconds for which a line waits for others to go along with."""
+"""Seconds for which a batch stays open for more lines."""
 SYNC_SECONDS = 1.0
-"""Longest time for which something in the spool is not synced, where it is not sent."""
+"""Longest time before lines in an open batch are synced."""
 DISK_SECONDS = 1.0
-"""Seconds between tries to write to a full disk."""
+"""Seconds between attempts to write to a full disk."""
 PROGRESS_SECONDS = 5.0
 GRACE = 5.0
-"""Seconds to deliver what is left, once it was told to end."""
+"""Seconds to deliver the remaining lines after a signal."""
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
 class Summary:
-    """What a follower has done.
+    """Counts of a follower.
 
-    ``read`` counts lines, ``delivered`` messages that the server has confirmed, ``batches`` the requests with them,
-    ``resent`` the requests that were repeated, ``cut`` the cuts in lines that were too long, each of which makes a
-    message more, ``refused`` lines that the server will never take, and ``waiting`` those that are left in the spool.
+    ``read`` counts lines, ``delivered`` confirmed messages, ``batches`` their requests, ``resent`` repeated requests,
+    ``cut`` the cuts in lines that were too long, each of which adds a message, ``refused`` lines that the server
+    rejected for good, and ``waiting`` lines left in the spool.
     """
 
     read: int = 0
@@ -53,12 +53,12 @@ class Summary:
     waiting: int = 0
 
     def as_record(self) -> dict[str, int]:
-        """Return it for programs."""
+        """Return the counts for JSON."""
         return asdict(self)
 
 
 class StandardInput:
-    """Reads from a descriptor, and nothing before it is asked to: what is not read stays where it is."""
+    """Stdin for an event loop: a pipe, a terminal or a file. It reads only on request, and never ahead."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -66,12 +66,12 @@ class StandardInput:
         self.has_ended = False
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait until something can be read, or it has ended; False after so many ``seconds`` without that."""
+        """Wait until input or its end can be read; return False after ``seconds`` without either."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         try:
             loop.add_reader(self._descriptor, ready.set)
         except PermissionError:
-            # A file can always be read.
+            # A regular file, which is always readable.
             await asyncio.sleep(0)
             return True
         try:
@@ -84,20 +84,20 @@ class StandardInput:
         return True
 
     def read(self) -> bytes:
-        """Return the next bytes as UTF-8: none at the end, which sets ``has_ended``, and none for half a character."""
+        """Return the next bytes as UTF-8. Empty at the end, which sets ``has_ended``, or for a partial character."""
         data = os.read(self._descriptor, READ)
         self.has_ended = not data
         return self._text.feed(data, final=not data)
 
     def flush(self) -> bytes:
-        """Return what `read` holds back: the bytes that are not a whole character, or byte order mark, yet."""
+        """Return the bytes that `read` holds back: an incomplete character or byte order mark."""
         return self._text.feed(b"", final=True)
 
 
 class Follower:
-    """Delivers the lines of an input, and counts in a ``summary``; ``say`` is told what a person should know.
+    """Delivers the lines of an input through an open spool, and counts them in ``summary``.
 
-    The spool is open.
+    ``say`` gets messages for the user.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class Follower:
         self._told: set[str] = set()
 
     async def run(self) -> None:
-        """Deliver until the input has ended and nothing is left, or until it is told to end.
+        """Deliver lines until the input ends and the spool is empty, or until a signal.
 
-        Raises `ClientError` for what waiting does not mend. What is not delivered stays in the spool.
+        Undelivered lines stay in the spool. Raises `ClientError` for permanent errors.
         """
         self._begin_reading()
         progress = asyncio.create_task(self._tell_progress())
@@ -130,32 +130,32 @@ class Follower:
             self.summary.cut += self._spool.cut
             self.summary.waiting = self._spool.lines
 
-    def _begin_reading(self, *, what_is_there: bool = False) -> None:
-        self._reading = asyncio.create_task(self._read(what_is_there=what_is_there))
+    def _begin_reading(self, *, only_available: bool = False) -> None:
+        self._reading = asyncio.create_task(self._read(only_available=only_available))
         self._reading.add_done_callback(lambda _: self._arrived.set())
 
     def _end(self) -> None:
-        """Read what is there, deliver it if the server takes it, and end soon; the second time, end now."""
+        """Read what is available and try to deliver it within the grace period; the second time, end at once."""
         is_ending, now = self._deadline.when() is not None, asyncio.get_running_loop().time()
         self._deadline.reschedule(now if is_ending or self._delivery.is_waiting else now + GRACE)
         if self._reading is not None and not self._reading.done():
             self._reading.cancel()
-            self._begin_reading(what_is_there=True)
+            self._begin_reading(only_available=True)
 
-    async def _read(self, *, what_is_there: bool) -> None:
-        """Read until the input ends, or only ``what_is_there``."""
+    async def _read(self, *, only_available: bool) -> None:
+        """Read until the input ends; with ``only_available``, until a read would block."""
         await self._on_disk(self._spool.write)
         while True:
             while self._spool.is_full:
                 self._tell_once(
-                    "the spool is full: nothing more is read until the server takes lines again, and whoever writes"
-                    " them waits"
+                    "the spool is full: reading pauses until the server accepts lines again, which blocks the program"
+                    " that writes them"
                 )
                 self._room.clear()
                 await self._room.wait()
-            patience = SYNC_SECONDS if self._spool.needs_sync else None
-            if not await self._input.wait(0 if what_is_there else patience):
-                if what_is_there:
+            limit = SYNC_SECONDS if self._spool.needs_sync else None
+            if not await self._input.wait(0 if only_available else limit):
+                if only_available:
                     await self._take(self._input.flush())
                     return
                 await self._sync()
@@ -168,13 +168,13 @@ class Follower:
                 await self._sync()
 
     async def _take(self, data: bytes) -> None:
-        """Put what was read into the spool, before anything else: what is in memory alone is lost with the process."""
+        """Write input to the spool at once: a killed process loses what is only in memory."""
         self.summary.read += data.count(b"\n")
         self._spool.take(data)
         await self._write()
 
     async def _end_input(self) -> None:
-        """Let the beginning of a line be all of it."""
+        """Complete the last line if it has no line break."""
         self.summary.read += self._spool.end_line()
         await self._write()
 
@@ -207,14 +207,16 @@ class Follower:
             if not answer.ok:
                 path = self._spool.set_aside(batch)
                 self.summary.refused += batch.lines
-                self._say(f"{count_lines(batch.lines)} will never be taken: {answer.error()} Kept in {path}")
+                self._say(
+                    f"the server rejected {count_lines(batch.lines)} for good: {answer.error()} They are kept in {path}"
+                )
                 return
             self.summary.delivered += len(part.messages)
             self.summary.batches += 1
         self._spool.forget(batch)
 
     async def _next_batch(self) -> BatchFile | None:
-        """Wait for a batch; None when everything is delivered and nothing follows."""
+        """Wait for a batch; None once the input has ended and every batch is delivered."""
         while True:
             self._arrived.clear()
             has_ended = self._reading is not None and self._reading.done()
@@ -225,7 +227,7 @@ class Follower:
                 if has_ended or left <= 0:
                     await self._on_disk(self._spool.close_batch)
                     continue
-                # Not `asyncio.wait_for`: that of Python 3.11 drops a cancellation that comes with an arrival.
+                # Not `asyncio.wait_for`: in Python 3.11 it can swallow a cancellation.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._arrived.wait()
@@ -236,33 +238,33 @@ class Follower:
                 await self._arrived.wait()
 
     def _check_reading(self) -> None:
-        """Raise what has ended the reading, if it was not the end of the input."""
+        """Raise the error that ended the reading, if any."""
         if self._reading is not None:
             self._reading.result()
 
     async def _on_disk(self, change: Callable[[], None]) -> None:
-        """Change the spool, and wait where the disk is full. Raises `ClientError` for a disk that fails."""
+        """Change the spool, and retry while the disk is full. Raises `ClientError` for other disk errors."""
         while True:
             try:
                 return change()
             except OSError as error:
                 if error.errno not in FULL_DISK:
-                    raise ClientError(f"{self._spool.directory} cannot be written: {error.strerror}") from None
+                    raise ClientError(f"cannot write to {self._spool.directory}: {error.strerror}") from None
                 self._tell_once(
-                    f"the disk of {self._spool.directory} is full: nothing more is read until it has room. What was"
-                    " read is kept"
+                    f"the disk of {self._spool.directory} is full: reading pauses until there is space. No input that"
+                    " was read is lost"
                 )
             await asyncio.sleep(DISK_SECONDS)
 
     async def _tell_progress(self) -> None:
-        """Tell how much is left, once nothing more comes."""
+        """Report the remaining lines regularly after the input has ended."""
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             if self._reading is not None and self._reading.done() and not self._delivery.is_waiting:
-                self._say(f"{count_lines(self._spool.lines)} still to be delivered")
+                self._say(f"{count_lines(self._spool.lines)} left to deliver")
 
     def _tell_cut(self) -> None:
-        self._tell_once("a line is longer than the server takes: it is sent in pieces, as several messages")
+        self._tell_once("a line is too long for one message: it is sent as several")
 
     def _tell_once(self, words: str) -> None:
         if words not in self._told:
@@ -272,7 +274,7 @@ class Follower:
 
 @contextmanager
 def _handling(end: Callable[[], None]) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM call a function; elsewhere than in the main thread, nobody gets them."""
+    """Call ``end`` on Ctrl-C and SIGTERM. Outside the main thread, signals cannot be handled."""
     loop, handled = asyncio.get_running_loop(), []
     with suppress(RuntimeError, ValueError):
         for number in SIGNALS:
@@ -286,7 +288,7 @@ def _handling(end: Callable[[], None]) -> Iterator[None]:
 
 
 async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:
-    """Cancel tasks and wait until they have ended."""
+    """Cancel tasks and wait for them."""
     left = [task for task in tasks if task is not None]
     for task in left:
         task.cancel()

@@ -1,4 +1,4 @@
-"""From options to a follower of stdin, and what is said at its end."""
+"""``gather --follow``: builds the follower from the options, runs it, and reports the result."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from ..environment import PASSWORD, TOKEN, read_variable, state_directory
 from ..errors import ExitCode, WrongUsage
 from ..options import Shared
 from ..output import say
-from ..prompts import ask_secret
+from ..prompts import ask_password
 from ..transport import Transport
 from .batch_file import source_of
 from .batches import count_lines
@@ -26,12 +26,12 @@ TAG_DIGITS = 12
 
 
 def follow_stdin(shared: Shared, username: str, directory: Path | None, *, limit: int) -> ExitCode:
-    """Deliver the lines of stdin and return how that has ended; ``limit`` is that of the spool, in bytes.
+    """Deliver the lines of stdin and return the exit code; ``limit`` is the spool's, in bytes.
 
-    Raises `ClientError` for what waiting does not mend.
+    Raises `ClientError` for permanent errors.
     """
     if sys.stdin is None:
-        raise WrongUsage("there is no stdin to read lines from")
+        raise WrongUsage("stdin is closed")
     url, descriptor = server_url(shared), sys.stdin.fileno()
     place = (directory or state_directory() / "spool") / spool_name(username, url)
     spool = Spool(place, source=source_of(descriptor), limit=limit)
@@ -39,9 +39,9 @@ def follow_stdin(shared: Shared, username: str, directory: Path | None, *, limit
         spool.open()
         _tell_what_was_found(spool)
         token = read_variable(TOKEN)
-        password = "" if token else ask_secret(PASSWORD, f"Password of {username}")
+        password = "" if token else ask_password(PASSWORD, f"Password of {username}")
         if os.isatty(descriptor):
-            say("type lines, and end with Ctrl-D")
+            say("type lines; finish with Ctrl-D")
         transport, summary = make_transport(shared, url, keep_alive=True), Summary()
         delivery = Delivery(
             SenderSession(transport, api_token=token),
@@ -61,7 +61,7 @@ def follow_stdin(shared: Shared, username: str, directory: Path | None, *, limit
 
 
 def spool_name(username: str, url: str) -> str:
-    """Return the name of the directory for what a user sends to a server; case does not matter in a username."""
+    """Return the directory name for a user and a server; usernames are case-insensitive."""
     parts = urlsplit(url)
     tag = sha256(f"{username.lower()} {url}".encode()).hexdigest()[:TAG_DIGITS]
     host = "".join(character if character.isalnum() or character in ".-" else "_" for character in parts.netloc)
@@ -75,19 +75,17 @@ async def _deliver(transport: Transport, follower: Follower) -> None:
 
 def _tell_what_was_found(spool: Spool) -> None:
     if spool.torn:
-        say(
-            f"the machine had stopped in the middle of writing: the last {spool.torn} bytes of the spool were not whole"
-        )
+        say(f"the machine stopped during a write: the last {spool.torn} bytes of the spool were torn and are discarded")
     for path in spool.damaged:
-        say(f"a file of the spool is damaged and is not sent: {path}")
+        say(f"a damaged file of the spool is not sent: {path}")
     if spool.lines:
-        say(f"{count_lines(spool.lines)} from before in the spool: sent first")
+        say(f"sending {count_lines(spool.lines)} left in the spool first")
 
 
 def _tell_end(shared: Shared, summary: Summary, spool: Spool) -> None:
     if summary.waiting:
         say(
-            f"{count_lines(summary.waiting)} left in {spool.directory}: the next `gather --follow` like this one sends"
-            " what is left"
+            f"{count_lines(summary.waiting)} left in {spool.directory}: the next `gather --follow` with the same user,"
+            " server and spool sends them"
         )
     shared.output.done(summary.as_record(), f"{count_lines(summary.delivered)} delivered")

@@ -1,4 +1,4 @@
-"""Somebody at a terminal who identifies, authenticates and sends, one after the other."""
+"""The menu of ``gather``: identify, authenticate and send, one step at a time."""
 
 import uuid
 from collections.abc import Callable
@@ -23,22 +23,22 @@ COMMANDS = ("identify", "authenticate", "send", "user", "server", "logout", "qui
 CHOICE = "1 identify  2 authenticate  3 send  4 switch user  5 switch server  6 log out  7 quit  ? help"
 HELP = "help"
 EXPLAINED = {
-    Step.GROUNDED: "The server does not know who you are. Next: identify, with your username.",
-    Step.IDENTIFIED: "The server has your username. Next: authenticate, with your password.",
-    Step.AUTHENTICATED: "The server has checked your password and issued a token: send. Log out to be grounded again.",
+    Step.GROUNDED: "The server does not know you. Next: identify with your username.",
+    Step.IDENTIFIED: "The server knows your username. Next: authenticate with your password.",
+    Step.AUTHENTICATED: "You have a token. Next: send. Logging out makes you grounded again.",
 }
-INSTEAD = "send lines with --user and --follow"
+INSTEAD = "use --user and --follow"
 NEXT = {Step.GROUNDED: "identify", Step.IDENTIFIED: "authenticate"}
 WORDS = {
     "incorrect_password": "wrong password",
-    "out_of_order": "out of order: the server does not know you as authenticated. Identify again",
-    "other_address": "the token was given to another address of yours. Identify again",
-    "invalid_token": "the token is no longer good. Identify again",
+    "out_of_order": "out of order: the server says you are not authenticated. Identify again",
+    "other_address": "your IP address has changed since you authenticated. Identify again",
+    "invalid_token": "your token has expired or was revoked. Identify again",
 }
 
 
 def run_menu(shared: Shared, username: str | None) -> None:
-    """Do what is asked for until it is to quit. Raises `Interrupted` for Ctrl-C at the menu itself."""
+    """Run the menu until the user quits. Raises `Interrupted` for Ctrl-C at the menu."""
     url: str | None = server_url(shared)
     while url is not None:
         at_server = replace(shared, url=url)
@@ -49,13 +49,13 @@ def run_menu(shared: Shared, username: str | None) -> None:
 
 
 class Menu:
-    """The menu of one server; ``username`` is who sends, once that is known."""
+    """The menu for one server; ``username`` is the sender, or None."""
 
     def __init__(self, shared: Shared, server: BlockingApi, username: str | None) -> None:
         self._shared, self._server = shared, server
         self._output: Output = shared.output
         self._session = SenderSession(
-            server.api.transport, api_token=read_variable(TOKEN), resend=Resend.ALWAYS  # each of its requests may be
+            server.api.transport, api_token=read_variable(TOKEN), resend=Resend.ALWAYS  # safe for each of its requests
         )
         self.username = username
         self._is_new = self._is_wrong = False
@@ -71,7 +71,7 @@ class Menu:
         }
 
     def run(self) -> str | None:
-        """Do what is asked for; return the server to go to, or None to quit."""
+        """Run commands; return the server to switch to, or None to quit."""
         while self._following is None:
             self._show()
             try:
@@ -81,7 +81,7 @@ class Menu:
                 if command == HELP:
                     self._explain()
                 elif command is None:
-                    say("there is no such choice: type a number, or a word")
+                    say("no such choice: type a number or a word from the menu")
                 else:
                     self._do(command, rest)
             except InputEnded:
@@ -91,13 +91,13 @@ class Menu:
         return self._following
 
     def _do(self, command: str, rest: str) -> None:
-        """Do what was chosen, and tell whatever goes wrong."""
+        """Run a command and report any error."""
         try:
             self._commands[command](rest)
         except Interrupted:
-            say("nothing was done")
+            say("cancelled")
         except KeyboardInterrupt:
-            say("interrupted before there was an answer")
+            say("interrupted before the server answered")
             self._tell_unsent(command)
         except ClientError as error:
             say(str(error))
@@ -107,13 +107,13 @@ class Menu:
         session = self._session
         if session.step is Step.AUTHENTICATED and not session.may_send:
             session.ground()
-            say("the token is no longer good, so you are grounded: tokens live for ten minutes")
-        who = f"{self.username or 'nobody'} at {self._server.url}: "
+            say("your token has expired, so you are grounded; tokens are valid for 10 minutes")
+        who = f"{self.username or 'no user'} at {self._server.url}: "
         if session.api_token is not None:
             who = f"at {self._server.url}: "
-            state = f"with the API token in {TOKEN}, which needs no steps"
+            state = f"API token from {TOKEN}, no sign-in needed"
         elif session.step is Step.AUTHENTICATED:
-            state = f"{_since(session)}, token good for {in_words(session.seconds_left)}"
+            state = f"{_since(session)}, token valid for {in_words(session.seconds_left)}"
         elif session.step is Step.IDENTIFIED:
             state = _since(session)
         else:
@@ -135,9 +135,9 @@ class Menu:
         self._check(answer)
         self._is_new = answer.status == HTTPStatus.CREATED
         self._output.line(
-            f"{self.username} is free: authenticate with the password that it is to have"
+            f"{self.username} is new: authenticate with a password of your choice"
             if self._is_new
-            else f"{self.username} is known: authenticate with its password"
+            else f"{self.username} exists: authenticate with its password"
         )
 
     def _authenticate(self, _: str) -> None:
@@ -152,23 +152,23 @@ class Menu:
                 else ask(prompt, hidden=True, instead=f"set {PASSWORD}")
             )
         answer = self._server.run(self._session.authenticate(password))
-        # One from the environment is not tried again.
+        # Do not retry a wrong password from the environment.
         self._is_wrong = answer.code == "incorrect_password"
         self._check(answer)
         self._is_new = False
-        self._output.line("the password is set" if answer.status == HTTPStatus.CREATED else "the password is right")
+        self._output.line("password set" if answer.status == HTTPStatus.CREATED else "password correct")
 
     def _send(self, rest: str) -> None:
         if self._session.api_token is None and self._is_out_of_order(Step.AUTHENTICATED):
             return
         if self._unsent is not None:
-            self._output.line(f"first, {_count(self._unsent)} from before")
+            self._output.line(f"sending {_count(self._unsent)} kept from before")
             self._send_part(self._unsent)
         lines = [rest] if rest else _ask_lines()
         if lines:
             self._send_part(Part(uuid.uuid4().hex, tuple(lines)))
         else:
-            say("there is nothing to send")
+            say("nothing to send")
 
     def _send_part(self, part: Part) -> None:
         self._unsent = part
@@ -177,7 +177,7 @@ class Menu:
             self._unsent = None
         self._check(answer)
         first, last = answer.body.number("first_sequence"), answer.body.number("last_sequence")
-        self._output.line(f"stored as number {first}" if first == last else f"stored as numbers {first} to {last}")
+        self._output.line(f"stored as message {first}" if first == last else f"stored as messages {first} to {last}")
 
     def _switch_user(self, rest: str) -> None:
         if not self._needs_no_steps():
@@ -187,7 +187,7 @@ class Menu:
     def _switch_server(self, rest: str) -> None:
         url = read_server_url(rest.strip() or ask("Server", instead=INSTEAD))
         with connect(replace(self._shared, url=url)):
-            # It can be used, so far as that is known before something is sent.
+            # Only checks the URL and the options; nothing is sent.
             self._following = url
 
     def _log_out(self, _: str) -> None:
@@ -198,13 +198,13 @@ class Menu:
 
     def _become(self, username: str) -> None:
         if self._unsent is not None and username != self.username:
-            say(f"{_count(self._unsent)} of {self.username} that may not be stored will not be sent again")
+            say(f"{_count(self._unsent)} of {self.username} may not have been stored, and will not be sent again")
             self._unsent = None
         self.username = username
 
     def _needs_no_steps(self) -> bool:
         if self._session.api_token is not None:
-            say(f"{TOKEN} is set, so there are no steps: send at once, or unset it")
+            say(f"{TOKEN} is set, so no sign-in is needed: send right away, or unset it")
         return self._session.api_token is not None
 
     def _is_out_of_order(self, *steps: Step) -> bool:
@@ -214,18 +214,18 @@ class Menu:
         return True
 
     def _check(self, answer: Response) -> None:
-        """Raise `ClientError` for a refusal, in words for a person at the menu."""
+        """Raise `ClientError` for an error, with a text that fits the menu."""
         if answer.code in WORDS:
             raise ClientError(WORDS[answer.code])
         answer.checked()
 
     def _tell_unsent(self, command: str) -> None:
         if command == "send" and self._unsent is not None:
-            say(f"{_count(self._unsent)} kept: `send` sends what is kept first, and nothing is stored twice")
+            say(f"{_count(self._unsent)} kept: the next `send` sends them first; they are not stored twice")
 
 
 def _choose(typed: str) -> tuple[str | None, str]:
-    """Return the command that a number, a name or its beginning means, and what follows it."""
+    """Return the command for a number, a name or a prefix of it, and its argument."""
     typed = typed.lstrip().removeprefix("switch ")
     word, _, rest = ("logout", "", "") if typed.startswith("log out") else typed.partition(" ")
     if word.isdecimal():
@@ -238,8 +238,8 @@ def _choose(typed: str) -> tuple[str | None, str]:
 
 
 def _ask_lines() -> list[str]:
-    """Return lines up to an empty one, or Ctrl-D."""
-    say("an empty line ends it")
+    """Return lines up to an empty one or Ctrl-D."""
+    say("finish with an empty line")
     lines: list[str] = []
     try:
         while len(lines) < MOST_LINES and (line := ask(f"Line {len(lines) + 1}", instead=INSTEAD)):

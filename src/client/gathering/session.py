@@ -1,4 +1,4 @@
-"""The steps of a sender: identify, authenticate, send; and how far it has come."""
+"""The gatherer's protocol: identify, authenticate, send."""
 
 import time
 from datetime import UTC, datetime
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ..transport import Transport
 
 EARLY = 30.0
-"""Seconds before its end from which a token is not used any more."""
+"""A token is not used in the last seconds before it expires."""
 BEGIN_ANEW = frozenset({"out_of_order", "other_address", "invalid_token", "unauthorized"})
-"""Codes after which a sender identifies and authenticates again."""
+"""Codes after which a sender has to identify and authenticate again."""
 
 
 class Step(Enum):
-    """How far a sender has come; the value is the word for it."""
+    """The state of a sender; the value is its name for users."""
 
     GROUNDED = "grounded"
     IDENTIFIED = "identified"
@@ -27,9 +27,9 @@ class Step(Enum):
 
 
 class SenderSession:
-    """One sender at one server. Answers are returned whatever they say; ``step`` is what they come to.
+    """One sender at one server. Methods return responses whatever their status, and update ``step``.
 
-    With an ``api_token`` there are no steps. Methods raise what `Transport.send` raises.
+    With an ``api_token``, a sender needs no sign-in. Methods raise the errors of `Transport.send`.
     """
 
     def __init__(self, transport: "Transport", *, api_token: str | None = None, resend: Resend = Resend.NEVER) -> None:
@@ -43,20 +43,20 @@ class SenderSession:
 
     @property
     def seconds_left(self) -> float:
-        """How long the token is still good for; zero or less where it is not."""
+        """Seconds for which the token is valid; 0 or less once it has expired."""
         return self._good_until - time.monotonic()
 
     @property
     def may_send(self) -> bool:
-        """Whether sending is the next step."""
+        """Whether a message can be sent now."""
         return self.api_token is not None or (self.step is Step.AUTHENTICATED and self.seconds_left > 0)
 
     def ground(self) -> None:
-        """Begin anew."""
+        """Return to the first step."""
         self._reach(Step.GROUNDED)
 
     async def identify(self, username: str) -> Response:
-        """Say who is going to send."""
+        """Send the username."""
         self.ground()
         self.username = username
         answer = await self._post("/identify", "IDENTIFY", username=username)
@@ -65,7 +65,7 @@ class SenderSession:
         return answer
 
     async def authenticate(self, password: str) -> Response:
-        """Prove it."""
+        """Send the password, and keep the token from the response."""
         answer = await self._post("/authenticate", "AUTHENTICATE", username=self.username, password=password)
         if answer.ok:
             self._token = answer.body.text("token")
@@ -75,12 +75,12 @@ class SenderSession:
         return answer
 
     async def send(self, part: Part) -> Response:
-        """Send messages, which are stored once however often they are sent."""
+        """Send messages; the server stores repeated ones once."""
         token = self.api_token or self._token
         return await self._post("/message", "MESSAGE", token=token, messages=part.messages, batch=part.id)
 
     async def end(self) -> Response:
-        """Log out; every program of this user at this address begins anew then."""
+        """Log out, which affects every client of this user at this address."""
         answer = await self._post("/message", "MESSAGE", token=self._token, message="logout")
         if answer.ok:
             self.ground()

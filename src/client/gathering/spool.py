@@ -1,12 +1,12 @@
-"""Lines that were read and that the server has not confirmed yet, on disk, in batches.
+"""Lines on disk that the server has not confirmed yet.
 
-A batch is a file, and its id, under which the server stores it once, is in the file's name. The newest file is written
-to: bytes go into it as they were read, so that nothing is in memory alone. It is closed, and synced, before it is first
-sent, and never changed after that; when it is confirmed, it is deleted. So a batch that is found at the start is sent
-as it is: either for the first time, or with the content that it was sent with before.
+Each batch is a file whose name contains its id; the server stores an id once. Input is appended to the newest file as
+it is read, so that it is never in memory only. A file is closed and synced before it is first sent, never changes after
+that, and is deleted once the server confirms it. A batch found at the start is therefore sent unchanged, whether or not
+it was sent before.
 
-What comes after the last line break is the beginning of a line. It goes along into the next file, in its first record;
-so only the newest file has such a rest that counts.
+An incomplete line at the end of a file is copied into the first record of the next one, so only the one in the newest
+file counts.
 """
 
 import fcntl
@@ -20,57 +20,57 @@ from .batch_file import ENOUGH, BatchFile, decode_records, read_content, read_so
 from .batches import MOST_LINES
 
 LONGEST_LINE = 1_000_000
-"""Bytes; a longer line is cut, because no request has room for it."""
+"""Bytes; a longer line does not fit into a request, and is cut."""
 LOCK, ASIDE = "lock", ".refused"
 _NAME = re.compile(r"(?P<number>[0-9]{10})-(?P<id>[0-9a-f]{32})\.batch")
 _CONTINUING = range(0x80, 0xC0)
-"""Bytes inside a character of UTF-8."""
+"""Continuation bytes of UTF-8."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Spool:
-    """The batches of one sender and one server; for one process at a time.
+    """The batches of one sender for one server; used by one process at a time.
 
-    ``source`` names what is read from; only a beginning of a line that came from there is gone on with. ``limit`` is in
-    bytes. Methods raise `OSError` where the disk refuses, and can be called again then.
+    ``source`` identifies the input: only an incomplete line from the same source is continued. ``limit`` is in bytes.
+    Methods raise `OSError` for disk errors, and can then be called again.
     """
 
     def __init__(self, directory: Path, *, source: str, limit: int) -> None:
         self.directory, self._source, self._limit = directory, source, limit
         self._waiting: list[BatchFile] = []
         self._current: BatchFile | None = None
-        self._taken = bytearray()
+        self._buffer = bytearray()
         self._next_number = 1
         self._is_synced = True
         self._lock = -1
         self._used = 0
         self.torn = 0
-        """Bytes at its end that were not whole when it was opened."""
+        """Torn bytes at the end, found by `open`."""
         self.cut = 0
-        """Lines that were longer than `LONGEST_LINE`, once for each cut."""
+        """Cuts in lines longer than `LONGEST_LINE`."""
         self.damaged: list[Path] = []
-        """Files that were set aside when it was opened."""
+        """Damaged files, set aside by `open`."""
 
     def open(self) -> None:
-        """Take the spool, and find what is in it. Raises `ClientError` where it cannot be used, or is in use."""
+        """Lock the spool and recover its content. Raises `ClientError` if it is unusable or in use."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.directory.stat()
             if found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
-                raise ClientError(f"{self.directory} can be used by others: chmod 700 {self.directory}")
+                raise ClientError(f"other users can access {self.directory}: chmod 700 {self.directory}")
             self._lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._recover()
         except BlockingIOError:
             raise ClientError(
-                f"another `gather --follow` of this user sends to this server from {self.directory}. Let it end, or"
-                " give this one a spool of its own with --spool"
+                f"another `gather --follow` with this user and server uses {self.directory}. Stop it, or choose another"
+                " directory with --spool"
             ) from None
         except OSError as error:
-            raise ClientError(f"{self.directory} cannot be used: {error.strerror}") from None
+            raise ClientError(f"cannot use {self.directory}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Leave it to others; what is in it stays."""
+        """Release the lock; the files stay."""
         for handle in (self._lock, self._current.handle if self._current else -1):
             if handle >= 0:
                 os.close(handle)
@@ -78,62 +78,62 @@ class Spool:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is to be taken for now."""
+        """Whether the size limit is reached."""
         return self._used >= self._limit
 
     @property
     def lines(self) -> int:
-        """How many lines wait."""
+        """Number of undelivered lines."""
         return sum(batch.lines for batch in self._waiting) + (self._current.lines if self._current else 0)
 
     @property
     def next(self) -> BatchFile | None:
-        """The oldest batch that is closed."""
+        """The oldest closed batch."""
         return self._waiting[0] if self._waiting else None
 
     @property
     def has_open_lines(self) -> bool:
-        """Whether the batch that is written to has whole lines."""
+        """Whether the open batch has complete lines."""
         return self._current is not None and self._current.lines > 0
 
     @property
     def needs_sync(self) -> bool:
-        """Whether something would be lost with the machine's power."""
+        """Whether a power failure would lose data."""
         return not self._is_synced
 
     def take(self, data: bytes) -> None:
-        """Take what was read; `write` puts it on disk."""
-        self._taken += data
+        """Buffer input; `write` puts it on disk."""
+        self._buffer += data
 
     def write(self) -> None:
-        """Put on disk what was taken."""
-        while self._taken or (self._current and self._current.is_full):
+        """Write the buffered input to disk."""
+        while self._buffer or (self._current and self._current.is_full):
             if self._current is None:
                 self._current = self._begin()
             elif self._current.is_full:
                 self.close_batch()
             else:
                 length, cut = self._next_piece(self._current)
-                self._append(self._current, bytes(self._taken[:length]) + b"\n" * cut)
+                self._append(self._current, bytes(self._buffer[:length]) + b"\n" * cut)
                 self.cut += cut
-                del self._taken[:length]
+                del self._buffer[:length]
 
     def end_line(self) -> bool:
-        """Let the beginning of a line be all of it, because nothing follows; tell whether there is one."""
+        """Complete an incomplete line; return whether there was one."""
         has_rest = self._current is not None and self._current.rest != b""
         if has_rest:
             self.take(b"\n")
         return has_rest
 
     def sync(self) -> None:
-        """Have the disk keep what is written."""
+        """Call fsync on the open batch and the directory."""
         if self._current is not None:
             os.fsync(self._current.handle)
         self._sync_directory()
         self._is_synced = True
 
     def close_batch(self) -> None:
-        """Let the batch that is written to be sent."""
+        """Close the open batch, so that it can be sent."""
         closed = self._current
         if closed is None or not closed.lines:
             return
@@ -141,11 +141,11 @@ class Spool:
         self._current = self._begin(closed.rest) if closed.rest else None
         os.close(closed.handle)
         self._waiting.append(closed)
-        # The closed one may be gone soon, and the beginning of a line is in the new one then.
+        # The closed file may soon be deleted, so the copy of its incomplete line must be on disk.
         self.sync()
 
     def read(self, batch: BatchFile) -> bytes:
-        """Return the lines of a closed batch. Raises `ClientError` where they are not as they were written."""
+        """Return the lines of a closed batch. Raises `ClientError` if the file has changed."""
         try:
             payloads, _ = decode_records(batch.path.name, batch.path.read_bytes())
             content = read_content(payloads)
@@ -153,7 +153,7 @@ class Spool:
             content = b""
         whole = content[: content.rfind(b"\n") + 1]
         if whole.count(b"\n") != batch.lines:
-            raise ClientError(f"{batch.path} was changed or cannot be read any more")
+            raise ClientError(f"{batch.path} has changed or cannot be read")
         return whole
 
     def forget(self, batch: BatchFile) -> None:
@@ -162,7 +162,7 @@ class Spool:
         self._delete(batch)
 
     def set_aside(self, batch: BatchFile) -> Path:
-        """Keep a batch that can never be sent out of the way, and return where it is."""
+        """Rename a batch that cannot be sent, and return its path."""
         self._waiting.remove(batch)
         return self._set_aside(batch.path)
 
@@ -174,29 +174,29 @@ class Spool:
         self._used -= batch.size
 
     def _next_piece(self, current: BatchFile) -> tuple[int, bool]:
-        """Return how many of the bytes that were taken go into a batch next, and whether their line is cut there."""
-        first = self._taken.find(b"\n")
-        end = len(self._taken) if first < 0 else first
+        """Return the number of buffered bytes to append next, and whether to cut the line after them."""
+        first = self._buffer.find(b"\n")
+        end = len(self._buffer) if first < 0 else first
         if len(current.rest) + end > LONGEST_LINE:
             return self._character_end(LONGEST_LINE - len(current.rest)), True
-        # A long line is to have a batch of its own.
+        # A long line gets a batch of its own.
         room = 1 if len(current.rest) > ENOUGH else MOST_LINES - current.lines
-        if self._taken.count(b"\n") <= room:
-            return len(self._taken), False
+        if self._buffer.count(b"\n") <= room:
+            return len(self._buffer), False
         end = -1
         for _ in range(room):
-            end = self._taken.find(b"\n", end + 1)
+            end = self._buffer.find(b"\n", end + 1)
         return end + 1, False
 
     def _character_end(self, length: int) -> int:
-        """Return a length that is at most three bytes shorter, and cuts no character of UTF-8."""
+        """Return the length, at most 3 bytes shorter, so that it does not split a UTF-8 character."""
         for shorter in range(length, max(length - 4, 0), -1):
-            if self._taken[shorter] not in _CONTINUING:
+            if self._buffer[shorter] not in _CONTINUING:
                 return shorter
         return length
 
     def _begin(self, rest: bytes = b"") -> BatchFile:
-        """Begin a file, with the beginning of a line from the one before."""
+        """Create the next file."""
         batch = BatchFile.create(self.directory, self._next_number, source=self._source, rest=rest)
         self._next_number += 1
         self._used += batch.size
@@ -231,7 +231,7 @@ class Spool:
                 source = None
             if source is None or (good < len(raw) and not is_newest):
                 if is_newest and good == 0:
-                    # The machine has stopped before anything in it was synced.
+                    # The machine stopped before the first sync of the file.
                     self.torn += len(raw)
                     path.unlink()
                 else:
@@ -247,12 +247,12 @@ class Spool:
             last = batch, source
             self._waiting.append(batch)
         if last is not None and last[0].rest:
-            self._go_on(*last)
+            self._continue_line(*last)
         for batch in [one for one in self._waiting if not one.lines]:
             self.forget(batch)
 
-    def _go_on(self, last: BatchFile, source: str) -> None:
-        """Go on with the line whose beginning is in the last file, or let it be all of the line."""
+    def _continue_line(self, last: BatchFile, source: str) -> None:
+        """Copy the last file's incomplete line to a new file; complete it unless the source is the same."""
         self._current = self._begin(last.rest)
         if not source or source != self._source:
             self.end_line()

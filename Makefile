@@ -60,7 +60,7 @@ run: $(RUNTIME) ## Run one process on an embedded MongoDB: http://127.0.0.1:8080
 	@exec $(BIN)/python -m src.app --announce -H 127.0.0.1 -P $(PORT)
 
 test: $(STAMP) ## Run the tests that need no processes of their own: about a minute
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m 'not lifecycle and not fuzz'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m 'not lifecycle and not fuzz and not package'
 
 test-lifecycle: $(STAMP) ## Run the tests that start, stop and kill servers, MongoDB and clients
 	$(BIN)/python $(PARALLEL) -m lifecycle

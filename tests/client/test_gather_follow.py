@@ -14,7 +14,7 @@ import pytest
 
 from src.client.errors import ClientError
 from src.client.gathering import follower
-from src.client.gathering.delivery import Delivery
+from src.client.gathering.delivery import RetryingSender
 from src.client.gathering.follower import SYNC_SECONDS
 from src.client.gathering.session import SenderSession
 from src.client.gathering.spool import Spool
@@ -417,7 +417,7 @@ async def test_a_full_disk_is_waited_for(
             odd_server([ACCEPTED, ACCEPTED, STORED]) as server,
             Transport(server.url, tls=None, timeout=PATIENCE) as transport,
         ):
-            delivery = Delivery(SenderSession(transport), username=USER, password="x", words={}, say=said.append)
+            delivery = RetryingSender(SenderSession(transport), username=USER, password="x", words={}, say=said.append)
             run = follower.Follower(
                 follower.StandardInput(pipe.outer), spool, delivery, summary_, say=said.append
             ).run()

@@ -15,7 +15,7 @@ EARLY = 60
 
 
 @dataclass
-class Account:
+class BotAccount:
     """An account. ``asked`` means that its registration was sent, so it may exist."""
 
     name: str
@@ -32,7 +32,7 @@ class Accounts:
 
     def __init__(self, client: MeasuredClient, names: Sequence[str], prefix: str) -> None:
         self._client = client
-        self.users = [Account(prefix + name, secrets.token_urlsafe(PASSWORD_BYTES)) for name in names]
+        self.users = [BotAccount(prefix + name, secrets.token_urlsafe(PASSWORD_BYTES)) for name in names]
 
     async def sign_up(self, number: int) -> None:
         """Register a user and sign in."""
@@ -72,7 +72,7 @@ class Accounts:
         """Return the users whose accounts exist or may exist."""
         return [number for number, user in enumerate(self.users) if user.asked and not user.deleted]
 
-    async def _sign_in(self, user: Account) -> bool:
+    async def _sign_in(self, user: BotAccount) -> bool:
         """Sign in; return whether the account exists."""
         body = {"username": user.name, "password": user.password}
         absent = () if user.registered else {"incorrect_credentials"}

@@ -1,4 +1,4 @@
-"""Delivery with unlimited retries to a server that may be unavailable."""
+"""Delivery to a server that may be unavailable, with unlimited retries."""
 
 import asyncio
 import random
@@ -55,7 +55,7 @@ class Backoff:
         self._failures, self._said = 0, ""
 
 
-class Delivery:
+class RetryingSender:
     """Sends messages, signs in when necessary, and retries until the server answers.
 
     Methods raise `ClientError` for permanent errors. ``say`` gets messages for the user; ``words`` replace the server's

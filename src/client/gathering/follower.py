@@ -17,7 +17,7 @@ from ..encodings import Utf8Stream
 from ..errors import ClientError
 from .batch_file import BatchFile
 from .batches import count_lines, parts_of
-from .delivery import Delivery
+from .delivery import RetryingSender
 from .spool import Spool
 
 READ = 64 * 1024
@@ -101,7 +101,13 @@ class Follower:
     """
 
     def __init__(
-        self, lines: StandardInput, spool: Spool, delivery: Delivery, summary: Summary, *, say: Callable[[str], None]
+        self,
+        lines: StandardInput,
+        spool: Spool,
+        delivery: RetryingSender,
+        summary: Summary,
+        *,
+        say: Callable[[str], None],
     ) -> None:
         self._input, self._spool, self._delivery, self._say = lines, spool, delivery, say
         self.summary = summary

@@ -17,7 +17,7 @@ from ..prompts import ask_password
 from ..transport import Transport
 from .batch_file import source_of
 from .batches import count_lines
-from .delivery import Delivery
+from .delivery import RetryingSender
 from .follower import Follower, StandardInput, Summary
 from .session import SenderSession
 from .spool import Spool
@@ -43,7 +43,7 @@ def follow_stdin(shared: Shared, username: str, directory: Path | None, *, limit
         if os.isatty(descriptor):
             say("type lines; finish with Ctrl-D")
         transport, summary = make_transport(shared, url, keep_alive=True), Summary()
-        delivery = Delivery(
+        delivery = RetryingSender(
             SenderSession(transport, api_token=token),
             username=username,
             password=password,

@@ -1,1 +1,1 @@
-"""Measurements of the running stack, each a ratio within one run: `make bench`."""
+"""Benchmarks of the running stack, each a ratio within one run: `make bench`."""

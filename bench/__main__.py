@@ -1,10 +1,10 @@
-"""`make bench`: nginx, four workers and MongoDB on this machine under wrk.
+"""`make bench`: nginx, 4 workers and MongoDB on this machine under wrk.
 
-Two stacks run beside each other, one with group commit and one with a MongoDB command for each request, and take turns;
-for phrases and logins the first one runs alone.
-Prints every figure, and the medians as shares: of the floor (`GET /healthz` in the same run), of one command per
-request, for phrases of Argon2id alone, and for logins of bcrypt alone. Writes all of it to ``bench/results/``. Absolute
-figures tell of the machine; the shares tell of the code.
+Two stacks are measured in turns, one with group commit and one with a MongoDB command per request; for phrases and
+logins the first runs alone.
+Prints every measurement, and the medians as ratios: to the baseline (`GET /healthz` in the same run), to one command
+per request, for phrases to Argon2id alone, and for logins to bcrypt alone. Writes all of them to ``bench/results/``.
+Absolute figures describe the machine; ratios describe the code.
 """
 
 import argparse
@@ -34,39 +34,39 @@ from .fill import fill
 from .latency import measure_latencies, percentile
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user
 from .machine import has_programs, write_result
-from .wrk import Figure, Load, run_wrk
+from .wrk import Load, Measurement, run_wrk
 
 GROUP, SINGLE = MODES = ("group", "single")
 MODULES = {GROUP: "src.app", SINGLE: "bench.single"}
-FLOOR, CREATING, OPENING, LOGIN = "GET /healthz", "POST /generate", "POST /secrets/{key}", "POST /login"
+BASELINE, CREATING, OPENING, LOGIN = "GET /healthz", "POST /generate", "POST /secrets/{key}", "POST /login"
 CONNECTIONS = (32, 128)
 PHRASE = "correct horse"
 SECRET = json.dumps({"secret": "0123456789abcdef" * 2})
 SEALED = json.dumps({"secret": "0123456789abcdef" * 2, "phrase": PHRASE})
 OPENINGS_PER_SECOND = 8000
-"""More keys are made than this machine can open, so that no run ends for want of keys."""
+"""More than this machine can open, so that no run ends for lack of keys."""
 DERIVATIONS_PER_SECOND = 300
 SIGNING_IN, CROWD = 8, 256
-"""Clients that keep every hashing thread busy and wait little, and many more than can be served."""
+"""Clients that keep every hashing thread busy with short queues, and far more clients than can be served."""
 WARM_UP = 1.0
 HEALTH = Load("GET", "/healthz", 200)
 
 
 class Bench:
-    """One run: two stacks that differ in group commit alone, and what was measured on them."""
+    """One run: two stacks that differ only in group commit, and the measurements of both."""
 
     def __init__(self, seconds: int, stacks: Mapping[str, RunningStack], data_dirs: Mapping[str, Path]) -> None:
         self.seconds = seconds
         self.stacks = stacks
         self.data_dirs = data_dirs
-        self.figures: list[Figure] = []
+        self.figures: list[Measurement] = []
 
-    def measure(self, mode: str, name: str, connections: int, load: Load) -> Figure:
-        """Put a stack under a load, and note and print what came out."""
+    def measure(self, mode: str, name: str, connections: int, load: Load) -> Measurement:
+        """Put a stack under load; record and print the measurement."""
         return self.note(run_wrk(self.stacks[mode].url, f"{mode}: {name}", connections, load, self.seconds))
 
-    def note(self, figure: Figure) -> Figure:
-        """Keep and print a figure."""
+    def note(self, figure: Measurement) -> Measurement:
+        """Record and print a measurement."""
         self.figures.append(figure)
         print(
             f"{figure.name:<42}{figure.connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
@@ -76,7 +76,7 @@ class Bench:
         return figure
 
     def keys(self, mode: str, count: int, phrase: str | None = None) -> Path:
-        """Make secrets in a stack's database and return the file with their keys."""
+        """Create secrets in a stack's database and return the file with their keys."""
         data_dir = self.data_dirs[mode]
         path = data_dir / "to-open"
         ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
@@ -86,11 +86,11 @@ class Bench:
         return path
 
     def round(self) -> None:
-        """Measure everything once, alternating between the stacks, so that a slow minute hits both."""
+        """Measure everything once, alternating between the stacks, so that a slow minute affects both."""
         for connections in CONNECTIONS:
             modes = MODES if connections == CONNECTIONS[-1] else MODES[:1]
             for mode in modes:
-                self.measure(mode, FLOOR, connections, HEALTH)
+                self.measure(mode, BASELINE, connections, HEALTH)
             for mode in modes:
                 self.measure(mode, CREATING, connections, Load("POST", "/generate", 201, SECRET))
             for mode in modes:
@@ -101,10 +101,10 @@ class Bench:
         )
 
     def phrases(self, rounds: int) -> dict[str, float]:
-        """Measure openings with a phrase against Argon2id alone, and the floor's latency meanwhile.
+        """Measure openings with a phrase against Argon2id alone, and the baseline's latency meanwhile.
 
-        They take turns, and each opening is compared with what was alone right before and after it: how fast Argon2id
-        fills its memory depends most of all on what else this machine's memory is used for.
+        The two alternate, and each measurement of openings is compared with those of Argon2id right before and after
+        it: the speed of Argon2id depends mostly on the other load on this machine's memory.
         """
         keys = self.keys(GROUP, DERIVATIONS_PER_SECOND * self.seconds * rounds, phrase=PHRASE)
         unused = keys.read_text(encoding="ascii").splitlines()
@@ -118,7 +118,7 @@ class Bench:
                 p99s.append(probing.result())
             opened.append(figure.per_second)
             alone.append(argon2_alone(self.seconds))
-        shares = [2 * each / sum(beside) for each, beside in zip(opened, pairwise(alone), strict=True)]
+        shares = [2 * each / sum(around) for each, around in zip(opened, pairwise(alone), strict=True)]
         return {
             "argon2_alone_per_second": round(statistics.median(alone), 1),
             "opened_per_second": round(statistics.median(opened), 1),
@@ -127,9 +127,9 @@ class Bench:
         }
 
     def logins(self) -> dict[str, float]:
-        """Measure logins against bcrypt alone, the floor's latency meanwhile, and what a crowd is answered."""
+        """Measure logins against bcrypt alone, the baseline's latency meanwhile, and the responses under overload."""
         url = self.stacks[GROUP].url
-        # A login takes a quarter of a second of one core: twice the time makes it twice as many to count.
+        # A login needs 250 ms of one core: twice the time gives twice the samples.
         seconds = 2 * self.seconds
         asyncio.run(make_user(url))
         before = bcrypt_alone(seconds)
@@ -147,46 +147,46 @@ class Bench:
             "share_of_bcrypt": round(served.per_second / alone, 3),
             "healthz_p99_ms_during_logins": round(p99, 1),
             "logins_per_second_of_too_many": round(crowd.per_second, 2),
-            "share_of_503_of_too_many": round(len(crowd.milliseconds(SERVICE_UNAVAILABLE)) / len(crowd.answers), 3),
+            "share_of_503_of_too_many": round(len(crowd.milliseconds(SERVICE_UNAVAILABLE)) / len(crowd.attempts), 3),
             "slowest_login_ms_of_too_many": round(max(crowd.milliseconds(OK), default=0.0), 1),
             "slowest_503_ms_of_too_many": round(max(crowd.milliseconds(SERVICE_UNAVAILABLE), default=0.0), 1),
         }
 
     def shares(self) -> dict[str, float]:
-        """Return the medians of all rounds as shares of the floor, and what group commit gains, by name."""
+        """Return the medians of all rounds as ratios to the baseline, and the gain of group commit, by name."""
         medians = {
             key: statistics.median(f.per_second for f in self.figures if (f.name, f.connections) == key)
             for key in {(figure.name, figure.connections) for figure in self.figures}
         }
         shares = {
-            f"{what} over the floor, {connections} connections": medians[f"{GROUP}: {what}", connections]
-            / medians[f"{GROUP}: {FLOOR}", connections]
+            f"{request} over the baseline, {connections} connections": medians[f"{GROUP}: {request}", connections]
+            / medians[f"{GROUP}: {BASELINE}", connections]
             for connections in CONNECTIONS
-            for what in (CREATING, OPENING)
+            for request in (CREATING, OPENING)
         }
         most = CONNECTIONS[-1]
-        for what in (CREATING, OPENING):
-            gain = medians[f"{GROUP}: {what}", most] / medians[f"{SINGLE}: {what}", most]
-            shares[f"{what} over one command per request, {most} connections"] = gain
+        for request in (CREATING, OPENING):
+            gain = medians[f"{GROUP}: {request}", most] / medians[f"{SINGLE}: {request}", most]
+            shares[f"{request} over one command per request, {most} connections"] = gain
         return {name: round(share, 2) for name, share in shares.items()}
 
 
 def healthz_p99(url: str, seconds: float) -> float:
-    """Ask for /healthz 20 times a second on one connection and return the 99th percentile in milliseconds."""
+    """Request /healthz 20 times a second on one connection and return the 99th percentile in milliseconds."""
     until = time.monotonic() + seconds
     return measure_latencies(url, "/healthz", 0.05, lambda: time.monotonic() > until).p99_ms
 
 
-def login_figure(name: str, connections: int, logins: Logins, expected: set[int]) -> Figure:
-    """Return what was measured of logins as the others are: successes per second, and the times of all answers."""
-    milliseconds = logins.milliseconds(*expected)
-    broken = sum(answer.status == 0 for answer in logins.answers)
-    return Figure(
+def login_figure(name: str, connections: int, logins: Logins, expected: set[int]) -> Measurement:
+    """Return the logins as a measurement: successes per second, and the latencies of all expected responses."""
+    times = logins.milliseconds(*expected)
+    broken = sum(attempt.status == 0 for attempt in logins.attempts)
+    return Measurement(
         f"{GROUP}: {name}",
         connections,
         round(logins.per_second, 1),
-        round(percentile(milliseconds, 0.5), 2),
-        round(percentile(milliseconds, 0.99), 2),
+        round(percentile(times, 0.5), 2),
+        round(percentile(times, 0.99), 2),
         logins.other_than(expected) - broken,
         broken,
         len(logins.milliseconds(*expected - {OK})),
@@ -194,21 +194,21 @@ def login_figure(name: str, connections: int, logins: Logins, expected: set[int]
 
 
 def argon2_alone(seconds: float) -> float:
-    """Return the derivations per second that the machine's cores do with nothing else to do."""
+    """Return the derivations per second on all cores of an otherwise idle machine."""
     settings = Settings(_env_file=None)
     cost = Argon2Cost(settings.argon2_memory_kib, settings.argon2_passes)
     return alone(seconds, lambda: derive_phrase_key(PHRASE, bytes(SALT_BYTES), cost))
 
 
 def bcrypt_alone(seconds: float) -> float:
-    """Return the passwords per second that the machine's cores check with nothing else to do."""
+    """Return the password checks per second on all cores of an otherwise idle machine."""
     cost = Settings(_env_file=None).bcrypt_cost
     password_hash = hash_password(PASSWORD, cost)
     return alone(seconds, lambda: check_password(PASSWORD, password_hash, cost))
 
 
 def alone(seconds: float, work: Callable[[], object]) -> float:
-    """Return how often per second the machine's cores together do a piece of work."""
+    """Return the number of times per second that all cores together complete the work."""
     deadline = time.monotonic() + seconds
 
     def repeat(_: int) -> float:
@@ -224,10 +224,10 @@ def alone(seconds: float, work: Callable[[], object]) -> float:
 
 
 def main() -> int:
-    """Run the bench and return the exit code: 1 where an answer was not what it should be, or nobody was served."""
+    """Run the bench and return the exit code: 1 if a response was wrong, or if no request was served."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the running stack with wrk.")
-    parser.add_argument("--seconds", type=int, default=5, help="how long each measurement takes (default 5)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
+    parser.add_argument("--seconds", type=int, default=5, help="duration of each measurement (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default 3)")
     parser.add_argument("--driver", choices=("motor", "pymongo"), default="motor", help="MongoDB client to measure")
     options = parser.parse_args()
     if not has_programs("wrk", "nginx"):
@@ -247,7 +247,7 @@ def main() -> int:
             )
 
         group = stack.enter_context(running(GROUP))
-        # Phrases and logins are compared with the machine's cores, of which a second stack would have its share.
+        # Phrases and logins are compared with all cores of the machine; a second stack would use some of them.
         with running(SINGLE) as single:
             bench = Bench(options.seconds, {GROUP: group, SINGLE: single}, data_dirs)
             for _ in range(options.rounds):

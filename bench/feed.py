@@ -1,13 +1,13 @@
-"""`make bench-feed`: what the feed of posts costs near its beginning and at its end, a year of analytics, and likes.
+"""`make bench-feed`: latency of the first and the last page of the feed, of a year of analytics, and of likes.
 
-Fills a database with posts and reactions, starts nginx and four workers on it, and measures pages, analytics and likes
-in one run. Prints every figure and what is asked of it, and writes all of it to ``bench/results/``. The exit code is 1
-where an answer was wrong or something asked was missed.
+Starts nginx and 4 workers, fills their database with posts and reactions, and measures pages, analytics and likes in
+one run. Prints every measurement with its target, and writes all of them to ``bench/results/``. The exit code is 1 if a
+response was wrong or a target was missed.
 """
 
 import argparse
 import asyncio
-import http.client
+import http
 import json
 import os
 import statistics
@@ -31,7 +31,8 @@ from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 from src.posts.schemas import LARGEST_PAGE
 
-from .fill_posts import AUTHORS, Filled, count_reactions, fill_posts
+from .connection import WrongAnswerError, connect
+from .fill_posts import AUTHORS, PostsDatabase, count_reactions, fill_posts
 from .latency import percentile
 from .machine import has_programs, write_result
 
@@ -40,7 +41,7 @@ PAGE = 20
 THREADS = 2
 CONNECTIONS = 64
 LIFE = timedelta(minutes=10)
-"""How long the tokens live: the walk through the feed takes less, and each measurement begins with new ones."""
+"""Lifetime of the tokens: paging through the feed is faster, and each measurement begins with new ones."""
 MOST_TIMES_FIRST_PAGE = 2.0
 MOST_MS_ANALYTICS = 1000.0
 FEED, AUTHOR = "feed", "author's posts"
@@ -49,8 +50,8 @@ YEAR = "analytics of a year"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How long a request took, in milliseconds, and how often it was sent."""
+class RequestLatency:
+    """The latency of a request in milliseconds, and the number of requests sent."""
 
     name: str
     requests: int
@@ -59,8 +60,11 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Likes:
-    """What came of many people who react to one post; ``counts`` and ``reactions`` are likes and dislikes."""
+class LikesResult:
+    """The result of many users who react to one post.
+
+    ``counts`` are its stored counts, ``reactions`` the counts of its reactions; both of likes and dislikes.
+    """
 
     connections: int
     per_second: float
@@ -72,20 +76,15 @@ class Likes:
     reactions: tuple[int, int]
 
 
-class WrongAnswerError(Exception):
-    """An answer is not what the database holds."""
-
-
-class Client:
+class FeedClient:
     """A connection of one user to the stack."""
 
     def __init__(self, running: RunningStack, token: str) -> None:
-        host, port = running.url.removeprefix("http://").split(":")
-        self._connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        self._connection = connect(running.url)
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str, parameters: Mapping[str, str]) -> tuple[Any, float]:
-        """Return an answer and how many milliseconds it took. Raises `WrongAnswerError` for a problem."""
+        """Return an answer and its latency in milliseconds. Raises `WrongAnswerError` for any status but 200."""
         began = time.perf_counter()
         self._connection.request("GET", f"{path}?{urlencode(parameters)}", headers=self._headers)
         response = self._connection.getresponse()
@@ -99,25 +98,25 @@ class Client:
 class FeedBench:
     """One run."""
 
-    def __init__(self, seconds: int, running: RunningStack, data_dir: Path, filled: Filled) -> None:
+    def __init__(self, seconds: int, running: RunningStack, data_dir: Path, filled: PostsDatabase) -> None:
         self._seconds = seconds
         self._running = running
         self._data_dir = data_dir
         self._filled = filled
         self._tokens = AccessTokens(KeyRing.parse((data_dir / "keys").read_text(encoding="ascii")))
-        self.figures: list[Figure] = []
+        self.figures: list[RequestLatency] = []
 
     def pages(self, name: str, ids: list[bytes], query: dict[str, str]) -> float:
-        """Walk through a list to its last page, then measure the first and the last in turns; return last over first.
+        """Page through a list to its end, then measure the first and the last page in turns; return last over first.
 
-        Raises `WrongAnswerError` unless the walk has met each post once, the newest first.
+        Raises `WrongAnswerError` unless the pages contain each post once, newest first.
         """
         client = self._client()
         largest, small = {**query, "limit": str(LARGEST_PAGE)}, {**query, "limit": str(PAGE)}
         seen: list[str] = []
         cursor: str | None = None
         while True:
-            # In large steps until the last ones: those must end at a last page that is as long as the first.
+            # Large pages first, then small ones, so that the last page is as long as the first.
             step = largest if len(ids) - len(seen) > LARGEST_PAGE else small
             asked = {**step, "cursor": cursor} if cursor else step
             page, _ = client.get("/posts", asked)
@@ -126,7 +125,7 @@ class FeedBench:
             if cursor is None:
                 break
         if [post_id.hex() for post_id in reversed(ids)] != seen:
-            raise WrongAnswerError(f"{name}: the walk has not met each post once")
+            raise WrongAnswerError(f"{name}: the pages do not contain each post once, newest first")
         times: dict[str, list[float]] = {FIRST: [], LAST: []}
         for _ in self._while():
             for which, parameters in ((FIRST, small), (LAST, asked)):
@@ -138,7 +137,7 @@ class FeedBench:
         return last.p50_ms / first.p50_ms
 
     def analytics(self) -> float:
-        """Measure analytics of a year and return the slowest answer's time."""
+        """Measure a year of analytics and return the longest latency in milliseconds."""
         client = self._client()
         today = utc_now().date()
         year = {"from": str(today - timedelta(days=365)), "to": str(today)}
@@ -148,12 +147,12 @@ class FeedBench:
             answer, milliseconds = client.get("/posts/analytics", year)
             times.append(milliseconds)
             if expected != [sum(day[name] for day in answer["days"]) for name in ("posts", "likes", "dislikes")]:
-                raise WrongAnswerError(f"{YEAR}: not the {expected} that there are")
+                raise WrongAnswerError(f"{YEAR}: the counts are not {expected}")
         self._note(YEAR, times)
         return max(times)
 
-    def likes(self) -> Likes:
-        """Have everybody react to the newest post, and see whether its counts are right."""
+    def likes(self) -> LikesResult:
+        """Let all users react to the newest post, then read its counts and its reactions."""
         post_id = self._filled.post_ids[-1]
         tokens = self._data_dir / "tokens"
         tokens.write_text("\n".join(map(self._token, self._filled.people)) + "\n", encoding="ascii")
@@ -169,13 +168,13 @@ class FeedBench:
         with embedded_mongod(self._data_dir) as mongo_url:
             counts, reactions = asyncio.run(count_reactions(mongo_url, post_id))
         per_second = round(result.pop("requests") / result.pop("seconds"), 1)
-        return Likes(CONNECTIONS, per_second, **result, counts=counts, reactions=reactions)
+        return LikesResult(CONNECTIONS, per_second, **result, counts=counts, reactions=reactions)
 
-    def _client(self) -> Client:
-        return Client(self._running, self._token(self._filled.people[-1]))
+    def _client(self) -> FeedClient:
+        return FeedClient(self._running, self._token(self._filled.people[-1]))
 
     def _token(self, user: User) -> str:
-        # What a login gives, without the time that a password takes.
+        # The token of a login, without the time to check a password.
         now = utc_now()
         claims = AccessClaims(user.user_id, session_id=user.user_id)
         return self._tokens.write(claims, issued_at=now, expires_at=now + LIFE)
@@ -185,8 +184,8 @@ class FeedBench:
         while time.monotonic() < until:
             yield
 
-    def _note(self, name: str, times: list[float]) -> Figure:
-        figure = Figure(name, len(times), round(statistics.median(times), 2), round(percentile(times, 0.99), 2))
+    def _note(self, name: str, times: list[float]) -> RequestLatency:
+        figure = RequestLatency(name, len(times), round(statistics.median(times), 2), round(percentile(times, 0.99), 2))
         self.figures.append(figure)
         print(f"{figure.name:<42}{figure.requests:>8}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}", flush=True)
         return figure
@@ -195,13 +194,13 @@ class FeedBench:
 def main() -> int:
     """Run the bench and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.feed", description="Measure the feed of posts.")
-    parser.add_argument("--posts", type=int, default=100_000, help="how many there are (default 100000)")
-    parser.add_argument("--people", type=int, default=2000, help="how many react to them (default 2000)")
-    parser.add_argument("--seconds", type=int, default=5, help="how long each measurement takes (default 5)")
+    parser.add_argument("--posts", type=int, default=100_000, help="number of posts (default 100000)")
+    parser.add_argument("--people", type=int, default=2000, help="number of users who react to them (default 2000)")
+    parser.add_argument("--seconds", type=int, default=5, help="duration of each measurement (default 5)")
     parser.add_argument("--driver", choices=("motor", "pymongo"), default="motor", help="MongoDB client to measure")
     options = parser.parse_args()
     if options.posts <= 0 or options.posts % (AUTHORS * PAGE) or options.people < AUTHORS:
-        parser.error(f"give posts in multiples of {AUTHORS * PAGE}, and at least {AUTHORS} people")
+        parser.error(f"--posts must be a multiple of {AUTHORS * PAGE}, and --people at least {AUTHORS}")
     if not has_programs("wrk", "nginx"):
         return 2
     environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
@@ -231,16 +230,16 @@ def main() -> int:
     print(
         f"likes of one post, {likes.connections} connections: {likes.per_second:,.0f} per second, p99 {likes.p99_ms} ms"
     )
-    kept = {
-        f"{name}: {share:.2f}, asked: at most {MOST_TIMES_FIRST_PAGE}": share <= MOST_TIMES_FIRST_PAGE
+    targets = {
+        f"{name}: {share:.2f}, target: at most {MOST_TIMES_FIRST_PAGE}": share <= MOST_TIMES_FIRST_PAGE
         for name, share in shares.items()
     }
-    kept[f"{YEAR}: {slowest:.0f} ms at most, asked: under {MOST_MS_ANALYTICS:.0f}"] = slowest < MOST_MS_ANALYTICS
-    kept[f"likes: {likes.counts} counted, {likes.reactions} there, asked: the same"] = likes.counts == likes.reactions
-    kept[f"likes: {likes.unexpected + likes.socket_errors} errors, asked: none"] = (
+    targets[f"{YEAR}: {slowest:.0f} ms at most, target: under {MOST_MS_ANALYTICS:.0f}"] = slowest < MOST_MS_ANALYTICS
+    targets[f"likes: {likes.counts} counted, {likes.reactions} stored, target: equal"] = likes.counts == likes.reactions
+    targets[f"likes: {likes.unexpected + likes.socket_errors} errors, target: none"] = (
         not likes.unexpected + likes.socket_errors
     )
-    print("\n".join(f"{'kept' if promise else 'MISSED':>8}  {name}" for name, promise in kept.items()))
+    print("\n".join(f"{'met' if is_met else 'MISSED':>8}  {target}" for target, is_met in targets.items()))
     write_result(
         {
             "driver": options.driver,
@@ -255,7 +254,7 @@ def main() -> int:
         },
         "feed-",
     )
-    return 0 if all(kept.values()) else 1
+    return 0 if all(targets.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Secrets for the bench to open, made by the service's own code without HTTP."""
+"""Creates the secrets that the bench opens, with the service's own code and without HTTP."""
 
 import asyncio
 

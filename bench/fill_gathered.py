@@ -1,4 +1,4 @@
-"""Gathered messages of a year, for the bench to export: made by the service's own code, without HTTP."""
+"""Creates a year of gathered messages for the bench to export, with the service's own code and without HTTP."""
 
 import asyncio
 from datetime import timedelta
@@ -26,7 +26,7 @@ TEXT = "GET /index.html HTTP/1.1 from a client that wants to know, answered 200 
 
 
 async def fill_gathered(mongo_url: str, database: str, ring: KeyRing, *, messages: int, each: int) -> None:
-    """Make senders and what they have sent within a year, ``each`` messages at once, in the database of a stack."""
+    """Create senders and a year of their messages, ``each`` messages per batch, in the database of a stack."""
     mongo = Mongo(Settings(_env_file=None, mongo_database=database), mongo_url)
     users = UserStore(mongo, ring, group_commit(max_batch=1000, max_queue=1000))
     senders = [await _user(users, f"bench-sender-{number}") for number in range(SENDERS)]
@@ -68,7 +68,7 @@ async def fill_gathered(mongo_url: str, database: str, ring: KeyRing, *, message
 
 
 async def make_operator(mongo_url: str, database: str, ring: KeyRing, username: str, password: str) -> None:
-    """Make an account of an operator."""
+    """Create the account of an operator."""
     settings = Settings(_env_file=None, mongo_database=database)
     mongo = Mongo(settings, mongo_url)
     batching = group_commit(max_batch=10, max_queue=10)

@@ -1,4 +1,4 @@
-"""Posts of a year with reactions, for the bench to list and count: made by the service's own code without HTTP."""
+"""Creates a year of posts with reactions for the bench to list and count, with the service's own code, without HTTP."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ from src.settings import Settings
 IN_FLIGHT = 256
 AUTHORS = 10
 SPAN = timedelta(days=364)
-"""With the day that is not over yet, the posts are of 365 days."""
+"""With the current day, the posts cover 365 days."""
 REACTIONS_PER_POST = 2
 KINDS = (Reaction.LIKE, Reaction.LIKE, Reaction.LIKE, Reaction.DISLIKE)
 CONTENT = "What there is to say today, and why it matters to you. " * 4
@@ -32,8 +32,8 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What is in the database: the first people are the authors, of as many posts each."""
+class PostsDatabase:
+    """The contents of the database. The first `AUTHORS` users are the authors, with the same number of posts each."""
 
     people: list[User]
     post_ids: list[bytes]
@@ -41,8 +41,8 @@ class Filled:
     dislikes: int
 
 
-async def fill_posts(mongo_url: str, ring: KeyRing, *, posts: int, people: int) -> Filled:
-    """Make people, posts and reactions in the running stack's database."""
+async def fill_posts(mongo_url: str, ring: KeyRing, *, posts: int, people: int) -> PostsDatabase:
+    """Create users, posts and reactions in the running stack's database."""
     mongo = Mongo(Settings(_env_file=None), mongo_url)
     batching = group_commit(max_batch=1000, max_queue=IN_FLIGHT)
     users, published = UserStore(mongo, ring, batching), PostStore(mongo, ring, batching)
@@ -55,10 +55,10 @@ async def fill_posts(mongo_url: str, ring: KeyRing, *, posts: int, people: int) 
         made.append(user)
 
     await _each("people", range(people), make)
-    choose = random.Random(posts)  # noqa: S311 (which posts are made is no secret)
+    choose = random.Random(posts)  # noqa: S311 (the posts are not secret)
     ended = utc_now()
     times = sorted(ended - SPAN * choose.random() for _ in range(posts))
-    # What each post's readers will make of it: the counts are stored with the post.
+    # Chosen in advance, because the counts are stored with the post.
     kinds = [[choose.choice(KINDS) for _ in range(REACTIONS_PER_POST)] for _ in range(posts)]
     ids = [new_post_id(at) for at in times]
 
@@ -97,18 +97,20 @@ async def fill_posts(mongo_url: str, ring: KeyRing, *, posts: int, people: int) 
             documents[begin : begin + INSERTED_AT_ONCE], ordered=False
         )
 
-    await _each("reactions, by the five thousand", range(0, len(documents), INSERTED_AT_ONCE), insert, at_once=1)
+    await _each(
+        f"batches of {INSERTED_AT_ONCE} reactions", range(0, len(documents), INSERTED_AT_ONCE), insert, at_once=1
+    )
     await users.close()
     await published.close()
     await mongo.close()
     liked = sum(one.count(Reaction.LIKE) for one in kinds)
-    return Filled(made, ids, liked, len(documents) - liked)
+    return PostsDatabase(made, ids, liked, len(documents) - liked)
 
 
 async def count_reactions(mongo_url: str, post_id: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the likes and dislikes that a post says it has, and those that there are, at one and the same moment.
+    """Return the stored counts of likes and dislikes of a post, and the counts of its reactions, from one snapshot.
 
-    Requests that were under way when the load ended may still be carried out meanwhile, hence the transaction.
+    Requests in flight at the end of the load may still complete, hence the transaction.
     """
     mongo = Mongo(Settings(_env_file=None), mongo_url)
 
@@ -125,20 +127,20 @@ async def count_reactions(mongo_url: str, post_id: bytes) -> tuple[tuple[int, in
 
 
 async def _each(
-    what: str, items: Sequence[Item], work: Callable[[Item], Awaitable[None]], *, at_once: int = IN_FLIGHT
+    label: str, items: Sequence[Item], work: Callable[[Item], Awaitable[None]], *, at_once: int = IN_FLIGHT
 ) -> None:
-    """Work on all items, so many at once, and say how far it is."""
+    """Process all items, ``at_once`` concurrently, and print the progress."""
     waiting, done, step = iter(items), 0, max(1, len(items) // STEPS)
 
-    async def take() -> None:
+    async def work_through() -> None:
         nonlocal done
         for item in waiting:
             await work(item)
             done += 1
             if done % step == 0 or done == len(items):
-                print(f"\r{what}: {done:,} of {len(items):,}", end="", flush=True)
+                print(f"\r{label}: {done:,} of {len(items):,}", end="", flush=True)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(at_once):
-            tasks.create_task(take())
+            tasks.create_task(work_through())
     print()

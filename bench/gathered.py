@@ -1,15 +1,14 @@
-"""`make bench-gathered`: how fast messages are gathered, how far the dump is behind, and what an export of many takes.
+"""`make bench-gathered`: throughput of gathering, lag of the dump, and time and memory of a large export.
 
-Starts nginx and four workers. First, clients send batches through them; then the dump must catch up and have each line
-once. Then a year of messages is made up, and all of it exported over HTTP and by the operator's command. Prints every
-figure and what is asked of it, and writes all of it to ``bench/results/``. The exit code is 1 where lines were missing
-or something asked was missed.
+Starts nginx and 4 workers. First, clients send batches; then the dump must catch up and contain each line once. Then a
+year of messages is created and exported over HTTP and with the operator's command. Prints every measurement with its
+target, and writes all of them to ``bench/results/``. The exit code is 1 if lines were missing or a target was missed.
 """
 
 import argparse
 import asyncio
 import hashlib
-import http.client
+import http
 import json
 import os
 import statistics
@@ -28,6 +27,7 @@ from bench.running_stack import ROOT, RunningStack, running_stack
 from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 
+from .connection import WrongAnswerError, connect, log_in
 from .fill_gathered import fill_gathered, make_operator
 from .latency import percentile
 from .machine import has_programs, write_result
@@ -42,14 +42,14 @@ MOST_MIB = 100
 LEAST_PER_SECOND = 2000
 MOST_SECONDS_BEHIND = 1.0
 ENOUGH_SECONDS = 5
-"""In less time, how fast something was tells of what else the machine did."""
+"""Minimum duration for a verdict: in a shorter run, the other load on the machine decides the speed."""
 PATIENCE = 60.0
-GLANCE_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Sending:
-    """What came of clients that send as fast as they can, and how long the dump took after the last answer."""
+class SendingResult:
+    """The result of sending at full speed; ``seconds_behind`` is the lag of the dump after the last response."""
 
     clients: int
     each: int
@@ -62,8 +62,8 @@ class Sending:
 
 
 @dataclass(frozen=True)
-class Export:
-    """What an export took; ``peak_mib`` is the most memory that the process ever had."""
+class ExportResult:
+    """The result of an export; ``peak_mib`` is the peak resident memory of the process."""
 
     name: str
     lines: int
@@ -73,23 +73,19 @@ class Export:
     digest: str
 
 
-class WrongAnswerError(Exception):
-    """An answer is not what was asked for."""
-
-
-class _Client:
-    """A program that has authenticated itself."""
+class _BatchClient:
+    """An authenticated client that sends batches."""
 
     def __init__(self, running: RunningStack, name: str) -> None:
         self.name = name
         self.times: list[float] = []
-        self._connection = _connection(running)
+        self._connection = connect(running.url, PATIENCE)
         self.post("/identify", message_type="IDENTIFY", username=name)
         answer = self.post("/authenticate", message_type="AUTHENTICATE", username=name, password=PASSWORD)
         self.token = answer["token"]
 
     def post(self, path: str, **body: object) -> Any:
-        """Return an answer; while the service is busy, ask again. Raises `WrongAnswerError`."""
+        """Send a request, retrying while the service is busy, and return the answer. Raises `WrongAnswerError`."""
         until = time.monotonic() + PATIENCE
         while True:
             self._connection.request("POST", path, json.dumps(body))
@@ -102,19 +98,19 @@ class _Client:
             time.sleep(int(response.headers["Retry-After"]))
 
 
-def send(running: RunningStack, path: Path, seconds: float) -> Sending:
-    """Have clients send batches for a while, and wait for the dump."""
+def send(running: RunningStack, path: Path, seconds: float) -> SendingResult:
+    """Let clients send batches for ``seconds``, and wait for the dump to catch up."""
     with ThreadPoolExecutor(CLIENTS) as threads:
         names = [f"bench-client-{number}" for number in range(CLIENTS)]
-        clients = list(threads.map(lambda name: _Client(running, name), names))
+        clients = list(threads.map(lambda name: _BatchClient(running, name), names))
         began = time.monotonic()
         sent = sum(threads.map(lambda client: _send(client, began + seconds), clients))
     ended = time.monotonic()
     while (dumped := _lines(path)) < sent and time.monotonic() - ended < PATIENCE:
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
     behind = time.monotonic() - ended
-    times = [one for client in clients for one in client.times]
-    return Sending(
+    times = [seconds for client in clients for seconds in client.times]
+    return SendingResult(
         clients=CLIENTS,
         each=EACH,
         messages=sent,
@@ -126,8 +122,8 @@ def send(running: RunningStack, path: Path, seconds: float) -> Sending:
     )
 
 
-def _send(client: _Client, until: float) -> int:
-    """Send batches for a while and return how many messages that was."""
+def _send(client: _BatchClient, until: float) -> int:
+    """Send batches until a moment of the monotonic clock, and return the number of messages sent."""
     sent = 0
     while time.monotonic() < until:
         messages = [
@@ -138,15 +134,14 @@ def _send(client: _Client, until: float) -> int:
         client.times.append(time.perf_counter() - began)
         sent += EACH
         if answer["last_sequence"] != sent:
-            raise WrongAnswerError(f"{client.name}: number {answer['last_sequence']} after {sent} messages")
+            raise WrongAnswerError(f"{client.name}: sequence number {answer['last_sequence']} after {sent} messages")
     return sent
 
 
-def export_by_http(running: RunningStack) -> Export:
-    """Read all that was gathered, and find how much memory the workers have had at the most."""
-    connection = _connection(running)
-    connection.request("POST", "/login", json.dumps({"username": OPERATOR, "password": PASSWORD}))
-    token = json.loads(connection.getresponse().read())["access_token"]
+def export_by_http(running: RunningStack) -> ExportResult:
+    """Export all messages over HTTP, and measure the peak memory of the workers."""
+    token = log_in(running.url, {"username": OPERATOR, "password": PASSWORD})
+    connection = connect(running.url, PATIENCE)
     began = time.monotonic()
     connection.request("GET", "/gathered", headers={"Authorization": f"Bearer {token}"})
     response = connection.getresponse()
@@ -157,21 +152,21 @@ def export_by_http(running: RunningStack) -> Export:
         size += len(piece)
     seconds = time.monotonic() - began
     peak = max(_peak(pid) for pid in running.worker_pids())
-    return Export("GET /gathered", lines, round(size / MIB, 1), round(seconds, 1), peak, digest.hexdigest())
+    return ExportResult("GET /gathered", lines, round(size / MIB, 1), round(seconds, 1), peak, digest.hexdigest())
 
 
-def export_by_command(environment: Mapping[str, str], output: Path) -> Export:
-    """Run the operator's command."""
+def export_by_command(environment: Mapping[str, str], output: Path) -> ExportResult:
+    """Export all messages with the operator's command."""
     began, peak = time.monotonic(), 0.0
     with subprocess.Popen(
         [sys.executable, "-m", "src.manage", "gathered", "export", "--output", str(output)],
         cwd=ROOT,
         env={**os.environ, **environment},
     ) as process:
-        # What the system tells of one that has ended counts the memory of its parent before the start as well.
+        # Polled, because the peak that the system reports after the end includes the memory of the parent before exec.
         while process.poll() is None:
             peak = max(peak, _peak(process.pid))
-            time.sleep(GLANCE_SECONDS)
+            time.sleep(POLL_SECONDS)
     if process.returncode:
         raise WrongAnswerError(f"gathered export: exit code {process.returncode}")
     seconds = time.monotonic() - began
@@ -181,35 +176,35 @@ def export_by_command(environment: Mapping[str, str], output: Path) -> Export:
             digest.update(piece)
             lines += piece.count(b"\n")
     mib = round(output.stat().st_size / MIB, 1)
-    return Export("gathered export", lines, mib, round(seconds, 1), peak, digest.hexdigest())
-
-
-def _connection(running: RunningStack) -> http.client.HTTPConnection:
-    host, port = running.url.removeprefix("http://").split(":")
-    return http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
+    return ExportResult("gathered export", lines, mib, round(seconds, 1), peak, digest.hexdigest())
 
 
 def _peak(pid: int) -> float:
-    """Return the most memory that a process ever had, in MiB; 0 for one that has ended."""
+    """Return the peak resident memory of a process in MiB; 0 if it has ended."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     return round(int(status.get("VmHWM", "0").split()[0]) / 1024, 1)
 
 
 def _lines(path: Path) -> int:
-    found = [one for one in path.parent.glob(f"{path.name}*") if one == path or one.name.startswith(f"{path.name}.2")]
-    return sum(one.read_bytes().count(b"\n") for one in found)
+    # The names of rotated files continue with their date.
+    files = [
+        file for file in path.parent.glob(f"{path.name}*") if file == path or file.name.startswith(f"{path.name}.2")
+    ]
+    return sum(file.read_bytes().count(b"\n") for file in files)
 
 
 def main() -> int:
     """Run the bench and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gathered", description="Measure gathering and exporting.")
-    parser.add_argument("--messages", type=int, default=1_000_000, help="how many to export (default 1000000)")
-    parser.add_argument("--each", type=int, default=1, help="how many of them a client sent at once (default 1)")
-    parser.add_argument("--seconds", type=int, default=5, help="how long clients send (default 5)")
+    parser = argparse.ArgumentParser(prog="python -m bench.gathered", description="Measure gathering and exports.")
+    parser.add_argument(
+        "--messages", type=int, default=1_000_000, help="number of messages to export (default 1000000)"
+    )
+    parser.add_argument("--each", type=int, default=1, help="number of messages per batch (default 1)")
+    parser.add_argument("--seconds", type=int, default=5, help="duration of sending (default 5)")
     parser.add_argument("--driver", choices=("motor", "pymongo"), default="motor", help="MongoDB client to measure")
     options = parser.parse_args()
     if options.each < 1 or options.messages < options.each or options.messages % options.each:
-        parser.error("give messages in multiples of --each")
+        parser.error("--messages must be a multiple of --each")
     if not has_programs("nginx"):
         return 2
     with ExitStack() as stack:
@@ -219,11 +214,11 @@ def main() -> int:
         with running_stack(data_dir=data_dir, log_dir=log_dir, environment=environment) as running:
             sending = send(running, log_dir / "gathered.jsonl", options.seconds)
         print(
-            f"sending, {sending.clients} clients, {sending.each} messages at once: {sending.per_second:,.0f} a second,"
+            f"sending, {sending.clients} clients, {sending.each} messages per batch: {sending.per_second:,.0f} per s,"
             f" p50 {sending.p50_ms} ms, p99 {sending.p99_ms} ms",
             flush=True,
         )
-        # In a database of its own: what is exported is then known to the last line.
+        # In a separate database, so that the number of exported lines is known.
         environment |= {"SEALPOST_MONGO_DATABASE": YEAR, "SEALPOST_GATHERED_FILE": "off"}
         running = stack.enter_context(running_stack(data_dir=data_dir, log_dir=log_dir, environment=environment))
         ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
@@ -236,33 +231,35 @@ def main() -> int:
         ]
     for export in exports:
         print(
-            f"{export.name:<16}{export.lines:>10,} lines, {export.mib} MiB in {export.seconds} s, at most"
+            f"{export.name:<16}{export.lines:>10,} lines, {export.mib} MiB in {export.seconds} s, peak"
             f" {export.peak_mib} MiB of memory"
         )
     return _judge(options, sending, exports)
 
 
-def _judge(options: argparse.Namespace, sending: Sending, exports: list[Export]) -> int:
-    """Say what was asked and whether it was kept, write the results, and return the exit code."""
-    fast = {
-        f"sending: {sending.per_second:,.0f} messages per second, asked: {LEAST_PER_SECOND}": sending.per_second
+def _judge(options: argparse.Namespace, sending: SendingResult, exports: list[ExportResult]) -> int:
+    """Print each target and whether it was met, write the results, and return the exit code."""
+    speed = {
+        f"sending: {sending.per_second:,.0f} messages per second, target: {LEAST_PER_SECOND}": sending.per_second
         >= LEAST_PER_SECOND,
-        f"dump: {sending.seconds_behind} s behind, asked: at most {MOST_SECONDS_BEHIND}": sending.seconds_behind
+        f"dump: {sending.seconds_behind} s behind, target: at most {MOST_SECONDS_BEHIND}": sending.seconds_behind
         <= MOST_SECONDS_BEHIND,
     }
-    kept = {
-        f"dump: {sending.lines_dumped} lines of {sending.messages} messages, asked: as many": sending.lines_dumped
+    targets = {
+        f"dump: {sending.lines_dumped} lines of {sending.messages} messages, target: equal": sending.lines_dumped
         == sending.messages,
-        "exports: the same bytes, asked: the same": len({export.digest for export in exports}) == 1,
+        "exports: both with the same bytes": len({export.digest for export in exports}) == 1,
     }
     for export in exports:
-        kept[f"{export.name}: {export.lines} lines, asked: {options.messages}"] = export.lines == options.messages
-        kept[f"{export.name}: {export.peak_mib} MiB of memory, asked: under {MOST_MIB}"] = export.peak_mib < MOST_MIB
+        targets[f"{export.name}: {export.lines} lines, target: {options.messages}"] = export.lines == options.messages
+        targets[f"{export.name}: {export.peak_mib} MiB of memory, target: under {MOST_MIB}"] = (
+            export.peak_mib < MOST_MIB
+        )
     if options.seconds < ENOUGH_SECONDS:
-        print("\n".join(f"too short to tell: {name}" for name in fast))
+        print("\n".join(f"too short for a verdict: {target}" for target in speed))
     else:
-        kept |= fast
-    print("\n".join(f"{'kept' if promise else 'MISSED':>8}  {name}" for name, promise in kept.items()))
+        targets |= speed
+    print("\n".join(f"{'met' if is_met else 'MISSED':>8}  {target}" for target, is_met in targets.items()))
     write_result(
         {
             "driver": options.driver,
@@ -273,7 +270,7 @@ def _judge(options: argparse.Namespace, sending: Sending, exports: list[Export])
         },
         "gathered-",
     )
-    return 0 if all(kept.values()) else 1
+    return 0 if all(targets.values()) else 1
 
 
 if __name__ == "__main__":

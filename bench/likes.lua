@@ -1,5 +1,5 @@
--- What wrk sends: each user of the file TOKENS in turn likes POST_PATH; after the last one all of them dislike it, and so
--- on, so that every request is a change. Otherwise as wrk.lua.
+-- Each user of the file TOKENS in turn likes POST_PATH; then all of them dislike it, and so on, so that every request
+-- changes a reaction. Counts as wrk.lua does.
 local file, path = os.getenv("TOKENS"), os.getenv("POST_PATH")
 local count, threads = tonumber(os.getenv("THREADS")), {}
 

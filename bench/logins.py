@@ -1,7 +1,6 @@
-"""Logins as a crowd of clients makes them, for the bench to set beside bcrypt alone.
+"""Concurrent logins, which the bench compares with bcrypt alone.
 
-wrk cannot wait for as long as it is told to, so this is a client of its own; for a few answers a second it takes next
-to nothing.
+wrk cannot honor Retry-After, so this is a separate client. At a few logins a second its own load is negligible.
 """
 
 import asyncio
@@ -19,8 +18,8 @@ TIMEOUT = 60
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer: when it came and how long it took, in seconds; status 0 where the connection broke."""
+class LoginAttempt:
+    """One login attempt: the time of its response and its duration, in seconds; status 0 for a broken connection."""
 
     status: int
     at: float
@@ -30,47 +29,47 @@ class Answer:
 
 @dataclass(frozen=True)
 class Logins:
-    """What a crowd was answered in ``seconds`` of a steady stream, and all that it was ever answered."""
+    """The login attempts of all clients; ``steady`` are those that ended in the ``seconds`` after the warm-up."""
 
     seconds: float
-    steady: list[Answer]
-    answers: list[Answer]
+    steady: list[LoginAttempt]
+    attempts: list[LoginAttempt]
 
     @property
     def per_second(self) -> float:
-        """Logins that succeeded, per second."""
-        return sum(answer.status == OK for answer in self.steady) / self.seconds
+        """Successful logins per second."""
+        return sum(attempt.status == OK for attempt in self.steady) / self.seconds
 
     def milliseconds(self, *statuses: int) -> list[float]:
-        """Return how long the answers with these statuses took."""
-        return [answer.seconds * 1000 for answer in self.answers if answer.status in statuses]
+        """Return the durations of the attempts with these statuses."""
+        return [attempt.seconds * 1000 for attempt in self.attempts if attempt.status in statuses]
 
     def other_than(self, statuses: Iterable[int]) -> int:
-        """Count the answers with another status, and the 503s that do not say when to come again."""
+        """Count the attempts with another status, and the 503s without Retry-After."""
         return sum(
-            answer.status not in statuses or (answer.status == SERVICE_UNAVAILABLE and not answer.retry_after)
-            for answer in self.answers
+            attempt.status not in statuses or (attempt.status == SERVICE_UNAVAILABLE and not attempt.retry_after)
+            for attempt in self.attempts
         )
 
 
 async def make_user(url: str) -> None:
-    """Make the account that everybody signs in to."""
+    """Create the account that all clients log in to."""
     async with ClientSession(url) as client, client.post("/register", json=CREDENTIALS) as response:
         response.raise_for_status()
 
 
 async def log_in(url: str, clients: int, seconds: float, warm_up: float) -> Logins:
-    """Have clients sign in again and again for the warm-up and ``seconds`` more; after a 503 each waits as told."""
+    """Let clients log in repeatedly during the warm-up and ``seconds`` more; after a 503 each waits for Retry-After."""
     begun = time.perf_counter()
     steady_from, until = begun + warm_up, begun + warm_up + seconds
-    answers: list[Answer] = []
+    attempts: list[LoginAttempt] = []
 
     async def work(client: ClientSession) -> None:
         while time.perf_counter() < until:
-            answer = await _log_in_once(client)
-            answers.append(answer)
-            if answer.retry_after:
-                await asyncio.sleep(min(answer.retry_after, max(0.0, until - time.perf_counter())))
+            attempt = await _log_in_once(client)
+            attempts.append(attempt)
+            if attempt.retry_after:
+                await asyncio.sleep(min(attempt.retry_after, max(0.0, until - time.perf_counter())))
 
     async with (
         ClientSession(url, connector=TCPConnector(limit=0), timeout=ClientTimeout(TIMEOUT)) as client,
@@ -78,10 +77,10 @@ async def log_in(url: str, clients: int, seconds: float, warm_up: float) -> Logi
     ):
         for _ in range(clients):
             tasks.create_task(work(client))
-    return Logins(seconds, [answer for answer in answers if steady_from < answer.at <= until], answers)
+    return Logins(seconds, [attempt for attempt in attempts if steady_from < attempt.at <= until], attempts)
 
 
-async def _log_in_once(client: ClientSession) -> Answer:
+async def _log_in_once(client: ClientSession) -> LoginAttempt:
     asked = time.perf_counter()
     try:
         async with client.post("/login", json=CREDENTIALS) as response:
@@ -90,4 +89,4 @@ async def _log_in_once(client: ClientSession) -> Answer:
     except (ClientError, TimeoutError):
         status, retry_after = 0, None
     now = time.perf_counter()
-    return Answer(status, now, now - asked, int(retry_after) if retry_after else None)
+    return LoginAttempt(status, now, now - asked, int(retry_after) if retry_after else None)

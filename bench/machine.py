@@ -1,4 +1,4 @@
-"""The machine that a bench runs on: the programs it needs, and the record of what it measured here."""
+"""The machine that runs a benchmark: the programs that it needs, and the file with its results."""
 
 import json
 import os
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def has_programs(*programs: str) -> bool:
-    """Tell whether all of these programs are installed, and say on stderr which is not."""
+    """Tell whether all programs are installed, and name a missing one on stderr."""
     for program in programs:
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
             print(f"bench: {program} is missing; install it with your package manager", file=sys.stderr)
@@ -23,7 +23,7 @@ def has_programs(*programs: str) -> bool:
 
 
 def write_result(result: Mapping[str, Any], prefix: str = "") -> None:
-    """Write what was measured, with the time and the machine, to a new file of ``bench/results/``, and say where."""
+    """Write the result, with the time and the machine, to a new file in ``bench/results/``, and print its path."""
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},

@@ -1,12 +1,11 @@
-"""`make bench-observation`: what metrics and logs cost together, in throughput of `POST /echo`.
+"""`make bench-observation`: the combined cost of metrics and logs, in throughput of `POST /echo`.
 
-Two stacks run beside each other, one as it comes and one that neither counts nor logs requests, and take turns. The
-exit code is 1 where an answer was wrong, or the cost is not below what is asked; a brief run tells only the former.
+Two stacks are measured in turns, one with default settings and one without metrics and request logs. The exit code is
+1 if a response was wrong, or if the cost is not below the target; a short run checks only the responses.
 """
 
 import argparse
 import asyncio
-import http.client
 import json
 import statistics
 import sys
@@ -18,9 +17,10 @@ from pathlib import Path
 
 from bench.running_stack import RunningStack, running_stack
 
+from .connection import log_in
 from .logins import CREDENTIALS, make_user
 from .machine import has_programs, write_result
-from .wrk import Figure, Load, run_wrk
+from .wrk import Load, Measurement, run_wrk
 
 ON, OFF = MODES = ("on", "off")
 SETTINGS = {ON: {}, OFF: {"SEALPOST_METRICS": "off", "SEALPOST_LOG_LEVEL": "error"}}
@@ -28,22 +28,13 @@ CONNECTIONS = 64
 BODY = json.dumps({"str": "0123456789abcdef" * 2})
 MOST_COST = 0.1
 ENOUGH_SECONDS, ENOUGH_ROUNDS = 15, 5
-"""What a verdict takes, for each stack: in less, two runs of the same code differ by as much as is asked."""
+"""Minimum for a verdict, per stack: in a shorter run, two stacks of the same code differ by as much as the target."""
 
 
-def log_in(url: str) -> str:
-    """Return an access token."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-    connection.request("POST", "/login", json.dumps(CREDENTIALS))
-    token = json.load(connection.getresponse())["access_token"]
-    connection.close()
-    return str(token)
-
-
-def measure(mode: str, running: RunningStack, seconds: int) -> Figure:
-    """Put a stack under load, and print what came out."""
-    # Signed in anew: a token lives for ten minutes, and all rounds together may take longer.
-    load = Load("POST", "/echo", 200, BODY, token=log_in(running.url))
+def measure(mode: str, running: RunningStack, seconds: int) -> Measurement:
+    """Put a stack under load, and print the measurement."""
+    # A new login each time: a token expires after 10 minutes, and all rounds together may last longer.
+    load = Load("POST", "/echo", 200, BODY, token=log_in(running.url, CREDENTIALS))
     figure = run_wrk(running.url, f"{mode}: POST /echo", CONNECTIONS, load, seconds)
     print(
         f"{figure.name:<20}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}{figure.errors:>8}",
@@ -52,33 +43,35 @@ def measure(mode: str, running: RunningStack, seconds: int) -> Figure:
     return figure
 
 
-def take_turns(stacks: Mapping[str, RunningStack], rounds: int, seconds: int) -> dict[str, list[Figure]]:
-    """Measure each stack once a round, after a second of the same that counts for nothing."""
+def take_turns(stacks: Mapping[str, RunningStack], rounds: int, seconds: int) -> dict[str, list[Measurement]]:
+    """Measure each stack once a round, after a warm-up of 1 second."""
     for mode, running in stacks.items():
         asyncio.run(make_user(running.url))
         measure(mode, running, 1)
-    print("these were to warm up; now it counts")
-    figures: dict[str, list[Figure]] = {mode: [] for mode in MODES}
+    print("warm-up finished; the measurements follow")
+    figures: dict[str, list[Measurement]] = {mode: [] for mode in MODES}
     for number in range(rounds):
-        # Each goes first in every other round, so that a machine that gets slower or faster favours neither.
+        # The order alternates, so that a machine that gets slower or faster favours neither stack.
         for mode in MODES if number % 2 else reversed(MODES):
             figures[mode].append(measure(mode, stacks[mode], seconds))
     return figures
 
 
 def cost_of(on: Sequence[float], off: Sequence[float]) -> float:
-    """Return the share of throughput that is lost: the median of the rounds, each compared within itself.
+    """Return the lost share of throughput: the median of the ratios of each round.
 
-    The medians of all rounds would compare moments minutes apart, and a machine that others use changes in between.
+    A ratio of the medians would compare moments minutes apart, between which the load on a shared machine changes.
     """
     return 1 - statistics.median(rate / of for rate, of in zip(on, off, strict=True))
 
 
 def main() -> int:
     """Run the bench and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.observation", description="Measure what observation costs.")
-    parser.add_argument("--seconds", type=int, default=5, help="how long each measurement takes (default 5)")
-    parser.add_argument("--rounds", type=int, default=11, help="how often each stack is measured (default 11)")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.observation", description="Measure the cost of metrics and logs."
+    )
+    parser.add_argument("--seconds", type=int, default=5, help="duration of each measurement (default 5)")
+    parser.add_argument("--rounds", type=int, default=11, help="number of measurements of each stack (default 11)")
     options = parser.parse_args()
     if not has_programs("wrk", "nginx"):
         return 2
@@ -100,9 +93,9 @@ def main() -> int:
     medians = {mode: statistics.median(rates[mode]) for mode in MODES}
     cost = cost_of(rates[ON], rates[OFF])
     long_enough = options.seconds * options.rounds >= ENOUGH_SECONDS and options.rounds >= ENOUGH_ROUNDS
-    verdict = ("kept" if cost < MOST_COST else "MISSED") if long_enough else "too short to tell"
+    verdict = ("met" if cost < MOST_COST else "MISSED") if long_enough else "too short for a verdict"
     print(f"medians: {medians[ON]:,.0f} on, {medians[OFF]:,.0f} off, ratio {medians[ON] / medians[OFF]:.3f}")
-    print(f"{verdict}: metrics and logs cost {cost:.1%} of the throughput, asked: under {MOST_COST:.0%}")
+    print(f"{verdict}: metrics and logs cost {cost:.1%} of the throughput, target: under {MOST_COST:.0%}")
     write_result(
         {
             "figures": [asdict(figure) for mode in MODES for figure in figures[mode]],

@@ -1,4 +1,4 @@
-"""The stack as a child process, for whoever drives it: the tests and the bench."""
+"""The stack as a child process, for tests and benchmarks."""
 
 import os
 import signal
@@ -14,14 +14,14 @@ from src.core.supervisor import Supervisor
 from src.stack.launcher import SUPERVISORD_CONF, run_directory
 
 ROOT = Path(__file__).parents[1]
-_END_PATIENCE = 45.0  # seconds: nginx's, the workers' and MongoDB's together
+_END_PATIENCE = 45.0  # seconds: the shutdown timeouts of nginx, the workers and MongoDB together
 
 
 @dataclass(frozen=True)
 class RunningStack:
-    """A stack that answers at ``url`` and tells at ``metrics_url`` what it counts.
+    """A stack that serves ``url``, and its metrics at ``metrics_url``.
 
-    Where TLS is on, it answers at ``tls_url``, and ``url`` redirects there.
+    With TLS it serves ``tls_url``, and ``url`` redirects there.
     """
 
     url: str
@@ -32,18 +32,20 @@ class RunningStack:
     tls_url: str | None = None
 
     def supervisorctl(self, *arguments: str) -> str:
-        """Run a command of supervisorctl and return what it prints."""
+        """Run a command of supervisorctl and return its output."""
         command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(SUPERVISORD_CONF), *arguments]
-        # All that supervisord's configuration names must be there; supervisorctl uses the first one.
-        told = {"RUN_DIR": str(self.run_dir), "LOG_DIR": str(self.log_dir), "METRICS_DIR": "", "APP_MODULE": ""}
-        return subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=False).stdout
+        # supervisord's configuration needs every variable that it names; supervisorctl uses only the first.
+        variables = {"RUN_DIR": str(self.run_dir), "LOG_DIR": str(self.log_dir), "METRICS_DIR": "", "APP_MODULE": ""}
+        return subprocess.run(
+            command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+        ).stdout
 
     def worker_pids(self) -> list[int]:
-        """Return the process ids of worker 1, 2 and so on; 0 for one that is not running."""
+        """Return the process ids of worker 1, 2 and so on; 0 for a worker that is not running."""
         return [worker.pid for _, worker in sorted(Supervisor(self.run_dir).workers().items())]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signal the launcher, wait until all is gone, and return its exit code."""
+        """Signal the launcher, wait until all processes have ended, and return its exit code."""
         self.launcher.send_signal(number)
         return self.launcher.wait(_END_PATIENCE)
 
@@ -57,10 +59,10 @@ def running_stack(
     app_module: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningStack]:
-    """Run the stack until the block ends; on a free port, and on its own MongoDB, where nothing else is said.
+    """Run the stack until the block ends; by default on a free port and on its own MongoDB.
 
-    ``environment`` holds SEALPOST_… settings: those of this process and of ``.env`` do not count. Raises `RuntimeError`
-    when it does not start; what it said is on stderr.
+    ``environment`` holds SEALPOST_… settings; those of this process and of ``.env`` are ignored. Raises `RuntimeError`
+    if the stack does not start; its error message is on stderr.
     """
     port, tls_port, metrics_port = port or free_port(), free_port(), free_port()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ def running_stack(
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that nothing listens on."""
+    """Return a free TCP port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
--- What wrk sends: BODY to PATH, or to PATH followed by the next key of the file KEYS, each key once in all; with TOKEN as
--- its Bearer token, if there is one.
--- The answers whose status is not EXPECT are counted, and the totals come as one line of JSON. Where REFUSAL is set, a 503
--- with that in its text and a Retry-After is counted apart.
+-- Sends BODY to REQUEST_PATH, or to REQUEST_PATH plus the next key of the file KEYS, using each key once; with TOKEN as
+-- Bearer token, if it is set.
+-- Counts the responses whose status is not EXPECT, and prints the totals as one line of JSON. If REFUSAL is set, a 503
+-- with Retry-After and that text is counted separately.
 local body, path, expect = os.getenv("BODY"), os.getenv("REQUEST_PATH"), tonumber(os.getenv("EXPECT"))
 local refusal = os.getenv("REFUSAL")
 local file, threads = os.getenv("KEYS"), {}

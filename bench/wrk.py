@@ -1,4 +1,4 @@
-"""One run of wrk: what it sends, and what it measured."""
+"""One run of wrk: its requests and its measurement."""
 
 import json
 import os
@@ -13,9 +13,9 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk sends: ``body`` to ``path``, or to ``path`` followed by the next key of a file, under a Bearer token.
+    """The requests of a run: ``body`` to ``path``, or to ``path`` plus the next key of a file, with a Bearer token.
 
-    A 503 that says when to come again, with ``refusal`` in its text, is no wrong answer but a refusal.
+    A 503 with Retry-After and ``refusal`` in its text counts as refused, not as wrong.
     """
 
     method: str
@@ -28,10 +28,11 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What wrk measured: served per second, times in milliseconds, and how many answers were none of the expected.
+class Measurement:
+    """The measurement of a load: requests served per second, and latencies in milliseconds.
 
-    ``refused`` are in the times, and neither served nor wrong.
+    ``unexpected`` counts responses with another status. ``refused`` responses count in the latencies, but are neither
+    served nor wrong.
     """
 
     name: str
@@ -45,11 +46,11 @@ class Figure:
 
     @property
     def errors(self) -> int:
-        """Answers that were wrong or did not come."""
+        """The number of wrong and missing responses."""
         return self.unexpected + self.socket_errors
 
 
-def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> Figure:
+def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> Measurement:
     """Run wrk once."""
     command = ["wrk", "-t", THREADS, "-c", connections, "-d", f"{seconds}s", "--timeout", "20s", "-s", SCRIPT, url]
     printed = subprocess.run(
@@ -57,7 +58,7 @@ def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> 
     ).stdout
     result = json.loads(printed.rpartition("RESULT ")[2])
     served = result["requests"] - result["unexpected"] - result["refused"]
-    return Figure(
+    return Measurement(
         name,
         connections,
         round(served / result["seconds"], 1),

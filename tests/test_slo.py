@@ -12,12 +12,12 @@ from prometheus_client import Histogram as PrometheusHistogram
 
 from bench.latency import percentile
 from bench.slo.__main__ import main
-from bench.slo.client import Answer
-from bench.slo.histograms import CounterResetError, Histogram, read_histogram
+from bench.slo.client import TimedResponse
+from bench.slo.histograms import CounterResetError, HistogramSnapshot, read_histogram
 from bench.slo.malformed import malformed_requests
 from bench.slo.objectives import (
     ENOUGH,
-    Result,
+    ObjectiveResult,
     Verdict,
     at_the_client,
     in_the_worker,
@@ -47,7 +47,7 @@ class Service:
         for value in seconds:
             self._histogram.labels(method, route).observe(value)
 
-    def told(self, **labels: str) -> Histogram:
+    def told(self, **labels: str) -> HistogramSnapshot:
         return read_histogram(generate_latest(self._registry).decode(), "seconds", **labels)
 
 
@@ -91,7 +91,7 @@ def test_shares_and_quantiles_are_those_of_prometheus() -> None:
     assert 1.0 == told.quantile(0.99)
     assert 0.1 == told.quantile(0.9)
     with pytest.raises(ValueError, match="no observations"):
-        Histogram({}).quantile(0.5)
+        HistogramSnapshot({}).quantile(0.5)
     with pytest.raises(KeyError):
         told.share_within(0.2)
 
@@ -128,15 +128,15 @@ def test_of_a_hundred_echoes_one_may_be_slow(seconds: list[float], verdict: Verd
 @pytest.mark.parametrize(
     ("histogram", "verdict"),
     [
-        (Histogram({0.1: 990, math.inf: 1000}), Verdict.HELD),
-        (Histogram({0.1: 989, math.inf: 1000}), Verdict.MISSED),
-        (Histogram({0.1: 10, math.inf: 10}), Verdict.UNKNOWN),
-        (Histogram({0.1: 9, math.inf: 10}), Verdict.MISSED),
-        (Histogram({}), Verdict.UNKNOWN),
+        (HistogramSnapshot({0.1: 990, math.inf: 1000}), Verdict.HELD),
+        (HistogramSnapshot({0.1: 989, math.inf: 1000}), Verdict.MISSED),
+        (HistogramSnapshot({0.1: 10, math.inf: 10}), Verdict.UNKNOWN),
+        (HistogramSnapshot({0.1: 9, math.inf: 10}), Verdict.MISSED),
+        (HistogramSnapshot({}), Verdict.UNKNOWN),
         ("no metrics", Verdict.UNKNOWN),
     ],
 )
-def test_a_worker_is_judged_by_its_own_measurements(histogram: Histogram | str, verdict: Verdict) -> None:
+def test_a_worker_is_judged_by_its_own_measurements(histogram: HistogramSnapshot | str, verdict: Verdict) -> None:
     """By the share in the buckets, which is exact; where there are no metrics, that is what is told."""
     result = in_the_worker("some latency", 0.1, histogram)
 
@@ -159,7 +159,7 @@ def revocation(*tries: tuple[float, int]) -> Revocation:
     """Return one of a token that was ended at 100 s."""
     made = Revocation("token", "ended", 100.0)
     for sent_at, status in tries:
-        made.note(Answer(status, sent_at=sent_at))
+        made.note(TimedResponse(status, sent_at=sent_at))
     return made
 
 
@@ -213,7 +213,7 @@ def test_a_report_has_every_objective() -> None:
 
 def test_a_long_cell_takes_more_lines() -> None:
     """Words are not cut, and the verdict stands in the first line."""
-    first, *others = table([Result("long", "asked", "word " * 30, 1234, Verdict.HELD)]).splitlines()[1:]
+    first, *others = table([ObjectiveResult("long", "asked", "word " * 30, 1234, Verdict.HELD)]).splitlines()[1:]
 
     assert first.endswith("1,234  held")
     assert 30 == " ".join([first, *others]).split().count("word")
@@ -226,19 +226,19 @@ JSON_PROBLEM = "application/problem+json"
 @pytest.mark.parametrize(
     ("answer", "is_refusal"),
     [
-        (Answer(400, JSON_PROBLEM, PROBLEM), True),
-        (Answer(400, JSON_PROBLEM + "; charset=utf-8", PROBLEM), True),
-        (Answer(429, JSON_PROBLEM, {**PROBLEM, "status": 429}), False),
-        (Answer(500, JSON_PROBLEM, {**PROBLEM, "status": 500}), False),
-        (Answer(404, JSON_PROBLEM, PROBLEM), False),
-        (Answer(400, "text/html", PROBLEM), False),
-        (Answer(400, JSON_PROBLEM, None), False),
-        (Answer(400, JSON_PROBLEM, {**PROBLEM, "code": None}), False),
-        (Answer(200, "application/json", {}), False),
-        (Answer(0), False),
+        (TimedResponse(400, JSON_PROBLEM, PROBLEM), True),
+        (TimedResponse(400, JSON_PROBLEM + "; charset=utf-8", PROBLEM), True),
+        (TimedResponse(429, JSON_PROBLEM, {**PROBLEM, "status": 429}), False),
+        (TimedResponse(500, JSON_PROBLEM, {**PROBLEM, "status": 500}), False),
+        (TimedResponse(404, JSON_PROBLEM, PROBLEM), False),
+        (TimedResponse(400, "text/html", PROBLEM), False),
+        (TimedResponse(400, JSON_PROBLEM, None), False),
+        (TimedResponse(400, JSON_PROBLEM, {**PROBLEM, "code": None}), False),
+        (TimedResponse(200, "application/json", {}), False),
+        (TimedResponse(0), False),
     ],
 )
-def test_a_refusal_is_a_problem_of_the_clients_making(answer: Answer, is_refusal: bool) -> None:
+def test_a_refusal_is_a_problem_of_the_clients_making(answer: TimedResponse, is_refusal: bool) -> None:
     """In the API's shape, of 400 to 499, and for what was sent: a rate limit says nothing about that."""
     assert is_refusal == answer.is_refusal
 
@@ -313,4 +313,4 @@ def test_where_nobody_answers_nothing_is_measured(capsys: pytest.CaptureFixture[
     code = main(["--url", f"http://127.0.0.1:{unused_tcp_port}", "--seconds", "1"])
 
     assert 2 == code
-    assert "slo: could not register: nobody answers\n" == capsys.readouterr().err
+    assert "slo: could not register: no response\n" == capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.slo.client import Answer, Client, connected
+from bench.slo.client import ApiClient, TimedResponse, connected
 from bench.slo.malformed import malformed_requests
 from bench.slo.objectives import REVOCATION_SECONDS
 from bench.slo.probes import OVERSIZED_ROUTES, OVERSIZES, Probes
@@ -18,7 +18,7 @@ from bench.slo.schedule import repeat
 from bench.slo.tally import Tally
 from bench.slo.texts import Texts
 from bench.slo.traffic import ECHOES_PER_LARGE, Traffic
-from bench.slo.users import RunError, User, leave, sign_up
+from bench.slo.users import RunError, VirtualUser, leave, sign_up
 
 from .conftest import Api
 
@@ -41,9 +41,9 @@ def texts() -> Texts:
 
 
 @asynccontextmanager
-async def signed_up(api: Api, tally: Tally) -> AsyncIterator[tuple[Client, list[User]]]:
+async def signed_up(api: Api, tally: Tally) -> AsyncIterator[tuple[ApiClient, list[VirtualUser]]]:
     """A client of a server, and three accounts."""
-    users: list[User] = []
+    users: list[VirtualUser] = []
     async with connected(str(api.client.make_url("/")).rstrip("/"), tally) as client:
         for _ in range(3):
             await sign_up(client, users)
@@ -72,15 +72,15 @@ async def test_of_a_right_service_nothing_is_found_wrong(api: Api, texts: Texts)
 Lie = Callable[[Any], Any]
 
 
-class LyingClient(Client):
+class LyingClient(ApiClient):
     """A client that gets other answers than the server's to one kind of request."""
 
-    def __init__(self, client: Client, method: str, route: str, status: int, lie: Lie) -> None:
+    def __init__(self, client: ApiClient, method: str, route: str, status: int, lie: Lie) -> None:
         super().__init__(client.url, client.tally, client._session, client._fresh)
         self._lie_about = (method, route)
         self._status, self._lie = status, lie
 
-    async def send(self, method: str, route: str, *arguments: Any, **options: Any) -> Answer:
+    async def send(self, method: str, route: str, *arguments: Any, **options: Any) -> TimedResponse:
         answer = await super().send(method, route, *arguments, **options)
         if (method, route) == self._lie_about:
             return replace(answer, status=self._status, body=self._lie(answer.body))
@@ -103,7 +103,7 @@ LIES: list[tuple[Any, str, str, int, Lie, str]] = [
     (Traffic.secret, "POST", "/secrets/{key}", 200, with_(secret="x" * 999), "secret: another text"),
     (Traffic.secret, "POST", "/secrets/{key}", 404, with_(), "secret: not once"),
     (Traffic.secret, "GET", "/receipts/{key}", 200, with_(state="waiting"), "receipt: not opened"),
-    (Traffic.secret, "GET", "/secrets/{key}", 200, with_(opens_left=0), "look at a secret: not waiting"),
+    (Traffic.secret, "GET", "/secrets/{key}", 200, with_(opens_left=0), "status of a secret: not available"),
     (Traffic.phrase, "POST", "/secrets/{key}", 200, with_(secret="x" * 999), "wrong phrase: 200 for 403"),
     (Traffic.phrase, "POST", "/secrets/{key}", 403, with_(attempts_left=0), "wrong phrase: attempts left"),
     (Traffic.message, "GET", "/message/{key}", 200, with_(message="x" * 999), "message: another text"),
@@ -132,11 +132,11 @@ async def test_what_is_not_answered_is_counted(unused_tcp_port: int, texts: Text
     """As not available, and as an echo that was never fast enough; not as wrong."""
     tally = Tally()
     async with connected(f"http://127.0.0.1:{unused_tcp_port}", tally) as client:
-        traffic = Traffic(client, [User("name", "password")], texts)
+        traffic = Traffic(client, [VirtualUser("name", "password")], texts)
         for scenario in SCENARIOS:
             await scenario(traffic)
         await client.send_raw(b"GARBAGE\r\n\r\n")
-        with pytest.raises(RunError, match="nobody answers"):
+        with pytest.raises(RunError, match="no response"):
             await sign_up(client, [])
 
     assert tally.requests == tally.unavailable.total() > len(SCENARIOS)
@@ -184,9 +184,9 @@ async def test_revocation_is_measured(api: Api, monkeypatch: pytest.MonkeyPatch)
         await asyncio.gather(probes.delete_api_token(20), probes.end_session(20), believing.end_session(20))
         await probes.try_again()
 
-    assert {"API token deleted", "session ended"} == {revocation.way for revocation in probes.revocations}
+    assert {"API token deleted", "session ended"} == {revocation.method for revocation in probes.revocations}
     assert all(revocation.seconds < REVOCATION_SECONDS for revocation in probes.revocations)
-    assert all(len(revocation.tries) > 20 for revocation in probes.revocations)
+    assert all(len(revocation.attempts) > 20 for revocation in probes.revocations)
     assert [math.inf] == [revocation.seconds for revocation in believing.revocations]
     assert {} == tally.unavailable == tally.wrong
 

@@ -1,1 +1,1 @@
-"""The objectives, measured on a stack under mixed traffic: `make slo`."""
+"""Measures the service level objectives on a stack under mixed traffic: `make slo`."""

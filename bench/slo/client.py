@@ -1,4 +1,4 @@
-"""Requests to the stack, each of them counted."""
+"""An HTTP client that counts each request to the stack."""
 
 import asyncio
 import json
@@ -17,15 +17,15 @@ from .tally import Tally
 
 BROKEN, TOO_MANY, FAULTS = 0, 429, 500
 CONNECTIONS = 80
-"""Under the 100 requests that an address may have under way at once."""
+"""Under the limit of 100 concurrent requests for an address."""
 PATIENCE = 30.0
 
 Body = bytes | IO[bytes] | AsyncIterator[bytes]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a request came to: status 0 where the connection broke; ``sent_at`` is monotonic, and times are seconds."""
+class TimedResponse:
+    """The response to a request; times in seconds, ``sent_at`` monotonic. Status 0 means a broken connection."""
 
     status: int
     content_type: str = ""
@@ -36,14 +36,14 @@ class Answer:
 
     @property
     def is_fault(self) -> bool:
-        """Tell whether the service was not available."""
+        """Tell whether the service was unavailable."""
         return self.status == BROKEN or self.status >= FAULTS
 
     @property
     def is_refusal(self) -> bool:
-        """Tell whether it is a problem (RFC 9457) of 400 to 499 in the shape of the API, and not for a rate limit."""
+        """Tell whether this is an API problem (RFC 9457) of 400 to 499, other than a rate limit."""
         return (
-            400 <= self.status < FAULTS  # noqa: PLR2004 (the classes of statuses, RFC 9110)
+            400 <= self.status < FAULTS  # noqa: PLR2004 (the status classes of RFC 9110)
             and self.status != TOO_MANY
             and self.content_type.partition(";")[0] == "application/problem+json"
             and isinstance(self.body, dict)
@@ -52,8 +52,8 @@ class Answer:
         )
 
 
-class Client:
-    """A client of one address."""
+class ApiClient:
+    """Sends requests to one stack, and counts them in its tally."""
 
     def __init__(self, url: str, tally: Tally, session: ClientSession, fresh: ClientSession) -> None:
         self.url = url
@@ -70,10 +70,10 @@ class Client:
         key: str = "",
         token: str = "",
         fresh: bool = False,
-    ) -> Answer:
-        """Send a request with a JSON body, or none; ``key`` takes the place of ``{key}``, which is what is counted.
+    ) -> TimedResponse:
+        """Send a request with an optional JSON body; ``key`` replaces ``{key}`` in the URL, but not in the tally.
 
-        ``fresh`` sends it on a connection of its own.
+        ``fresh`` uses a new connection.
         """
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         return await self.send(method, route, data, key=key, token=token, fresh=fresh)
@@ -88,8 +88,8 @@ class Client:
         token: str = "",
         headers: Mapping[str, str] | None = None,
         fresh: bool = False,
-    ) -> Answer:
-        """Send a request with a body as it is."""
+    ) -> TimedResponse:
+        """Send a request with a body of bytes."""
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
         session = self._fresh if fresh else self._session
         sent_at = time.monotonic()
@@ -100,22 +100,22 @@ class Client:
                 data=data,
                 headers={"Content-Type": "application/json", **authorization, **(headers or {})},
                 allow_redirects=False,
-            ) as response:
-                text = await response.read()
-                answer = Answer(
-                    response.status,
-                    response.headers.get("Content-Type", ""),
+            ) as received:
+                text = await received.read()
+                response = TimedResponse(
+                    received.status,
+                    received.headers.get("Content-Type", ""),
                     _parsed(text),
-                    response.headers.get("Retry-After", ""),
+                    received.headers.get("Retry-After", ""),
                     sent_at,
                     time.monotonic() - sent_at,
                 )
         except (ClientError, TimeoutError, OSError):
-            answer = Answer(BROKEN, sent_at=sent_at, seconds=time.monotonic() - sent_at)
-        return self._counted(f"{method} {route}", answer)
+            response = TimedResponse(BROKEN, sent_at=sent_at, seconds=time.monotonic() - sent_at)
+        return self._counted(f"{method} {route}", response)
 
-    async def send_raw(self, request: bytes) -> Answer:
-        """Send bytes that need not be HTTP, on a connection of its own, and read until it is closed."""
+    async def send_raw(self, request: bytes) -> TimedResponse:
+        """Send arbitrary bytes on a new connection, and read until the server closes it."""
         address = urlsplit(self.url)
         secure = ssl.create_default_context() if address.scheme == "https" else None
         sent_at = time.monotonic()
@@ -128,27 +128,27 @@ class Client:
                     text = await reader.read()
                 finally:
                     writer.close()
-            answer = _parsed_raw(text, sent_at)
+            response = _parsed_raw(text, sent_at)
         except (OSError, ValueError):
-            answer = Answer(BROKEN, sent_at=sent_at, seconds=time.monotonic() - sent_at)
-        return self._counted("malformed HTTP", answer)
+            response = TimedResponse(BROKEN, sent_at=sent_at, seconds=time.monotonic() - sent_at)
+        return self._counted("malformed HTTP", response)
 
-    def _counted(self, name: str, answer: Answer) -> Answer:
+    def _counted(self, name: str, response: TimedResponse) -> TimedResponse:
         self.tally.requests += 1
-        if answer.is_fault:
-            self.tally.unavailable[f"{name}: {answer.status or 'connection broken'}"] += 1
-        return answer
+        if response.is_fault:
+            self.tally.unavailable[f"{name}: {response.status or 'connection broken'}"] += 1
+        return response
 
 
 @asynccontextmanager
-async def connected(url: str, tally: Tally) -> AsyncIterator[Client]:
-    """Open a client and close it after the block. TLS is checked by the system's authorities, or SSL_CERT_FILE's."""
+async def connected(url: str, tally: Tally) -> AsyncIterator[ApiClient]:
+    """Open a client and close it after the block. TLS trusts the system's CAs, or those of SSL_CERT_FILE."""
     timeout = ClientTimeout(total=PATIENCE)
     async with (
         ClientSession(connector=TCPConnector(limit=CONNECTIONS), timeout=timeout) as session,
         ClientSession(connector=TCPConnector(force_close=True), timeout=timeout) as fresh,
     ):
-        yield Client(url, tally, session, fresh)
+        yield ApiClient(url, tally, session, fresh)
 
 
 def _parsed(text: bytes) -> Any:
@@ -158,12 +158,12 @@ def _parsed(text: bytes) -> Any:
         return None
 
 
-def _parsed_raw(text: bytes, sent_at: float) -> Answer:
-    """Raises `ValueError` where this is no answer."""
+def _parsed_raw(text: bytes, sent_at: float) -> TimedResponse:
+    """Raises `ValueError` if this is not an HTTP response."""
     head, _, body = text.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Answer(
+    return TimedResponse(
         int(first.split(" ")[1] if " " in first else first),
         headers.get("content-type", ""),
         _parsed(body),

@@ -1,4 +1,4 @@
-"""Histograms of Prometheus: read from /metrics, and what was added between two readings."""
+"""Prometheus histograms: snapshots from /metrics, and the difference of two snapshots."""
 
 import math
 from collections import defaultdict
@@ -11,28 +11,28 @@ Labels = frozenset[tuple[str, str]]
 
 
 class CounterResetError(Exception):
-    """A count is lower than it was: the service was restarted in between, and began anew."""
+    """A counter decreased: the service was restarted between two snapshots."""
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """How many observations, in all, were at most as large as each bound; the last bound is infinite."""
+class HistogramSnapshot:
+    """The cumulative number of observations up to each bound; the last bound is infinite."""
 
     buckets: Mapping[float, float]
 
     @property
     def count(self) -> int:
-        """Return how many observations there are."""
+        """The number of observations."""
         return int(self.buckets.get(math.inf, 0))
 
     def share_within(self, bound: float) -> float:
-        """Return the share of observations at or under a bound of the buckets. Raises `KeyError` for another one."""
+        """Return the share of observations up to the bound of a bucket. Raises `KeyError` for any other bound."""
         return self.buckets[bound] / self.buckets[math.inf]
 
     def quantile(self, share: float) -> float:
-        """Estimate a quantile as Prometheus does: evenly spread in its bucket; in the last one, that one's lower bound.
+        """Estimate a quantile as Prometheus does: by linear interpolation; in the last bucket, its lower bound.
 
-        Raises `ValueError` where there are no observations.
+        Raises `ValueError` without observations.
         """
         if not self.count:
             raise ValueError("no observations")
@@ -46,19 +46,19 @@ class Histogram:
             lower, below = bound, count
         return lower
 
-    def since(self, before: "Histogram") -> "Histogram":
-        """Return what was added. Raises `CounterResetError`."""
+    def since(self, before: "HistogramSnapshot") -> "HistogramSnapshot":
+        """Return the observations since an earlier snapshot. Raises `CounterResetError`."""
         added = {bound: count - before.buckets.get(bound, 0) for bound, count in self.buckets.items()}
         if any(count < 0 for count in added.values()):
             raise CounterResetError
-        return Histogram(added)
+        return HistogramSnapshot(added)
 
 
-def read_histogram(exposition: str, name: str, **labels: str) -> Histogram:
-    """Return a histogram from Prometheus' text format: the sum of all series with these labels; empty without any."""
+def read_histogram(exposition: str, name: str, **labels: str) -> HistogramSnapshot:
+    """Parse a histogram from the Prometheus text format: the sum of all series with these labels, or empty."""
     buckets: dict[float, float] = defaultdict(float)
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples if family.name == name else ():
             if sample.name == f"{name}_bucket" and labels.items() <= sample.labels.items():
                 buckets[float(sample.labels["le"])] += sample.value
-    return Histogram(dict(buckets))
+    return HistogramSnapshot(dict(buckets))

@@ -1,11 +1,11 @@
-"""Malformed requests of every kind. Each has to be answered with a problem of 400 to 499."""
+"""MalformedRequest requests of every kind. Each must get a problem of 400 to 499."""
 
 import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .client import Answer, Client
+from .client import ApiClient, TimedResponse
 
 ROUTES = (
     ("POST", "/generate"),
@@ -133,8 +133,8 @@ HTTP = {
 
 
 @dataclass(frozen=True)
-class Malformed:
-    """A request, or bytes that are none (``raw``); with ``token`` None, the caller's goes along."""
+class MalformedRequest:
+    """A malformed request, or ``raw`` bytes that are not HTTP; without a ``token``, it is sent with the caller's."""
 
     kind: str
     method: str = ""
@@ -143,42 +143,42 @@ class Malformed:
     token: str | None = None
     raw: bytes = b""
 
-    async def send(self, client: Client, token: str) -> Answer:
-        """Send it, under that token unless it has its own, and return the answer."""
+    async def send(self, client: ApiClient, token: str) -> TimedResponse:
+        """Send the request, with the given token unless it has its own, and return the response."""
         if self.raw:
             return await client.send_raw(self.raw)
         own = token if self.token is None else self.token
         return await client.send(self.method, self.path, self.body, token=own)
 
 
-def malformed_requests() -> list[Malformed]:
-    """Return all of them, those that are alike apart from each other."""
+def malformed_requests() -> list[MalformedRequest]:
+    """Return all malformed requests, with the kinds interleaved."""
     kinds = [list(_no_objects()), list(_wrong_fields()), list(_bad_paths()), list(_bad_tokens()), list(_bad_http())]
-    in_turns = itertools.zip_longest(*kinds)
-    return [request for row in in_turns for request in row if request is not None]
+    interleaved = itertools.zip_longest(*kinds)
+    return [request for row in interleaved for request in row if request is not None]
 
 
-def _no_objects() -> Iterator[Malformed]:
+def _no_objects() -> Iterator[MalformedRequest]:
     for (kind, body), (method, path) in itertools.product(NO_OBJECTS.items(), ROUTES):
-        yield Malformed(f"{method} {path}, {kind}", method, path, body)
+        yield MalformedRequest(f"{method} {path}, {kind}", method, path, body)
 
 
-def _wrong_fields() -> Iterator[Malformed]:
+def _wrong_fields() -> Iterator[MalformedRequest]:
     for (method, path), bodies in WRONG_FIELDS.items():
         for number, fields in enumerate(bodies):
-            yield Malformed(f"{method} {path}, wrong fields {number}", method, path, json.dumps(fields).encode())
+            yield MalformedRequest(f"{method} {path}, wrong fields {number}", method, path, json.dumps(fields).encode())
 
 
-def _bad_paths() -> Iterator[Malformed]:
+def _bad_paths() -> Iterator[MalformedRequest]:
     for method, path in PATHS:
-        yield Malformed(f"{method} {path}", method, path)
+        yield MalformedRequest(f"{method} {path}", method, path)
 
 
-def _bad_tokens() -> Iterator[Malformed]:
+def _bad_tokens() -> Iterator[MalformedRequest]:
     for number, token in enumerate(TOKENS):
-        yield Malformed(f"token {number}", "POST", "/echo", b'{"str": "x"}', token)
+        yield MalformedRequest(f"token {number}", "POST", "/echo", b'{"str": "x"}', token)
 
 
-def _bad_http() -> Iterator[Malformed]:
+def _bad_http() -> Iterator[MalformedRequest]:
     for kind, raw in HTTP.items():
-        yield Malformed(f"HTTP: {kind}", raw=raw)
+        yield MalformedRequest(f"HTTP: {kind}", raw=raw)

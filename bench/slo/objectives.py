@@ -1,4 +1,4 @@
-"""The objectives, and whether what was measured holds them."""
+"""The objectives, and the verdict on each from the measurements."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ..latency import percentile
-from .histograms import Histogram
+from .histograms import HistogramSnapshot
 from .probes import Revocation
 from .tally import Tally
 
@@ -17,12 +17,12 @@ ECHO_SECONDS_OF_WORKER = 0.1
 AUTHENTICATION_SECONDS = 0.1
 REVOCATION_SECONDS = 2.0
 ENOUGH = 300
-"""If all of 299 samples are good, at least 99 % of everything is, with a confidence of 95 %: 0.99 ** 299 < 0.05."""
+"""If all of 299 samples are good, at least 99 % of all requests are, with a confidence of 95 %: 0.99 ** 299 < 0.05."""
 REASONS_SHOWN = 3
 
 
 class Verdict(StrEnum):
-    """What became of an objective."""
+    """The verdict on an objective."""
 
     HELD = "held"
     MISSED = "MISSED"
@@ -30,8 +30,8 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Result:
-    """One line of the report."""
+class ObjectiveResult:
+    """The result for an objective: one row of the report."""
 
     objective: str
     asked: str
@@ -41,92 +41,104 @@ class Result:
 
 
 def judge(
-    tally: Tally, revocations: Sequence[Revocation], echo: Histogram | str, authentication: Histogram | str
-) -> list[Result]:
-    """Return what became of each objective.
+    tally: Tally,
+    revocations: Sequence[Revocation],
+    echo: HistogramSnapshot | str,
+    authentication: HistogramSnapshot | str,
+) -> list[ObjectiveResult]:
+    """Return the result for each objective.
 
-    ``echo`` and ``authentication`` are what the workers themselves have measured of them, or words for why that is not
-    known.
+    ``echo`` and ``authentication`` are the workers' own measurements, or the reason why there are none.
     """
     return [
         none_of(
-            "availability", "no answer from 500 on, no broken connection", tally.requests, tally.unavailable, "answered"
+            "availability",
+            "no status of 500 or above, no broken connection",
+            tally.requests,
+            tally.unavailable,
+            "answered",
         ),
         at_the_client(tally.echo_seconds),
         in_the_worker("echo latency, in the worker", ECHO_SECONDS_OF_WORKER, echo),
-        in_the_worker("authentication latency", AUTHENTICATION_SECONDS, authentication, "apart from hashing"),
+        in_the_worker("authentication latency", AUTHENTICATION_SECONDS, authentication, "without hashing"),
         none_of(
             "correctness",
-            "every answer right",
+            "every response correct",
             tally.right + tally.wrong.total(),
             tally.wrong,
-            "right",
+            "correct",
         ),
         revoked(revocations),
         none_of(
             "malformed requests",
-            "each refused with 400 to 499",
+            "each rejected with 400 to 499",
             tally.malformed,
             tally.not_refused,
-            f"refused, of {len(tally.malformed_kinds)} kinds",
+            f"rejected, of {len(tally.malformed_kinds)} kinds",
         ),
-        none_of("large bodies", "each over 1 MiB refused with 413", tally.oversized, tally.oversized_passed, "refused"),
+        none_of(
+            "large bodies", "each over 1 MiB rejected with 413", tally.oversized, tally.oversized_passed, "rejected"
+        ),
     ]
 
 
-def none_of(objective: str, asked: str, samples: int, bad: Counter[str], good: str) -> Result:
-    """Judge what has to be so each time: in ``samples`` tries, of which ``bad`` says by reason which failed."""
+def none_of(objective: str, asked: str, samples: int, bad: Counter[str], good: str) -> ObjectiveResult:
+    """Judge an objective that allows no failure; ``bad`` counts the failures among ``samples`` attempts by reason."""
     if not samples:
-        return Result(objective, asked, "nothing was tried", 0, Verdict.UNKNOWN)
+        return ObjectiveResult(objective, asked, "no samples", 0, Verdict.UNKNOWN)
     if not bad:
-        return Result(objective, asked, f"100 % {good}", samples, Verdict.HELD)
+        return ObjectiveResult(objective, asked, f"100 % {good}", samples, Verdict.HELD)
     reasons = [f"{reason} ({count})" for reason, count in bad.most_common(REASONS_SHOWN)]
     rest = bad.total() - sum(count for _, count in bad.most_common(REASONS_SHOWN))
-    told = "; ".join([*reasons, *([f"{rest} others"] if rest else [])])
-    return Result(objective, asked, f"{bad.total()} not: {told}", samples, Verdict.MISSED)
+    listed = "; ".join([*reasons, *([f"{rest} others"] if rest else [])])
+    return ObjectiveResult(objective, asked, f"{bad.total()} not: {listed}", samples, Verdict.MISSED)
 
 
-def at_the_client(seconds: Sequence[float]) -> Result:
-    """Judge the times of echoes as clients see them."""
+def at_the_client(seconds: Sequence[float]) -> ObjectiveResult:
+    """Judge the echo latencies measured by the client."""
     objective, asked = "echo latency, at the client", f"{SHARE * 100:.0f} % within {ECHO_SECONDS * 1000:.0f} ms"
     if not seconds:
-        return Result(objective, asked, "nothing was tried", 0, Verdict.UNKNOWN)
+        return ObjectiveResult(objective, asked, "no samples", 0, Verdict.UNKNOWN)
     p99 = percentile(seconds, SHARE)
     measured = f"p50 {_milliseconds(percentile(seconds, 0.5))}, p99 {_milliseconds(p99)}"
-    return _if_enough(Result(objective, asked, measured, len(seconds), _verdict(p99 <= ECHO_SECONDS)))
+    return _if_enough(ObjectiveResult(objective, asked, measured, len(seconds), _verdict(p99 <= ECHO_SECONDS)))
 
 
-def in_the_worker(objective: str, bound: float, histogram: Histogram | str, but: str = "") -> Result:
-    """Judge the times that the workers themselves have measured."""
-    asked = f"{SHARE * 100:.0f} % within {bound * 1000:.0f} ms {but}".strip()
+def in_the_worker(
+    objective: str, bound: float, histogram: HistogramSnapshot | str, restriction: str = ""
+) -> ObjectiveResult:
+    """Judge the latencies measured by the workers."""
+    asked = f"{SHARE * 100:.0f} % within {bound * 1000:.0f} ms {restriction}".strip()
     if isinstance(histogram, str):
-        return Result(objective, asked, histogram, 0, Verdict.UNKNOWN)
+        return ObjectiveResult(objective, asked, histogram, 0, Verdict.UNKNOWN)
     if not histogram.count:
-        return Result(objective, asked, "the metrics have none of it", 0, Verdict.UNKNOWN)
+        return ObjectiveResult(objective, asked, "no samples in the metrics", 0, Verdict.UNKNOWN)
     share = histogram.share_within(bound)
-    measured = f"{share * 100:.2f} % are, p99 about {_milliseconds(histogram.quantile(SHARE))}"
-    return _if_enough(Result(objective, asked, measured, histogram.count, _verdict(share >= SHARE)))
+    measured = f"{share * 100:.2f} %, p99 about {_milliseconds(histogram.quantile(SHARE))}"
+    return _if_enough(ObjectiveResult(objective, asked, measured, histogram.count, _verdict(share >= SHARE)))
 
 
-def revoked(revocations: Sequence[Revocation]) -> Result:
-    """Judge how soon tokens that were ended are refused by every worker."""
-    objective, asked = "revocation", f"refused everywhere within {REVOCATION_SECONDS:.0f} s, for good"
+def revoked(revocations: Sequence[Revocation]) -> ObjectiveResult:
+    """Judge how soon every worker rejects revoked tokens."""
+    objective, asked = "revocation", f"rejected by all workers within {REVOCATION_SECONDS:.0f} s, permanently"
     if not revocations:
-        return Result(objective, asked, "nothing was tried", 0, Verdict.UNKNOWN)
+        return ObjectiveResult(objective, asked, "no samples", 0, Verdict.UNKNOWN)
     slowest: dict[str, float] = {}
     for revocation in revocations:
-        slowest[revocation.way] = max(revocation.seconds, slowest.get(revocation.way, 0.0))
-    told = ", ".join(
-        f"{way}: accepted to the end" if math.isinf(seconds) else f"{way}: at most {seconds:.2f} s"
-        for way, seconds in sorted(slowest.items())
+        slowest[revocation.method] = max(revocation.seconds, slowest.get(revocation.method, 0.0))
+    measured = ", ".join(
+        f"{method}: accepted to the end" if math.isinf(seconds) else f"{method}: at most {seconds:.2f} s"
+        for method, seconds in sorted(slowest.items())
     )
-    return Result(objective, asked, told, len(revocations), _verdict(max(slowest.values()) <= REVOCATION_SECONDS))
+    return ObjectiveResult(
+        objective, asked, measured, len(revocations), _verdict(max(slowest.values()) <= REVOCATION_SECONDS)
+    )
 
 
-def _if_enough(result: Result) -> Result:
-    """Take back that an objective was held where there are too few samples to say so; missed it is with any number."""
+def _if_enough(result: ObjectiveResult) -> ObjectiveResult:
+    """Replace the verdict held by unknown if there are too few samples; a missed objective needs no minimum."""
     if result.verdict is Verdict.HELD and result.samples < ENOUGH:
-        measured = f"{result.measured}; it takes {ENOUGH} samples to tell"
+        measured = f"{result.measured}; a verdict needs {ENOUGH} samples"
         return replace(result, measured=measured, verdict=Verdict.UNKNOWN)
     return result
 
@@ -136,4 +148,4 @@ def _verdict(held: bool) -> Verdict:
 
 
 def _milliseconds(seconds: float) -> str:
-    return "no answer" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
+    return "no response" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"

@@ -1,4 +1,4 @@
-"""One run: traffic and probes beside each other, between two looks at the metrics."""
+"""One run: traffic and probes in parallel, between two scrapes of the metrics."""
 
 import asyncio
 import time
@@ -8,19 +8,19 @@ from typing import Any
 from aiohttp import ClientError, ClientResponseError, ClientSession
 
 from .client import connected
-from .histograms import CounterResetError, Histogram, read_histogram
-from .objectives import Result, judge
+from .histograms import CounterResetError, HistogramSnapshot, read_histogram
+from .objectives import ObjectiveResult, judge
 from .probes import WATCHED, Probes
 from .report import show_progress
 from .schedule import Rates, repeat
 from .tally import Tally
 from .texts import Texts
 from .traffic import Traffic
-from .users import RunError, User, leave, sign_up
+from .users import RunError, VirtualUser, leave, sign_up
 
 REQUESTS, AUTHENTICATIONS = "sealpost_request_duration_seconds", "sealpost_authentication_duration_seconds"
-NO_METRICS = "the stack's address of /metrics was not given (METRICS_URL=)"
-BEGAN_ANEW = "its counts began anew meanwhile: the stack was restarted"
+NO_METRICS = "no METRICS_URL= given"
+COUNTERS_RESET = "the counters were reset: the stack was restarted"
 
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
@@ -36,12 +36,12 @@ class Run:
         self._seconds = seconds
         self.tally = Tally()
 
-    async def measure(self) -> list[Result]:
-        """Drive the stack and return what became of each objective. Raises `RunError` where that cannot begin."""
+    async def measure(self) -> list[ObjectiveResult]:
+        """Run the traffic and return the result for each objective. Raises `RunError` if the run cannot start."""
         await self._scrape()
-        # What the accounts are made and deleted with is not part of what is measured.
+        # Requests that create and delete the accounts are not measured.
         async with connected(self._url, Tally()) as aside, connected(self._url, self.tally) as client:
-            users: list[User] = []
+            users: list[VirtualUser] = []
             signing_up = [asyncio.create_task(sign_up(aside, users)) for _ in range(self._rates.users)]
             try:
                 await asyncio.wait(signing_up)
@@ -52,7 +52,7 @@ class Run:
                 await self._drive(traffic, probes)
                 echo, authentication = await self._added_since(before)
             finally:
-                # Ctrl-C may come while they are made, and those that were made have to be deleted.
+                # After Ctrl-C during registration, the created accounts must still be deleted.
                 await asyncio.wait(signing_up)
                 await asyncio.gather(*(leave(aside, user) for user in users))
         return judge(self.tally, probes.revocations, echo, authentication)
@@ -62,7 +62,7 @@ class Run:
         begun = time.monotonic()
         until = begun + self._seconds
         async with asyncio.TaskGroup() as tasks:
-            for per_second, begin in (
+            for per_second, scenario in (
                 (rates.echo, traffic.echo),
                 (rates.sign_in, traffic.sign_in),
                 (rates.use_token, traffic.use_token),
@@ -75,28 +75,28 @@ class Run:
                 (rates.malformed, probes.malformed),
                 (rates.oversized, probes.oversized),
             ):
-                tasks.create_task(repeat(per_second, until, self._judging(begin)))
-            for end in (probes.delete_api_token, probes.end_session):
-                tasks.create_task(self._end_one_after_another(end, until))
+                tasks.create_task(repeat(per_second, until, self._judged(scenario)))
+            for revoke in (probes.delete_api_token, probes.end_session):
+                tasks.create_task(self._revoke_repeatedly(revoke, until))
             tasks.create_task(self._show_progress(begun))
         await probes.try_again()
 
-    async def _end_one_after_another(self, end: Callable[[float], Coroutine[Any, Any, None]], until: float) -> None:
-        once = self._judging(lambda: end(self._rates.revocation_tries))
+    async def _revoke_repeatedly(self, revoke: Callable[[float], Coroutine[Any, Any, None]], until: float) -> None:
+        once = self._judged(lambda: revoke(self._rates.revocation_tries))
         await once()
         while time.monotonic() < until - WATCHED:
             await once()
 
-    def _judging(self, begin: Scenario) -> Scenario:
-        """Let an answer that has not what it must have be a wrong one, and not the end of the run."""
+    def _judged(self, scenario: Scenario) -> Scenario:
+        """Return the scenario such that a response with missing members counts as wrong and does not end the run."""
 
-        async def judged() -> None:
+        async def run_scenario() -> None:
             try:
-                await begin()
+                await scenario()
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                self.tally.check(f"an answer that lacks something ({type(error).__name__})", is_right=False)
+                self.tally.check(f"incomplete response ({type(error).__name__})", is_right=False)
 
-        return judged
+        return run_scenario
 
     async def _show_progress(self, begun: float) -> None:
         for elapsed in range(1, self._seconds + 1):
@@ -104,7 +104,7 @@ class Run:
             show_progress(self.tally, elapsed, self._seconds)
 
     async def _scrape(self) -> str:
-        """Return what the metrics are now; empty without their address. Raises `RunError`."""
+        """Return the current metrics; empty without a metrics URL. Raises `RunError`."""
         if self._metrics_url is None:
             return ""
         try:
@@ -112,15 +112,15 @@ class Run:
                 exposition = await response.text()
             read_histogram(exposition, REQUESTS)
         except ClientResponseError as error:
-            raise RunError(f"no metrics at {self._metrics_url}: the answer was {error.status}") from error
+            raise RunError(f"no metrics at {self._metrics_url}: status {error.status}") from error
         except (ClientError, TimeoutError) as error:
-            raise RunError(f"no metrics at {self._metrics_url}: nobody answers") from error
+            raise RunError(f"no metrics at {self._metrics_url}: no response") from error
         except ValueError as error:
-            raise RunError(f"no metrics at {self._metrics_url}: what is there is something else") from error
+            raise RunError(f"no metrics at {self._metrics_url}: not in the Prometheus text format") from error
         return exposition
 
-    async def _added_since(self, before: str) -> tuple[Histogram | str, Histogram | str]:
-        """Return what the service has measured of echoes and of authentication meanwhile, or why that is not known."""
+    async def _added_since(self, before: str) -> tuple[HistogramSnapshot | str, HistogramSnapshot | str]:
+        """Return the workers' histograms of echo and authentication since a scrape, or the reason for their absence."""
         if self._metrics_url is None:
             return (NO_METRICS, NO_METRICS)
         try:
@@ -132,6 +132,6 @@ class Run:
                 read_histogram(after, AUTHENTICATIONS).since(read_histogram(before, AUTHENTICATIONS)),
             )
         except CounterResetError:
-            return (BEGAN_ANEW, BEGAN_ANEW)
+            return (COUNTERS_RESET, COUNTERS_RESET)
         except RunError as error:
             return (str(error), str(error))

@@ -1,4 +1,4 @@
-"""How often what is done, and the doing of it at that pace whether or not the service keeps up."""
+"""The rates of scenarios and probes, and an open-loop scheduler that keeps them even if the service is slow."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rates:
-    """How often each scenario and each probe begins, per second, and how many users there are."""
+    """Starts per second of each scenario and probe, and the number of users."""
 
     users: int
     echo: float
@@ -25,11 +25,11 @@ class Rates:
     malformed: float
     oversized: float
     revocation_tries: float
-    """Of each of the two ways."""
+    """For each of the 2 methods of revocation."""
 
     @property
     def requests(self) -> float:
-        """Return about how many requests a second all of it comes to."""
+        """Approximate total of requests per second."""
         alone = self.echo + self.use_token + self.refresh + self.hello + self.malformed + self.oversized
         return (
             alone
@@ -43,7 +43,7 @@ class Rates:
 
     @property
     def openings(self) -> float:
-        """Return about how many of them are for secrets, messages and receipts, of which there may be fewer."""
+        """Approximate requests per second for secrets, messages and receipts, which have a lower limit."""
         return 4 * self.secret + 3 * self.phrase + 4 * self.message
 
 
@@ -81,12 +81,12 @@ UNDER_LIMITS = Rates(
 
 
 async def repeat(per_second: float, until: float, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Begin something so often until a moment of the monotonic clock, and wait for what was begun.
+    """Start a coroutine ``per_second`` times a second until a moment of the monotonic clock, and wait for all.
 
-    Each begins when it is its turn, however long the ones before it take: a service that gets slower is not spared.
+    Each starts on schedule, however long the earlier ones take: a slow service gets no relief.
     """
     interval = 1 / per_second
-    turn = time.monotonic() + random.random() * min(interval, 1.0)  # noqa: S311 (so that not all begin together)
+    turn = time.monotonic() + random.random() * min(interval, 1.0)  # noqa: S311 (so that not all start together)
     async with asyncio.TaskGroup() as tasks:
         while turn < until:
             await asyncio.sleep(turn - time.monotonic())

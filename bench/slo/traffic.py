@@ -1,6 +1,6 @@
-"""Mixed traffic: what clients of the service do, each time with a look whether the answers are right.
+"""Mixed traffic: scenarios of clients that check each response.
 
-Where a request is not answered at all, availability has it; what it led to is then not judged.
+A failed request counts against availability; the checks that depend on it are skipped.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 
-from .client import Answer, Client
+from .client import ApiClient, TimedResponse
 from .texts import Texts
-from .users import User
+from .users import VirtualUser
 
 OK, CREATED, NO_CONTENT, FORBIDDEN, NOT_FOUND = 200, 201, 204, 403, 404
 TTL = {"minutes": 10}
-"""What a broken run leaves behind is gone after that."""
+"""Data left behind by an aborted run expires after this time."""
 ECHOES_PER_LARGE = 200
 ATTEMPTS = 5
 
@@ -25,36 +25,36 @@ Scenario = Callable[[], Awaitable[None]]
 
 
 class Traffic:
-    """The scenarios; each call plays one once."""
+    """The scenarios; each call runs one once."""
 
-    def __init__(self, client: Client, users: list[User], texts: Texts) -> None:
+    def __init__(self, client: ApiClient, users: list[VirtualUser], texts: Texts) -> None:
         self._client = client
         self._tally = client.tally
         self._texts = texts
         self._users = users
         self._next_user = itertools.cycle(users)
-        self._random = random.Random()  # noqa: S311 (which way a scenario takes guards nothing)
+        self._random = random.Random()  # noqa: S311 (the choices of a scenario are not secret)
         self._echoes = itertools.count(1)
         self._rounds = itertools.count()
 
     async def echo(self) -> None:
-        """Have a text said back, under either kind of token, in the header or in the body."""
+        """Echo a text, with either kind of token, in the header or in the body."""
         user = next(self._next_user)
         large = next(self._echoes) % ECHOES_PER_LARGE == 0
         text = self._texts.large() if large else self._texts.short()
         token = self._random.choice((user.access_token, user.api_token))
-        in_body = self._random.random() < 0.5  # noqa: PLR2004 (a coin)
+        in_body = self._random.random() < 0.5  # noqa: PLR2004 (a coin toss)
         body = {"auth": token, "str": text} if in_body else {"str": text}
-        # Escaped or as it is: a large one would not fit if it were escaped.
+        # Escaped or not; a large text would not fit if it were escaped.
         data = json.dumps(body, ensure_ascii=not large and self._random.random() < 0.5).encode()  # noqa: PLR2004
         answer = await self._client.send("POST", "/echo", data, token="" if in_body else token)
-        # What is not answered was not answered in time.
+        # A failed request counts as too slow.
         self._tally.echo_seconds.append(math.inf if answer.is_fault else answer.seconds)
         if self._expect("echo", answer, OK):
             self._check("echo: another text", answer.body == {"str": text})
 
     async def sign_in(self) -> None:
-        """Begin a session, use it, and end it."""
+        """Start a session, use it, and end it."""
         user = next(self._next_user)
         pair = await self._client.ask("POST", "/login", user.credentials())
         if not self._expect("sign in", pair, OK):
@@ -66,7 +66,7 @@ class Traffic:
         self._expect("sign out", await self._client.ask("POST", "/logout", token=token), NO_CONTENT)
 
     async def use_token(self) -> None:
-        """Ask something that takes a token."""
+        """Send a request that requires a token."""
         user = next(self._next_user)
         path, name = self._random.choice((("/me", "user_id"), ("/tokens", "tokens"), ("/sessions", "sessions")))
         answer = await self._client.ask("GET", path, token=user.access_token)
@@ -74,26 +74,26 @@ class Traffic:
             self._check("use of a token: another answer", bool(answer.body.get(name)))
 
     async def refresh(self) -> None:
-        """Go on with a session."""
+        """Refresh the tokens of a session."""
         user = next(self._next_user)
         async with user.refreshing:
             answer = await self._client.ask("POST", "/refresh", {"refresh_token": user.refresh_token})
             if answer.is_fault:
-                # The token may be used up, and would end the session if it came again.
+                # The token may be used up, and reusing it would end the session.
                 answer = await self._client.ask("POST", "/login", user.credentials())
             if self._expect("refresh", answer, OK):
                 user.access_token, user.refresh_token = answer.body["access_token"], answer.body["refresh_token"]
 
     async def secret(self) -> None:
-        """Create a secret, look at it, open it twice, in turn or at once, and ask its receipt."""
+        """Create a secret, check its status, open it twice, in sequence or concurrently, and get its receipt."""
         text = self._texts.short() or "-"
         made = await self._create("/generate", {"secret": text, "ttl": TTL})
         if made is None:
             return
         key = made.body["secret_key"]
         look = await self._client.ask("GET", "/secrets/{key}", key=key)
-        if self._expect("look at a secret", look, OK):
-            self._check("look at a secret: not waiting", look.body["opens_left"] == 1)
+        if self._expect("status of a secret", look, OK):
+            self._check("status of a secret: not available", look.body["opens_left"] == 1)
         if next(self._rounds) % 2:
             answers = [await self._open(key), await self._open(key)]
         else:
@@ -104,7 +104,7 @@ class Traffic:
             self._check("receipt: not opened", receipt.body["state"] == "opened")
 
     async def phrase(self) -> None:
-        """Create a secret with a phrase, and open it by a wrong one, the right one, and the right one again."""
+        """Create a secret with a phrase, and open it with a wrong phrase, then twice with the right one."""
         text, phrase = self._texts.short() or "-", secrets.token_urlsafe(8)
         made = await self._create("/generate", {"secret": text, "phrase": phrase, "max_attempts": ATTEMPTS, "ttl": TTL})
         if made is None:
@@ -116,7 +116,7 @@ class Traffic:
         self._judge_openings([await self._open(key, phrase), await self._open(key, phrase)], text)
 
     async def message(self) -> None:
-        """Create a message, read it twice, burn it, and find it gone."""
+        """Create a message, read it twice, burn it, and check that it is gone."""
         text = self._texts.short() or "-"
         made = await self._create("/", {"message": text, "ttl": TTL})
         if made is None:
@@ -131,7 +131,7 @@ class Traffic:
             self._expect("burned message", await self._client.ask("GET", "/message/{key}", key=key), NOT_FOUND)
 
     async def post(self) -> None:
-        """Publish a post, have every user react to it at once and some change their minds, and count."""
+        """Publish a post, let all users react to it concurrently, some of them twice, and check the counts."""
         author = next(self._next_user)
         content = self._texts.short() or "-"
         made = await self._client.ask("POST", "/posts", {"content": content, "ttl": TTL}, token=author.api_token)
@@ -153,29 +153,29 @@ class Traffic:
             self._expect("deleted post", gone, NOT_FOUND)
 
     async def hello(self) -> None:
-        """Say hello."""
+        """Get the greeting."""
         self._expect("hello", await self._client.ask("GET", "/hello"), OK)
 
-    async def _react(self, key: str, user: User) -> str | None:
-        """React once or twice and return what stands at the end, `none` where it was taken back; None: not known."""
-        standing: str | None = "none"
+    async def _react(self, key: str, user: VirtualUser) -> str | None:
+        """React once or twice; return the final reaction, `none` if it was removed, or None if it is unknown."""
+        final: str | None = "none"
         for kind in self._random.sample(("like", "dislike", "none"), k=self._random.randint(1, 2)):
             method, route = ("DELETE", "/posts/{key}/reaction") if kind == "none" else ("PUT", f"/posts/{{key}}/{kind}")
             answer = await self._client.ask(method, route, key=key, token=user.api_token)
             if self._expect("reaction", answer, OK):
                 self._check("reaction: another one", (answer.body["mine"] or "none") == kind)
-            standing = kind if answer.status == OK and standing is not None else None
-        return standing
+            final = kind if answer.status == OK and final is not None else None
+        return final
 
-    async def _create(self, path: str, body: object) -> Answer | None:
+    async def _create(self, path: str, body: object) -> TimedResponse | None:
         answer = await self._client.ask("POST", path, body, token=next(self._next_user).api_token)
         return answer if self._expect(f"POST {path}", answer, CREATED) else None
 
-    async def _open(self, key: str, phrase: str | None = None) -> Answer:
+    async def _open(self, key: str, phrase: str | None = None) -> TimedResponse:
         return await self._client.ask("POST", "/secrets/{key}", {"phrase": phrase} if phrase else {}, key=key)
 
-    def _judge_openings(self, answers: list[Answer], text: str) -> None:
-        """One has the text, and the other is told that there is none."""
+    def _judge_openings(self, answers: list[TimedResponse], text: str) -> None:
+        """Check that exactly one opening returned the text, and the other 404."""
         if any(answer.is_fault for answer in answers):
             opened = [answer for answer in answers if answer.status == OK]
             self._check("secret: opened twice", len(opened) < len(answers))
@@ -185,10 +185,10 @@ class Traffic:
             if answer.status == OK:
                 self._check("secret: another text", answer.body["secret"] == text)
 
-    def _expect(self, what: str, answer: Answer, status: int) -> bool:
+    def _expect(self, name: str, answer: TimedResponse, status: int) -> bool:
         if answer.is_fault:
             return False
-        return self._tally.check(f"{what}: {answer.status} for {status}", is_right=answer.status == status)
+        return self._tally.check(f"{name}: {answer.status} for {status}", is_right=answer.status == status)
 
-    def _check(self, what: str, is_right: bool) -> None:
-        self._tally.check(what, is_right=is_right)
+    def _check(self, name: str, is_right: bool) -> None:
+        self._tally.check(name, is_right=is_right)

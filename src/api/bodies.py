@@ -1,4 +1,4 @@
-"""Reading a request's body: within the route's limit, inflated no further than that, and as UTF-8."""
+"""Reads request bodies as UTF-8, within the size limit of the route before and after decompression."""
 
 import codecs
 import zlib
@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from ..errors import Malformed, TooLarge
 
 MAX_BODY = 1024 * 1024
-"""Largest body in bytes, as sent and as inflated, of a route that does not have its own limit."""
+"""Default limit for a body in bytes, compressed and decompressed."""
 HANDLER_ARGUMENTS: Mapping[str, Any] = {"auto_decompress": False}
 """Arguments of aiohttp's connection handler that `read_body` relies on.
 
@@ -19,8 +19,8 @@ By default, aiohttp inflates bodies on arrival, even the rest of a body that was
 """
 _GZIP, _ZLIB, _RAW_DEFLATE = zlib.MAX_WBITS + 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _SLICE = 64 * 1024
-"""Bytes that are inflated at once."""
-# RFC 1950, section 2.2: the lower half of the first byte is the method, and 8 is the only one.
+"""Bytes decompressed per step."""
+# RFC 1950, section 2.2: the low 4 bits of the first byte are the method; 8 is the only one.
 _METHOD, _DEFLATE = 0x0F, 8
 # UTF-32 first: its little-endian byte order mark begins with that of UTF-16.
 _FOREIGN_MARKS = {
@@ -32,9 +32,9 @@ _FOREIGN_MARKS = {
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """Return the body: at most ``limit`` bytes of UTF-8, without a byte order mark.
+    """Return the decompressed body: at most ``limit`` bytes of UTF-8, without a byte order mark.
 
-    Raises `TooLarge`, and `Malformed` for a body in another encoding, and what aiohttp raises for one that breaks off.
+    Raises `TooLarge`, `Malformed` for another encoding, and aiohttp's errors for a truncated body.
     """
     if (request.content_length or 0) > limit:
         raise TooLarge(limit=limit)
@@ -51,12 +51,12 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 def without_mark(raw: bytes) -> bytes:
     """Return a body without the byte order mark of UTF-8, which a parser may ignore (RFC 8259, section 8.1).
 
-    Raises `Malformed` that names UTF-16 or UTF-32: RFC 8259 allows neither, and a body of plain text could be both.
+    Raises `Malformed` for UTF-16 and UTF-32, which RFC 8259 forbids.
     """
     if raw.startswith(codecs.BOM_UTF8):
         return raw[len(codecs.BOM_UTF8) :]
     encoding = next((name for mark, name in _FOREIGN_MARKS.items() if raw.startswith(mark)), None)
-    # Without a mark: JSON and forms begin with an ASCII character, and neither has a NUL.
+    # Without a mark: JSON and forms begin with an ASCII character and contain no NUL.
     if encoding is None and b"\0" in raw[:2]:
         encoding = "UTF-32" if b"\0\0" in raw[:4] else "UTF-16"
     if encoding:
@@ -71,13 +71,13 @@ def _inflated(raw: bytes, encoding: str, limit: int) -> bytes:
     if encoding in {"gzip", "x-gzip"}:
         form = _GZIP
     elif encoding == "deflate":
-        # Some clients send deflate without the zlib header that RFC 9110, section 8.4.1.2, asks for.
+        # Some clients send deflate without the zlib header that RFC 9110, section 8.4.1.2, requires.
         form = _ZLIB if raw[0] & _METHOD == _DEFLATE else _RAW_DEFLATE
     else:
         raise Malformed("This Content-Encoding is not supported. Send the body uncompressed, or as gzip or deflate.")
     inflating, inflated = zlib.decompressobj(form), bytearray()
     for begin in range(0, len(raw), _SLICE):
-        # So little output comes from empty blocks alone, each of which costs the building of its code tables.
+        # Only empty blocks give so little output, and each costs the construction of its code tables.
         if len(inflated) < begin // 2:
             raise Malformed("The body is larger compressed than uncompressed. Send it without a Content-Encoding.")
         try:

@@ -1,4 +1,4 @@
-"""The outermost layer: every request gets an id, a deadline, one log line, and an answer with the security headers."""
+"""The outermost layer: gives each request an id, a deadline, a log line and a response with security headers."""
 
 import asyncio
 import secrets
@@ -27,10 +27,10 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 STRICT_TRANSPORT = "max-age=63072000"
-"""What a browser is told over TLS: to come back over TLS alone, for two years."""
+"""HSTS: browsers use only TLS for 2 years."""
 READINESS = "/readyz"
 PROXY, PROXY_UNTRUSTED = "Sealpost-Proxy", "untrusted"
-"""A header of that answer where the request came through a proxy that is not trusted."""
+"""Header of the readiness response if the request came through an untrusted proxy."""
 UNMATCHED = "unmatched"
 BAD_REQUEST = 400
 
@@ -40,15 +40,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def security_headers(request: web.BaseRequest) -> dict[str, str]:
-    """Return what every answer to a request has, those of its own content left out."""
-    # Behind nginx a request comes in the clear, and nginx adds this by itself.
+    """Return the headers that each response to a request has, whatever its content."""
+    # nginx forwards plain HTTP, and adds this header itself.
     return {**SECURITY_HEADERS, "Strict-Transport-Security": STRICT_TRANSPORT} if request.secure else SECURITY_HEADERS
 
 
 class Edge:
-    """A middleware around all others.
+    """The outermost middleware.
 
-    ``draining`` makes each answer the last one on its connection, so that nginx takes its next request elsewhere.
+    ``draining`` closes each connection after its response, so that nginx sends the next request to another worker.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Edge:
         self._metrics = metrics
         self._request_timeout = request_timeout
         self._stall_timeout = stall_timeout
-        # Bound once: for a module's logger, structlog looks up the configuration anew for every line.
+        # Bound once: for a module's logger, structlog looks up the configuration for every line.
         self._log = log.bind()
         self.draining = False
 
@@ -71,12 +71,12 @@ class Edge:
             request_id = self._origin.request_id(request)
             response = await self._answer(request, handler, request_id)
             for name, value in security_headers(request).items():
-                # The page's own files may be kept.
+                # The files of the page set their own caching.
                 response.headers.setdefault(name, value)
             response.headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
             response.headers["X-Request-ID"] = request_id
             if request.path == READINESS and self._origin.came_through_untrusted_proxy(request):
-                # This is how `manage doctor` learns of it.
+                # For `manage doctor`.
                 response.headers[PROXY] = PROXY_UNTRUSTED
             if self.draining:
                 response.force_close()
@@ -101,8 +101,8 @@ class Edge:
             self._origin.check(request)
             async with asyncio.timeout(self._request_timeout):
                 return await handler(request)
-        # No variable of this frame keeps an error: its traceback holds this frame and those that hold the body, so they
-        # would form a reference cycle and stay in memory until the collector runs.
+        # Keep no error in a variable of this frame: its traceback refers to this frame and to those with the body, and
+        # the reference cycle would stay in memory until the garbage collector runs.
         except Problem as error:
             return self._refused(request, error, request_id)
         except web.HTTPException as error:
@@ -111,7 +111,7 @@ class Edge:
             return self._refused(request, Unavailable("The request timed out. Try again."), request_id)
         except UNREADABLE as error:
             return self._refused(request, from_unreadable(error), request_id)
-        except Exception as error:  # noqa: BLE001 (the client must get an answer, whatever failed)
+        except Exception as error:  # noqa: BLE001 (the client must get a response to any failure)
             self._metrics.unexpected_errors.inc()
             log.error("unexpected error", request_id=request_id, error=type(error).__name__, places=_places(error))
             return self._refused(request, Problem(), request_id)
@@ -121,12 +121,12 @@ class Edge:
             response = page_response(page.refused(request, problem), status=problem.status)
             response.headers.update(problem.headers)
             return response
-        # By path: a request may be refused before it comes to its route.
+        # By path, because a request may be rejected before routing.
         details = request.app.get(DETAILS, {}).get(request.path, ProblemDetails)
         return problem_response(problem, request_id, details)
 
     async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:
-        """Write a streamed answer; what is over its first chunk has its limits of time for each chunk."""
+        """Send a streamed response. After the first chunk, time limits apply per chunk."""
         try:
             await response.send(request, making=self._request_timeout, taking=self._stall_timeout)
         except BrokenOff as end:
@@ -143,7 +143,7 @@ EDGE = web.AppKey("EDGE", Edge)
 
 
 def _places(error: BaseException | None) -> list[str]:
-    # Type and place only: the message and the variables of an exception may hold what a client sent.
+    # Only type and location: the message and variables of an exception may contain client input.
     frames = traceback.extract_tb(error.__traceback__) if error else ()
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
 
@@ -171,7 +171,7 @@ def _handle_error(
     request: web.BaseRequest,
     status: int = 500,
     exc: BaseException | None = None,
-    message: str | None = None,  # noqa: ARG001 (repeats what the client sent)
+    message: str | None = None,  # noqa: ARG001 (repeats client input)
 ) -> web.StreamResponse:
     if request.writer.output_size > 0:
         raise ConnectionError("the answer has begun already")

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the routes and the types that validate."""
+"""The OpenAPI 3.1 document, generated from the routes and their schemas."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from .schema import Answer, QueryParameters
 from .streaming import CONTENT_TYPE as LINES
 
 EVERYWHERE: tuple[type[Problem], ...] = (Misdirected, TooMany, Unavailable)
-"""Any route may answer these: the check of the host, nginx's limiter and a full queue are in front of all of them."""
+"""Problems of every route: the host check, nginx's rate limits and full queues apply to all routes."""
 WITH_BODY: tuple[type[Problem], ...] = (Malformed, TooLarge)
 STORING: tuple[type[Problem], ...] = (StorageFull, LimitReached)
 
@@ -42,7 +42,7 @@ class Document(Answer):
 
 
 class OpenApiRoutes:
-    """Serves the document that describes the given routes, and itself."""
+    """Serves the document, which describes the given routes and this one."""
 
     def __init__(self, described: Sequence[Route[Any]]) -> None:
         self._described = [*described, *self.routes()]
@@ -67,7 +67,7 @@ class OpenApiRoutes:
 
     @cached_property
     def _document(self) -> Document:
-        """Made when it is first asked for: it is more than half of the work of wiring the service."""
+        """Generated on first use, because it costs more than half of the time to wire the service."""
         return openapi_document(self._described)
 
 

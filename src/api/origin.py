@@ -1,4 +1,4 @@
-"""Where a request came from: through nginx, through a trusted proxy, or straight from its client."""
+"""The origin of a request: through nginx, through a trusted proxy, or directly from the client."""
 
 import re
 import secrets
@@ -13,15 +13,15 @@ from ..settings import Settings
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via")
-"""What proxies add to a request."""
+"""Headers added by proxies."""
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~!&'()*+,;=:@%-]+)+")
 _ORIGIN = re.compile(r"https?://(\S+)")
 _DEFAULT_PORT = re.compile(r":(80|443)\Z")
 _FOR_PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
-"""Health checks and Prometheus ask by address or by a container's name."""
+"""Paths without host check: health checks and Prometheus use addresses or container names."""
 _SIMPLE_TYPES = frozenset(("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"))
-"""Types of bodies that a page may send to any site without asking it first (CORS-safelisted)."""
+"""Content types that a page may send cross-site without a preflight (CORS-safelisted)."""
 _MOST_HOPS = 32
 
 Address = IPv4Address | IPv6Address
@@ -29,7 +29,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True)
 class _Way:
-    """How a request came here; nginx and trusted proxies are believed about the rest."""
+    """How a request reached this process; only nginx and trusted proxies are believed about it."""
 
     through_nginx: bool
     client: Address | None
@@ -43,7 +43,7 @@ _WAY = web.RequestKey("WAY", _Way)
 
 
 class Origin:
-    """Reads where a request came from, and refuses what came by a wrong name or from a foreign page."""
+    """Determines the origin of requests, and rejects requests for another host or from another site."""
 
     def __init__(self, settings: Settings) -> None:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
@@ -51,14 +51,14 @@ class Origin:
         self._trusted = settings.trusted_networks
 
     def request_id(self, request: web.Request) -> str:
-        """Return nginx's id for the request, or a fresh one: 32 hexadecimal digits."""
+        """Return nginx's id for the request, or a new one: 32 hexadecimal digits."""
         given = request.headers.get("X-Request-ID", "") if self._way(request).through_nginx else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def network(self, request: web.Request) -> str:
-        """Return what limits count by: the client's IPv4 address, or the /64 network that holds its IPv6 address.
+        """Return the network that limits apply to: the client's IPv4 address, or the /64 network of its IPv6 address.
 
-        One subscriber has a whole /64, so its single addresses are free to change.
+        A subscriber has a whole /64 and can change addresses freely within it.
         """
         address = self._way(request).client
         if address is None:
@@ -66,33 +66,33 @@ class Origin:
         return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
 
     def is_local(self, request: web.Request) -> bool:
-        """Tell whether the request came from this host, or through nginx's own server for metrics."""
+        """Tell whether the request came from this host, or through nginx's metrics server."""
         if "X-Real-IP" in request.headers or _is_forwarded(request):
             return False
         way = self._way(request)
         return way.through_nginx or (way.client is not None and way.client.is_loopback)
 
     def link(self, request: web.Request, path: str) -> str:
-        """Return the address of a path as the client can reach it; the bare path where the host makes no sense."""
+        """Return the public URL of a path; only the path if the Host header is invalid."""
         if self._public_url:
             return self._public_url + path
         way = self._way(request)
         return f"{way.scheme}://{way.host}{way.prefix}{path}" if _HOST.fullmatch(way.host) else way.prefix + path
 
     def came_through_untrusted_proxy(self, request: web.Request) -> bool:
-        """Tell whether the request bears a proxy's headers, and came from an address that is not trusted."""
+        """Tell whether the request has proxy headers but came from an untrusted address."""
         return self._way(request).untrusted_proxy
 
     def check(self, request: web.Request) -> None:
-        """Refuse a request for another host, or from a foreign page. Raises `Misdirected` and `CrossSite`."""
+        """Reject a request for another host or from another site. Raises `Misdirected` and `CrossSite`."""
         if self._public_url and request.path not in _FOR_PROBES and not self._is_ours(self._way(request).host):
             raise Misdirected
-        # Before any other method or type of body, a browser asks by OPTIONS and is not given leave.
+        # Cross-site, other content types and other methods that change data require a CORS preflight, which fails.
         if request.method == hdrs.METH_POST and _simple_type(request) in _SIMPLE_TYPES and self._is_foreign(request):
             raise CrossSite
 
     def _is_ours(self, host: str) -> bool:
-        # A page of any site can lead its own name to this address (DNS rebinding), so it is the name that counts.
+        # Any site can resolve its own name to this address (DNS rebinding), so the name decides.
         name = _name(host)
         if not name or name == "localhost" or name == _name(self._public_authority or ""):
             return True
@@ -105,13 +105,13 @@ class Origin:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
             return False
-        # The scheme is left out: behind a proxy that is not trusted, it is not known.
+        # Without the scheme, which is unknown behind an untrusted proxy.
         authority = _authority(origin)
         return authority is None or authority not in {self._public_authority, _canonical(self._way(request).host)}
 
     def _way(self, request: web.Request) -> _Way:
         if (way := request.get(_WAY)) is None:
-            # The edge asks first, while the connection is there.
+            # Cached: the edge calls this first, while the connection exists.
             request[_WAY] = way = self._find_way(request)
         return way
 
@@ -119,7 +119,7 @@ class Origin:
         headers = request.headers
         host = headers.get(hdrs.HOST, "")
         if _came_over_unix_socket(request):
-            # Nothing but nginx connects here. It passes on what proxies said if it trusts them.
+            # Only nginx connects here. It forwards the headers of trusted proxies.
             client = _address(headers.get("X-Real-IP", ""))
             return _believing(request, True, client, "http", untrusted="X-Untrusted-Proxy" in headers)
         peer = _address(request.remote or "")
@@ -128,7 +128,7 @@ class Origin:
         return _Way(False, peer, request.scheme, host, "", _is_forwarded(request))
 
     def _client_behind(self, request: web.Request, peer: Address | None) -> Address | None:
-        """Return the last address of ``X-Forwarded-For`` that is no trusted proxy; a client can forge those before."""
+        """Return the last address of ``X-Forwarded-For`` that is no trusted proxy; clients can forge earlier ones."""
         hops = ",".join(request.headers.getall("X-Forwarded-For", ())).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
         for hop in reversed(hops):
             address = _address(_name(hop.strip()))
@@ -146,7 +146,7 @@ class Origin:
 def _believing(
     request: web.Request, through_nginx: bool, client: Address | None, scheme: str, *, untrusted: bool
 ) -> _Way:
-    """Return the way as forwarding headers tell it."""
+    """Return how a request came, according to its forwarding headers."""
     told = _first(request, "X-Forwarded-Proto").lower()
     host = _first(request, "X-Forwarded-Host") or request.headers.get(hdrs.HOST, "")
     prefix = _first(request, "X-Forwarded-Prefix").rstrip("/")
@@ -161,7 +161,7 @@ def _believing(
 
 
 def _first(request: web.Request, name: str) -> str:
-    """Return the first of the values of a header: each proxy of a chain may have added its own."""
+    """Return the first value of a header, to which each proxy of a chain may have added a value."""
     return request.headers.get(name, "").partition(",")[0].strip()
 
 
@@ -179,7 +179,7 @@ def _simple_type(request: web.Request) -> str:
 
 
 def _address(text: str) -> Address | None:
-    """Return an address, an IPv4 one that is mapped into IPv6 as itself."""
+    """Parse an address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
@@ -188,18 +188,18 @@ def _address(text: str) -> Address | None:
 
 
 def _name(host: str) -> str:
-    """Return a host without its port, in lower case; empty where there is none."""
+    """Return a host in lower case without its port; empty if there is none."""
     if host.startswith("["):
         return host.partition("]")[0][1:].lower()
     return (host.partition(":")[0] if host.count(":") == 1 else host).lower()
 
 
 def _canonical(host: str) -> str:
-    """Return a host as browsers write it: in lower case, without the port of its scheme."""
+    """Return a host in lower case without a default port."""
     return _DEFAULT_PORT.sub("", host.lower())
 
 
 def _authority(url: str) -> str | None:
-    """Return the host and port of an ``Origin`` or another URL; None where it has none."""
+    """Return the host and port of an ``Origin`` or another URL, or None."""
     origin = _ORIGIN.match(url)
     return _canonical(origin[1].partition("/")[0]) if origin else None

@@ -1,4 +1,4 @@
-"""Pages for browsers: no script, nothing from elsewhere, and a style that the policy knows by its hash."""
+"""Pages for browsers, without scripts or external resources; the Content-Security-Policy allows only their style."""
 
 import base64
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ VARY = f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}"
 
 @dataclass(frozen=True)
 class Page:
-    """A page: ``title`` and ``body`` are HTML in which whatever a client sent has been escaped."""
+    """A page; ``title`` and ``body`` are HTML with all client input escaped."""
 
     title: str
     body: str
@@ -24,17 +24,17 @@ class Page:
 
 
 class PageMaker(Protocol):
-    """Makes what a browser gets, in the language that its request asks for."""
+    """Renders pages for browsers, in the language of the request."""
 
     def answered(self, request: web.Request, answer: Any) -> Page:
-        """Return the page in place of an answer."""
+        """Return the page that replaces the JSON of an answer."""
 
     def refused(self, request: web.Request, problem: Problem) -> Page:
-        """Return the page in place of a problem."""
+        """Return the page that replaces the JSON of a problem."""
 
 
 def page_response(page: Page, *, status: int = 200) -> web.Response:
-    """Return the response that shows a page, under a policy that lets it do nothing else."""
+    """Return a response with the page and a Content-Security-Policy that allows only its style."""
     text = (
         f'<!doctype html>\n<html lang="{page.language}">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{page.title}</title>\n"
@@ -52,7 +52,7 @@ def page_response(page: Page, *, status: int = 200) -> web.Response:
 
 
 def prefers_page(accept: str) -> bool:
-    """Tell whether an ``Accept`` header names HTML and wants it no less than JSON (RFC 9110, section 12.5.1)."""
+    """Tell whether an ``Accept`` header includes HTML with at least the weight of JSON (RFC 9110, section 12.5.1)."""
     kinds = weights(accept)
     page = kinds.get("text/html", 0.0)
     data = next((kinds[kind] for kind in ("application/json", "application/*", "*/*") if kind in kinds), 0.0)
@@ -60,7 +60,7 @@ def prefers_page(accept: str) -> bool:
 
 
 def weights(header: str) -> dict[str, float]:
-    """Return what a header of preferences names, in lower case, each with its weight (RFC 9110, section 12.4.2)."""
+    """Return the values of a preference header in lower case, with their weights (RFC 9110, section 12.4.2)."""
     return dict(_weight(part) for part in header.split(","))
 
 

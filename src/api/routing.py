@@ -1,4 +1,4 @@
-"""Routes: one declaration gives a request its validation, its documentation and its handler."""
+"""Routes: a single declaration defines validation, documentation and handler of a request."""
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -19,57 +19,56 @@ ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
 FORM_TYPE = "application/x-www-form-urlencoded"
 DETAILS = web.AppKey("DETAILS", dict[str, type[ProblemDetails]])
-"""The problem details of each path that has its own kind."""
+"""The types of problem details, by path, of routes with their own type."""
 PAGE: web.RequestKey[PageMaker] = web.RequestKey("PAGE")
-"""What makes a page of whatever a request's route answers, where a browser asks."""
+"""Renders the response to this request as a page; set if a browser prefers one."""
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
 Handler = Callable[[web.Request, BodyT], Awaitable[Answer | web.Response | str | AsyncGenerator[bytes, None] | None]]
-"""Takes the request and its validated body or query.
+"""Handles a request, given its validated body or query.
 
-Returns the answer, or a text, or its chunks where the answer is streamed, or None for one without content; a whole
-response where it has headers of its own.
+Returns an answer, a text, the chunks of a streamed response, None for no content, or a complete response with its own
+headers.
 """
 
 Shell = Callable[[web.Request], web.Response]
-"""What answers a browser by the request's headers alone."""
+"""Creates the response for a browser from the request's headers alone."""
 
 
 class Guard(Protocol):
-    """What a request must pass before its body is read; ``scope`` is what an API token needs, if one will do."""
+    """Authorizes a request before its body is read; ``scope`` is what an API token needs, None if none suffices."""
 
     scope: str | None
     problems: tuple[type[Problem], ...]
 
     async def admit(self, request: web.Request) -> None:
-        """Raise one of the problems unless the request may go on."""
+        """Raise one of ``problems`` unless the request is authorized."""
 
 
 class StorageControl(Protocol):
     """Limits on the content that requests store."""
 
     def admit(self) -> None:
-        """Raise `StorageFull` while nothing can be stored."""
+        """Raise `StorageFull` while storage is full."""
 
     def storing(self, request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
-        """Let the block store so many bytes for a request. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
+        """Allow the block to store ``size`` bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[BodyT]):
-    """A method and path with all that is promised about it; a path's parameter ``…_id`` is 32 hexadecimal digits.
+    """A method and path with their complete contract; a path parameter ``…_id`` is 32 hexadecimal digits.
 
-    ``guard`` is passed before the body is read. ``optional_guard`` is documented and not applied: its handler takes the
-    credentials from the body as well. ``form`` holds those fields of the body that a web form may send too, and
-    ``page`` makes of the answer, or of a problem, what a browser gets. ``shell`` is what a browser gets instead,
-    without asking the handler. ``text`` is the media type of an answer that is a text instead, and ``lines`` is the
-    type of each line of a streamed one. ``status_of`` tells the status of an answer that may have one of
-    ``other_statuses``. ``problems`` are those that this route adds to the ones that every route may answer with;
-    ``details`` is what it tells of each. ``needs_database`` is False for a route that answers without the database.
-    ``stores`` is true of a route that creates documents: it is refused before its body is read while storage is full,
-    and the bytes of its body count against the caller's budget.
-    ``max_body`` is the size of the largest body in bytes.
+    ``guard`` runs before the body is read. ``optional_guard`` is documented but not applied: the handler also accepts
+    credentials from the body. ``form`` has the fields of the body that a web form may send.
+    For browsers, ``page`` renders the answer or a problem, and ``shell`` replaces the handler.
+    ``text`` is the media type of a text response, ``lines`` the type of each line of a streamed response.
+    ``status_of`` returns the status of an answer that may have one of ``other_statuses``. ``problems`` are those of
+    this route, in addition to the common ones; ``details`` is the type of their details.
+    ``needs_database`` is False for a route that works without the database. ``stores`` is True for a route that creates
+    documents: it is rejected before its body is read while storage is full, and its body counts against the caller's
+    byte budget. ``max_body`` is in bytes.
     """
 
     method: str
@@ -99,7 +98,7 @@ class Route(Generic[BodyT]):
 
 
 def id_of(request: web.Request, parameter: str) -> bytes:
-    """Return the 16 bytes that a path's parameter ``…_id`` stands for."""
+    """Return the 16 bytes of a path parameter ``…_id``."""
     return bytes.fromhex(request.match_info[parameter])
 
 
@@ -109,32 +108,32 @@ def add_routes(
     admit_to_database: Callable[[], Awaitable[None]] | None = None,
     storage: StorageControl | None = None,
 ) -> None:
-    """Serve the routes; one that answers GET answers HEAD too.
+    """Add the routes to the application; each GET route also supports HEAD.
 
-    ``admit_to_database`` raises a problem while this process must not use the database. ``storage`` limits the routes
-    that store.
+    ``admit_to_database`` raises a problem while this process must not use the database. ``storage`` limits routes that
+    store content.
     """
     details = app.setdefault(DETAILS, {})
     for route in routes:
         if route.details is not ProblemDetails:
             details[route.path] = route.details
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
-        # An id is 32 hexadecimal digits. So /posts/analytics is no post, also when it comes to what it allows.
+        # The pattern keeps /posts/analytics from matching /posts/{post_id}, also in the Allow header.
         path = _ID_PARAMETER.sub(rf"{{\1:{ID_PATTERN}}}", route.path)
         for method in methods:
             app.router.add_route(method, path, _endpoint(route, admit_to_database, storage), expect_handler=_expect)
 
 
 def json_response(body: bytes, *, status: int = 200, content_type: str = "application/json") -> web.Response:
-    """Return a response of ready-made JSON."""
+    """Return a response with serialized JSON."""
     return web.Response(body=body, status=status, headers={"Content-Type": content_type})
 
 
 async def _expect(request: web.Request) -> None:
-    """Let a client go on that waits for leave to send its body; pass over other expectations (RFC 9110, 10.1.1)."""
+    """Answer ``Expect: 100-continue``; ignore other expectations (RFC 9110, section 10.1.1)."""
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # This does not count as the answer.
+        # An interim response does not count as the response.
         request.writer.output_size = 0
 
 
@@ -190,7 +189,7 @@ def _endpoint(
 
 
 def _parsed(schema: type[RequestBody], form: type[RequestBody] | None, request: web.Request, raw: bytes) -> RequestBody:
-    # curl sends JSON as a form unless told otherwise, so what looks like JSON is JSON.
+    # curl labels JSON as a form by default, so a body that looks like JSON is parsed as JSON.
     if form and raw and request.content_type == FORM_TYPE and not raw.lstrip().startswith(b"{"):
         return parse_form(form, schema, raw)
     return parse_body(schema, raw)

@@ -1,4 +1,4 @@
-"""The types that a request is validated by and an answer is written with; OpenAPI is generated from the same."""
+"""The types that validate requests and serialize answers, from which OpenAPI is generated."""
 
 import re
 from binascii import a2b_qp
@@ -20,13 +20,13 @@ Model = TypeVar("Model", bound=BaseModel)
 LONGEST_NAME = 64
 MOST_FORM_FIELDS = 20
 MOST_CONTAINERS = 1000
-"""Objects and arrays that a body may have, in all: 2 bytes make one, and parsing one costs far more than its size."""
+"""Maximum number of objects and arrays in a body: each needs only 2 bytes, but costs far more to parse."""
 MOST_STRAY = 10_000
-"""Per cent signs in a field of a form that begin no escape."""
+"""Maximum number of percent signs in a form field that do not begin an escape."""
 _STRAY = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNREADABLE_FORM = f"The form cannot be parsed. Send at most {MOST_FORM_FIELDS} fields in UTF-8, or send JSON."
 _NO_MARKS = bytes(set(range(256)) - set(b'"{['))
-# Where pydantic's own words name a Python type or leave open what to do.
+# Replace messages of pydantic that name a Python type or suggest no remedy.
 _REASONS = {
     "missing": "is required",
     "extra_forbidden": "is unknown; remove it",
@@ -45,11 +45,11 @@ def _whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(_whole)
-"""Takes 2.0 for the integer that it is to JSON Schema (Validation 2020-12, section 6.1.1). Comes last in a type."""
+"""Accepts 2.0, an integer in JSON Schema (Validation 2020-12, section 6.1.1). Must come last in a type."""
 
 
 class RequestBody(BaseModel):
-    """The JSON object of a request: types are not converted, and unknown fields are refused."""
+    """The JSON object of a request: types are not converted, and unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -61,11 +61,11 @@ def _digits(value: object) -> object:
 
 
 DIGITS = BeforeValidator(_digits)
-"""Takes a number of a query only in digits. Comes last in a type."""
+"""Accepts a number in a query only in digits. Must come last in a type."""
 
 
 class QueryParameters(BaseModel):
-    """Query parameters: parsed from text, and unknown ones are refused."""
+    """Query parameters: parsed from text, and unknown ones are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=False)
 
@@ -107,9 +107,9 @@ class ProblemDetails(Answer):
 
 
 def parse_body(schema: type[Body], raw: bytes) -> Body:
-    """Validate a request body. An empty one counts as ``{}``.
+    """Validate a request body; an empty body counts as ``{}``.
 
-    Raises `Malformed` that names the fields at fault, the first `MOST_ERRORS` of them, and never repeats a value.
+    Raises `Malformed`, which names the first `MOST_ERRORS` invalid fields and never repeats a value.
     """
     if _count_containers(raw) > MOST_CONTAINERS:
         raise Malformed(f"The body contains more than {MOST_CONTAINERS} objects and arrays. Send fewer.")
@@ -123,10 +123,7 @@ def parse_body(schema: type[Body], raw: bytes) -> Body:
 
 
 def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
-    """Validate a body that a web form has sent, of which only the fields of ``form`` are known.
-
-    Raises `Malformed`.
-    """
+    """Validate the body of a web form, which may contain only the fields of ``form``. Raises `Malformed`."""
     fields = raw.split(b"&", MOST_FORM_FIELDS)
     if len(fields) > MOST_FORM_FIELDS:
         raise Malformed(_UNREADABLE_FORM)
@@ -141,21 +138,21 @@ def parse_form(form: type[RequestBody], schema: type[Body], raw: bytes) -> Body:
 
 
 def parse_query(schema: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
-    """Validate the parameters of a query, each of which may be there once. Raises `Malformed`."""
+    """Validate query parameters, each of which may occur once. Raises `Malformed`."""
     if len(dict(parameters)) != len(parameters):
         raise Malformed("A query parameter is repeated. Send each parameter once.")
     return _validated(schema, dict(parameters))
 
 
 class _Unknown:
-    """Fields that a request does not know: the first of them, and how many there are."""
+    """Unknown fields of a request: the first `MOST_ERRORS` of them, and their number."""
 
     def __init__(self) -> None:
         self.first: list[FieldError] = []
         self.count = 0
 
     def look(self, document: Mapping[str, object], fields: Mapping[str, object], location: tuple[str, ...]) -> None:
-        """Add the fields of an object that are not among the known ones."""
+        """Add the unknown fields of an object."""
         self.count += len(document) - sum(name in document for name in fields)
         names = (name for name in document if name not in fields)
         self.first += (
@@ -165,7 +162,7 @@ class _Unknown:
 
 
 def _validated(schema: type[Model], document: object) -> Model:
-    # pydantic makes an error for each unknown field, so it is not shown any: there may be a hundred thousand.
+    # Unknown fields are removed first: pydantic creates an error for each, and there may be 100,000.
     unknown = _Unknown()
     known = _without_unknown(schema, document, unknown)
     try:
@@ -185,7 +182,7 @@ def _validated(schema: type[Model], document: object) -> Model:
 def _without_unknown(
     schema: type[BaseModel], document: object, unknown: _Unknown, location: tuple[str, ...] = ()
 ) -> object:
-    """Return an object without the fields that a schema does not know, and those apart where it refuses them."""
+    """Return an object without its unknown fields; collect them in ``unknown`` if the schema forbids them."""
     if not isinstance(document, dict):
         return document
     fields = _fields(schema)
@@ -200,7 +197,7 @@ def _without_unknown(
 
 @cache
 def _fields(schema: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
-    """Return the fields that a schema knows, by their names in a request, each with the schema of its object."""
+    """Return the fields of a schema by their names in a request, each with its nested schema, if any."""
     return {field.alias or name: _nested(field.annotation) for name, field in schema.model_fields.items()}
 
 
@@ -210,20 +207,20 @@ def _nested(annotation: object) -> type[BaseModel] | None:
 
 
 def _count_containers(raw: bytes) -> int:
-    """Return how many objects and arrays a JSON text has, without parsing it."""
+    """Count the objects and arrays of a JSON text without parsing it."""
     openings = raw.count(b"{") + raw.count(b"[")
     if openings <= MOST_CONTAINERS:
         return openings
-    # Most of them may be in strings: of these, only the quotation marks that end them are left.
+    # The brackets may be in strings: keep only brackets and the quotation marks that delimit strings.
     marks = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_MARKS)
     return sum(len(outside) for outside in marks.split(b'"')[::2])
 
 
 def _unquoted(text: bytes) -> str:
-    """Return a name or a value of a form. Raises `ValueError`.
+    """Decode a name or a value of a form. Raises `ValueError`.
 
-    A quoted-printable text has the same escapes, led by another character, and its decoder is 50 times as fast as that
-    of urllib, which takes a tenth of a second for 1 MiB of escapes.
+    Quoted-printable has the same escapes with another prefix, and its decoder is 50 times as fast as urllib's, which
+    needs 100 ms for 1 MiB of escapes.
     """
     text, stray = _STRAY.subn(b"%25", text, MOST_STRAY)
     if stray == MOST_STRAY:
@@ -241,7 +238,7 @@ def _lowered(message: str) -> str:
     return ("must " + message) if message.startswith(("be ", "have ", "match ")) else message
 
 
-# Documented as a minimum and refused by the rule on the sum, whose words name the limit.
+# The minimum is only documented: the check of the sum rejects negative parts, and its message names the limit.
 Count = Annotated[int, Field(json_schema_extra={"minimum": 0}), WHOLE]
 
 
@@ -255,7 +252,7 @@ class TimeToLive(RequestBody):
 
     @property
     def span(self) -> timedelta:
-        """The sum: `timedelta.max` for anything longer, and `timedelta.min` where a part is negative."""
+        """The sum of the parts, at most `timedelta.max`; `timedelta.min` if a part is negative."""
         if min(self.days, self.hours, self.minutes, self.seconds) < 0:
             return timedelta.min
         seconds = ((self.days * 24 + self.hours) * 60 + self.minutes) * 60 + self.seconds

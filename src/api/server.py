@@ -1,4 +1,4 @@
-"""Listening, serving and stopping without dropping a request."""
+"""Listening, serving, and graceful shutdown."""
 
 import asyncio
 import errno
@@ -20,10 +20,10 @@ from .tls import ServerTls
 
 BACKLOG = 1024
 IDLE_CONNECTION_SECONDS = 75.0
-"""Longer than nginx keeps a connection to a worker, so that nginx is always the one to close an idle one."""
+"""Longer than nginx's keepalive to a worker, so that nginx always closes idle connections first."""
 DRAIN_POLL_SECONDS = 0.05
 YOUNG_OBJECTS = 20_000
-"""New objects after which the collector looks for cycles; Python's own default is 700."""
+"""Threshold of the garbage collector's youngest generation; Python's default is 700."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,15 +43,15 @@ def listen_on_tcp(host: str, port: int) -> socket.socket:
 
 
 def listen_on_unix(path: Path) -> socket.socket:
-    """Return a listening socket of mode 0660, in place of one that a dead process left behind.
+    """Return a listening socket of mode 0660; it replaces a stale socket file.
 
-    Raises `OSError`, with ``EADDRINUSE`` where a living process listens.
+    Raises `OSError`, with ``EADDRINUSE`` if another process listens.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if path.is_socket() and probe.connect_ex(str(path)) == 0:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Bound under another name first: the path never appears without a listener behind it, nor with a wider mode.
+    # Bound to another name first, so that the path never exists without a listener or with a wider mode.
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     previous = os.umask(0o117)
@@ -75,12 +75,12 @@ async def serve(
     shutdown_timeout: float,
     tls: ServerTls | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun within ``shutdown_timeout`` seconds.
+    """Serve until SIGTERM or SIGINT, then complete open requests and clean up within ``shutdown_timeout`` seconds.
 
-    Half of them are for open connections; the application's own clean-up has the rest.
+    Half of the timeout is for open connections, the rest for the clean-up of the application.
 
-    ``socket_path`` is the path of the listener that is a unix socket, if there is one. ``tls`` is for the others, and
-    SIGHUP renews it.
+    ``socket_path`` is the path of the unix socket among the listeners, if any. ``tls`` applies to the others; SIGHUP
+    reloads it.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -108,19 +108,19 @@ async def serve(
 
 
 def _spare_the_collector() -> None:
-    # Modules and routes live as long as the process: frozen, they are not looked through again and again. Requests
-    # leave few cycles, so looking for them less often costs little memory; together this is a sixth of the time.
+    # Modules and routes live as long as the process: freezing them exempts them from collection. Requests leave few
+    # cycles, so rarer collections cost little memory. Together this saves a sixth of the CPU time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 async def _drain(runner: web.AppRunner, app: web.Application, socket_path: Path, seconds: float) -> None:
-    """Let nginx have its answers here and take its next requests elsewhere.
+    """Complete nginx's open requests, while nginx sends new ones to other workers.
 
-    The path goes first: nginx finds no worker here any more, while what had connected before is still accepted. Each
-    answer then closes its connection. One without a request is left for nginx to close, because a request may be on
-    its way on it. Clients of a port are not waited for here: closing their idle connections is the runner's part.
+    The socket file is removed first: nginx can open no new connection, and pending ones are still accepted. Each
+    response then closes its connection. Idle connections are left for nginx to close, because a request may be in
+    flight on them. TCP clients are not waited for: the runner closes their idle connections.
     """
     socket_path.unlink(missing_ok=True)  # noqa: ASYNC240 (one system call on a local path)
     app[EDGE].draining = True

@@ -1,7 +1,7 @@
-"""Answers that are written as they are made, for what would not fit into memory: one JSON object a line.
+"""Streamed responses, for content that would not fit into memory: one JSON object a line.
 
-An answer that ends in the middle of its way has to be told from a whole one. The chunk that ends a chunked body (RFC
-9112, section 7.1) is sent after the last line only; when something fails before, the connection is cut without it.
+Clients must be able to detect a truncated response. The last chunk of a chunked body (RFC 9112, section 7.1) is sent
+only after the last line; after a failure, the connection is aborted without it.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from aiohttp import hdrs, web
 
 CONTENT_TYPE = "application/x-ndjson"
 STALL_SECONDS = 60.0
-"""How long a client may take nothing at all. A kernel wants a good part of its buffer free before it takes more."""
+"""Timeout for a client that does not read. A kernel accepts more data only once much of its buffer is free."""
 
 
 class BrokenOff(Exception):
-    """The answer could not be written to its end; ``reason`` names what failed, and ``is_fault`` tells whose it was."""
+    """A streamed response failed; ``reason`` names the cause, ``is_fault`` is True if the service caused it."""
 
     def __init__(self, reason: str, *, is_fault: bool) -> None:
         super().__init__(reason)
@@ -25,7 +25,7 @@ class BrokenOff(Exception):
 
 
 class StreamedResponse(web.StreamResponse):
-    """A response whose first chunk is there already, so that what fails at once is still answered with a problem."""
+    """A response whose first chunk already exists, so that an immediate failure still becomes a problem response."""
 
     def __init__(self, first: bytes, further: AsyncGenerator[bytes, None], *, status: int) -> None:
         super().__init__(status=status, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
@@ -34,14 +34,14 @@ class StreamedResponse(web.StreamResponse):
 
     @classmethod
     async def begin(cls, chunks: AsyncGenerator[bytes, None], *, status: int) -> "StreamedResponse":
-        """Make a response of chunks, none of which is empty. Raises whatever the first one raises."""
+        """Return a response of non-empty chunks. Raises the exceptions of the first chunk."""
         return cls(await anext(chunks, b""), chunks, status=status)
 
     async def send(self, request: web.Request, *, making: float, taking: float) -> None:
-        """Write all of it, no faster than the client reads.
+        """Send all chunks, no faster than the client reads.
 
-        Each chunk must be made within ``making`` seconds, and taken within ``taking``. Raises `BrokenOff`, with the
-        connection cut.
+        Each chunk must be produced within ``making`` seconds and sent within ``taking`` seconds. Raises `BrokenOff`
+        after aborting the connection.
         """
         async with aclosing(self._further):
             try:
@@ -68,7 +68,7 @@ class StreamedResponse(web.StreamResponse):
     async def _next(self, seconds: float) -> bytes:
         try:
             async with asyncio.timeout(seconds):
-                # Where neither the database nor the client has to be waited for, the others still have their turn.
+                # Yield to other requests even if neither the database nor the client blocks.
                 await asyncio.sleep(0)
                 return await anext(self._further, b"")
         except Exception as error:

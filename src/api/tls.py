@@ -1,4 +1,4 @@
-"""TLS for one process: the certificate that it serves, and its renewal while it runs."""
+"""TLS for a single process: its certificate, and reloading it at run time."""
 
 import ssl
 from pathlib import Path
@@ -11,21 +11,18 @@ log = structlog.get_logger(__name__)
 
 
 class ServerTls:
-    """The context for a server's connections, TLS 1.2 and later.
-
-    Raises `CertificateError` for a certificate and a key that cannot be served.
-    """
+    """The TLS context of a server, for TLS 1.2 and later. Raises `CertificateError` for an unusable pair of files."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate = certificate
         self._key = key
         self._current = self.context = self._read()
-        # A context that has taken a certificate and not its key would serve nobody, so a renewal makes a new one; those
-        # who connect to this one are handed on to it.
+        # Reloading into this context could fail between certificate and key and break all handshakes. So a reload
+        # creates a new context, and this one hands connections on to it.
         self.context.sni_callback = self._hand_on
 
     def renew(self) -> None:
-        """Read the files anew, for connections from now on; what cannot be served changes nothing, and is logged."""
+        """Reload the files for new connections; if they are invalid, log that and keep the current certificate."""
         try:
             self._current = self._read()
         except CertificateError as error:

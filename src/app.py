@@ -1,4 +1,4 @@
-"""The one place that knows every feature. `python -m src.app` runs the command line of `command`."""
+"""The composition root: wires all features into one application. `python -m src.app` runs `command`."""
 
 import argparse
 import asyncio
@@ -44,7 +44,7 @@ from .storage import EXPIRING, INDEXES, RESEALABLE
 from .storage_limits import StorageLimits, create_byte_budget
 
 ALONE = "app"
-"""What a process is called that is none of several workers."""
+"""Name of a process that is not one of several workers."""
 MONGO = web.AppKey("MONGO", Mongo)
 
 log = structlog.get_logger(__name__)
@@ -60,9 +60,9 @@ async def build_app(
 ) -> web.Application:
     """Wire every feature into an application for the running event loop.
 
-    ``worker`` names the process among those of its host. ``batching`` takes the place of group commit; the bench
-    measures against it. The names of all collections begin with ``prefix``; the smoke test has its own. Raises
-    `SettingsError` for an unusable URL or key ring, and `StorageError` for an unusable directory of counts.
+    ``worker`` is the name of the process, unique on its host. ``batching`` replaces group commit, for benchmarks.
+    ``prefix`` begins the names of all collections, for the smoke test. Raises `SettingsError` for an invalid URL or key
+    ring, and `StorageError` for an unusable metrics directory.
     """
     check_url(url)
     install_parser_error_handler()
@@ -128,7 +128,7 @@ async def build_app(
     storage = StorageBudget(mongo, settings, metrics)
     storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
     routes = [
-        *HealthRoutes(mongo, dump_trouble=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
+        *HealthRoutes(mongo, dump_failure=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
         *ScrapeRoutes(metrics, origin).routes(),
         *EchoRoutes(authenticator, pages.create).routes(),
         *pages.routes(),
@@ -182,17 +182,17 @@ async def build_app(
 def init_app(arguments: Sequence[str]) -> Awaitable[web.Application]:
     """Return the application for aiohttp's own command: `python -m aiohttp.web src.app:init_app`.
 
-    ``arguments`` are those that aiohttp does not know. Ends the process with an error message, and with the exit codes
-    of `python -m src.app`, for wrong arguments or settings and when MongoDB cannot be started.
+    ``arguments`` are those that aiohttp does not recognize. For invalid arguments or settings, or if MongoDB cannot be
+    started, prints an error message and exits with the codes of `python -m src.app`.
     """
     parser = argparse.ArgumentParser(
         prog="python -m aiohttp.web src.app:init_app",
-        description="Further options are aiohttp's: python -m aiohttp.web --help. The rest are settings: .env.example.",
+        description="For the other options, see python -m aiohttp.web --help; for settings, see .env.example.",
     )
     add_log_level(parser)
     options = parser.parse_args(arguments)
     resources = ExitStack()
-    # For an end before the application has started; later, its clean-up closes them.
+    # For an exit before the application has started; after that, its clean-up closes them.
     atexit.register(resources.close)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -203,15 +203,15 @@ def init_app(arguments: Sequence[str]) -> Awaitable[web.Application]:
     except KeyboardInterrupt:
         sys.exit(0)
     except (SettingsError, MongodError, OSError) as error:
-        print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+        print(f"sealpost: cannot start\n{error}", file=sys.stderr)  # noqa: T201 (for the operator at the terminal)
         sys.exit(1 if isinstance(error, MongodError) else 2)
-    # aiohttp gives its socket no mode: keep out all but the process's own user and group.
+    # aiohttp sets no mode on its socket: allow only the user and group of the process.
     os.umask(os.umask(0) | 0o007)
     return _build_with(resources, settings, url)
 
 
 async def _build_with(resources: ExitStack, settings: Settings, url: str) -> web.Application:
-    """Build the application, whose clean-up closes the resources at its end."""
+    """Build the application; its clean-up closes the resources."""
     app = await build_app(settings, url)
 
     async def close(_: web.Application) -> AsyncIterator[None]:

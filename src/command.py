@@ -32,9 +32,9 @@ HIGHEST_PORT = 65535
 
 
 def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = None) -> int:
-    """Run the service and return the exit code: 0 stopped or checked, 1 could not run, 2 wrong arguments or settings.
+    """Run the service and return the exit code: 0 stopped or checked, 1 failed, 2 invalid arguments or settings.
 
-    ``batching`` is as for `build_app`.
+    For ``batching``, see `build_app`.
     """
     options = _parse(arguments)
     forbid_core_dumps()
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None, *, batching: Batching | None = 
     except KeyboardInterrupt:
         return 0
     except (MongodError, SettingsError, OSError) as error:
-        print(f"sealpost: {error}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+        print(f"sealpost: {error}", file=sys.stderr)  # noqa: T201 (for the operator at the terminal)
         return 1
     return 0
 
@@ -94,7 +94,7 @@ async def _run(
 
 
 def announce(text: str) -> None:
-    """Tell the person at the terminal what is going on. The log, on stdout, is for programs."""
+    """Print a message to stderr for the operator at the terminal; the log goes to stdout."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -192,7 +192,7 @@ def _open_listener(where: str, listen: Callable[[], socket.socket], if_in_use: s
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return the factory of uvloop, or None if it is not installed."""
     try:
-        import uvloop  # noqa: PLC0415 (does not exist for Windows)
+        import uvloop  # noqa: PLC0415 (not available on Windows)
     except ImportError:
         return None
     return uvloop.new_event_loop

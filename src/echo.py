@@ -1,4 +1,4 @@
-"""A greeting, and an echo that requires a token: both test the whole request path."""
+"""A greeting, and an echo that requires a token: a test of the whole request path."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ class EchoAnswer(Answer):
 
 
 class EchoRoutes:
-    """The handlers and their declarations; ``shell`` is what a browser gets at the root."""
+    """The handlers and their declarations; ``shell`` serves browsers at the root."""
 
     def __init__(self, authenticator: Authenticator, shell: Shell) -> None:
         self._authenticator = authenticator

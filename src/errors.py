@@ -6,11 +6,11 @@ from http import HTTPStatus
 from typing import ClassVar
 
 MOST_ERRORS = 20
-"""Maximum number of field errors in an answer."""
+"""Maximum number of field errors in a response."""
 
 
 def describe_status(status: int) -> str:
-    """Return the standard description of a status; its phrase where there is none."""
+    """Return the standard description of a status, or its reason phrase if there is none."""
     return HTTPStatus(status).description or HTTPStatus(status).phrase
 
 
@@ -25,8 +25,8 @@ class FieldError:
 class Problem(Exception):
     """A failure that is reported to the client as RFC 9457 problem details.
 
-    ``detail`` is for people and suggests a remedy; ``extra`` adds members to the answer; ``retry_after`` is in seconds.
-    None of them may repeat what a client sent, except field names.
+    ``detail`` is for people and suggests a remedy; ``extra`` adds members to the response; ``retry_after`` is in
+    seconds. None of them may repeat client input, except field names.
     """
 
     status: ClassVar[int] = 500
@@ -111,7 +111,7 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path does not support this method; the answer's ``Allow`` header lists the methods that it supports."""
+    """The path does not support this method; the ``Allow`` header lists the supported methods."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
     default = "This path does not support this method. The Allow header lists the supported ones."
@@ -149,7 +149,7 @@ class TooMany(Problem):
 
 
 class StorageFull(Problem):
-    """The storage is full for new content; stored content can still be opened, read and deleted."""
+    """Storage is full, so no content can be created; stored content can still be opened, read and deleted."""
 
     status, code, title = 507, "storage_full", "Storage full"
     default = "The storage of this service is full: it accepts no new content. Stored content can still be opened."

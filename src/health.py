@@ -19,16 +19,16 @@ class Health(Answer):
     status: Literal["ok"] = "ok"
 
 
-class Trouble(Protocol):
-    """Why something is behind, and since when."""
+class DumpFailure(Protocol):
+    """The reason why the dump file cannot be written, and since when."""
 
     @property
     def since(self) -> datetime:
-        """When it began."""
+        """Time of the first failure."""
 
     @property
     def reason(self) -> str:
-        """The operating system's word for it."""
+        """Error message of the operating system."""
 
 
 class Behind(Answer):
@@ -53,10 +53,10 @@ class HealthRoutes:
     """The handlers and their declarations."""
 
     def __init__(
-        self, mongo: Mongo, *, dump_trouble: Callable[[], Trouble | None], creating_is_paused: Callable[[], bool]
+        self, mongo: Mongo, *, dump_failure: Callable[[], DumpFailure | None], creating_is_paused: Callable[[], bool]
     ) -> None:
         self._mongo = mongo
-        self._dump_trouble = dump_trouble
+        self._dump_failure = dump_failure
         self._creating_is_paused = creating_is_paused
 
     def routes(self) -> list[Route[Any]]:
@@ -92,8 +92,8 @@ class HealthRoutes:
             raise Unavailable(str(self._mongo.unfit))
         if not await self._mongo.is_ready():
             raise Unavailable("The database does not answer yet. Try again after the delay in Retry-After.")
-        trouble = self._dump_trouble()
+        failure = self._dump_failure()
         return Readiness(
-            dump=Behind(since=trouble.since, reason=trouble.reason) if trouble else None,
+            dump=Behind(since=failure.since, reason=failure.reason) if failure else None,
             creating="paused" if self._creating_is_paused() else None,
         )

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, served to this host and through nginx's metrics server only."""
+"""Metrics for Prometheus, available only from this host and through nginx's metrics server."""
 
 import asyncio
 from typing import Any
@@ -40,6 +40,6 @@ class ScrapeRoutes:
         """Return the metrics of all workers."""
         if not self._metrics.are_on or not self._origin.is_local(request):
             raise NotFound
-        # One at a time, and not on the event loop: other requests go on meanwhile.
+        # One scrape at a time, in a thread, so that it does not block other requests.
         async with self._collecting:
             return await asyncio.to_thread(self._metrics.collect)

@@ -16,24 +16,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "SEALPOST_"
 DOTENV = ".env"
 ENCODING = "utf-8-sig"
-"""UTF-8, whose byte order mark is left out: it would become part of a secret, or of the first variable's name."""
+"""UTF-8 without its byte order mark, which would become part of a secret or of the first variable's name."""
 OF_THE_CLIENT = frozenset(PREFIX + name for name in ("URL", "TOKEN", "PASSWORD", "NEW_PASSWORD", "PHRASE", "CA_FILE"))
 """Variables of the terminal client. The server ignores them."""
 
 SMALLEST_STORAGE_MAX = 128 * 1024 * 1024
-"""Bytes. Creating pauses 32 MiB before the maximum and resumes 64 MiB before it, so a smaller one
-would leave little room.
-"""
+"""Bytes. Creation pauses 32 MiB before the maximum and resumes 64 MiB before it; less would leave little room."""
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
 
-# As it may stand in a header and in nginx's configuration.
+# Safe in a header and in nginx's configuration.
 _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!&'()*+,;=:@%/-]*)?"
 )
 
 LogLevel = Literal["debug", "info", "warn", "warning", "error", "critical", "fatal", "notset"]
-"""The names of `logging`, in lower case."""
+"""The level names of `logging`, in lower case."""
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 
 Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5} per [1-9][0-9]{0,3} (second|minute|hour|day)s?$")]
@@ -53,7 +51,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """The configuration, read from the environment (``SEALPOST_…``) and from ``.env``; the environment wins."""
+    """The configuration, from the environment (``SEALPOST_…``) and ``.env``; the environment takes precedence."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -286,9 +284,9 @@ OF_A_HOST = frozenset(
         *("request_timeout", "shutdown_timeout"),
     }
 )
-"""Settings that may differ between hosts that share a database."""
+"""Settings that may differ between hosts with the same database."""
 SHARED = tuple(name for name in Settings.model_fields if name not in OF_A_HOST)
-"""Settings that must be the same on all of them."""
+"""Settings that must be the same on all hosts with the same database."""
 
 
 def unknown_names(environment: Iterable[str]) -> list[str]:
@@ -299,7 +297,7 @@ def unknown_names(environment: Iterable[str]) -> list[str]:
 
 
 def data_directory() -> Path:
-    """Return ``SEALPOST_DATA_DIR``, whether or not the other settings are valid."""
+    """Return ``SEALPOST_DATA_DIR``, even if other settings are invalid."""
     given = _environment().get(PREFIX + "DATA_DIR")
     return Path(given) if given else Path(Settings.model_fields["data_dir"].default)
 
@@ -335,15 +333,15 @@ def read_settings(**overrides: Any) -> Settings:
 
 
 def secret_file(name: str) -> Path | None:
-    """Return the file that the ``_FILE`` form of a secret setting names; None where that form is not used."""
+    """Return the file named by the ``_FILE`` form of a secret setting, or None."""
     path = _environment().get(PREFIX + name.upper() + "_FILE")
     return Path(path) if path else None
 
 
 def secret_files() -> list[Path]:
-    """Return the files that secrets are read from: those that ``_FILE`` forms name, and ``.env`` if it holds one.
+    """Return the files that contain secrets: those named by ``_FILE`` forms, and ``.env`` if it contains one.
 
-    Raises `SettingsError` for a ``.env`` that is not UTF-8 text.
+    Raises `SettingsError` if ``.env`` is not UTF-8 text.
     """
     named = [path for name in SECRETS if (path := secret_file(name))]
     in_dotenv = _dotenv()
@@ -363,7 +361,7 @@ def _dotenv() -> Mapping[str, str | None]:
 
 
 def _read_text(path: Path) -> str:
-    """Return a text. Raises `OSError`, and `UnicodeError` for anything but UTF-8 without NULs, which UTF-16 has."""
+    """Return the text of a file. Raises `OSError`, and `UnicodeError` for invalid UTF-8 or NULs, which UTF-16 has."""
     text = path.read_text(encoding=ENCODING)
     if "\0" in text:
         raise UnicodeError

@@ -1,4 +1,4 @@
-"""What all features keep in the database, gathered from each."""
+"""The indexes and sealed collections of all features."""
 
 from .accounts import feature as accounts
 from .core.database import prerequisites, shared_settings

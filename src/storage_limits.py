@@ -18,7 +18,7 @@ from .settings import Settings, parse_byte_limit
 class StorageLimits:
     """Applies both budgets to requests.
 
-    The byte budget is that of the account where the route requires a token, and of the client's network elsewhere.
+    The byte budget is per account on routes that require a token, and per client network elsewhere.
     """
 
     def __init__(self, storage: StorageBudget, byte_budget: ByteBudget, origin: Origin) -> None:
@@ -32,7 +32,7 @@ class StorageLimits:
 
     @asynccontextmanager
     async def storing(self, request: web.Request, size: int) -> AsyncIterator[None]:
-        """Let the block store so many bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
+        """Allow the block to store ``size`` bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
         caller = request.get(CALLER)
         subject = f"account {caller.user_id.hex()}" if caller else f"network {self._origin.network(request)}"
         async with self._storage.storing(size):
@@ -41,7 +41,7 @@ class StorageLimits:
 
 
 def create_byte_budget(settings: Settings, mongo: Mongo, ring: KeyRing, metrics: Metrics) -> ByteBudget:
-    """Return the byte budget as it is set."""
+    """Return the byte budget that the settings configure."""
     budget, window = parse_byte_limit(settings.limit_create_bytes)
     enabled = settings.rate_limits == "on"
     limit = Limit(mongo, ring, "bytes by creator", budget, window, enabled=enabled)

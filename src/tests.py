@@ -1,7 +1,7 @@
 """A smoke test of a deployment: `python -m unittest src/tests.py`.
 
-It serves the API on a loopback port of this process, with the settings and on the MongoDB of the deployment, and sends
-each kind of request once. Its collections have names of their own and are dropped at the end.
+Serves the API on a loopback port with the settings and the MongoDB of the deployment, and sends each kind of request
+once. Its collections have a unique prefix and are dropped at the end.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ READY_SECONDS = 60
 READY_POLL_SECONDS = 0.05
 ENDING_SECONDS = 5.0
 OVERRIDES: Mapping[str, object] = {
-    # What it stores is no message for the operator, and what it counts is no traffic.
+    # Test messages and test requests must not reach the operator's dump and metrics.
     "gathered_file": "off",
     "metrics": "off",
-    # Not the deployment's log: errors go to the terminal.
+    # Errors go to the terminal, not to the deployment's log.
     "log_file": None,
     "log_level": "error",
-    # Its requests come faster than a user's, and without an account; links lead to this process.
+    # Requests are fast and anonymous, and links lead to this process.
     "rate_limits": "off",
     "anonymous_create": True,
     "public_url": None,
@@ -50,7 +50,7 @@ OVERRIDES: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings, MongoDB's URL, and the beginning of the names of the test's collections."""
+    """The settings, the URL of MongoDB, and the prefix of the test's collections."""
 
     settings: Settings
     url: str
@@ -122,20 +122,20 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
                 await asyncio.sleep(READY_POLL_SECONDS)
 
     async def call(self, method: str, path: str, body: object = None, *, token: str = "") -> tuple[int, Any]:
-        """Return the status of an answer and its JSON, if it has a body."""
+        """Send a request; return the status of the response and its JSON, if it has a body."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with self.session.request(method, path, json=body, headers=headers) as answer:
             return answer.status, await answer.json(content_type=None) if await answer.read() else None
 
     async def expect(self, status: int, method: str, path: str, body: object = None, *, token: str = "") -> Any:
-        """Return the JSON of an answer that has this status."""
+        """Send a request, check the status of the response, and return its JSON."""
         found, answer = await self.call(method, path, body, token=token)
         refusal = answer.get("detail") if isinstance(answer, dict) else None
         self.assertEqual(status, found, refusal)
         return answer
 
     async def sign_up(self) -> str:
-        """Register a user, who is deleted after the test, and return an access token."""
+        """Register a user, deleted after the test, and return an access token."""
         user = {"username": f"smoke-{secrets.token_hex(8)}", "password": secrets.token_hex(16)}
         await self.expect(201, "POST", "/register", user)
         token = str((await self.expect(200, "POST", "/login", user))["access_token"])
@@ -148,7 +148,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         await self.expect(200, "GET", "/readyz")
 
     async def test_a_secret_opens_once(self) -> None:
-        """A wrong phrase is refused, the right one opens the secret, and then it is gone."""
+        """A wrong phrase is rejected, the right one opens the secret, and then it is gone."""
         secret = {"secret": "a secret ☕", "phrase": "its phrase"}
         created = await self.expect(201, "POST", "/generate", secret)
         path = f"/secrets/{created['secret_key']}"
@@ -161,7 +161,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual("Key not found", gone["Error"])
 
     async def test_a_message_is_read_as_text(self) -> None:
-        """A message from a form is shown on a page on which its text is text."""
+        """The page of a message shows its text escaped."""
         text = "<script>alert(1)</script> & a message"
         async with self.session.post("/", data={"message": text}) as answer:
             self.assertEqual(201, answer.status)
@@ -193,7 +193,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         self.assertIsNotNone(me["last_login_at"])
 
     async def test_a_sender_goes_through_the_states_of_the_gatherer(self) -> None:
-        """Grounded, identified, authenticated, grounded again; a message out of order is refused."""
+        """Grounded, identified, authenticated, grounded again; a message in another state is rejected."""
         name = {"username": f"smoke-{secrets.token_hex(8)}"}
         known = {**name, "password": secrets.token_hex(16)}
         authenticate = {"message_type": "AUTHENTICATE", **known}
@@ -211,7 +211,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(again["token"])
 
     async def test_the_echo(self) -> None:
-        """It welcomes everybody and says a text back to a user."""
+        """The greeting is public; the echo requires a token and returns the text."""
         token = await self.sign_up()
         welcome = await self.expect(200, "GET", "/hello")
         await self.expect(401, "POST", "/echo", {"str": "a text"})

@@ -1,1 +1,1 @@
-"""Several hosts: MongoDB members and application hosts in network namespaces, faults between them, and a checker."""
+"""Faults between several hosts: MongoDB members and application hosts in network namespaces, and a history checker."""

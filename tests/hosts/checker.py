@@ -1,7 +1,7 @@
-"""Checks a recorded history against what the service promises.
+"""Checks a recorded history against the guarantees of the service.
 
-An opening that was answered 503 costs no opening, but MongoDB may have counted it for a while: what a receipt says may
-go back by as many openings as had no answer, or a 503. Everything else only goes forward.
+An opening that failed with 503 uses up no opening, but MongoDB may have counted it for a while. So a receipt may go
+back by the number of openings without response or with a 503. All other state only moves forward.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ from itertools import pairwise
 from .history import Kind, Operation, Outcome
 
 LOGOUT_SECONDS = 2.0
-"""How long an access token may still be accepted after a logout was acknowledged."""
+"""Seconds for which an access token may still be accepted after an acknowledged logout."""
 NOT_FOUND = 404
 _DAMAGED, _INTERNAL_ERROR, _UNAVAILABLE = 410, 500, 503
 _WAITING = "waiting"
@@ -22,7 +22,7 @@ Operations = Sequence[Operation]
 
 @dataclass(frozen=True)
 class Violation:
-    """A promise that the history shows to be broken."""
+    """A guarantee that the history violates."""
 
     rule: str
     subject: str
@@ -33,14 +33,14 @@ class Violation:
 
 
 def check(history: Operations) -> list[Violation]:
-    """Return every violation."""
+    """Return all violations."""
     return [violation for rule in _RULES for violation in rule(history)]
 
 
 def longest_gap(history: Operations, begin: float, end: float, host: str | None = None) -> float:
-    """Return the longest time in seconds without an acknowledged creation that overlaps an interval.
+    """Return the longest gap in seconds between acknowledged creations that overlaps an interval.
 
-    ``host`` limits it to the creations of one host.
+    ``host`` limits it to the creations of that host.
     """
     moments = [one.end for one in history if one.kind is Kind.CREATE and one.is_ok and host in {None, one.host}]
     before = max((moment for moment in moments if moment <= begin), default=begin)
@@ -50,38 +50,40 @@ def longest_gap(history: Operations, begin: float, end: float, host: str | None 
 
 
 def _check_statuses(history: Operations) -> Iterator[Violation]:
-    """Nothing is unopenable, and nothing that a client sends is an error of the server's own."""
+    """No item is damaged, and no request causes an internal error."""
     for one in history:
         if one.status in {_DAMAGED, _INTERNAL_ERROR}:
             yield Violation("unexpected status", one.subject, f"{one.kind} was answered {one.status} by {one.host}")
 
 
 def _check_texts(history: Operations) -> Iterator[Violation]:
-    """An opening gives out the text that was sealed."""
+    """An opening returns the text of the item."""
     for one in history:
         if one.kind is Kind.OPEN and one.is_ok and not one.value["right"]:
-            yield Violation("wrong text", one.subject, f"{one.host} gave out another text")
+            yield Violation("wrong text", one.subject, f"{one.host} returned another text")
 
 
 def _check_openings(history: Operations) -> Iterator[Violation]:
-    """An item has as many readers as it may have; no more, and at the end no fewer."""
+    """An item is opened as often as allowed: never more often, and in the end not less."""
     for item, operations in _by_subject(history, _OF_ITEMS):
         created = next((one for one in operations if one.kind is Kind.CREATE and one.is_ok), None)
         if created is None:
             continue
         allowed = int(created.value["max_opens"])
         openings = [one for one in operations if one.kind is Kind.OPEN]
-        told = sum(one.is_ok for one in openings)
-        if told > allowed:
-            yield Violation("too many readers", item, f"{told} openings, {allowed} allowed")
+        acknowledged = sum(one.is_ok for one in openings)
+        if acknowledged > allowed:
+            yield Violation("too many readers", item, f"{acknowledged} openings, {allowed} allowed")
         if any(one.kind in {Kind.BURN, Kind.GUESS} for one in operations):
             continue
         # A 503 promises that no opening was used up.
         unknown = sum(one.outcome is Outcome.UNKNOWN and one.status != _UNAVAILABLE for one in openings)
         if not any(one.final and one.status == NOT_FOUND for one in openings):
-            yield Violation("not opened to the end", item, "it was created, and the end of its openings was not seen")
-        elif told + unknown < allowed:
-            yield Violation("lost", item, f"{told} openings and {unknown} of unknown outcome, {allowed} allowed")
+            yield Violation("not opened to the end", item, "it was created, and no final opening returned 404")
+        elif acknowledged + unknown < allowed:
+            yield Violation(
+                "lost", item, f"{acknowledged} openings and {unknown} of unknown outcome, {allowed} allowed"
+            )
 
 
 def _check_ends(history: Operations) -> Iterator[Violation]:
@@ -97,14 +99,14 @@ def _check_ends(history: Operations) -> Iterator[Violation]:
 
 def _ends_item(one: Operation) -> bool:
     if one.kind is Kind.BURN:
-        # A 404 also means that nothing waits any more.
+        # A 404 also means that the item is no longer available.
         return one.outcome is not Outcome.UNKNOWN
     return one.kind is Kind.GUESS and one.is_ok and one.value["attempts_left"] == 0
 
 
 @dataclass(frozen=True)
-class _Sight:
-    """What was told of an item, and by whom."""
+class _Observation:
+    """The state of an item in a response, with its operation."""
 
     one: Operation
     state: str
@@ -115,52 +117,52 @@ class _Sight:
 
 
 def _check_receipts(history: Operations) -> Iterator[Violation]:
-    """What is told of an item only goes forward, but for openings that were given back."""
+    """The state of an item only moves forward, except for openings that were given back."""
     for item, operations in _by_subject(history, _OF_ITEMS):
         unanswered = [one for one in operations if one.kind is Kind.OPEN and one.outcome is Outcome.UNKNOWN]
-        sights = sorted(_sights(operations), key=lambda sight: sight.one.begin)
-        for later in sights:
+        observations = sorted(_observations(operations), key=lambda observation: observation.one.begin)
+        for later in observations:
             given_back = sum(one.begin < later.one.end for one in unanswered)
-            backward = next((one for one in sights if _contradict(one, later, given_back)), None)
+            backward = next((one for one in observations if _contradict(one, later, given_back)), None)
             if backward:
                 seconds = later.one.begin - backward.one.end
-                detail = f"{backward}, and {seconds:.3f} s later {later}; {given_back} openings unanswered"
+                detail = f"{backward}, and {seconds:.3f} s later {later}; {given_back} openings without response"
                 yield Violation("went back", item, detail)
                 break
 
 
-def _sights(operations: Operations) -> Iterator[_Sight]:
+def _observations(operations: Operations) -> Iterator[_Observation]:
     for one in operations:
         if not one.is_ok:
             continue
         match one.kind:
             case Kind.CREATE:
-                yield _Sight(one, _WAITING, one.value["max_opens"])
+                yield _Observation(one, _WAITING, one.value["max_opens"])
             case Kind.RECEIPT:
-                yield _Sight(one, one.value["state"], one.value["opens_left"])
+                yield _Observation(one, one.value["state"], one.value["opens_left"])
             case Kind.LOOK:
-                yield _Sight(one, _WAITING, one.value["opens_left"])
+                yield _Observation(one, _WAITING, one.value["opens_left"])
             case Kind.OPEN:
-                yield _Sight(one, _WAITING if one.value["opens_left"] else "opened", one.value["opens_left"])
+                yield _Observation(one, _WAITING if one.value["opens_left"] else "opened", one.value["opens_left"])
             case Kind.BURN:
-                yield _Sight(one, "burned", 0)
+                yield _Observation(one, "burned", 0)
             case Kind.GUESS if one.value["attempts_left"] == 0:
-                yield _Sight(one, "locked", 0)
+                yield _Observation(one, "locked", 0)
 
 
-def _contradict(earlier: _Sight, later: _Sight, given_back: int) -> bool:
+def _contradict(earlier: _Observation, later: _Observation, given_back: int) -> bool:
     if earlier.one.end >= later.one.begin:
         return False
     if later.opens_left - earlier.opens_left > given_back:
         return True
     if earlier.state in {_WAITING, later.state}:
         return False
-    # An opened item waits again, or is burned, once its last opening was given back.
+    # An opened item is available again, or burned, once its last opening was given back.
     return not (earlier.state == "opened" and given_back and later.state in {_WAITING, "burned"})
 
 
 def _check_reactions(history: Operations) -> Iterator[Violation]:
-    """Each user's reaction is the last one acknowledged, or a later one of unknown outcome; counts are their sums."""
+    """A user's reaction is the last acknowledged one, or a later one of unknown outcome; the counts match."""
     tallies = dict(_by_subject(history, {Kind.TALLY}))
     for post, operations in _by_subject(history, {Kind.REACT}):
         found = {one.value["user"]: one for one in tallies.get(post, []) if one.is_ok}
@@ -175,14 +177,14 @@ def _check_reactions(history: Operations) -> Iterator[Violation]:
                 yield Violation("wrong reaction", post, f"{user} has {mine[user]}, not one of {possible}")
         counted = Counter(mine.values())
         for one in found.values():
-            told = (one.value["likes"], one.value["dislikes"])
-            if told != (counted["like"], counted["dislike"]):
-                yield Violation("wrong count", post, f"{told} told, {counted['like'], counted['dislike']} there")
+            counts = (one.value["likes"], one.value["dislikes"])
+            if counts != (counted["like"], counted["dislike"]):
+                yield Violation("wrong count", post, f"{counts} returned, {counted['like'], counted['dislike']} stored")
                 break
 
 
 def _possible_reactions(sent: Operations) -> list[str | None]:
-    """Return what a user, who sends one at a time, may have made of a post."""
+    """Return the possible reactions of a user, who sends one request at a time."""
     possible: list[str | None] = [None]
     for one in sorted(sent, key=lambda one: one.begin):
         if one.is_ok:
@@ -204,7 +206,7 @@ def _check_logouts(history: Operations) -> Iterator[Violation]:
 
 
 def _check_batches(history: Operations) -> Iterator[Violation]:
-    """An acknowledged batch is stored once; no batch is stored twice; batches are in the order of their sender."""
+    """An acknowledged batch is stored once, no batch is stored twice, and batches are in the sender's order."""
     read = {one.subject: one for one in history if one.kind is Kind.GATHERED and one.is_ok}
     for sender, operations in _by_subject(history, {Kind.BATCH}):
         if sender not in read:
@@ -228,9 +230,11 @@ def _check_batches(history: Operations) -> Iterator[Violation]:
             if missing and (batch in acknowledged or len(missing) < len(texts)):
                 yield Violation("lost", sender, f"{len(missing)} of {len(texts)} messages of batch {batch}")
             elif not missing and batch in acknowledged:
-                told, found = acknowledged[batch].value["first_sequence"], place[texts[0]]
-                if told != found:
-                    yield Violation("wrong sequence", sender, f"batch {batch} is at {found}, and {told} was told")
+                returned, found = acknowledged[batch].value["first_sequence"], place[texts[0]]
+                if returned != found:
+                    yield Violation(
+                        "wrong sequence", sender, f"batch {batch} is at {found}, but {returned} was returned"
+                    )
         sent = [text for texts in batches.values() for text in texts if text in place]
         if [place[text] for text in sent] != sorted(place[text] for text in sent):
             yield Violation("out of order", sender, "messages are not in the order in which they were sent")

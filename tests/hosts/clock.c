@@ -1,4 +1,4 @@
-/* Preloaded into a process, shifts its system clock by CLOCK_OFFSET seconds; its monotonic clock stays right. */
+/* Preloaded into a process, shifts its system clock by CLOCK_OFFSET seconds, but not its monotonic clock. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/syscall.h>

@@ -1,4 +1,4 @@
-"""Three MongoDB members and two application hosts."""
+"""A cluster of 3 MongoDB members and 2 application hosts."""
 
 import asyncio
 import base64
@@ -36,11 +36,9 @@ _SETTINGS = {
     "SEALPOST_ARGON2_PASSES": "1",
 }
 
-Client = MongoClient[dict[str, Any]]
 
-
-class Running:
-    """A process in a namespace, which faults stop, kill and start again."""
+class NamespacedProcess:
+    """A process in a network namespace, which faults pause, kill and restart."""
 
     def __init__(self, node: Node, command: list[str], environment: dict[str, str], output: Path) -> None:
         self.node = node
@@ -50,7 +48,7 @@ class Running:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it."""
+        """Start the process."""
         with self.output.open("ab") as file:
             self._process = await asyncio.create_subprocess_exec(
                 *self.node.command(*self._command),
@@ -62,19 +60,19 @@ class Running:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         assert self._process
         self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """Kill it, unless it has ended."""
+        """Kill the process, unless it has ended."""
         if self._process and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
 
 
-class Member(Running):
-    """A mongod. The test reaches it by its unix socket, whatever happens to the network."""
+class Member(NamespacedProcess):
+    """A mongod. The test connects to its unix socket, which network faults do not affect."""
 
     def __init__(self, node: Node, directory: Path) -> None:
         database = directory / "db"
@@ -97,17 +95,17 @@ class Member(Running):
 
     @property
     def address(self) -> str:
-        """Where the others reach it."""
+        """Address for the other hosts."""
         return f"{self.node.address}:{_PORT}"
 
     def command(self, name: str, **options: Any) -> dict[str, Any]:
         """Run a command. Raises `PyMongoError`."""
         url = f"mongodb://{str(self._socket).replace('/', '%2F')}/?directConnection=true"
-        with Client(url, serverSelectionTimeoutMS=1000, socketTimeoutMS=15_000) as client:
+        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=1000, socketTimeoutMS=15_000) as client:
             return client.admin.command(name, options.pop("value", 1), **options)
 
 
-class Host(Running):
+class Host(NamespacedProcess):
     """An application host: a process that serves a unix socket, as it does behind nginx."""
 
     def __init__(self, node: Node, directory: Path, environment: dict[str, str], name: str = "") -> None:
@@ -118,26 +116,26 @@ class Host(Running):
         super().__init__(node, command, environment, directory / f"{self.name}.log")
 
     def session(self, **options: Any) -> aiohttp.ClientSession:
-        """Return a client."""
+        """Return an HTTP client session."""
         connector = aiohttp.UnixConnector(str(self.socket), limit=0)
         return aiohttp.ClientSession(f"http://{self.name}", connector=connector, **options)
 
     async def readiness(self) -> tuple[int | None, str]:
-        """Return the status and the text of `/readyz`; None and nothing where it does not answer."""
+        """Return the status and the text of `/readyz`; None and an empty text if there is no response."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self.session(timeout=aiohttp.ClientTimeout(15)) as session, session.get("/readyz") as answer:
                 return answer.status, await answer.text()
         return None, ""
 
     async def wait_until_ready(self) -> None:
-        """Wait until it is ready."""
+        """Wait until `/readyz` returns 200."""
         async with asyncio.timeout(PATIENCE):
             while (await self.readiness())[0] != 200:
                 await asyncio.sleep(0.1)
 
 
 class Cluster:
-    """All of them."""
+    """All members and hosts."""
 
     def __init__(self, network: Network, directory: Path) -> None:
         self.network = network
@@ -153,7 +151,7 @@ class Cluster:
         self.hosts = {name: Host(network.nodes[name], directory / name, self.environment) for name in HOSTS}
 
     async def start(self) -> None:
-        """Start everything, and wait until it is ready."""
+        """Start all processes, and wait until they are ready."""
         for member in self.members.values():
             await member.start()
         await self._initiate()
@@ -164,12 +162,12 @@ class Cluster:
             await host.wait_until_ready()
 
     async def stop(self) -> None:
-        """Kill everything."""
+        """Kill all processes."""
         for running in [*self.hosts.values(), *self.members.values()]:
             await running.kill()
 
     async def primary(self) -> Member:
-        """Return the primary when there is one and the others follow it."""
+        """Wait until there are a primary and 2 secondaries, and return the primary."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 states = [await self._state(member) for member in self.members.values()]
@@ -186,7 +184,7 @@ class Cluster:
         )
 
     async def step_down(self) -> None:
-        """Let the primary step down."""
+        """Make the primary step down."""
         primary = await self.primary()
         with contextlib.suppress(AutoReconnect):
             await asyncio.to_thread(primary.command, "replSetStepDown", value=20, secondaryCatchUpPeriodSecs=10)
@@ -203,7 +201,7 @@ class Cluster:
                     await asyncio.sleep(0.2)
                 else:
                     break
-        # Without this, the first election waits until a primary would have been missed.
+        # Without this, the first election starts only after the election timeout.
         while await self._state(first) != _PRIMARY:
             with contextlib.suppress(PyMongoError):
                 await asyncio.to_thread(first.command, "replSetStepUp")
@@ -219,7 +217,7 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def running_cluster(network: Network, directory: Path) -> AsyncIterator[Cluster]:
-    """Run a cluster; whatever happens it is gone afterwards."""
+    """Run a cluster until the block ends, and remove it."""
     cluster = Cluster(network, directory)
     try:
         await cluster.start()

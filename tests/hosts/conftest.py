@@ -1,4 +1,4 @@
-"""The hosts that all tests share, and the report of what was measured."""
+"""The hosts that all tests share, and the report of the measurements."""
 
 import os
 import tempfile
@@ -11,10 +11,10 @@ from ..conftest import MEMORY
 from .cluster import HOSTS, MEMBERS, Cluster, running_cluster
 from .load import OPERATOR, clients
 from .network import Network, running_network
-from .report import Report
+from .report import FaultReport
 
 SECONDS = float(os.environ.get("HOSTS_SECONDS", "7"))
-"""How long each fault lasts."""
+"""Duration of each fault."""
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +34,9 @@ async def cluster(network: Network) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def report(request: pytest.FixtureRequest) -> Iterator[Report]:
-    """Collects figures, and prints them at the end."""
-    report = Report(Path(os.environ["HOSTS_HISTORY"]) if os.environ.get("HOSTS_HISTORY") else None)
+def report(request: pytest.FixtureRequest) -> Iterator[FaultReport]:
+    """Collects measurements, and prints them at the end."""
+    report = FaultReport(Path(os.environ["HOSTS_HISTORY"]) if os.environ.get("HOSTS_HISTORY") else None)
     yield report
     manager = request.config.pluginmanager.getplugin("capturemanager")
     with manager.global_and_fixture_disabled():

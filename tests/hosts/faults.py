@@ -1,4 +1,4 @@
-"""Faults of members, of hosts, and of the network between them. Each is healed when its context ends."""
+"""Faults of members, hosts and the network. Each fault ends with its context, except network faults: `Network.heal`."""
 
 import asyncio
 import shutil
@@ -14,10 +14,10 @@ import pytest
 from .cluster import HOSTS, MEMBERS, Cluster, Host, Member
 
 LOSS = 0.1
-"""Share of the packets that each host loses."""
+"""Share of packets that each host drops."""
 MINUTE, DAY = 60, 86_400
 CLOCK_SECONDS = 2.0
-"""How long a process whose clock is wrong is asked whether it is ready."""
+"""Seconds for which a process with a wrong clock must stay unready."""
 
 Fault = Callable[[Cluster], AbstractAsyncContextManager[None]]
 
@@ -28,7 +28,7 @@ def others(primary: Member) -> list[str]:
 
 @asynccontextmanager
 async def primary_cut_off(cluster: Cluster) -> AsyncIterator[None]:
-    """Neither the other members nor the application hosts reach the primary."""
+    """The primary is cut off from the other members and from the application hosts."""
     primary = await cluster.primary()
     await cluster.network.cut([primary.node.name], [*others(primary), *HOSTS])
     yield
@@ -36,7 +36,7 @@ async def primary_cut_off(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def primary_without_members(cluster: Cluster) -> AsyncIterator[None]:
-    """The application hosts reach the old primary and the new one."""
+    """The primary is cut off from the other members; the application hosts reach the old primary and the new one."""
     primary = await cluster.primary()
     await cluster.network.cut([primary.node.name], others(primary))
     yield
@@ -44,7 +44,7 @@ async def primary_without_members(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def primary_with_one_host(cluster: Cluster) -> AsyncIterator[None]:
-    """One application host is on the side of the old primary."""
+    """The old primary and one application host are cut off from the others."""
     primary = await cluster.primary()
     await cluster.network.cut([primary.node.name, "app1"], [*others(primary), "app2"])
     yield
@@ -52,7 +52,7 @@ async def primary_with_one_host(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def primary_hears_no_member(cluster: Cluster) -> AsyncIterator[None]:
-    """One way: the others hear the primary, which hears neither of them."""
+    """Only packets from the other members to the primary are dropped."""
     primary = await cluster.primary()
     await cluster.network.cut([primary.node.name], others(primary), one_way=True)
     yield
@@ -60,7 +60,7 @@ async def primary_hears_no_member(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_member_hears_primary(cluster: Cluster) -> AsyncIterator[None]:
-    """One way: the primary hears the others, which do not hear it."""
+    """Only packets from the primary to the other members are dropped."""
     primary = await cluster.primary()
     await cluster.network.cut(others(primary), [primary.node.name], one_way=True)
     yield
@@ -68,7 +68,7 @@ async def no_member_hears_primary(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def one_host_without_primary(cluster: Cluster) -> AsyncIterator[None]:
-    """One application host reaches the other members alone."""
+    """One application host reaches only the secondaries."""
     primary = await cluster.primary()
     await cluster.network.cut(["app1"], [primary.node.name])
     yield
@@ -83,7 +83,7 @@ async def one_host_cut_off(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def primary_frozen(cluster: Cluster) -> AsyncIterator[None]:
-    """The primary stands still, with its connections open."""
+    """The primary is paused, with its connections open."""
     primary = await cluster.primary()
     primary.signal(signal.SIGSTOP)
     try:
@@ -94,7 +94,7 @@ async def primary_frozen(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def primary_killed(cluster: Cluster) -> AsyncIterator[None]:
-    """The primary is killed, and started again at the end."""
+    """The primary is killed, and restarted at the end."""
     primary = await cluster.primary()
     await primary.kill()
     try:
@@ -105,7 +105,7 @@ async def primary_killed(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def host_killed(cluster: Cluster) -> AsyncIterator[None]:
-    """An application process is killed, and started again at the end."""
+    """An application host is killed, and restarted at the end."""
     host = cluster.hosts["app1"]
     await host.kill()
     try:
@@ -123,14 +123,14 @@ async def primary_stepped_down(cluster: Cluster) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def packets_lost(cluster: Cluster) -> AsyncIterator[None]:
-    """Each host loses packets."""
+    """Each host drops packets at random."""
     await cluster.network.lose(LOSS)
     yield
 
 
 @asynccontextmanager
 async def clocks_wrong(cluster: Cluster) -> AsyncIterator[None]:
-    """Beside the two hosts, others run whose clocks are wrong. None is ever ready."""
+    """Additional application hosts with wrong clocks run. None becomes ready."""
     library = build_clock(cluster.directory)
     node = cluster.network.nodes["app2"]
     hosts = []
@@ -195,9 +195,9 @@ WITHOUT_ELECTION = {
     packets_lost,
     clocks_wrong,
 }
-"""Faults that show all of their effect sooner, because the members need not notice first that the primary is gone."""
+"""Faults without an election timeout, whose effects show sooner."""
 
 
 def name_of(fault: Fault) -> str:
-    """Return what a fault is called."""
+    """Return the name of a fault."""
     return fault.__name__.replace("_", " ")

@@ -1,4 +1,4 @@
-"""A recorded history: each operation of a client, with its times and its outcome, as a line of JSON."""
+"""A recorded history: each operation of a client, with its times and outcome, as JSON Lines."""
 
 import json
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """Operations. ``subject`` and ``value`` of each are given here; a value is there for an ``ok`` alone."""
+    """The kinds of operations, each documented with its ``subject`` and ``value``. Only an ``ok`` has a value."""
 
     CREATE = "create"
     """Item; ``max_opens``."""
     OPEN = "open"
-    """Item; ``opens_left``, and ``right``: whether the text is the one that was sealed."""
+    """Item; ``opens_left``, and ``right``: whether the text is that of the item."""
     GUESS = "guess"
-    """Item, with a wrong phrase; ``attempts_left``. Its answer 403 counts as ``ok``."""
+    """Item, opened with a wrong phrase; ``attempts_left``. A 403 counts as ``ok``."""
     BURN = "burn"
     """Item."""
     LOOK = "look"
@@ -24,35 +24,35 @@ class Kind(StrEnum):
     RECEIPT = "receipt"
     """Item; ``state`` and ``opens_left``."""
     REACT = "react"
-    """Post; ``user`` and ``reaction``: like, dislike or null, whatever the outcome."""
+    """Post; ``user`` and ``reaction``: like, dislike or null. For any outcome."""
     TALLY = "tally"
-    """Post, read at the end; ``user``, that user's ``mine``, and ``likes`` and ``dislikes`` of all."""
+    """Post, read at the end; ``user``, that user's ``mine``, and the counts ``likes`` and ``dislikes``."""
     LOGOUT = "logout"
     """Session."""
     USE = "use"
-    """Session, whose access token is used."""
+    """Session; its access token is used."""
     BATCH = "batch"
-    """Sender; ``batch`` and ``messages``, whatever the outcome; and ``first_sequence``."""
+    """Sender; ``batch`` and ``messages`` for any outcome; and ``first_sequence``."""
     GATHERED = "gathered"
     """Sender, read at the end; ``messages``: pairs of sequence number and text."""
     FAULT = "fault"
-    """Name; no operation, but the time from the fault until it was healed."""
+    """Name of a fault; not an operation, but the interval from the fault until it was healed."""
 
 
 class Outcome(StrEnum):
-    """What the client knows."""
+    """The outcome of an operation, as far as the client knows."""
 
     OK = "ok"
     REFUSED = "refused"
     UNKNOWN = "unknown"
-    """No answer, or one of a server that could not tell."""
+    """No response, or a status of 500 or above."""
 
 
 _SERVER_ERROR = 500
 
 
 def outcome_of(status: int | None) -> Outcome:
-    """Return the outcome that an HTTP status tells; None where no answer came."""
+    """Return the outcome for an HTTP status; None means no response."""
     if status is None or status >= _SERVER_ERROR:
         return Outcome.UNKNOWN
     return Outcome.OK if status < 300 else Outcome.REFUSED
@@ -71,22 +71,22 @@ class Operation:
     status: int | None = None
     value: dict[str, Any] = field(default_factory=dict)
     final: bool = False
-    """Whether it was sent after all faults had been healed, to find out what is there."""
+    """Whether it was sent after all faults had been healed, to read the final state."""
 
     @property
     def is_ok(self) -> bool:
-        """Whether it is acknowledged."""
+        """Whether the operation was acknowledged."""
         return self.outcome is Outcome.OK
 
 
 def write_history(path: Path, operations: Iterable[Operation]) -> None:
-    """Write operations as lines of JSON."""
+    """Write operations as JSON Lines."""
     with path.open("w") as file:
         file.writelines(json.dumps(asdict(operation)) + "\n" for operation in operations)
 
 
 def read_history(path: Path) -> list[Operation]:
-    """Read operations back."""
+    """Read operations from JSON Lines."""
     with path.open() as file:
         fields = [json.loads(line) for line in file]
     return [Operation(**{**one, "kind": Kind(one["kind"]), "outcome": Outcome(one["outcome"])}) for one in fields]

@@ -1,4 +1,4 @@
-"""Clients of both hosts, who record what they did and learned."""
+"""Clients of both hosts, which record their operations."""
 
 import asyncio
 import json
@@ -23,21 +23,21 @@ PHRASE = "old friend"
 OPERATOR = {"username": "operator", "password": PASSWORD}
 _ITEM_CLIENTS, _SESSION_CLIENTS, _USERS, _POSTS, _SENDERS = 12, 3, 4, 3, 3
 _WITNESSES = 3
-"""For each host."""
+"""Per host."""
 _PROBE_SECONDS = 0.1
 _MOST_PROBES = 64
-"""Creations that may wait for an answer, for each host."""
+"""Maximum number of concurrent creations per host."""
 _DRAINING = 16
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 _GIVING_BACK_SECONDS = 20.0
-"""How long an opening that was answered 503 may take to be given back once MongoDB answers again."""
+"""Seconds within which an opening that failed with 503 is given back once MongoDB is available again."""
 _WRONG_PHRASE = 403
 
 Value = Callable[[Any], dict[str, Any]]
 
 
 @dataclass
-class Item:
+class CreatedItem:
     """A secret that was created."""
 
     name: str
@@ -45,41 +45,43 @@ class Item:
     phrase: str | None
     secret_key: str
     receipt_key: str
-    told: int = 0
-    """How often its text was given out."""
+    opened: int = 0
+    """Number of acknowledged openings."""
     is_ended: bool = False
     """Whether it may have been burned or locked."""
 
 
 @dataclass
-class Sender:
-    """A sender of batches, or a user of posts."""
+class ClientAccount:
+    """The account of a client that sends batches or reacts to posts."""
 
     name: str
     token: str
     reactions: dict[str, str | None] = field(default_factory=dict)
 
 
-class Load:
-    """Clients that run until they are told to stop, then find out what is there."""
+class LoadGenerator:
+    """Clients that send requests until they are stopped, then read the final state."""
 
     def __init__(self, sessions: dict[str, aiohttp.ClientSession], name: str) -> None:
         self.history: list[Operation] = []
         self._sessions = sessions
         self._name = name
         self._stopping = asyncio.Event()
-        self._kept: list[Item] = []
+        self._kept: list[CreatedItem] = []
         self._posts: list[str] = []
-        self._users: list[Sender] = []
-        self._senders: list[Sender] = []
+        self._users: list[ClientAccount] = []
+        self._senders: list[ClientAccount] = []
         self._number = 0
 
     async def set_up(self) -> None:
-        """Make the accounts and posts. Nothing of it is recorded: no fault has begun."""
+        """Create the accounts and posts. These requests are not recorded, because no fault has begun."""
         for number in range(_USERS):
-            self._users.append(Sender(f"{self._name}-u{number}", await self._sign_up(f"{self._name}-u{number}")))
+            self._users.append(ClientAccount(f"{self._name}-u{number}", await self._sign_up(f"{self._name}-u{number}")))
         for number in range(_SENDERS):
-            self._senders.append(Sender(f"{self._name}-s{number}", await self._sign_up(f"{self._name}-s{number}")))
+            self._senders.append(
+                ClientAccount(f"{self._name}-s{number}", await self._sign_up(f"{self._name}-s{number}"))
+            )
         await self._sign_up(f"{self._name}-sessions")
         for number in range(_POSTS):
             post = await self.ask("POST", "/posts", {"content": f"post {number}"}, token=self._users[0].token)
@@ -102,22 +104,22 @@ class Load:
                 group.create_task(self._repeat(partial(self._send, sender)))
 
     def stop(self) -> None:
-        """Let each client finish what it has begun."""
+        """Stop each client after its current operation."""
         self._stopping.set()
 
     async def created_everywhere(self, since: float) -> None:
-        """Wait until a creation that began after a moment was acknowledged by each host."""
+        """Wait until each host has acknowledged a creation that began after a moment."""
         async with asyncio.timeout(PATIENCE):
             while not all(self._has_created(host, since) for host in self._sessions):
                 await asyncio.sleep(0.1)
 
-    async def find_out(self) -> None:
-        """Open whatever is left, and read reactions and messages."""
+    async def read_final_state(self) -> None:
+        """Use up the remaining openings, and read reactions and messages."""
         operator_token = (await self.ask("POST", "/login", OPERATOR))["access_token"]
         room = asyncio.Semaphore(_DRAINING)
         deadline = time.monotonic() + _GIVING_BACK_SECONDS
 
-        async def drain(item: Item) -> None:
+        async def drain(item: CreatedItem) -> None:
             async with room:
                 await self._drain(item, deadline)
 
@@ -131,7 +133,7 @@ class Load:
             await self._read_gathered(sender, operator_token)
 
     async def ask(self, method: str, path: str, body: object = None, *, token: str = "") -> Any:
-        """Send a request that has to succeed, to either host, and return its answer."""
+        """Send a request, with retries, to either host, and return the body of the response."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 status, answer = await self._request(self._any_host(), method, path, body, token)
@@ -142,19 +144,19 @@ class Load:
                 await asyncio.sleep(0.1)
 
     async def _sign_up(self, username: str) -> str:
-        """Make an account and return an API token of it."""
+        """Create an account and return an API token for it."""
         await self.ask("POST", "/register", {"username": username, "password": PASSWORD})
         tokens = await self.ask("POST", "/login", {"username": username, "password": PASSWORD})
         wanted = {"name": "load", "scopes": ["gather", "posts"]}
         return str((await self.ask("POST", "/tokens", wanted, token=tokens["access_token"]))["token"])
 
-    async def _repeat(self, what: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:
         while not self._stopping.is_set():
-            await what()
+            await action()
             await asyncio.sleep(random.uniform(0.01, 0.05))
 
     async def _probe(self, host: str) -> None:
-        """Create at a steady rate, however long the answers take, to tell from when to when that is possible."""
+        """Create items at a steady rate, however slow the responses, to measure when creation is possible."""
         room = asyncio.Semaphore(_MOST_PROBES)
 
         async def create() -> None:
@@ -170,7 +172,7 @@ class Load:
                 await asyncio.sleep(_PROBE_SECONDS)
 
     async def _use_item(self) -> None:
-        """Create an item, and let readers, a watcher, and sometimes its sender, meet at it."""
+        """Create an item, and let readers, an observer, and sometimes its sender access it concurrently."""
         is_guessed = random.random() < 0.1
         item = await self._create(
             self._any_host(),
@@ -195,7 +197,7 @@ class Load:
         self._kept.append(item)
 
     async def _witness(self, host: str) -> None:
-        """Burn or open an older item, and watch it on the same host, which may be alone with an old primary."""
+        """Burn or open an older item and observe it on the same host, which may reach only an old primary."""
         if not self._kept:
             return
         item = self._kept[random.randrange(len(self._kept))]
@@ -208,18 +210,18 @@ class Load:
         await asyncio.sleep(0.3)
 
     @staticmethod
-    async def _later(what: Callable[[], Awaitable[Any]]) -> None:
+    async def _later(action: Callable[[], Awaitable[Any]]) -> None:
         await asyncio.sleep(random.uniform(0, 1.5))
-        await what()
+        await action()
 
-    async def _watch(self, item: Item) -> None:
+    async def _watch(self, item: CreatedItem) -> None:
         while True:
             await self._look_at(item, self._any_host())
             await asyncio.sleep(random.uniform(0.05, 0.3))
 
     async def _create(
         self, host: str, *, max_opens: int, phrase: str | None = None, max_attempts: int = 10, keep: bool = False
-    ) -> Item | None:
+    ) -> CreatedItem | None:
         self._number += 1
         name = f"{self._name}-{self._number}"
         body = {
@@ -232,12 +234,12 @@ class Load:
         )
         if outcome_of(status) is not Outcome.OK:
             return None
-        item = Item(name, max_opens, phrase, answer["secret_key"], answer["receipt_key"])
+        item = CreatedItem(name, max_opens, phrase, answer["secret_key"], answer["receipt_key"])
         if keep:
             self._kept.append(item)
         return item
 
-    async def _open(self, item: Item, host: str, *, final: bool = False) -> int | None:
+    async def _open(self, item: CreatedItem, host: str, *, final: bool = False) -> int | None:
         status, _ = await self._do(
             Kind.OPEN,
             item.name,
@@ -248,10 +250,10 @@ class Load:
             value=lambda answer: {"opens_left": answer["opens_left"], "right": answer["secret"] == _text(item.name)},
             final=final,
         )
-        item.told += outcome_of(status) is Outcome.OK
+        item.opened += outcome_of(status) is Outcome.OK
         return status
 
-    async def _guess(self, item: Item) -> None:
+    async def _guess(self, item: CreatedItem) -> None:
         item.is_ended = True
         for _ in range(2):
             await self._do(
@@ -265,11 +267,11 @@ class Load:
                 good=_WRONG_PHRASE,
             )
 
-    async def _burn(self, item: Item, host: str) -> None:
+    async def _burn(self, item: CreatedItem, host: str) -> None:
         item.is_ended = True
         await self._do(Kind.BURN, item.name, host, "DELETE", f"/receipts/{item.receipt_key}")
 
-    async def _look_at(self, item: Item, host: str) -> None:
+    async def _look_at(self, item: CreatedItem, host: str) -> None:
         def read(answer: Any) -> dict[str, Any]:
             return {name: answer[name] for name in ("state", "opens_left") if name in answer}
 
@@ -278,19 +280,19 @@ class Load:
         )
         await self._do(kind, item.name, host, "GET", path, value=read)
 
-    async def _drain(self, item: Item, deadline: float) -> None:
-        """Open an item until it is at its end; wait for openings that may still be given back."""
+    async def _drain(self, item: CreatedItem, deadline: float) -> None:
+        """Open an item until it is used up, including openings that may still be given back."""
         while True:
             status = await self._open(item, self._any_host(), final=True)
-            is_spent = item.told >= item.max_opens or item.is_ended
-            # A 429 is no end: MongoDB may hold an attempt of unknown outcome for a minute.
+            is_spent = item.opened >= item.max_opens or item.is_ended
+            # Retry after 429: MongoDB may hold an attempt of unknown outcome for a minute.
             if status == NOT_FOUND and (is_spent or time.monotonic() > deadline):
                 return
             if outcome_of(status) is not Outcome.OK:
                 await asyncio.sleep(0.5)
 
     async def _use_session(self) -> None:
-        """Sign in, sign out, and try what the access token is good for afterwards."""
+        """Log in, log out, and try the access token afterwards."""
         body = {"username": f"{self._name}-sessions", "password": PASSWORD}
         status, tokens = await self._request(self._any_host(), "POST", "/login", body, "")
         if status != 200:
@@ -311,7 +313,7 @@ class Load:
     async def _use_token(self, session: str, host: str, token: str) -> None:
         await self._do(Kind.USE, session, host, "GET", "/me", token=token)
 
-    async def _react(self, user: Sender) -> None:
+    async def _react(self, user: ClientAccount) -> None:
         post = random.choice(self._posts)
         reaction = random.choice(("like", "dislike", None))
         method, path = ("PUT", reaction) if reaction else ("DELETE", "reaction")
@@ -321,8 +323,8 @@ class Load:
         )
         await asyncio.sleep(0.1)
 
-    async def _send(self, sender: Sender) -> None:
-        """Send a batch until it is acknowledged, by one host or the other."""
+    async def _send(self, sender: ClientAccount) -> None:
+        """Send a batch until either host acknowledges it."""
         batch = secrets.token_hex(4)
         messages = [f"{batch}-{number}" for number in range(random.randint(1, 4))]
         body = {"message_type": "MESSAGE", "batch": batch, "messages": messages}
@@ -343,20 +345,20 @@ class Load:
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.1)
 
-    async def _read_post(self, user: Sender, post: str) -> None:
+    async def _read_post(self, user: ClientAccount, post: str) -> None:
         def read(answer: Any) -> dict[str, Any]:
             return {"user": user.name, **{name: answer[name] for name in ("likes", "dislikes", "mine")}}
 
-        await self._insist(Kind.TALLY, post, f"/posts/{post}", token=user.token, value=read)
+        await self._read_until_ok(Kind.TALLY, post, f"/posts/{post}", token=user.token, value=read)
 
-    async def _read_gathered(self, sender: Sender, operator_token: str) -> None:
+    async def _read_gathered(self, sender: ClientAccount, operator_token: str) -> None:
         def read(lines: Any) -> dict[str, Any]:
             return {"messages": [[line["sequence"], line["message"]] for line in lines]}
 
         path = f"/gathered?username={sender.name}"
-        await self._insist(Kind.GATHERED, sender.name, path, token=operator_token, value=read)
+        await self._read_until_ok(Kind.GATHERED, sender.name, path, token=operator_token, value=read)
 
-    async def _insist(self, kind: Kind, subject: str, path: str, *, token: str, value: Value) -> None:
+    async def _read_until_ok(self, kind: Kind, subject: str, path: str, *, token: str, value: Value) -> None:
         async with asyncio.timeout(PATIENCE):
             while True:
                 status, _ = await self._do(
@@ -390,9 +392,9 @@ class Load:
         good: int | None = None,
         final: bool = False,
     ) -> tuple[int | None, Any]:
-        """Send a request and record it: ``known`` is recorded whatever comes, and ``value`` of a good answer.
+        """Send a request and record it, with ``known`` for any outcome and ``value`` of the body if it is ok.
 
-        ``good`` is a status that counts as one.
+        ``good`` is a further status that counts as ok.
         """
         begin = time.monotonic()
         status, answer = await self._request(host, method, path, body, token)
@@ -413,14 +415,14 @@ class Load:
 
 
 @asynccontextmanager
-async def clients(cluster: Cluster, name: str) -> AsyncIterator[Load]:
-    """Yield clients of the cluster whose accounts have been made."""
+async def clients(cluster: Cluster, name: str) -> AsyncIterator[LoadGenerator]:
+    """Yield a load generator for the cluster, with its accounts created."""
     async with AsyncExitStack() as stack:
         sessions = {
             host.name: await stack.enter_async_context(host.session(timeout=_TIMEOUT))
             for host in cluster.hosts.values()
         }
-        load = Load(sessions, name)
+        load = LoadGenerator(sessions, name)
         await load.set_up()
         yield load
 

@@ -1,4 +1,4 @@
-"""Network namespaces, one a host, joined by a bridge; and packets between them that are dropped."""
+"""A network namespace per host, connected by a bridge, and packet loss between them."""
 
 import asyncio
 import os
@@ -27,47 +27,48 @@ class Node:
     address: str
 
     def command(self, *arguments: str) -> list[str]:
-        """Return a command that runs in the namespace, and dies with this process."""
+        """Return a command that runs in the namespace and is killed when this process ends."""
         return ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.namespace, *arguments]
 
 
 class Network:
-    """The hosts, by their names, and the faults between them."""
+    """The hosts by name, and the faults between them."""
 
     def __init__(self, nodes: dict[str, Node]) -> None:
         self.nodes = nodes
 
     async def cut(self, some: Collection[str], others: Collection[str], *, one_way: bool = False) -> None:
-        """Drop the packets between two groups of hosts; one way: only those that ``others`` send to ``some``."""
+        """Drop packets between two groups of hosts; ``one_way`` drops only those from ``others`` to ``some``."""
         pairs = [(here, there) for here in some for there in others]
         pairs += [] if one_way else [(there, here) for here, there in pairs]
         for here, there in pairs:
             await self._filter(here, "-A", "INPUT", "-s", self.nodes[there].address, "-j", "DROP")
 
     async def lose(self, probability: float) -> None:
-        """Drop packets at random on every host. Skips the test where the kernel cannot."""
+        """Drop packets at random on every host. Skips the test if the kernel does not support this."""
         at_random = ["-m", "statistic", "--mode", "random", "--probability", str(probability)]
         for name in self.nodes:
             try:
                 await self._filter(name, "-A", "INPUT", "-i", "eth0", *at_random, "-j", "DROP")
             except subprocess.CalledProcessError:
-                pytest.skip("this kernel drops no packets at random")
+                pytest.skip("the kernel does not support random packet loss")
 
     async def heal(self) -> None:
-        """Let every packet through again."""
+        """Stop dropping packets."""
         for name in self.nodes:
             await self._filter(name, "-F")
 
     async def _filter(self, name: str, *arguments: str) -> None:
-        # The clients go on meanwhile.
+        # In a thread, so that clients continue.
         await asyncio.to_thread(_run, "ip", "netns", "exec", self.nodes[name].namespace, "iptables", "-w", *arguments)
 
 
 @contextmanager
 def running_network(names: Collection[str]) -> Iterator[Network]:
-    """Make a network of hosts; it is gone afterwards. Skips the test where that is not possible.
+    """Create a network of hosts until the block ends. Skips the test if that is not possible.
 
-    Addresses exist inside the namespaces alone. The bridge has one of its own, out of reach of the machine's firewall.
+    Addresses exist only inside the namespaces. The bridge has its own namespace, so the machine's firewall does not
+    apply to it.
     """
     if missing := [program for program in _PROGRAMS if not shutil.which(program, path=_PATH)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -79,7 +80,7 @@ def running_network(names: Collection[str]) -> Iterator[Network]:
         try:
             _run("ip", "netns", "add", bridge)
         except subprocess.CalledProcessError:
-            pytest.skip("this user may not make network namespaces")
+            pytest.skip("this user may not create network namespaces")
         _run("ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", bridge, "link", "set", "bridge", "up")
         for node in nodes.values():

@@ -1,4 +1,4 @@
-"""Figures of a run: operations by fault and outcome, and how long no creation was acknowledged."""
+"""Measurements of a run: operations by fault and outcome, and the longest gaps between acknowledged creations."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from .history import Kind, Operation, Outcome, write_history
 
 
 @dataclass
-class Report:
-    """Collects the histories' figures, and keeps the histories where a directory is given."""
+class FaultReport:
+    """Collects measurements from histories, and writes the histories to a directory if one is given."""
 
     directory: Path | None
     _rows: list[tuple[str, ...]] = field(default_factory=list)
@@ -33,8 +33,8 @@ class Report:
         self._rows.append((*row, *(f"{gap:.1f} s" for gap in gaps), str(violations)))
 
     def table(self) -> str:
-        """Return everything as tables."""
-        heads = ["fault", "lasted", "operations", "of unknown outcome", "longest without a 201"]
+        """Return the measurements as Markdown tables."""
+        heads = ["fault", "duration", "operations", "unknown outcome", "longest gap between 201s"]
         faults = _table((*heads, *HOSTS, "violations"), self._rows)
         outcomes = tuple(Outcome)
         kinds = [

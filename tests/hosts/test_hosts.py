@@ -1,4 +1,4 @@
-"""Two application hosts and three MongoDB members under faults: what clients were told stays true."""
+"""Two application hosts and 3 MongoDB members under faults: acknowledged operations stay true."""
 
 import asyncio
 import time
@@ -12,17 +12,17 @@ from .conftest import SECONDS
 from .faults import FAULTS, WITHOUT_ELECTION, Fault, name_of
 from .history import Kind, Operation, Outcome
 from .load import clients
-from .report import Report
+from .report import FaultReport
 
 pytestmark = pytest.mark.hosts
 
 BEFORE, AFTER = 1.0, 2.0
-"""Seconds of load before the fault, and after the hosts have recovered from it."""
+"""Seconds of load before the fault, and after recovery from it."""
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-async def test_fault(fault: Fault, cluster: Cluster, report: Report) -> None:
-    """Nothing that a client was told turns out to be wrong after a fault."""
+async def test_fault(fault: Fault, cluster: Cluster, report: FaultReport) -> None:
+    """No response to a client turns out to be wrong after a fault."""
     name = name_of(fault)
     async with clients(cluster, f"f{FAULTS.index(fault)}") as load:
         running = asyncio.create_task(load.run())
@@ -41,7 +41,7 @@ async def test_fault(fault: Fault, cluster: Cluster, report: Report) -> None:
         finally:
             load.stop()
             await asyncio.wait_for(running, PATIENCE)
-        await asyncio.wait_for(load.find_out(), 2 * PATIENCE)
+        await asyncio.wait_for(load.read_final_state(), 2 * PATIENCE)
     seen = {one.kind for one in load.history if one.is_ok}
     violations = check(load.history)
     report.add(name, load.history, len(violations))

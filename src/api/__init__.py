@@ -1,1 +1,1 @@
-"""The edge: what a request is parsed from and what an answer is made of."""
+"""The HTTP layer: parsing of requests, and rendering of responses."""

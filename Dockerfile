@@ -1,4 +1,4 @@
-# Four workers under supervisord. Keys and the MongoDB URL are mounted as files: see docker-compose.yml.
+# 4 workers under supervisord. Keys and the MongoDB URL are mounted as files: see docker-compose.yml.
 
 # Build tools stay in this stage.
 FROM python:3.13.13-slim AS build
@@ -15,7 +15,7 @@ RUN python -m venv --without-pip /opt/venv \
 WORKDIR /app
 COPY src src
 COPY confs confs
-# The root file system may be read-only, so compile the byte code here.
+# Compile to bytecode here, because the root file system may be read-only.
 RUN /opt/venv/bin/python -m compileall -q src
 
 FROM python:3.13.13-slim
@@ -24,7 +24,7 @@ LABEL org.opencontainers.image.title="Sealpost" \
       org.opencontainers.image.description="A self-hosted backend for words that should not outlive their purpose." \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.licenses="MIT"
-# No package installer in the running container.
+# The container has no package installer.
 RUN groupadd --gid 10001 sealpost \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin sealpost \
  && python -c "import importlib.util as modules, pathlib, shutil; [shutil.rmtree(pathlib.Path(found.origin).parent) \

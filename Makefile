@@ -1,7 +1,7 @@
 # Targets for developers and operators; `make help` lists them.
 # Requires Python 3.11+ and make; everything else is installed into .venv from uv.lock.
 SHELL := /bin/bash
-# Without cached bytecode, each of the hundreds of processes that the tests start compiles everything again.
+# The tests start hundreds of processes; without cached bytecode, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 PORT ?= 8080
@@ -11,22 +11,22 @@ SECONDS_EACH ?= 8
 ROUNDS ?= 3
 POSTS ?= 100000
 SLO_SECONDS ?= 60
-# How long each fault of test-hosts lasts.
+# Duration of each fault in test-hosts.
 SECONDS ?= 7
 MESSAGES ?= 1000000
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
-# Touched once the packages that the service needs are installed, and once those for development are, too.
+# Stamp files: the packages of the service are installed, and those for development.
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
-# Tests that start processes mostly wait, so more of them run at a time than a small machine has cores.
+# Tests that start processes mostly wait, so run more of them at once than a small machine has cores.
 PARALLEL := -m pytest -n 4 --dist worksteal -q
-# Their tests use MongoDB only behind HTTP, which other tests cover, or in processes that choose their own driver.
+# These use MongoDB only through HTTP, which other tests cover, or in processes with a driver of their own.
 DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py test_docs.py test_hostile_bodies.py \
   test_leaks.py test_older_sender.py test_openapi.py test_origin.py test_pages.py test_readme.py test_slo.py \
   test_slo_traffic.py test_smoke.py test_tls.py
-# Modules that need nginx: covered by test-stack, not by coverage.
+# These modules need nginx: test-stack measures their coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
 .PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
@@ -50,7 +50,7 @@ $(STAMP): $(RUNTIME)
 	$(call install,--all-groups)
 	@touch $@
 
-# $(call install,GROUPS): install what uv.lock has for these groups. uv shows its progress on a terminal.
+# $(call install,OPTIONS): install the locked packages of these groups. On a terminal, uv shows its progress.
 define install
 @$(BIN)/uv export --quiet --frozen --all-extras $(1) --no-emit-project --output-file $(VENV)/requirements.txt >/dev/null
 @$(BIN)/uv pip install --python $(BIN)/python --require-hashes --requirements $(VENV)/requirements.txt
@@ -138,7 +138,7 @@ slo: $(STAMP) ## Measure the objectives, on a temporary or a running stack (URL=
 	$(BIN)/python -m bench.slo --seconds $(SLO_SECONDS) $(if $(URL),--url '$(URL)') \
 	  $(if $(METRICS_URL),--metrics-url '$(METRICS_URL)') $(if $(JSON),--json '$(JSON)')
 
-# The lock pins versions and hashes and names no index: packages come from the index that your client is configured for.
+# uv.lock pins versions and hashes but names no index: packages come from the index that your client is configured for.
 lock: ## Resolve the dependencies again into uv.lock
 	rm -f uv.lock
 	$(BIN)/uv lock

@@ -7,7 +7,7 @@ COPY confs/docker/uv.txt ./
 RUN python -m venv /opt/uv \
  && /opt/uv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --requirement uv.txt
 COPY pyproject.toml uv.lock ./
-# Only the dependencies of the server, pinned by hash: no groups. Only wheels: there is no compiler.
+# Install only the server's dependencies, pinned by hash, and only wheels, because there is no compiler.
 RUN python -m venv --without-pip /opt/venv \
  && /opt/uv/bin/uv export --quiet --frozen --no-default-groups --extra server --no-emit-project --output-file requirements.txt \
  && /opt/uv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python --only-binary :all: --compile-bytecode \

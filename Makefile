@@ -99,7 +99,7 @@ compose-check: $(STAMP) ## Build the image and test docker-compose.yml (needs a 
 test-package: $(STAMP) ## Build the wheel, and install the client from it without the server (needs a package index)
 	$(BIN)/python -m pytest -q -m package tests/client/test_package.py
 
-man: $(STAMP) ## Make the manual page of the client, man/sealpost.1, from its help
+man: $(STAMP) ## Generate the client's man page, man/sealpost.1, from its help
 	@$(BIN)/python -m src.client.manual > man/sealpost.1.new
 	@mv man/sealpost.1.new man/sealpost.1
 

@@ -38,7 +38,7 @@ async def test_every_line_arrives_once_while_the_stack_is_away(
         os.kill(next(pid for pid in workers if pid), signal.SIGKILL)
         await asyncio.to_thread(mongod.stop)
         writing = asyncio.create_task(pipe.write(content[third:]))
-        await first.expect("Lines wait in the spool")
+        await first.expect("Retrying; lines stay in the spool")
         await writing
         await spooled(tmp_path, content[-5:])
     async with following(pipe, stack.url, state=tmp_path, user=USER) as second:

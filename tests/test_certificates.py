@@ -109,17 +109,17 @@ def test_what_cannot_be_served_is_told_by_file_and_reason(tmp_path: Path) -> Non
 
     assert f"{paths['missing']} cannot be read: No such file" in refusal(paths["missing"], good.key)
     assert f"{tmp_path} cannot be read: Is a directory" in refusal(good.certificate, tmp_path)
-    assert "It is a link that leads nowhere from here" in refusal(paths["link"], good.key)
+    assert "It is a symbolic link to a file that does not exist here" in refusal(paths["link"], good.key)
     for name in ("empty", "cut", "binary"):
-        assert f"{paths[name]} holds no certificate" in refusal(paths[name], good.key)
-        assert f"{paths[name]} holds no private key" in refusal(good.certificate, paths[name])
-    assert f"{good.key} holds no certificate" in refusal(good.key, good.key)
-    assert f"{good.certificate} holds no private key" in refusal(good.certificate, good.certificate)
+        assert f"{paths[name]} contains no certificate" in refusal(paths[name], good.key)
+        assert f"{paths[name]} contains no private key" in refusal(good.certificate, paths[name])
+    assert f"{good.key} contains no certificate" in refusal(good.key, good.key)
+    assert f"{good.certificate} contains no private key" in refusal(good.certificate, good.certificate)
     assert "is encrypted" in refusal(good.certificate, paths["encrypted"])
     assert f"{other.key} is not the key of" in refusal(good.certificate, other.key)
     assert f"{good.key} is not the key of" in refusal(paths["odd"], good.key)
     assert "in the wrong order" in refusal(paths["reversed"], good.key)
-    assert "TLS has given up" in refusal(good.certificate, paths["dsa"])
+    assert "type that TLS no longer supports" in refusal(good.certificate, paths["dsa"])
 
 
 def test_a_certificate_out_of_its_time_is_refused(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_certificate_out_of_its_time_is_refused(tmp_path: Path) -> None:
     ended = make_files(tmp_path, name="ended", begins=-10 * DAY, ends=-DAY)
     coming = make_files(tmp_path, name="coming", begins=DAY)
 
-    assert f"ended on {datetime.now(UTC) - DAY:%Y-%m-%d}" in refusal(ended.certificate, ended.key)
+    assert f"expired on {datetime.now(UTC) - DAY:%Y-%m-%d}" in refusal(ended.certificate, ended.key)
     assert f"not valid before {datetime.now(UTC) + DAY:%Y-%m-%d}" in refusal(coming.certificate, coming.key)
     assert datetime.now(UTC) > not_after(ended.certificate)
     with pytest.raises(CertificateError, match="cannot be read"):
@@ -211,7 +211,7 @@ def test_where_no_certificate_can_be_kept_is_told(tmp_path: Path) -> None:
     """A place that cannot be written to ends the start with words."""
     (tmp_path / "tls").touch()
 
-    with pytest.raises(CertificateError, match="cannot hold a certificate"):
+    with pytest.raises(CertificateError, match="A certificate cannot be written to"):
         ensure_self_signed(tmp_path, [])
 
 
@@ -224,7 +224,7 @@ def test_the_files_are_those_of_the_settings() -> None:
     assert self_signed_files(Path("d")) == certificate_files(
         Settings(_env_file=None, tls="self-signed", data_dir=Path("d"))
     )
-    with pytest.raises(SettingsError, match="SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are needed"):
+    with pytest.raises(SettingsError, match="SEALPOST_TLS=files requires SEALPOST_TLS_CERT and SEALPOST_TLS_KEY"):
         certificate_files(Settings(_env_file=None, tls="files"))
 
 

@@ -420,7 +420,7 @@ def test_is_started_again_when_it_ends(data_dir: Path, processes: Processes) -> 
 
     assert mongods(data_dir) == []
     ends = [entry["reason"] for entry in entries if entry["event"] == ENDED]
-    assert all("SIGKILL: something killed mongod" in reason or "unknown" in reason for reason in ends)
+    assert all("SIGKILL: mongod was killed" in reason or "unknown" in reason for reason in ends)
 
 
 def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,7 +484,7 @@ def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch
         assert count(url) == 1
 
     reasons = [entry["reason"] for entry in entries if entry["event"] == CANNOT_START]
-    assert f"Another program took port {port_of(url)}" in reasons[0]
+    assert f"Another program uses port {port_of(url)}" in reasons[0]
 
 
 # Ports
@@ -633,8 +633,8 @@ def test_a_setting_that_names_no_program_is_an_error(data_dir: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("program", "complaint"),
     [
-        ("no program at all", "cannot be run"),
-        ("#!/bin/sh\nexit 3\n", "ended before it was ready"),
+        ("no program at all", "cannot be executed"),
+        ("#!/bin/sh\nexit 3\n", "exited before it was ready"),
         ("#!/bin/sh\necho libcurl.so.4: not found >&2; exit 127\n", "libcurl.so.4: not found"),
     ],
 )
@@ -665,7 +665,7 @@ def test_data_that_mongod_cannot_read_is_a_clear_error(data_dir: Path) -> None:
     ("program", "said"),
     [
         ("kill -ILL $$", "SIGILL: the processor lacks instructions that this mongod needs, probably AVX"),
-        ("kill -KILL $$", "SIGKILL: something killed mongod, probably the kernel because memory ran out"),
+        ("kill -KILL $$", "SIGKILL: mongod was killed, probably by the kernel because memory ran out"),
         ("sh -c 'kill -ILL $$' 2> /dev/null; exit 132", "SIGILL: the processor lacks"),
         ("kill -USR2 $$", "SIGUSR2)"),
         ("kill -40 $$", "signal 40)"),
@@ -680,7 +680,7 @@ def test_a_mongod_that_dies_of_a_signal_is_reported_by_its_name(
     with pytest.raises(MongodError) as caught, embedded_mongod(data_dir, mongod):
         pass
 
-    assert f"mongod ended before it was ready ({said}" in str(caught.value)
+    assert f"mongod exited before it was ready ({said}" in str(caught.value)
     assert "mongod.log, is empty." in str(caught.value)
 
 
@@ -709,7 +709,7 @@ def a_key_for_all(data_dir: Path) -> None:
     ("spoil", "said"),
     [
         (a_directory_for_a_file, "a directory in place of a file"),
-        (a_newer_format, "A newer MongoDB has written"),
+        (a_newer_format, "was written by a newer MongoDB"),
         (a_key_for_all, "chmod 600 {}/key"),
     ],
 )
@@ -771,7 +771,10 @@ def test_a_port_that_is_taken_each_time_is_told(data_dir: Path, monkeypatch: pyt
     [
         ('{"s":"E","msg":"WiredTiger error message","attr":{"error":13,"message":"Permission denied"}}', "chown -R"),
         ('{"s":"E","msg":"WiredTiger error message","attr":{"error": 28}}', "is full"),
-        ('{"s":"F","msg":"UPGRADE PROBLEM: Found an invalid featureCompatibilityVersion document"}', "A newer MongoDB"),
+        (
+            '{"s":"F","msg":"UPGRADE PROBLEM: Found an invalid featureCompatibilityVersion document"}',
+            "written by a newer MongoDB",
+        ),
         ('{"s":"I","msg":"No space left on device"}', ""),
     ],
 )

@@ -163,7 +163,7 @@ def test_no_key_is_made_for_data_whose_key_file_is_gone(tmp_path: Path) -> None:
     data.mkdir(parents=True)
     (data / "WiredTiger").touch()
 
-    with pytest.raises(SettingsError, match="Put the file back"):
+    with pytest.raises(SettingsError, match="Restore the file"):
         ensure_key_file(tmp_path / "keys")
 
     assert not (tmp_path / "keys").exists()

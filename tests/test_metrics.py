@@ -169,7 +169,7 @@ async def test_two_living_processes_never_share_a_name(
     monkeypatch.setattr(storage, "PATIENCE", 0.3)
     monkeypatch.setattr(storage, "NOTICEABLE", 0.1)
     async with counting(tmp_path, "worker-1"):
-        with pytest.raises(StorageError, match="Another process counts as worker-1"):
+        with pytest.raises(StorageError, match="Another process uses the worker name worker-1"):
             shared(tmp_path, "worker-1")
 
     assert 1 == capsys.readouterr().out.count("waiting for another process")
@@ -188,7 +188,7 @@ def test_the_directory_is_private(tmp_path: Path) -> None:
     assert {0o700} == {stat.S_IMODE(directory.stat().st_mode)}
     assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
     for other in ("link", "file", "open"):
-        with pytest.raises(StorageError, match="directory of your own with mode 0700"):
+        with pytest.raises(StorageError, match="directory that you own, with mode 0700"):
             shared(tmp_path / other, "worker-1")
     assert 0o755 == stat.S_IMODE((tmp_path / "open").stat().st_mode)
 

@@ -28,7 +28,7 @@ from src.core.tls.certificates import CertificatePair, read_pair
 from src.pages.assets import STATIC
 from src.settings import SECRETS, Settings
 from src.stack import healthcheck, provision
-from src.stack.provision import DECIDED_HERE, Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
+from src.stack.provision import SET_BY_COMPOSE, Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
 from src.stack.replica_set import DatabaseError, set_up_database
 
 from .certificates import make_files
@@ -402,7 +402,7 @@ def test_compose_passes_every_setting_that_is_no_secret() -> None:
     passed = {name for name in compose("docker-compose.yml")["x-settings"] if name.startswith("SEALPOST_")}
 
     assert {f"SEALPOST_{name.upper()}" for name in Settings.model_fields if name not in decided} == passed
-    assert DECIDED_HERE == variables | {f"SEALPOST_{name.upper()}_FILE" for name in SECRETS}
+    assert SET_BY_COMPOSE == variables | {f"SEALPOST_{name.upper()}_FILE" for name in SECRETS}
 
 
 def test_a_misspelt_setting_beside_compose_is_refused(

@@ -268,7 +268,7 @@ def test_a_broken_renewal_leaves_the_old_certificate(tmp_path: Path, monkeypatch
     assert not any(looks)
     assert before == (tmp_path / "served").read_text()
     for told, text in zip(
-        ("ended on", "is not the key", "cannot be read", "cannot be written"), follower.said, strict=True
+        ("expired on", "is not the key", "cannot be read", "cannot be written"), follower.said, strict=True
     ):
         assert told in text
     (tmp_path / ".served.new").rmdir()

@@ -19,7 +19,7 @@ _GAVE_UP = frozenset({"BACKOFF", "FATAL"})
 
 
 class SupervisorError(Exception):
-    """supervisord does not answer, or refuses; the message says why."""
+    """supervisord does not answer or rejects the request; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class Supervisor:
             with xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self._socket)) as server:
                 yield lambda method, *arguments: getattr(server.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as fault:
-            raise SupervisorError(f"supervisord refuses: {fault.faultString}") from None
+            raise SupervisorError(f"supervisord rejected the request: {fault.faultString}") from None
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise SupervisorError(f"supervisord cannot be asked at {self._socket}: {reason}") from None
+            raise SupervisorError(f"supervisord cannot be reached at {self._socket}: {reason}") from None
         except (http.client.HTTPException, xmlrpc.client.Error) as error:
-            raise SupervisorError(f"supervisord does not answer properly: {type(error).__name__}") from None
+            raise SupervisorError(f"supervisord sent an invalid response: {type(error).__name__}") from None
 
 
 class _Transport(xmlrpc.client.Transport):

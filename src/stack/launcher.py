@@ -1,4 +1,4 @@
-"""Start MongoDB, supervisord with its workers, and nginx; supervise them, and stop all of them together."""
+"""Start MongoDB, supervisord with the workers, and nginx; monitor them, and stop them together."""
 
 import http.client
 import os
@@ -29,21 +29,26 @@ from ..core.workers import WORKERS, fits_a_socket, is_ready, locate_run_director
 from ..pages.assets import STATIC
 from ..settings import Settings
 from .nginx import Tls, render
-from .processes import end, start
+from .processes import start, stop
 from .served_certificate import ServedCertificate, check_certificate, provide_certificate
 
 SUPERVISORD_CONF = Path(__file__).parents[2] / "confs" / "supervisor" / "supervisord.conf"
 _APP_MODULE = (__package__ or "").rpartition(".")[0] + ".app"
-_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin")  # where nginx is, not on every user's PATH
+_SBIN = (
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/sbin",
+    "/opt/homebrew/bin",
+)  # nginx may be here, but not every PATH includes these
 _METRICS_HOST = "127.0.0.1"
 _READY_TIMEOUT = 60.0
-_NGINX_PATIENCE = 8.0  # seconds for what it has begun to answer
-_WORKER_PATIENCE = 20.0  # seconds, above stopwaitsecs
+_NGINX_STOP_SECONDS = 8.0  # seconds for requests in progress
+_WORKERS_STOP_SECONDS = 20.0  # seconds, above stopwaitsecs
 _WATCH_INTERVAL = 0.2
-_STATES_INTERVAL = 1.0  # seconds: supervisord waits that long, and longer each time, before it starts a worker again
-_SHORT_STARTS = 2  # of one worker in a row; one more is a restart loop
-_LAST_WORDS = 2000  # characters of a worker's stderr that are shown
-_UNUSABLE_IN_NGINX = re.compile(r'[$"\\\x00-\x1f\x7f\ud800-\udfff]')  # a surrogate stands for what is not UTF-8
+_STATES_INTERVAL = 1.0  # seconds; supervisord waits at least as long before each restart of a worker
+_SHORT_STARTS = 2  # consecutive, of one worker; one more is a restart loop
+_STDERR_CHARACTERS = 2000  # characters of a worker's stderr to show
+_UNUSABLE_IN_NGINX = re.compile(r'[$"\\\x00-\x1f\x7f\ud800-\udfff]')  # surrogates represent bytes that are not UTF-8
 
 
 class StackError(Exception):
@@ -51,7 +56,7 @@ class StackError(Exception):
 
 
 def run_directory(data_dir: Path) -> Path:
-    """Return the stack's private directory (mode 0700) for sockets and configuration, made where it is missing."""
+    """Return the stack's private directory for sockets and configuration; create it with mode 0700 if it is missing."""
     path = locate_run_directory(data_dir)
     if not fits_a_socket(path):
         raise StackError(
@@ -67,7 +72,7 @@ def run_directory(data_dir: Path) -> Path:
 
 
 class Ports(NamedTuple):
-    """Where nginx listens: on ``https`` if TLS is on, and on ``metrics`` of the loopback address if that is given."""
+    """The ports of nginx: ``https`` is used if TLS is on, and ``metrics``, on the loopback address, if it is given."""
 
     http: int
     https: int
@@ -77,8 +82,8 @@ class Ports(NamedTuple):
 class Launcher:
     """One run of the whole stack.
 
-    Should the launcher be killed, the kernel ends nginx and supervisord, and so the workers. An embedded MongoDB stays,
-    to be joined by the next run on the same data; one that ends by itself is started again.
+    If the launcher is killed, the kernel terminates nginx and supervisord, and supervisord stops the workers. An
+    embedded MongoDB keeps running, and the next run on the same data uses it; if it exits, it is restarted.
     """
 
     def __init__(self, settings: Settings, host: str, ports: Ports, log_dir: Path) -> None:
@@ -94,16 +99,16 @@ class Launcher:
         self._asked_at = 0.0
 
     def run(self, ready: Callable[[str], None]) -> None:
-        """Run the stack until a signal ends it; call ``ready`` with its address once it answers.
+        """Run the stack until a signal arrives; call ``ready`` with its address once it is ready.
 
-        Raises `StackError` for a path that a part cannot use, and when a part is missing, does not start, or dies; the
-        others are ended first. Raises `SettingsError` and `CertificateError` for a certificate that cannot be served,
-        before anything starts.
+        Raises `StackError` for an unusable path, and if a program is missing, does not start, or exits; the others are
+        stopped first. Raises `SettingsError` and `CertificateError` for a certificate that cannot be served, before
+        anything starts.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, self._note_signal)
-        # Logs and configuration are nobody else's. The workers' sockets get their own mask from supervisord.
+        # Keep logs and configuration private. supervisord sets its own mask for the workers' sockets.
         os.umask(0o077)
         forbid_core_dumps()
         self._check_paths()
@@ -137,7 +142,7 @@ class Launcher:
                 time.sleep(_WATCH_INTERVAL)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a handler's signature)
-        # Never an exception: it would come in the middle of ending a child. A second signal takes patience away.
+        # Do not raise: that could interrupt the shutdown of a child. A second signal shortens the shutdown.
         self._signals += 1
 
     def _at(self, port: int) -> str:
@@ -169,7 +174,7 @@ class Launcher:
             _check_port(_METRICS_HOST, self.ports.metrics, "METRICS_PORT=9146")
 
     def _environment(self, run_dir: Path, stack: ExitStack) -> dict[str, str]:
-        """Return what the children are told, and start MongoDB where none is given."""
+        """Return the environment of the children; start an embedded MongoDB if no URL is configured."""
         environment = {
             "APP_MODULE": _APP_MODULE,
             **os.environ,
@@ -179,7 +184,7 @@ class Launcher:
             "PYTHON": sys.executable,
         }
         if "hashing_threads" not in self.settings.model_fields_set:
-            # The workers share the cores: more threads than cores only take more memory and spoil each other's cache.
+            # The workers share the cores: more threads than cores would only use memory and compete for the caches.
             environment["SEALPOST_HASHING_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
         if "gathered_file" not in self.settings.model_fields_set:
             environment["SEALPOST_GATHERED_FILE"] = str(self.log_dir / "gathered.jsonl")
@@ -194,10 +199,10 @@ class Launcher:
         return environment
 
     def _launch(self, stack: ExitStack, environment: Mapping[str, str], lock: int, nginx: str, run_dir: Path) -> None:
-        """Start supervisord and nginx; the stack ends them, nginx first."""
+        """Start supervisord and nginx; the exit stack stops them, nginx first."""
         for stale in run_dir.glob("*.sock"):
             stale.unlink()
-        # A new stack counts from zero.
+        # The metrics of a new stack start from 0.
         shutil.rmtree(run_dir / "metrics", ignore_errors=True)
         temp_dir = run_dir / "nginx"
         temp_dir.mkdir(exist_ok=True)
@@ -213,7 +218,7 @@ class Launcher:
                 log_dir=self.log_dir,
                 temp_dir=temp_dir,
                 pid_file=run_dir / "nginx.pid",
-                # As root nginx would change to a user who cannot reach the sockets.
+                # Started by root, nginx would switch to a user who cannot access the sockets.
                 user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
                 tls=(
                     Tls([self._at(self.ports.https)], self._certificate.path, self.ports.https)
@@ -227,20 +232,20 @@ class Launcher:
             "supervisord": (
                 [sys.executable, "-m", "supervisor.supervisord", "--silent", "-c", SUPERVISORD_CONF],
                 signal.SIGTERM,
-                _WORKER_PATIENCE,
+                _WORKERS_STOP_SECONDS,
             ),
             "nginx": (
                 [nginx, "-e", self.log_dir / "nginx.log", "-c", configuration, "-g", "daemon off;"],
                 signal.SIGQUIT,
-                _NGINX_PATIENCE,
+                _NGINX_STOP_SECONDS,
             ),
         }
-        for name, (command, number, patience) in commands.items():
-            # Each child holds the lock too: as long as one of them lives on, no second stack starts here.
-            # nginx needs none of the settings, and so gets none of the secrets among them.
-            told = environment if name == "supervisord" else {"PATH": os.environ.get("PATH", os.defpath)}
-            child = start(command, told, [lock])
-            stack.callback(end, child, number, patience, lambda: self._signals > 1)
+        for name, (command, number, seconds) in commands.items():
+            # Each child inherits the lock, so no second stack starts here while one of them runs.
+            # nginx needs no setting, so do not pass it the secrets.
+            child_environment = environment if name == "supervisord" else {"PATH": os.environ.get("PATH", os.defpath)}
+            child = start(command, child_environment, [lock])
+            stack.callback(stop, child, number, seconds, lambda: self._signals > 1)
             self._children[name] = child
 
     def _check_children(self) -> None:
@@ -249,29 +254,29 @@ class Launcher:
                 raise StackError(f"{name} exited unexpectedly ({child.returncode}). Its log is in {self.log_dir}.")
 
     def _check_workers(self, run_dir: Path) -> None:
-        """Report workers in a restart loop. Raises `StackError` if all of them are."""
+        """Report workers in a restart loop. Raises `StackError` if all workers are."""
         if time.monotonic() < self._asked_at + _STATES_INTERVAL:
             return
         self._asked_at = time.monotonic()
         looping = self._looping(run_dir)
         if len(looping) == WORKERS:
-            raise StackError(f"All workers exit repeatedly. {self._last_words(looping[0])}")
+            raise StackError(f"All workers exit repeatedly. {self._stderr_tail(looping[0])}")
         for number in looping:
             if number not in self._reported:
-                _say(f"worker {number} exits repeatedly. {self._last_words(number)}")
+                _say(f"worker {number} exits repeatedly. {self._stderr_tail(number)}")
         self._reported = looping
 
     def _looping(self, run_dir: Path) -> list[int]:
         try:
             return self._loops.note(Supervisor(run_dir).workers())
-        except SupervisorError:  # it is starting or ending; `_check_children` notices its end
+        except SupervisorError:  # it is starting or stopping; `_check_children` detects its exit
             return []
 
-    def _last_words(self, number: int) -> str:
-        """Return the last lines that a worker wrote to its standard error, for the operator."""
+    def _stderr_tail(self, number: int) -> str:
+        """Return the end of a worker's standard error, for the operator."""
         path = self.log_dir / f"worker-{number}.err"
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip()
+            text = path.read_text(encoding="utf-8", errors="replace")[-_STDERR_CHARACTERS:].strip()
         except OSError:
             text = ""
         return f"{path} ends with:\n{text}" if text else f"Its logs are in {self.log_dir}."
@@ -283,17 +288,17 @@ class Launcher:
         while not (all(path.exists() for path in sockets) and self._is_ready()) and not self._signals:
             self._check_children()
             if looping := self._looping(run_dir):
-                raise StackError(f"Worker {looping[0]} ends whenever it is started. {self._last_words(looping[0])}")
+                raise StackError(f"Worker {looping[0]} exits repeatedly. {self._stderr_tail(looping[0])}")
             if time.monotonic() > deadline:
                 raise StackError(f"Not ready after {_READY_TIMEOUT:.0f} s. The workers' logs are in {self.log_dir}.")
             time.sleep(_WATCH_INTERVAL)
 
     def _is_ready(self) -> bool:
-        # Every address of the machine includes the loopback one.
+        # The wildcard addresses include the loopback address.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
         if self._certificate is None:
             return is_ready(http.client.HTTPConnection(host, self.ports.http, timeout=5))
-        # Our own nginx, whose certificate need not name this address.
+        # Our own nginx: its certificate may not name this address.
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         return is_ready(http.client.HTTPSConnection(host, self.ports.https, timeout=5, context=trusting))
@@ -327,7 +332,7 @@ def _find_nginx() -> str:
 
 
 def _lock(run_dir: Path) -> int:
-    """Take the run directory for this stack alone; the kernel frees it when the last process that holds it is gone."""
+    """Lock the run directory; the kernel releases the lock when the last process that holds it has exited."""
     try:
         return take_lock(run_dir / "lock")
     except BlockingIOError:

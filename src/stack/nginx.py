@@ -1,4 +1,4 @@
-"""The configuration of nginx, filled in from its template."""
+"""Render the configuration of nginx from its template."""
 
 import json
 import re
@@ -27,18 +27,17 @@ from ..settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
 HTTPS_PORT = 443
-_CONNECTIONS = 32_768  # of each nginx process, to clients and to workers; Linux lets one address open 28,232 to a port
-_SPARE_FILES = 64  # logs, sockets that listen, and what nginx keeps open besides connections
-_MARGIN = 5  # seconds by which nginx outwaits a worker, which answers for itself when a request takes too long
-_UNKNOWN_OUTCOME = "It may or may not have been carried out: look before you send it again."
-# What nginx answers by itself: (code, title, detail) as a client reads them. Where the workers have the same error, the
-# words are theirs.
+_CONNECTIONS = 32_768  # per nginx process, to clients and to workers; Linux allows 28,232 from one address to a port
+_SPARE_FILES = 64  # logs, listening sockets, and other files that nginx keeps open
+_MARGIN = 5  # seconds: a worker reports its own timeout before nginx gives up
+_UNKNOWN_OUTCOME = "The request may or may not have been carried out: check before you send it again."
+# The errors that nginx itself returns, as (code, title, detail). Errors that workers return too share their wording.
 _PROBLEMS: dict[int, tuple[str, str, str]] = {
     400: (Malformed.code, Malformed.title, "The request line or a header is malformed or too long."),
     404: (NotFound.code, NotFound.title, NotFound.default),
-    405: (MethodNotAllowed.code, MethodNotAllowed.title, "This method is not answered here."),
+    405: (MethodNotAllowed.code, MethodNotAllowed.title, "This path does not support this method."),
     413: (TooLarge.code, TooLarge.title, TooLarge.default),
-    414: ("address_too_long", "Address too long", "The address is too long."),
+    414: ("address_too_long", "Address too long", "The URL is too long."),
     421: (
         Misdirected.code,
         Misdirected.title,
@@ -46,17 +45,17 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     ),
     429: (TooMany.code, TooMany.title, TooMany.default),
     500: (Problem.code, Problem.title, Problem.default),
-    501: ("not_implemented", "Not implemented", "This way of sending a body is not understood."),
-    502: ("worker_failed", "Worker failed", f"The process that had this request failed. {_UNKNOWN_OUTCOME}"),
+    501: ("not_implemented", "Not implemented", "This transfer encoding is not supported."),
+    502: ("worker_failed", "Worker failed", f"The worker that had this request failed. {_UNKNOWN_OUTCOME}"),
     503: (
         "starting",
         "Starting",
-        "The service is starting. This was not carried out: send it again after the seconds in Retry-After.",
+        "The service is starting. The request was not carried out: try again after the delay in Retry-After.",
     ),
-    504: ("timeout", "Timed out", f"The answer took too long. {_UNKNOWN_OUTCOME}"),
+    504: ("timeout", "Timed out", f"The worker took too long. {_UNKNOWN_OUTCOME}"),
     505: ("http_version", "HTTP version not supported", "Use HTTP/1.1."),
 }
-# Those of the workers' answers. A location with headers of its own has none of its server's.
+# The headers of workers' responses. A location that adds a header inherits none from its server.
 _HEADERS = """\
 add_header X-Request-ID $request_id always;
 add_header Cache-Control "no-store, no-transform" always;
@@ -72,7 +71,7 @@ _PROBLEM_HEADERS = """\
 default_type application/problem+json;
 add_header Retry-After $retry_after always;
 """
-# `return 500` is overridden by the status of the error itself.
+# nginx replaces the 500 of `return 500` by the status of the error.
 _PROBLEM = f"{_HEADERS}{_PROBLEM_HEADERS}return 500 {_PROBLEM_BODY};"
 _WORKER_PROBLEM = f"""\
 {_HEADERS}{_PROBLEM_HEADERS}if ($reached_worker = "") {{
@@ -80,7 +79,7 @@ _WORKER_PROBLEM = f"""\
 }}
 return 502 {_PROBLEM_BODY};"""
 _REDIRECT_CHECKS = """\
-# A proxy that terminates TLS would end in a redirect loop.
+# Behind a proxy that terminates TLS, the redirect would loop.
 if ($client_scheme = https) {
     return 421;
 }
@@ -95,9 +94,9 @@ if ($request_uri ~ "[^\\x21-\\x7e]") {
 
 @dataclass(frozen=True)
 class Tls:
-    """HTTPS beside HTTP, which then only redirects: where to listen, and the port by which clients get there.
+    """The HTTPS listener: addresses, and the port that clients use. HTTP then only redirects.
 
-    ``certificate`` is a file with a certificate, its chain and its key.
+    ``certificate`` is the path of one file with the certificate, its chain and its key.
     """
 
     listen: Sequence[str]
@@ -120,12 +119,12 @@ def render(
     assets_dir: Path = STATIC,
     most_open_files: int | None = None,
 ) -> str:
-    """Fill in the template.
+    """Return the configuration.
 
-    ``listen`` holds addresses as nginx takes them (``127.0.0.1:8080``, ``80``, ``[::]:80``), and ``metrics_listen``
-    those where it answers `/metrics` and nothing else. ``user`` is for a master that runs as root: the name under which
-    its workers run, who must reach the sockets in ``socket_dir``. ``assets_dir`` is where nginx finds the page's files.
-    ``most_open_files`` bounds the connections of an nginx process; without it, the hard limit of this process does.
+    ``listen`` holds addresses in nginx's syntax (``127.0.0.1:8080``, ``80``, ``[::]:80``); on those in
+    ``metrics_listen``, nginx serves `/metrics` only. If the master runs as root, its workers run as ``user``, who needs
+    access to the sockets in ``socket_dir``. ``assets_dir`` is the directory of the page's files, as nginx sees it.
+    ``most_open_files`` limits the connections of an nginx process; the default is the hard limit of this process.
     """
     text = TEMPLATE.read_text(encoding="utf-8")
     switched_off = {
@@ -163,13 +162,13 @@ def render(
         "problem_maps": "\n".join(
             [
                 *(_problem_map(name, index) for index, name in enumerate(("code", "title", "words"))),
-                # The words of HTTPStatus, one of which has quotation marks: they are put into JSON as they stand here.
+                # Descriptions from HTTPStatus, one of which contains quotation marks: escape them for JSON.
                 _map("description", {status: json.dumps(describe_status(status))[1:-1] for status in _PROBLEMS}),
             ]
         ),
         "problem": _PROBLEM,
         "worker_problem": _WORKER_PROBLEM,
-        # Not every build of nginx has the module that this variable is from.
+        # Some builds of nginx lack the module that defines this variable.
         "peer": "$realip_remote_addr" if settings.trusted_networks else "$remote_addr",
         "real_ip": "\n".join(f"set_real_ip_from {network};" for network in settings.trusted_networks),
         "proxies": "\n".join(f"{network} 1;" for network in settings.trusted_networks),
@@ -183,18 +182,18 @@ def render(
             "certificate": _checked(tls.certificate),
             "ciphers": ":".join(CIPHERS),
         }
-    # A value of several lines keeps the indentation of the place where it stands.
+    # Indent each line of a value like its placeholder.
     return re.sub(r"(?m)(^ *)?%\{(\w+)\}", lambda place: indent(values[place[2]], place[1] or ""), text)
 
 
 def _open_files() -> int:
-    """Return how many files nginx may open: it starts with the limits of this process."""
+    """Return the number of files that nginx may open: it inherits the limits of this process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _CONNECTIONS + _SPARE_FILES if hard == resource.RLIM_INFINITY else hard
 
 
 def _without(text: str, part: str) -> str:
-    """Leave out what stands between the marks of a part, wherever they are."""
+    """Remove every section between the markers of a part."""
     return re.sub(rf"^ *# {part}\n.*?^ *# end {part}\n", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -203,14 +202,14 @@ def _listen(addresses: Sequence[str], options: str) -> str:
 
 
 def _redirect_target(settings: Settings, port: int) -> str:
-    """Return what the path of a redirect follows: the public address, or else the host that the request names."""
+    """Return the prefix of a redirect's path: the public address, or else the host of the request."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
     return "https://$redirect_host" + ("" if port == HTTPS_PORT else f":{port}")
 
 
 def _checked(path: Path) -> str:
-    """Refuse what nginx would read as a variable, or as the end of a quoted word."""
+    """Return a path. Raises `ValueError` if nginx would read a variable or the end of a quoted string in it."""
     if re.search(r'[$"\\\n]', str(path)):
         raise ValueError(f"nginx cannot use a path with $, quotes, backslashes or line breaks: {path}")
     return str(path)

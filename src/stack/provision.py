@@ -1,9 +1,9 @@
 """Prepare the containers: ``python -m src.stack.provision files|database|keys|new-key``.
 
-- ``files``, as root: keys, passwords, nginx's configuration and its certificate under `ROOT`, each for the user who
-  needs it;
-- ``database``, beside MongoDB: its replica set, and the user of the workers;
-- ``keys``: replace the key ring by the one on standard input;
+- ``files``, as root: create keys, passwords, nginx's configuration and its certificate under `ROOT`, each readable by
+  the user who needs it;
+- ``database``, in MongoDB's container: set up the replica set and the user of the workers;
+- ``keys``: replace the key ring with the one on standard input;
 - ``new-key``: print a new key for a key ring.
 """
 
@@ -29,31 +29,31 @@ from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_databas
 
 ROOT = Path("/provision")
 LOCK_SECONDS = 60.0
-"""How long a run waits for another one in the same directory."""
+"""Seconds that a run waits for another run in the same directory."""
 NGINX_SCRIPT = Path(__file__).parents[2] / "confs" / "compose" / "nginx.sh"
-_KEY_FILE_BYTES = 756  # as base64 under the 1024 characters that MongoDB takes
+_KEY_FILE_BYTES = 756  # in base64 under 1024 characters, the maximum of MongoDB
 _PASSWORD_BYTES = 32
-_NGINX_PLACE = Path("/etc/sealpost")
-"""Where nginx's container has its directory."""
+_NGINX_DIRECTORY = Path("/etc/sealpost")
+"""Mount point of the ``nginx`` directory in nginx's container."""
 
 
-DECIDED_HERE = frozenset(
+SET_BY_COMPOSE = frozenset(
     PREFIX + name
     for name in (
         *("MONGO_DATABASE", "MONGOD", "DATA_DIR", "LOG_FILE", "METRICS_DIR", "TLS_CERT", "TLS_KEY"),
         *("MONGO_URL", "MONGO_URL_FILE", "KEYS", "KEYS_FILE"),
     )
 )
-"""Variables of settings that docker-compose.yml decides itself."""
+"""Settings that docker-compose.yml sets itself."""
 
 
 class ProvisionError(Exception):
-    """The containers must not start like this; the message says why and what to do, and holds no secret."""
+    """The containers must not start; the message says why and what to do, and contains no secret."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A user and a group, by number: they need no name in any image."""
+    """A user and a group, by number: images need not name them."""
 
     uid: int
     gid: int
@@ -61,7 +61,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Owners:
-    """Who runs in which container, as docker-compose.yml and the Dockerfile have it."""
+    """The user and group of each container, as in docker-compose.yml and the Dockerfile."""
 
     web: Owner = Owner(10001, 10001)
     db: Owner = Owner(999, 999)
@@ -70,37 +70,37 @@ class Owners:
 
 
 def check_dotenv(path: Path) -> list[str]:
-    """Return the settings in an operator's ``.env`` that do not reach the containers; none where there is no file.
+    """Return the settings in an operator's ``.env`` that have no effect on the containers; none without the file.
 
-    Docker Compose hands on the variables that docker-compose.yml names and ignores all others. Raises `SettingsError`
-    for a name that is no setting at all.
+    Docker Compose passes on only the variables that docker-compose.yml names. Raises `SettingsError` for an unknown
+    setting.
     """
     given = [name for name, value in dotenv_values(path).items() if value]
     if unknown := unknown_names(given):
         raise SettingsError(
             "\n".join(f"{name}: no such setting, in .env beside docker-compose.yml" for name in unknown)
         )
-    return [name for name in given if name in DECIDED_HERE]
+    return [name for name in given if name in SET_BY_COMPOSE]
 
 
 def provision_files(
     root: Path, members: Sequence[str], settings: Settings, owners: Owners, tls_port: int = HTTPS_PORT
 ) -> None:
-    """Make what is missing under ``root``, and nothing anew that cannot be made again.
+    """Create missing files under ``root`` and update the others; master keys and passwords are never replaced.
 
     Directories: ``web``, ``db`` and ``grafana`` for secrets, ``nginx`` for its configuration and certificate, ``tls``
-    for a certificate of the operator's own, ``sockets``, ``logs``, and ``data`` with one directory for each member of
-    the replica set. ``tls_port`` is where clients find HTTPS. Killed at any moment, it leaves whole files only. Raises
-    `ProvisionError` where there is data whose keys are gone, and for a certificate that cannot be served.
+    for the operator's certificate, ``sockets``, ``logs``, and ``data`` with a directory per member of the replica set.
+    Clients use HTTPS at ``tls_port``. Files are written atomically. Raises `ProvisionError` if there is data whose keys
+    are missing, and for a certificate that cannot be served.
     """
-    # First: what is wrong with it changes nothing.
+    # First, so that an error changes nothing.
     certificate = _provide_certificate(root, settings)
     web, db, grafana = root / "web", root / "db", root / "grafana"
     with locked(web, patience=LOCK_SECONDS, is_directory=True):
-        _check_that_keys_and_data_belong_together(root)
-        _give(web, owners.web, 0o700)
-        _give(db, owners.db, 0o700)
-        _give(grafana, owners.grafana, 0o700)
+        _check_keys_of_data(root)
+        _set_access(web, owners.web, 0o700)
+        _set_access(db, owners.db, 0o700)
+        _set_access(grafana, owners.grafana, 0o700)
         _ensure(db / "keyfile", lambda: base64.b64encode(secrets.token_bytes(_KEY_FILE_BYTES)).decode(), owners.db)
         _ensure(db / "root-password", _new_password, owners.db)
         _ensure(db / "application-password", _new_password, owners.db)
@@ -108,19 +108,19 @@ def provision_files(
         url = f"mongodb://{APPLICATION}:{password}@{','.join(members)}/?replicaSet={REPLICA_SET}&authSource=admin"
         _write(web / "mongo-url", url, owners.web, 0o400)
         _ensure(grafana / "admin-password", _new_password, owners.grafana)
-        # Last: while it is missing, nothing was ever sealed.
+        # Last: while it is missing, nothing has been encrypted.
         _ensure(web / "keys", new_key, owners.web)
     _provision_nginx(root / "nginx", settings, owners.nginx, certificate, tls_port)
-    _give(root / "sockets", owners.web, 0o750)
+    _set_access(root / "sockets", owners.web, 0o750)
     for name, owner in {"web": owners.web, "nginx": owners.nginx}.items():
         (root / "logs" / name).mkdir(exist_ok=True)
-        _give(root / "logs" / name, owner, 0o700)
+        _set_access(root / "logs" / name, owner, 0o700)
     for data in (root / "data").iterdir():
-        _give(data, owners.db, 0o700)
+        _set_access(data, owners.db, 0o700)
 
 
 def replace_key_ring(root: Path, text: str, owners: Owners) -> KeyRing:
-    """Put a key ring in place of the one that is there. Raises `ProvisionError` for what is none."""
+    """Replace the key ring. Raises `ProvisionError` if the text is not a key ring."""
     try:
         ring = KeyRing.parse(text)
     except KeyRingError as error:
@@ -131,14 +131,14 @@ def replace_key_ring(root: Path, text: str, owners: Owners) -> KeyRing:
 
 
 def provision_database(root: Path, members: Sequence[str]) -> list[str]:
-    """Make the running MongoDB a replica set of these members, with its users; as `set_up_database`."""
+    """Set up the running MongoDB with the passwords under ``root``: see `set_up_database`."""
     root_password, application_password = (
         (root / "db" / name).read_text(encoding="ascii").strip() for name in ("root-password", "application-password")
     )
     return set_up_database(members, root_password=root_password, application_password=application_password)
 
 
-def _check_that_keys_and_data_belong_together(root: Path) -> None:
+def _check_keys_of_data(root: Path) -> None:
     needed = [root / "web" / "keys", root / "db" / "root-password", root / "db" / "keyfile"]
     has_data = any((data / "WiredTiger").exists() for data in (root / "data").iterdir())
     if has_data and not all(path.exists() for path in needed):
@@ -150,7 +150,7 @@ def _check_that_keys_and_data_belong_together(root: Path) -> None:
 
 
 def _provide_certificate(root: Path, settings: Settings) -> CertificatePair | None:
-    """Read the certificate that nginx is to serve, a self-signed one made where none is good; None without TLS."""
+    """Return the certificate for nginx, and create a self-signed one if needed; None without TLS."""
     files = (root / "tls" / "cert.pem", root / "tls" / "key.pem")
     try:
         match settings.tls:
@@ -162,7 +162,7 @@ def _provide_certificate(root: Path, settings: Settings) -> CertificatePair | No
                     ensure_self_signed(root / "nginx", public_hosts(settings))
         return read_pair(*files)
     except CertificateError as error:
-        # As the operator sees it, beside docker-compose.yml.
+        # Paths as the operator sees them, relative to docker-compose.yml.
         raise ProvisionError(f"SEALPOST_TLS={settings.tls}: {str(error).replace(f'{root}/', '')}") from None
 
 
@@ -178,21 +178,21 @@ def _provision_nginx(
         log_dir=Path("/var/log/sealpost"),
         temp_dir=Path("/tmp"),  # noqa: S108 (nginx's own, in its container)
         pid_file=Path("/tmp/nginx.pid"),  # noqa: S108
-        assets_dir=_NGINX_PLACE / "pages",
-        tls=Tls(["8443"], _NGINX_PLACE / served, tls_port) if certificate else None,
+        assets_dir=_NGINX_DIRECTORY / "pages",
+        tls=Tls(["8443"], _NGINX_DIRECTORY / served, tls_port) if certificate else None,
     )
-    us = Owner(os.geteuid(), os.getegid())
-    _give(directory, us, 0o755)
+    this_process = Owner(os.geteuid(), os.getegid())
+    _set_access(directory, this_process, 0o755)
     if certificate:
-        # One file, so that nginx never meets a certificate with another one's key.
+        # One file, so that nginx never reads a certificate with the key of another.
         _write(directory / served, certificate.certificate + certificate.key, nginx, 0o400)
     pages = directory / "pages"
     pages.mkdir(exist_ok=True)
-    _give(pages, us, 0o755)
+    _set_access(pages, this_process, 0o755)
     for path in STATIC.iterdir():
-        _write(pages / path.name, path.read_text(encoding="utf-8"), us, 0o444)
-    _write(directory / "nginx.conf", configuration, us, 0o444)
-    _write(directory / "nginx.sh", NGINX_SCRIPT.read_text(encoding="utf-8"), us, 0o444)
+        _write(pages / path.name, path.read_text(encoding="utf-8"), this_process, 0o444)
+    _write(directory / "nginx.conf", configuration, this_process, 0o444)
+    _write(directory / "nginx.sh", NGINX_SCRIPT.read_text(encoding="utf-8"), this_process, 0o444)
     if not certificate:
         (directory / served).unlink(missing_ok=True)
 
@@ -202,15 +202,15 @@ def _new_password() -> str:
 
 
 def _ensure(path: Path, make: Callable[[], str], owner: Owner) -> None:
-    """Make a secret file, for its owner to read, where there is none."""
+    """Create a secret file that only its owner can read, unless it exists."""
     _write(path, path.read_text(encoding="ascii") if path.exists() else make(), owner, 0o400)
 
 
 def _write(path: Path, text: str, owner: Owner, mode: int) -> None:
-    """Write a file that a crash leaves as it was or whole; one that has this text already only gets owner and mode."""
+    """Write a file atomically. If it already has this text, only set owner and mode."""
     content = text.strip() + "\n"
     if path.exists() and path.read_text(encoding="utf-8") == content:
-        _give(path, owner, mode)
+        _set_access(path, owner, mode)
         return
     with replacing(path) as file:
         os.fchown(file.fileno(), owner.uid, owner.gid)
@@ -218,13 +218,13 @@ def _write(path: Path, text: str, owner: Owner, mode: int) -> None:
         file.write(content.encode())
 
 
-def _give(path: Path, owner: Owner, mode: int) -> None:
+def _set_access(path: Path, owner: Owner, mode: int) -> None:
     os.chown(path, owner.uid, owner.gid)
     path.chmod(mode)
 
 
 def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: Owners | None = None) -> int:
-    """Do one of the tasks and return the exit code."""
+    """Run a task and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m src.stack.provision", description="Prepare the containers.")
     parser.add_argument("task", choices=("files", "database", "keys", "new-key"))
     task = parser.parse_args(arguments).task
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: O
 
 
 def _published_port() -> int:
-    """Return the port at the end of ``TLS_PORT``, which may have an address before it, as docker-compose takes it."""
+    """Return the port in ``TLS_PORT``, which may begin with an address, as in docker-compose.yml."""
     port = os.environ.get("TLS_PORT", "").rpartition(":")[2]
     if port and not port.isdecimal():
         raise ProvisionError("TLS_PORT must be a port, or an address and a port: 443, 127.0.0.1:8443")

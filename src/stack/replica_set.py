@@ -13,13 +13,13 @@ REPLICA_SET = "rs0"
 DATABASE = "sealpost"
 ROOT, APPLICATION = "root", "sealpost"
 PATIENCE = 180.0
-"""Seconds until a MongoDB that does not come up, or does not find a primary, is an error."""
+"""Seconds after which a MongoDB that does not start or elects no primary is an error."""
 COPY_PATIENCE = 60.0
 """Seconds to wait for new members to copy the data."""
 _PAUSE = 0.3
 _PROBE_MILLISECONDS = 5000
-# A primary that is gone is replaced after about this time; half of MongoDB's own. Its successor then asks all members
-# how far they are, and one whose container is gone answers nothing at all: so that wait is shorter as well.
+# A lost primary is replaced after about the election timeout, half of MongoDB's default. The new primary then asks all
+# members for their state; a member whose container is gone never answers, so the catch-up timeout is shorter, too.
 _TIMES = {
     "electionTimeoutMillis": 5000,
     "heartbeatTimeoutSecs": 3,
@@ -32,11 +32,11 @@ _MAJORITY = {"w": "majority"}
 
 
 class DatabaseError(Exception):
-    """MongoDB cannot be set up; the message says why, and holds no secret."""
+    """MongoDB cannot be set up; the message says why and contains no secret."""
 
 
 class _NotYetError(Exception):
-    """Something has to happen first; the message says what is waited for."""
+    """A precondition does not hold yet; the message names it."""
 
 
 def set_up_database(
@@ -47,17 +47,17 @@ def set_up_database(
     local: str = "127.0.0.1:27017",
     patience: float = PATIENCE,
 ) -> list[str]:
-    """Set up the replica set and its users as far as they are not yet; killed at any moment, it can be run again.
+    """Set up the replica set and its users, as far as they are missing. If it is killed, it can be run again.
 
-    ``members`` are host:port, the first one also reached as ``local``, by which MongoDB takes the very first user.
-    Members are added and never removed. Return those that have no copy of the data yet after a while of waiting: with a
-    large database that takes its time, and the others can be used meanwhile. Raises `DatabaseError`.
+    ``members`` are host:port. ``local`` is the loopback address of the first one; MongoDB accepts the creation of the
+    first user only there. Members are added and never removed. Return the members that have not copied the data within
+    `COPY_PATIENCE`: a large database takes longer, and the others can be used meanwhile. Raises `DatabaseError`.
     """
     steps = _Steps(members, local, root_password, application_password)
     deadline = time.monotonic() + patience
     while True:
         try:
-            steps.take()
+            steps.run()
             break
         except (_NotYetError, PyMongoError) as error:
             if time.monotonic() > deadline:
@@ -71,7 +71,7 @@ def set_up_database(
 
 
 class _Steps:
-    """The way from an empty MongoDB to one that the workers can use; each step looks first whether it was taken."""
+    """The steps from an empty MongoDB to one that the workers can use; each step is skipped if it is already done."""
 
     def __init__(self, members: Sequence[str], local: str, root_password: str, application_password: str) -> None:
         self._members = members
@@ -79,17 +79,17 @@ class _Steps:
         self._root_password = root_password
         self._application_password = application_password
 
-    def take(self) -> None:
-        """Take the steps that are left. Raises `_NotYetError` or a `PyMongoError` where it has to be called again."""
-        if not self._root_is_known():
+    def run(self) -> None:
+        """Run the remaining steps. Raises `_NotYetError` or a `PyMongoError` if it must be called again."""
+        if not self._root_exists():
             self._initiate()
-            self._make_root()
+            self._create_root()
         with self._as_user(ROOT, self._root_password) as client:
             self._add_members(client)
             self._ensure_application_user(client)
 
     def members_without_copy(self) -> list[str]:
-        """Name the members that could not take over yet."""
+        """Return the members that could not become primary yet."""
         try:
             with self._as_user(ROOT, self._root_password) as client:
                 members = client.admin.command("replSetGetStatus")["members"]
@@ -97,7 +97,7 @@ class _Steps:
             return list(self._members)
         return [member["name"] for member in members if member["state"] not in {_PRIMARY, _SECONDARY}]
 
-    def _root_is_known(self) -> bool:
+    def _root_exists(self) -> bool:
         with self._locally(username=ROOT, password=self._root_password, authSource="admin") as client:
             return authenticates(client)
 
@@ -105,17 +105,17 @@ class _Steps:
         with self._locally() as client:
             if client.admin.command("hello").get("setName"):
                 return
-            # A member that has lost its data belongs to the others' set, and will hear of it from them.
+            # A member that has lost its data belongs to the set of the others; they will add it.
             for other in self._members[1:]:
                 with MongoClient[dict[str, Any]](other, **_PROBE, directConnection=True) as probe:
                     if probe.admin.command("hello").get("setName"):
                         raise _NotYetError("the other members have not added this one yet")
             initiate(client, REPLICA_SET, self._members[0], _TIMES)
 
-    def _make_root(self) -> None:
+    def _create_root(self) -> None:
         with self._locally() as client:
             if not client.admin.command("hello").get("isWritablePrimary"):
-                raise _NotYetError("this member is not the primary, or does not know the root user yet")
+                raise _NotYetError("this member is not the primary, or has not replicated the root user yet")
             try:
                 client.admin.command(
                     "createUser", ROOT, pwd=self._root_password, roles=["root"], writeConcern=_MAJORITY

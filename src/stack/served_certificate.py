@@ -10,14 +10,14 @@ from ..core.tls.certificates import CertificateError, certificate_files, read_pa
 from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..settings import Settings
 
-_SETTLING = 2.0  # seconds: a renewal writes one file after the other
+_SETTLING = 2.0  # seconds; a renewal writes the two files one after the other
 _Version = tuple[int, int, int] | None
 
 
 def check_certificate(settings: Settings) -> bool:
-    """Tell whether the stack is to serve TLS; writes nothing.
+    """Return whether the stack serves TLS; writes nothing.
 
-    Raises `SettingsError` and `CertificateError` for a certificate of the operator's own that it cannot serve.
+    Raises `SettingsError` and `CertificateError` for a configured certificate that cannot be served.
     """
     files = certificate_files(settings)
     if settings.tls == "files" and files:
@@ -28,11 +28,11 @@ def check_certificate(settings: Settings) -> bool:
 def provide_certificate(
     settings: Settings, host: str, path: Path, say: Callable[[str], None]
 ) -> "ServedCertificate | None":
-    """Put what nginx serves at a path, a self-signed certificate made where none is good; None without TLS.
+    """Install the certificate for nginx at a path, and create a self-signed one if needed. Return None without TLS.
 
     ``host`` is the address that the stack listens on. Raises `SettingsError` and `CertificateError`.
     """
-    path.unlink(missing_ok=True)  # a killed run may have left it
+    path.unlink(missing_ok=True)  # a run that was killed may have left it
     files = certificate_files(settings)
     if files is None:
         return None
@@ -44,9 +44,9 @@ def provide_certificate(
 
 
 class ServedCertificate:
-    """A file with certificate, chain and key, made of two files that may be replaced at any time.
+    """A file with certificate, chain and key, copied from two files that may be replaced at any time.
 
-    nginx never meets a certificate with another one's key, because the one file is replaced as a whole.
+    The file is replaced atomically, so nginx never reads a certificate with the key of another.
     """
 
     def __init__(self, certificate: Path, key: Path, path: Path) -> None:
@@ -56,9 +56,9 @@ class ServedCertificate:
         self._settled_at: float | None = None
 
     def install(self) -> datetime:
-        """Take the files as they are now, and return when the certificate ends.
+        """Copy the current files, and return when the certificate expires.
 
-        Raises `CertificateError` for what cannot be served; what was served before then stays.
+        Raises `CertificateError` if they cannot be served; the previous copy then stays.
         """
         self._seen = self._versions()
         pair = read_pair(*self._sources)
@@ -69,26 +69,26 @@ class ServedCertificate:
         return pair.not_after
 
     def follow(self, say: Callable[[str], None]) -> bool:
-        """Take the files where they have changed, and tell whether nginx has to read its own anew.
+        """Copy the files if they have changed, and return whether nginx must reload.
 
-        ``say`` hears of every change once, whether it could be taken or not.
+        Each change is reported to ``say`` once, whether it could be served or not.
         """
         if not self._have_changed():
             return False
         try:
-            ends_at = self.install()
+            expires_at = self.install()
         except CertificateError as error:
             say(f"The certificate files have changed but cannot be used; the old certificate stays. {error}")
             return False
-        say(f"The certificate has changed, and nginx reloads it. It expires on {ends_at:%Y-%m-%d}.")
+        say(f"The certificate has changed, and nginx reloads it. It expires on {expires_at:%Y-%m-%d}.")
         return True
 
     def remove(self) -> None:
-        """Leave no copy of the key behind."""
+        """Delete the copy, which contains the key."""
         self.path.unlink(missing_ok=True)
 
     def _have_changed(self) -> bool:
-        """Tell, once for each change, whether the files are others than those seen last, and at rest again."""
+        """Return, once per change, whether the files have changed and then stayed unchanged for `_SETTLING`."""
         now, versions = time.monotonic(), self._versions()
         if versions != self._seen:
             self._seen, self._settled_at = versions, now + _SETTLING

@@ -78,7 +78,7 @@ def test_a_certificate_is_brought_in_and_renewed(own: Compose, tmp_path: Path) -
     broken = make_files(tmp_path, name="broken")
     broken.key.write_text("no key")
     put(broken)
-    with pytest.raises(AssertionError, match=r"tls/key\.pem holds no private key"):
+    with pytest.raises(AssertionError, match=r"tls/key\.pem contains no private key"):
         own.compose(*INIT)
     assert first == served(own)
     second = put(make_files(tmp_path, name="second"))

@@ -228,7 +228,7 @@ async def test_a_restart_stops_at_the_first_worker_that_does_not_come_back(
 
     assert 1 == failed.code
     assert "worker 1 is not ready" in failed.stderr
-    assert "Workers 2, 3, 4 run on with the settings that they had" in failed.stderr
+    assert "Workers 2, 3, 4 keep running with their old settings" in failed.stderr
     assert "worker-1.err ends with:" in failed.stderr
     assert [0, *before[1:]] == between
     assert 0 == succeeded.code

@@ -53,7 +53,7 @@ class KeyRing:
         if not keys:
             raise KeyRingError("the key ring is empty: add a key as kid:base64")
         if len({key_id for key_id, _ in keys}) != len(keys):
-            raise KeyRingError("two keys of the ring have the same id")
+            raise KeyRingError("two keys in the key ring have the same id")
         self._subkeys = {(purpose, key_id): _expand(key, purpose) for key_id, key in keys for purpose in Purpose}
         self.key_ids = tuple(key_id for key_id, _ in keys)
 
@@ -133,7 +133,9 @@ def read_key_ring(settings: Settings) -> KeyRing:
     except KeyRingError as error:
         raise SettingsError(f"SEALPOST_KEYS: {error}") from None
     except OSError as error:
-        raise SettingsError(f"SEALPOST_DATA_DIR: cannot keep a key there: {error.strerror}") from None
+        raise SettingsError(
+            f"SEALPOST_DATA_DIR: the key file cannot be read or created there: {error.strerror}"
+        ) from None
 
 
 def find_key_file(settings: Settings) -> Path | None:
@@ -155,8 +157,8 @@ def ensure_key_file(path: Path) -> Path:
     if not path.exists():
         if (path.parent / _EMBEDDED_DATA).exists():
             raise SettingsError(
-                f"{path} is gone, and MongoDB's data beside it is sealed with its keys. Put the file back from your"
-                f" copy, or move {path.parent} away to start anew."
+                f"{path} is missing, but the MongoDB data next to it was encrypted with its keys. Restore the file from"
+                f" your backup, or move {path.parent} away to start over."
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_private(path, f"{new_key()}\n".encode())

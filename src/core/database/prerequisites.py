@@ -2,9 +2,9 @@
 
 The clock of this host is compared with MongoDB's. For the keys, the database holds check values of the master keys in
 use. A process that seals under a key stores the key's check value first, an HMAC under a sub-key that serves no other
-purpose. A ring that lacks a stored key, or holds another key under its id, would find no name that is taken and open no
-stored item. If two processes with different rings start at once, each stores its key before it reads, so at least one
-of them sees the other's.
+purpose. With a ring that lacks a stored key, or has another key under its id, names in use would look free and stored
+items could not be opened. If two processes with different rings start at once, each stores its key before it reads, so
+at least one of them sees the other's.
 """
 
 import hmac
@@ -157,8 +157,8 @@ def raise_for(missing: Sequence[str]) -> None:
     """Raise `Unfit`, which lists the missing keys, if there are any."""
     if missing:
         raise Unfit(
-            f"The key ring lacks keys that the database is sealed with: {', '.join(missing)}. Put them back into the"
-            " ring, from the copy of the key file, and restart every process."
+            f"The key ring lacks keys that are in use: {', '.join(missing)}. Restore them from the backup of the key"
+            " file, and restart every process."
         )
 
 

@@ -176,8 +176,8 @@ def _make_private(directory: Path) -> None:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise StorageError(
-            f"SEALPOST_METRICS_DIR: {directory} must be a directory of your own with mode 0700. Remove it, or name one"
-            " that is not there yet."
+            f"SEALPOST_METRICS_DIR: {directory} must be a directory that you own, with mode 0700. Remove it, or"
+            " choose a path that does not exist yet."
         )
 
 
@@ -195,8 +195,8 @@ def _hold(directory: Path, worker: str) -> int:
                 told = True
             if time.monotonic() - began > PATIENCE:
                 raise StorageError(
-                    f"Another process counts as {worker} in {directory}. Give each process a socket of another name,"
-                    " or a SEALPOST_METRICS_DIR of its own."
+                    f"Another process uses the worker name {worker} in {directory}. Give each process a socket with a"
+                    " different name, or its own SEALPOST_METRICS_DIR."
                 ) from None
             time.sleep(PAUSE)
 

@@ -53,7 +53,7 @@ def read_pair(certificate: Path, key: Path) -> CertificatePair:
     chain, private_key = read_chain(certificate), _read_key(key)
     _check_fit(certificate, chain, key, private_key)
     _check_time(certificate, chain[0])
-    # nginx does not start with a certificate that OpenSSL's policy refuses, for example one with a short key.
+    # nginx does not start if the OpenSSL policy rejects a certificate, for example for a short key.
     load_context(certificate, key)
     return CertificatePair(
         certificate="".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in chain),
@@ -73,7 +73,7 @@ def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key)
     except OSError as error:
         reason = getattr(error, "reason", None) or error.strerror
-        raise CertificateError(f"OpenSSL refuses {certificate} with {key}: {reason}.") from None
+        raise CertificateError(f"OpenSSL rejects {certificate} with {key}: {reason}.") from None
     return context
 
 
@@ -84,7 +84,7 @@ def read_chain(path: Path) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
         raise CertificateError(
-            f"{path} holds no certificate: it takes PEM, which begins with -----BEGIN CERTIFICATE-----."
+            f"{path} contains no certificate. It must be a PEM file, which begins with -----BEGIN CERTIFICATE-----."
         ) from None
 
 
@@ -96,14 +96,14 @@ def not_after(certificate: Path) -> datetime:
 def certificate_files(settings: Settings) -> tuple[Path, Path] | None:
     """Return the paths of the certificate that the stack serves and of its key, or None without TLS.
 
-    Raises `SettingsError` if they must be configured and are not.
+    Raises `SettingsError` if they are required but not configured.
     """
     if settings.tls == "self-signed":
         return self_signed_files(settings.data_dir)
     if settings.tls == "files":
         if settings.tls_cert is None or settings.tls_key is None:
             raise SettingsError(
-                "SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are needed with SEALPOST_TLS=files: the paths of two PEM files"
+                "SEALPOST_TLS=files requires SEALPOST_TLS_CERT and SEALPOST_TLS_KEY, the paths of two PEM files"
             )
         return settings.tls_cert, settings.tls_key
     return None
@@ -118,7 +118,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        hint = " It is a link that leads nowhere from here." if path.is_symlink() and not path.exists() else ""
+        hint = (
+            " It is a symbolic link to a file that does not exist here."
+            if path.is_symlink() and not path.exists()
+            else ""
+        )
         raise CertificateError(f"{path} cannot be read: {error.strerror}.{hint}") from None
 
 
@@ -128,15 +132,18 @@ def _read_key(path: Path) -> PrivateKeyTypes:
         key = load_pem_private_key(content, None)
     except TypeError:
         raise CertificateError(
-            f"{path} is encrypted, and nobody is there to type a pass phrase. Store it decrypted, for its owner alone"
-            " to read: openssl pkey -in KEY -out DECRYPTED"
+            f"{path} is encrypted, and the service cannot ask for its pass phrase. Store it decrypted, readable only by"
+            " its owner: openssl pkey -in KEY -out DECRYPTED"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError(
-            f"{path} holds no private key: it takes PEM, such as -----BEGIN PRIVATE KEY-----."
+            f"{path} contains no private key. It must be a PEM file, which begins, for example, with -----BEGIN PRIVATE"
+            " KEY-----."
         ) from None
     if not isinstance(key, _USABLE_KEYS):
-        raise CertificateError(f"{path} is of a kind that TLS has given up. Use a key on P-256, or one of RSA.")
+        raise CertificateError(
+            f"{path} has a type that TLS no longer supports. Use an ECDSA key on P-256, or an RSA key."
+        )
     return key
 
 
@@ -144,7 +151,8 @@ def _check_fit(certificate: Path, chain: list[x509.Certificate], key: Path, priv
     fitting = [_fits(private_key, each) for each in chain]
     if not fitting[0]:
         raise CertificateError(
-            f"{certificate} has its certificates in the wrong order: the one of the key comes first, its issuer next."
+            f"{certificate} has its certificates in the wrong order: the certificate of the key must come first, then"
+            " its issuer."
             if any(fitting)
             else f"{key} is not the key of the certificate in {certificate}."
         )
@@ -153,18 +161,18 @@ def _check_fit(certificate: Path, chain: list[x509.Certificate], key: Path, priv
 def _check_time(path: Path, certificate: x509.Certificate) -> None:
     now = datetime.now(UTC)
     if now > certificate.not_valid_after_utc:
-        raise CertificateError(f"{path} ended on {certificate.not_valid_after_utc:%Y-%m-%d at %H:%M} UTC. Renew it.")
+        raise CertificateError(f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d at %H:%M} UTC. Renew it.")
     if now < certificate.not_valid_before_utc:
         raise CertificateError(
-            f"{path} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d at %H:%M} UTC. Is the clock of this"
-            " machine right?"
+            f"{path} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d at %H:%M} UTC. Check the"
+            " clock of this host."
         )
 
 
 def _fits(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
     try:
         return _written(certificate.public_key()) == _written(key.public_key())
-    except (ValueError, UnsupportedAlgorithm):  # of a kind that no key here can be
+    except (ValueError, UnsupportedAlgorithm):  # not a key type in `_USABLE_KEYS`
         return False
 
 

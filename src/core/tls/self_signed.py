@@ -18,7 +18,7 @@ from ..files import write_private
 from .certificates import CertificateError, read_chain, read_pair, self_signed_files
 
 LIFE = timedelta(days=730)
-"""Validity of a self-signed certificate. Some systems refuse more than 825 days, whoever signed it."""
+"""Validity of a self-signed certificate. Some systems reject more than 825 days, whatever the issuer."""
 RENEWAL = timedelta(days=90)
 """A self-signed certificate is replaced when it expires within this time."""
 _CLOCK_SKEW = timedelta(hours=1)
@@ -59,7 +59,7 @@ def ensure_self_signed(directory: Path, hosts: Iterable[str]) -> bool:
         write_private(key, private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         write_private(certificate, _sign(private_key, names).public_bytes(Encoding.PEM))
     except OSError as error:
-        raise CertificateError(f"{certificate.parent} cannot hold a certificate: {error.strerror}.") from None
+        raise CertificateError(f"A certificate cannot be written to {certificate.parent}: {error.strerror}.") from None
     return True
 
 
@@ -70,7 +70,7 @@ def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
         try:
             address = ip_address(host.partition("%")[0])
         except ValueError:
-            # A name that cannot be encoded is no name that a client could ask for.
+            # No client can request a name that cannot be encoded.
             with suppress(UnicodeError):
                 names.append(x509.DNSName(host.encode("idna").decode("ascii")))
         else:

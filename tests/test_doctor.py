@@ -23,8 +23,8 @@ from src.core.workers import locate_run_directory
 from src.manage.__main__ import main
 from src.manage.doctor import command, disk
 from src.manage.doctor.configuration import Configuration
-from src.manage.doctor.disk import examine_disk, look_at
-from src.manage.doctor.examination import LIMIT, Mark, Outcome, examine
+from src.manage.doctor.disk import examine_directory, examine_disk
+from src.manage.doctor.examination import LIMIT, Outcome, Status, examine
 from src.manage.doctor.workers import examine_workers
 from src.settings import Settings, read_settings
 
@@ -40,7 +40,7 @@ Serve = Callable[..., Awaitable[Api]]
 def parsed(stdout: str) -> dict[str, Outcome]:
     """Return the outcomes that were written as JSON."""
     records = [json.loads(line) for line in stdout.splitlines()]
-    return {one["check"]: Outcome(Mark(one["mark"]), one["found"], one["advice"]) for one in records}
+    return {one["check"]: Outcome(Status(one["mark"]), one["found"], one["advice"]) for one in records}
 
 
 def read_all(terminal: int) -> str:
@@ -100,10 +100,10 @@ async def test_a_healthy_service_is_ok(serve: Serve, mongo_url: str, tmp_path: P
         "HTTPS",
         "certificate",
         "service settings",
-    } == marks(outcomes, Mark.NOT_CHECKED)
-    assert outcomes.keys() - marks(outcomes, Mark.NOT_CHECKED) == marks(outcomes, Mark.OK)
+    } == marks(outcomes, Status.NOT_CHECKED)
+    assert outcomes.keys() - marks(outcomes, Status.NOT_CHECKED) == marks(outcomes, Status.OK)
     shown = text.stdout.splitlines()
-    assert [(outcome.mark, check) for check, outcome in outcomes.items()] == [
+    assert [(outcome.status, check) for check, outcome in outcomes.items()] == [
         (line[:13].strip(), line[13:31].strip()) for line in shown
     ]
     assert shown[0].startswith("ok           settings          valid; set: SEALPOST_BCRYPT_COST, ")
@@ -122,7 +122,7 @@ async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path
 
     outcomes = parsed(lines.stdout)
     assert [1, 2, 2, 2] == [lines.code, *(ended.code for ended in misspelt)]
-    assert {"settings", "front", *(f"worker {number}" for number in range(1, 5))} == marks(outcomes, Mark.FAILED)
+    assert {"settings", "front", *(f"worker {number}" for number in range(1, 5))} == marks(outcomes, Status.FAILED)
     assert "SEALPOST_KEYZ: no such setting; SEALPOST_TTL_MAX: " in outcomes["settings"].found
     assert "connection refused" in outcomes["front"].found
     assert "does not exist" in outcomes["worker 4"].found
@@ -141,7 +141,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> Non
 
     outcomes = parsed(ended.stdout)
     assert (1, "no answer within 5 s") == (ended.code, outcomes["settings"].found)
-    assert Mark.OK is outcomes["secret files"].mark
+    assert Status.OK is outcomes["secret files"].status
     assert time.monotonic() - began < 4 * LIMIT
 
 
@@ -165,7 +165,7 @@ async def test_warnings_count_where_they_are_to(
         os.close(stdout)
     colours = await reading
 
-    assert {"secret files"} == marks(parsed(lenient.stdout), Mark.WARNING)
+    assert {"secret files"} == marks(parsed(lenient.stdout), Status.WARNING)
     assert parsed(lenient.stdout)["MongoDB"].found.endswith(", embedded")
     assert (0, 1, 0) == (lenient.code, strict.code, shown.code)
     assert "\x1b[33mwarning" in colours
@@ -195,7 +195,7 @@ async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: 
 
     rings = [outcomes["key ring"] for outcomes in found]
     newest, older = (entry.partition(":")[0] for entry in entries)
-    assert [Mark.NOT_CHECKED, Mark.OK, Mark.FAILED, Mark.FAILED] == [ring.mark for ring in rings]
+    assert [Status.NOT_CHECKED, Status.OK, Status.FAILED, Status.FAILED] == [ring.status for ring in rings]
     assert f"2 keys; {newest} is the newest; older: {older}" == rings[1].found
     assert "entry 1 of the key ring is not of the form" in rings[2].found
     assert "Restore it from your backup" in rings[3].advice
@@ -244,9 +244,9 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     (run_dir / "killed.settings").write_text(json.dumps(asdict(other)))
     killed, _ = await examined()
 
-    assert [Mark.NOT_CHECKED, Mark.OK] == [none.mark, agreeing.mark]
+    assert [Status.NOT_CHECKED, Status.OK] == [none.status, agreeing.status]
     assert str(tmp_path / "logs") == (agreed.service and agreed.service.log_dir)
-    assert [Mark.WARNING] * 5 == [outcome.mark for outcome in (newer, differing, older, half, hidden)]
+    assert [Status.WARNING] * 5 == [outcome.status for outcome in (newer, differing, older, half, hidden)]
     assert "SEALPOST_TTL_MAX is 60 in the service, but 600 here" in newer.found
     assert "SEALPOST_RATE_ALL" not in newer.found
     assert "SEALPOST_PUBLIC_URL is https://old.example.org in nginx, but unset here" in stale.found
@@ -257,7 +257,7 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     assert "the workers have different values of SEALPOST_RATE_ALL, SEALPOST_TTL_MAX" in half.found
     assert "SEALPOST_MONGO_URL is set in the service, but unset here" in hidden.found
     assert {"mongo_url", "keys"} == unknowing.unknown
-    assert Mark.NOT_CHECKED is killed.mark is outcomes["service settings"].mark
+    assert Status.NOT_CHECKED is killed.status is outcomes["service settings"].status
     assert "s3cret" not in "".join(outcome.found for outcome in (none, agreeing, newer, differing, half, hidden))
     assert [run_dir / "killed.settings"] == list(run_dir.iterdir())
 
@@ -270,17 +270,17 @@ async def test_what_needs_an_unknown_secret_is_not_checked(tmp_path: Path, run_h
     with publish(run_dir, "app", RunningSettings.of(settings, KeyRing.parse(key))):
         shown = parsed((await run_here({"SEALPOST_DATA_DIR": str(tmp_path)}, "--json")).stdout)
 
-    assert [Mark.NOT_CHECKED] * 3 == [shown[name].mark for name in ("MongoDB", "keys in use", "key ring")]
+    assert [Status.NOT_CHECKED] * 3 == [shown[name].status for name in ("MongoDB", "keys in use", "key ring")]
     assert "the service uses SEALPOST_MONGO_URL, which is not set here" == shown["MongoDB"].found
-    assert Mark.WARNING is shown["service settings"].mark
+    assert Status.WARNING is shown["service settings"].status
 
 
 @pytest.mark.parametrize(
     ("mode", "mark"),
-    [(0o600, Mark.OK), (0o400, Mark.OK), (0o640, Mark.WARNING), (0o660, Mark.FAILED), (0o604, Mark.FAILED)],
+    [(0o600, Status.OK), (0o400, Status.OK), (0o640, Status.WARNING), (0o660, Status.FAILED), (0o604, Status.FAILED)],
 )
 async def test_files_with_secrets_are_their_owners_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, mark: Mark
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, mark: Status
 ) -> None:
     """Key files, files that settings name, and `.env` if there is a secret in it; the worst one is told."""
     monkeypatch.chdir(tmp_path)
@@ -292,10 +292,10 @@ async def test_files_with_secrets_are_their_owners_alone(
 
     outcome = (await configured())["secret files"]
 
-    assert mark is outcome.mark
+    assert mark is outcome.status
     assert f".env has mode {mode:04o}" in outcome.found
-    assert ("ring has mode 0600" in outcome.found) == (mark is Mark.OK)
-    assert ("chmod 600 .env" in outcome.advice) == (mark is not Mark.OK)
+    assert ("ring has mode 0600" in outcome.found) == (mark is Status.OK)
+    assert ("chmod 600 .env" in outcome.advice) == (mark is not Status.OK)
 
 
 async def test_a_directory_that_is_full_or_cannot_be_written_to_is_told(
@@ -309,19 +309,23 @@ async def test_a_directory_that_is_full_or_cannot_be_written_to_is_told(
     ]
     elsewhere = await collect(examine_disk(make_settings(data_dir=tmp_path, log_file=Path("app.jsonl")), {}))
     unsettled = await collect(examine_disk(None, {"LOG_DIR": "/proc/self/none"}))
-    found = {"well": look_at(tmp_path)}
+    found = {"well": examine_directory(tmp_path)}
     for name in ("SCANT_BYTES", "TOO_FEW_BYTES", "SCANT_FILES", "TOO_FEW_FILES"):
         with monkeypatch.context() as patch:
             patch.setattr(disk, name, 2**80)
-            found[name] = look_at(tmp_path)
+            found[name] = examine_directory(tmp_path)
 
-    assert [Mark.OK, *[Mark.WARNING, Mark.FAILED] * 2] == [outcome.mark for outcome in found.values()]
+    assert [Status.OK, *[Status.WARNING, Status.FAILED] * 2] == [outcome.status for outcome in found.values()]
     assert ["GiB free", "inodes"] == [words for words in ("GiB free", "inodes") if words in found["well"].found]
     assert "inodes" in found["SCANT_FILES"].found
-    assert {"data directory", "log directory"} == marks(empty[0], Mark.NOT_CHECKED) == marks(empty[1], Mark.NOT_CHECKED)
+    assert (
+        {"data directory", "log directory"}
+        == marks(empty[0], Status.NOT_CHECKED)
+        == marks(empty[1], Status.NOT_CHECKED)
+    )
     assert "not needed" in empty[1]["data directory"].found
-    assert {"data directory", "log directory"} == marks(elsewhere, Mark.OK)
-    assert {"log directory"} == marks(unsettled, Mark.FAILED)
+    assert {"data directory", "log directory"} == marks(elsewhere, Status.OK)
+    assert {"log directory"} == marks(unsettled, Status.FAILED)
     assert "/proc/self/none is not writable: no such file" in unsettled["log directory"].found
     assert [] == list(tmp_path.iterdir())
 
@@ -357,16 +361,16 @@ async def test_each_worker_is_asked_at_its_socket(tmp_path: Path, make_settings:
         paths[0].chmod(0o666)
         opened = await collect(examine_workers(settings, {}))
 
-    assert {Mark.NOT_CHECKED} == {outcome.mark for outcome in none.values()}
-    assert {Mark.FAILED} == {outcome.mark for outcome in missing.values()}
+    assert {Status.NOT_CHECKED} == {outcome.status for outcome in none.values()}
+    assert {Status.FAILED} == {outcome.status for outcome in missing.values()}
     assert f"{paths[3]} does not exist: the worker is not running" in missing["worker 4"].found
-    assert {"worker 1"} == marks(found, Mark.OK)
+    assert {"worker 1"} == marks(found, Status.OK)
     assert "answers 503" in found["worker 2"].found
     assert f"no answer at {paths[2]}: connection refused" == found["worker 3"].found
     assert "no answer within 5 s" == found["worker 4"].found
     assert took < 2 * LIMIT
     assert f"{paths[0]} has mode 0666" in opened["worker 1"].found
-    assert Mark.FAILED is opened["worker 1"].mark
+    assert Status.FAILED is opened["worker 1"].status
 
 
 def test_sockets_whose_path_would_be_too_long_are_looked_for_elsewhere(tmp_path: Path) -> None:
@@ -386,6 +390,6 @@ async def test_a_fault_of_a_check_is_a_finding() -> None:
     unexpected = (await examine("one", check(ValueError("s3cret")))).outcome
     refused = (await examine("one", check(PermissionError(13, "s3cret", "/a/file")))).outcome
 
-    assert [Mark.FAILED, Mark.FAILED] == [unexpected.mark, refused.mark]
+    assert [Status.FAILED, Status.FAILED] == [unexpected.status, refused.status]
     assert f"unexpected error: ValueError in {__file__}:" in unexpected.found
     assert "/a/file cannot be used: permission denied" == refused.found

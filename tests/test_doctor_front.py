@@ -21,7 +21,7 @@ from bench.running_stack import free_port
 from src.core.clock import utc_now
 from src.manage.doctor import front as front_checks
 from src.manage.doctor.certificates import examine_certificate_files
-from src.manage.doctor.examination import LIMIT, Mark, Outcome
+from src.manage.doctor.examination import LIMIT, Outcome, Status
 from src.manage.doctor.front import examine_front
 from src.settings import Settings
 
@@ -94,9 +94,9 @@ async def test_a_front_that_lets_things_through_is_told() -> None:
         failing = await front(f"http://localhost:{port_of(broken)}/")
         other = await front(f"http://127.0.0.1:{port_of(foreign)}")
 
-    assert {"security headers", "body limit"} == marks(near, Mark.FAILED)
-    assert {"metrics", "HTTPS", "certificate"} == marks(near, Mark.NOT_CHECKED)
-    assert {"security headers", "body limit", "metrics"} == marks(far, Mark.FAILED)
+    assert {"security headers", "body limit"} == marks(near, Status.FAILED)
+    assert {"metrics", "HTTPS", "certificate"} == marks(near, Status.NOT_CHECKED)
+    assert {"security headers", "body limit", "metrics"} == marks(far, Status.FAILED)
     assert "can be intercepted" in far["HTTPS"].found
     assert f"missing or changed: {', '.join(sorted(HEADERS))}" == near["security headers"].found
     assert "a body over 1 MiB is answered 400" == near["body limit"].found
@@ -114,7 +114,7 @@ async def test_a_proxy_that_is_not_trusted_and_workers_that_start_are_told() -> 
         proxied = await front(f"http://127.0.0.1:{port_of(forwarded)}")
         begun = await front(f"http://127.0.0.1:{port_of(starting)}")
 
-    assert {"proxy"} == marks(proxied, Mark.WARNING)
+    assert {"proxy"} == marks(proxied, Status.WARNING)
     assert "SEALPOST_TRUSTED_PROXIES" in (proxied["proxy"].advice or "")
     assert "answers 503: nginx cannot reach any worker" in begun["front"].found
 
@@ -143,7 +143,7 @@ async def test_a_front_that_hangs_or_is_gone_is_told_in_time() -> None:
     assert "does not answer: ServerDisconnectedError" in was_cut["front"].found
     assert "does not answer: connection refused" in gone["front"].found
     for outcomes in (hung, was_cut, gone):
-        assert {"front"} == outcomes.keys() - marks(outcomes, Mark.NOT_CHECKED)
+        assert {"front"} == outcomes.keys() - marks(outcomes, Status.NOT_CHECKED)
 
 
 async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,10 +168,10 @@ async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pyte
         given = await front(address)
         lax = await front(f"https://127.0.0.1:{port_of(bare)}")
 
-    assert set(led) == marks(led, Mark.OK)
+    assert set(led) == marks(led, Status.OK)
     assert f"plain HTTP redirects to {address}/: 308" == led["HTTPS"].found
-    assert {"HTTPS"} == marks(given, Mark.NOT_CHECKED)
-    assert {"security headers"} == marks(lax, Mark.WARNING)
+    assert {"HTTPS"} == marks(given, Status.NOT_CHECKED)
+    assert {"security headers"} == marks(lax, Status.WARNING)
     assert "Strict-Transport-Security is missing" == lax["security headers"].found
     assert "99 more days; this host trusts it" in led["certificate"].found
 
@@ -179,14 +179,14 @@ async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("begins", "ends", "mark", "said"),
     [
-        (-400, 60, Mark.WARNING, "does not trust it: self-signed certificate"),
-        (-400, 20, Mark.WARNING, "19 more days"),
-        (-400, -1, Mark.FAILED, "it expired on "),
-        (2, 60, Mark.FAILED, "it is not valid before "),
+        (-400, 60, Status.WARNING, "does not trust it: self-signed certificate"),
+        (-400, 20, Status.WARNING, "19 more days"),
+        (-400, -1, Status.FAILED, "it expired on "),
+        (2, 60, Status.FAILED, "it is not valid before "),
     ],
 )
 async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
-    tmp_path: Path, begins: int, ends: int, mark: Mark, said: str
+    tmp_path: Path, begins: int, ends: int, mark: Status, said: str
 ) -> None:
     """It is read from a server that shows it, believed or not."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -196,8 +196,8 @@ async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
     async with serving(readiness(HEADERS), listener, ssl_context=context):
         outcomes = await front(f"https://127.0.0.1:{port_of(listener)}")
 
-    assert {"front", "proxy", "metrics", "body limit"} == marks(outcomes, Mark.OK)
-    assert mark is outcomes["certificate"].mark
+    assert {"front", "proxy", "metrics", "body limit"} == marks(outcomes, Status.OK)
+    assert mark is outcomes["certificate"].status
     assert said in outcomes["certificate"].found
 
 
@@ -231,7 +231,7 @@ async def test_plain_http_beside_https_is_looked_for(tmp_path: Path, monkeypatch
             monkeypatch.setattr(front_checks, "_HTTP_PORT", port)
             found.append((await front(address))["HTTPS"])
 
-    assert [Mark.OK, Mark.FAILED, Mark.OK] == [outcome.mark for outcome in found]
+    assert [Status.OK, Status.FAILED, Status.OK] == [outcome.status for outcome in found]
     assert "plain HTTP is answered 200" == found[1].found
     assert "nothing answers plain HTTP" == found[2].found
 
@@ -240,15 +240,15 @@ async def test_the_files_of_a_certificate_are_checked(tmp_path: Path, make_setti
     """Good ones are ok; one that ends soon, has ended, has another key or is missing is told before the next start."""
     good, soon = make_files(tmp_path), make_files(tmp_path, name="soon", ends=timedelta(days=3))
     over = make_files(tmp_path, name="over", begins=timedelta(days=-9), ends=timedelta(days=-1))
-    cases: list[tuple[dict[str, object], Mark, str]] = [
-        ({"tls_cert": good.certificate, "tls_key": good.key}, Mark.OK, "29 more days"),
-        ({"tls_cert": soon.certificate, "tls_key": soon.key}, Mark.WARNING, "2 more days"),
-        ({"tls_cert": over.certificate, "tls_key": over.key}, Mark.FAILED, "it expired on"),
-        ({"tls_cert": good.certificate, "tls_key": soon.key}, Mark.FAILED, "soon.key.pem"),
-        ({"tls_cert": tmp_path / "none", "tls_key": good.key}, Mark.FAILED, "none"),
-        ({}, Mark.FAILED, "SEALPOST_TLS_CERT and SEALPOST_TLS_KEY are needed"),
-        ({"tls": "self-signed", "data_dir": tmp_path}, Mark.NOT_CHECKED, "the stack creates it"),
-        ({"tls": "off"}, Mark.NOT_CHECKED, "TLS is off"),
+    cases: list[tuple[dict[str, object], Status, str]] = [
+        ({"tls_cert": good.certificate, "tls_key": good.key}, Status.OK, "29 more days"),
+        ({"tls_cert": soon.certificate, "tls_key": soon.key}, Status.WARNING, "2 more days"),
+        ({"tls_cert": over.certificate, "tls_key": over.key}, Status.FAILED, "it expired on"),
+        ({"tls_cert": good.certificate, "tls_key": soon.key}, Status.FAILED, "soon.key.pem"),
+        ({"tls_cert": tmp_path / "none", "tls_key": good.key}, Status.FAILED, "none"),
+        ({}, Status.FAILED, "SEALPOST_TLS=files requires SEALPOST_TLS_CERT and SEALPOST_TLS_KEY"),
+        ({"tls": "self-signed", "data_dir": tmp_path}, Status.NOT_CHECKED, "the stack creates it"),
+        ({"tls": "off"}, Status.NOT_CHECKED, "TLS is off"),
     ]
 
     outcomes = [
@@ -256,7 +256,7 @@ async def test_the_files_of_a_certificate_are_checked(tmp_path: Path, make_setti
     ]
     elsewhere = await examine_certificate_files(make_settings(tls="files"), {"RUN_DIR": "/run/sealpost"})
 
-    assert [mark for _, mark, _ in cases] == [outcome.mark for outcome in outcomes]
+    assert [mark for _, mark, _ in cases] == [outcome.status for outcome in outcomes]
     for (_, _, said), outcome in zip(cases, outcomes, strict=True):
         assert said in outcome.found
-    assert Mark.NOT_CHECKED is elsewhere.mark
+    assert Status.NOT_CHECKED is elsewhere.status

@@ -21,10 +21,10 @@ from bench.running_stack import free_port
 from src.core.clock import utc_now
 from src.core.crypto.keys import read_key_ring
 from src.core.database.embedded import errors, find_mongod, replica_set
-from src.manage.doctor import connection, database, disk
-from src.manage.doctor.connection import kernel_advice
+from src.manage.doctor import database, disk, mongo_connection
 from src.manage.doctor.database import examine_database
-from src.manage.doctor.examination import LIMIT, Mark, Outcome
+from src.manage.doctor.examination import LIMIT, Outcome, Status
+from src.manage.doctor.mongo_connection import kernel_advice
 from src.manage.doctor.mongodb import FIRST_FIXED, compare_clocks, compare_indexes, is_fixed
 from src.settings import Settings
 from src.storage import INDEXES
@@ -67,7 +67,7 @@ async def test_each_fault_of_an_index_is_found(serve: Serve, own_database: str) 
         await collection.create_index(name, name=f"{name}_1" if collection is posts else name)
     found.append(await compare_indexes(api.mongo, INDEXES))
 
-    assert [Mark.OK, Mark.FAILED, Mark.FAILED, Mark.FAILED] == [outcome.mark for outcome in found]
+    assert [Status.OK, Status.FAILED, Status.FAILED, Status.FAILED] == [outcome.status for outcome in found]
     assert ("items.delete_at is missing", "Restart a process") == (found[1].found, found[1].advice[:17])
     assert "items.delete_at differs in expireAfterSeconds" == found[2].found
     assert 'Drop it: db.items.dropIndex("delete_at") in mongosh.' in found[2].advice
@@ -90,9 +90,9 @@ async def test_a_key_that_the_ring_lacks_is_missed(api: Api, mongo_url: str, mak
     other = await collect(examine_database(settings, read_key_ring(settings)))
     none = await collect(examine_database(settings, None))
 
-    assert {"keys in use"} == marks(other, Mark.FAILED)
+    assert {"keys in use"} == marks(other, Status.FAILED)
     assert f"keys missing from the key ring: {key_id} (users 1, sessions 1, items 1)" == other["keys in use"].found
-    assert Mark.NOT_CHECKED is none["keys in use"].mark
+    assert Status.NOT_CHECKED is none["keys in use"].status
 
 
 def later(seconds: float) -> datetime:
@@ -103,17 +103,17 @@ def later(seconds: float) -> datetime:
 async def test_clocks_that_differ_are_told(api: Api) -> None:
     """By how much, which way, and how surely."""
     skews = {
-        0: (Mark.OK, "± 0.0"),
-        3: (Mark.WARNING, "behind"),
-        -3: (Mark.WARNING, "ahead of"),
-        60: (Mark.FAILED, "behind"),
+        0: (Status.OK, "± 0.0"),
+        3: (Status.WARNING, "behind"),
+        -3: (Status.WARNING, "ahead of"),
+        60: (Status.FAILED, "behind"),
     }
     for skew, (mark, said) in skews.items():
         outcome = await compare_clocks(api.mongo, partial(later, skew))
 
-        assert mark is outcome.mark
+        assert mark is outcome.status
         assert said in outcome.found
-        assert ("NTP" in outcome.advice) == (mark is not Mark.OK)
+        assert ("NTP" in outcome.advice) == (mark is not Status.OK)
 
 
 async def test_limits_of_what_is_well_are_kept(
@@ -128,8 +128,8 @@ async def test_limits_of_what_is_well_are_kept(
 
     outcomes = await examine_at(mongo_url, make_settings, mongo_database=api.settings.mongo_database)
 
-    assert {"MongoDB version", "MongoDB space"} == marks(outcomes, Mark.FAILED)
-    assert {"round trip"} == marks(outcomes, Mark.WARNING)
+    assert {"MongoDB version", "MongoDB space"} == marks(outcomes, Status.FAILED)
+    assert {"round trip"} == marks(outcomes, Status.WARNING)
     assert "is too old" in outcomes["MongoDB version"].found
 
 
@@ -180,15 +180,17 @@ async def test_a_replica_set_that_is_none_yet_or_lacks_members_is_told(
             assert 0 == limits.count_documents({})
 
     assert f"no primary answers: {host}: not initiated as a replica set" == bare["MongoDB"].found
-    assert {"MongoDB"} == bare.keys() - marks(bare, Mark.NOT_CHECKED) == other.keys() - marks(other, Mark.NOT_CHECKED)
+    assert (
+        {"MongoDB"} == bare.keys() - marks(bare, Status.NOT_CHECKED) == other.keys() - marks(other, Status.NOT_CHECKED)
+    )
     assert "no host of SEALPOST_MONGO_URL is a member of the replica set" in other["MongoDB"].found
-    assert {"indexes"} == marks(empty, Mark.FAILED)
+    assert {"indexes"} == marks(empty, Status.FAILED)
     assert "has none of the service's collections" in empty["indexes"].found
-    assert {"write concern", "MongoDB space"} == marks(empty, Mark.NOT_CHECKED)
+    assert {"write concern", "MongoDB space"} == marks(empty, Status.NOT_CHECKED)
     assert f"rs0: {host} primary" == empty["replica set"].found
-    assert {"write concern", "indexes"} == marks(alone, Mark.FAILED)
+    assert {"write concern", "indexes"} == marks(alone, Status.FAILED)
     assert "no majority acknowledged a write in time" == alone["write concern"].found
-    assert Mark.WARNING is alone["replica set"].mark
+    assert Status.WARNING is alone["replica set"].status
     assert "does not answer" in alone["replica set"].found
 
 
@@ -225,7 +227,7 @@ async def test_an_unpatched_mongodb_that_decompresses_is_told(
         with mongod(tmp_path / compressors, compressors=compressors) as (host, _):
             outcomes[compressors] = (await examine_at(f"mongodb://{host}/", make_settings))["MongoDB patches"]
 
-    assert [Mark.FAILED, Mark.OK, Mark.OK] == [outcome.mark for outcome in outcomes.values()]
+    assert [Status.FAILED, Status.OK, Status.OK] == [outcome.status for outcome in outcomes.values()]
     assert "--networkMessageCompressors disabled" in outcomes["snappy,zstd,zlib"].advice
 
 
@@ -250,9 +252,9 @@ async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
     dead = await examine_at(f"mongodb://ann:s3cret@{host}/?replicaSet=rs0", make_settings, mongo_timeout=2)
 
     assert "--replSet" in named["MongoDB"].advice
-    assert {"replica set", "indexes"} == marks(alone, Mark.FAILED)
+    assert {"replica set", "indexes"} == marks(alone, Status.FAILED)
     assert "a standalone server" in alone["replica set"].found
-    assert {"replica set", "write concern"} == marks(frozen_midway, Mark.FAILED)
+    assert {"replica set", "write concern"} == marks(frozen_midway, Status.FAILED)
     assert "MongoDB did not answer in time" == frozen_midway["write concern"].found
     assert "MongoDB stopped answering" == frozen_midway["indexes"].found
     assert f"no primary answers: {host}: does not answer" == frozen["MongoDB"].found
@@ -280,7 +282,7 @@ async def test_commands_that_mongodb_refuses_or_does_not_finish_are_told(
             found.append(await examine_at(url, make_settings, mongo_timeout=3, mongo_database="sealpost"))
 
     assert "MongoDB rejected the command (code 8)" == found[0]["MongoDB space"].found
-    assert {"keys in use", "write concern"} <= marks(found[0], Mark.OK)
+    assert {"keys in use", "write concern"} <= marks(found[0], Status.OK)
     assert "MongoDB did not answer in time" == found[1]["write concern"].found
     assert "MongoDB stopped answering" == found[1]["clock"].found
 
@@ -306,7 +308,7 @@ async def test_what_else_keeps_from_mongodb_is_told(
         assert said in outcome["MongoDB"].found
         assert outcome["MongoDB"].advice
         assert "s3cret" not in repr(outcome)
-        assert {"MongoDB"} == outcome.keys() - marks(outcome, Mark.NOT_CHECKED)
+        assert {"MongoDB"} == outcome.keys() - marks(outcome, Status.NOT_CHECKED)
 
 
 async def test_what_a_user_may_not_ask_is_not_checked(
@@ -324,11 +326,11 @@ async def test_what_a_user_may_not_ask_is_not_checked(
             found[role] = await examine_at(url, make_settings, mongo_database=api.settings.mongo_database)
             system.admin.command("dropUser", name)
 
-    assert {"write concern"} == marks(found["read"], Mark.FAILED)
+    assert {"write concern"} == marks(found["read"], Status.FAILED)
     assert "may not write to the database" in found["read"]["write concern"].found
-    assert set() == marks(found["nothing"], Mark.FAILED)
+    assert set() == marks(found["nothing"], Status.FAILED)
     assert {"MongoDB", "MongoDB version", "MongoDB patches", "replica set", "round trip", "clock"} == marks(
-        found["nothing"], Mark.OK
+        found["nothing"], Status.OK
     )
     assert "s3cret" not in repr(found)
 
@@ -338,7 +340,7 @@ async def test_an_embedded_mongodb_is_not_started(
 ) -> None:
     """One that does not run is told, as is one that is just being started; one that runs is asked."""
     assert mongo_url
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(mongo_connection, "ANSWER_SECONDS", 0.5)
 
     async def embedded(data_dir: Path) -> Outcome:
         settings = make_settings(data_dir=data_dir, keys=None)
@@ -351,13 +353,13 @@ async def test_an_embedded_mongodb_is_not_started(
     with errors.hold_gate(tmp_path / "busy" / "mongo" / "gate.lock"):
         busy = await embedded(tmp_path / "busy")
 
-    assert [Mark.FAILED] * 3 == [outcome.mark for outcome in (stopped, unusable, busy)]
+    assert [Status.FAILED] * 3 == [outcome.status for outcome in (stopped, unusable, busy)]
     assert stopped.found.endswith("is not running")
     assert not (tmp_path / "data").exists()
     assert "being started or stopped" in busy.found
     assert "cannot be used" in unusable.found
     monkeypatch.undo()
-    assert Mark.OK is (await embedded(mongo_directory)).mark
+    assert Status.OK is (await embedded(mongo_directory)).status
 
 
 def test_a_kernel_on_which_mongodb_8_crashes_is_named() -> None:

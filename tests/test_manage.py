@@ -252,7 +252,7 @@ def test_what_cannot_be_done_says_why(
     for name, value in {**Operator.of(settings, mongo_url).environment, **changed}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-    monkeypatch.setattr("src.manage.connection.configure_logs", lambda *_: None)
+    monkeypatch.setattr("src.manage.runner.configure_logs", lambda *_: None)
 
     with capture_logs():
         ended = main(arguments)

@@ -12,7 +12,7 @@ from src.core.crypto.keys import KeyRing, new_key, read_key_ring
 from src.core.database.mongo import Mongo
 from src.core.database.shared_settings import COLLECTION, SharedSettings
 from src.manage.doctor.database import examine_database
-from src.manage.doctor.examination import Mark
+from src.manage.doctor.examination import Status
 from src.settings import OF_A_HOST, SECRETS, SHARED, Settings
 
 from .conftest import Api
@@ -145,8 +145,8 @@ async def test_the_doctor_names_what_differs(mongo_url: str, serve: Serve) -> No
     other = await collect(examine_database(settings, read_key_ring(settings)))
     none = await collect(examine_database(settings, None))
 
-    assert (Mark.OK, Mark.WARNING, Mark.NOT_CHECKED) == tuple(
-        found["shared settings"].mark for found in (same, other, none)
+    assert (Status.OK, Status.WARNING, Status.NOT_CHECKED) == tuple(
+        found["shared settings"].status for found in (same, other, none)
     )
     assert "SEALPOST_SESSION_TTL on " in other["shared settings"].found
 

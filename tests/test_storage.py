@@ -26,7 +26,7 @@ from src.core.database.storage_budget import (
 )
 from src.core.metrics import Metrics
 from src.errors import StorageFull
-from src.manage.doctor.examination import Mark
+from src.manage.doctor.examination import Status
 from src.manage.doctor.mongodb import judge_storage
 from src.settings import Settings, SettingsError, parse_byte_limit, read_settings
 from src.storage_limits import create_byte_budget
@@ -279,27 +279,27 @@ async def test_a_user_who_may_not_ask_has_no_budget(
 @pytest.mark.parametrize(
     ("figures", "mark", "found"),
     [
-        (StorageFigures(10 * MIB, ()), Mark.OK, "10 MiB of 200 MiB"),
-        (StorageFigures(190 * MIB, ()), Mark.FAILED, "190 MiB of 200 MiB"),
+        (StorageFigures(10 * MIB, ()), Status.OK, "10 MiB of 200 MiB"),
+        (StorageFigures(190 * MIB, ()), Status.FAILED, "190 MiB of 200 MiB"),
         (
             StorageFigures(10 * MIB, (Disk(10**10, 900 * MIB, 0, oplog_growth=0, unwritten=0),)),
-            Mark.WARNING,
+            Status.WARNING,
             "can be stored",
         ),
         (
             StorageFigures(10 * MIB, (Disk(10**10, 10 * MIB, 0, oplog_growth=0, unwritten=0),)),
-            Mark.FAILED,
+            Status.FAILED,
             "reserve of",
         ),
     ],
 )
-def test_the_doctor_says_how_full_it_is(figures: StorageFigures, mark: Mark, found: str) -> None:
+def test_the_doctor_says_how_full_it_is(figures: StorageFigures, mark: Status, found: str) -> None:
     """Past a limit is a failure, and near one a warning; both come with advice."""
     outcome = judge_storage(figures, Settings(_env_file=None, storage_max=200 * MIB))
 
-    assert mark == outcome.mark
+    assert mark == outcome.status
     assert found in outcome.found
-    assert bool(outcome.advice) == (mark is not Mark.OK)
+    assert bool(outcome.advice) == (mark is not Status.OK)
 
 
 def test_a_maximum_under_which_nothing_could_be_stored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

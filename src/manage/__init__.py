@@ -1,1 +1,1 @@
-"""What the operator types: ``python -m src.manage …``."""
+"""The operator's commands: ``python -m src.manage``."""

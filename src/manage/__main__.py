@@ -9,11 +9,14 @@ from typer.main import get_command
 from ..accounts.administration import AdministrationError
 from ..core.database.embedded import MongodError
 from ..core.database.mongo import Unfit
+from ..core.database.purging import purge
 from ..errors import Damaged, Unavailable
 from ..settings import SettingsError
-from . import gathered, keys, posts, purge, restart, users
+from ..storage import INDEXES
+from . import gathered, keys, posts, restart, users
 from .doctor.command import doctor
-from .output import CommandError, place, say
+from .output import CommandError, error_location, say, show_table
+from .runner import CommandContext, run_command
 
 INTERRUPTED = 130
 
@@ -27,7 +30,21 @@ app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(posts.app, name="posts")
 app.add_typer(gathered.app, name="gathered")
-app.command("purge")(purge.purge_expired)
+
+
+@app.command("purge")
+def purge_expired() -> None:
+    """Delete expired documents of every collection now, and print how many.
+
+    MongoDB deletes them anyway within a minute or two, and they cannot be read until then.
+    """
+
+    async def command(context: CommandContext) -> list[tuple[str, int]]:
+        return [deleted async for deleted in purge(context.mongo, INDEXES)]
+
+    show_table(["collection", "deleted"], [[name, str(count)] for name, count in run_command(command)])
+
+
 app.command("restart")(restart.restart_workers)
 app.command()(doctor)
 
@@ -48,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")
-    except Exception as error:  # noqa: BLE001 (no traceback: it may show what is secret)
-        say(f"unexpected error: {type(error).__name__} in {place(error)}")
+    except Exception as error:  # noqa: BLE001 (no traceback: it could show a secret)
+        say(f"unexpected error: {type(error).__name__} in {error_location(error)}")
     else:
         if code == INTERRUPTED:
             say("interrupted. The database is consistent; you can run the command again.")

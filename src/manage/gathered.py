@@ -1,4 +1,4 @@
-"""``gathered``: messages that programs have sent."""
+"""``gathered``: count and export the messages of programs."""
 
 import os
 import sys
@@ -18,8 +18,8 @@ from ..gatherer.bundle import BundleSealer
 from ..gatherer.bundle_reader import BundleReader, Span
 from ..gatherer.export import Export
 from ..gatherer.schemas import parse_time
-from .connection import Service, run
 from .output import CommandError, progress, say, show_line
+from .runner import CommandContext, run_command
 
 MESSAGES = "messages"
 
@@ -84,7 +84,7 @@ def export(
     try:
         written = _on_gathered(since, until, username, command)
     except BrokenPipeError:
-        # The reader is gone. Without this, Python would report that again at exit.
+        # Otherwise Python reports the closed pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CommandError("the export is incomplete: the reader closed the pipe") from None
     say(f"wrote {written} {'message' if written == 1 else MESSAGES}")
@@ -96,8 +96,8 @@ def _on_gathered(
     username: str | None,
     command: Callable[[BundleReader, Export, Span], Awaitable[T]],
 ) -> T:
-    async def connected(service: Service) -> T:
-        settings, ring, mongo = service.settings, service.ring, service.mongo
+    async def connected(context: CommandContext) -> T:
+        settings, ring, mongo = context.settings, context.ring, context.mongo
         users = UserStore(mongo, ring, group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue))
         user_id = None
         if username is not None:
@@ -112,7 +112,7 @@ def _on_gathered(
 
     if since and until and until < since:
         raise typer.BadParameter("--until must not be before --since")
-    return run(connected)
+    return run_command(connected)
 
 
 @contextmanager

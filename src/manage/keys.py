@@ -1,4 +1,4 @@
-"""``keys``: the master keys and the data under each."""
+"""``keys``: list and rotate the master keys."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,8 +10,8 @@ from ..core.database.prerequisites import KeyChecks
 from ..core.database.resealing import KeyUse, Resealed, Resealing, Uses
 from ..settings import read_settings
 from ..storage import EXPIRING, RESEALABLE
-from .connection import Service, run
-from .output import CommandError, in_words, progress, say, show_line, show_records, show_table
+from .output import CommandError, format_time, progress, say, show_line, show_records, show_table
+from .runner import CommandContext, run_command
 
 MOST_NAMED = 10
 
@@ -26,7 +26,7 @@ def list_keys(
 
     The exit code is 1 if data is encrypted with a key that is not in the key ring.
     """
-    uses = run(lambda service: _resealing(service).uses(), with_any_keys=True)
+    uses = run_command(lambda context: _resealing(context).uses(), with_any_keys=True)
     sealed, waiting = [one.collection for one in RESEALABLE], [one.collection for one in EXPIRING]
     if as_json:
         show_records(_record(use, uses) for use in uses.keys)
@@ -87,23 +87,23 @@ def new(
 
 @app.command()
 def reseal() -> None:
-    """Re-encrypt data under older keys with the newest one. Safe to run, and to repeat, beside the service.
+    """Re-encrypt data under older keys with the newest one. Safe to run, and to repeat, while the service runs.
 
     Keys that are no longer needed are retired: the service then accepts a key ring without them.
 
     The exit code is 1 if some data could not be re-encrypted.
     """
 
-    async def everything(service: Service) -> tuple[list[Resealed], Uses]:
-        resealing = _resealing(service)
+    async def reseal_all(context: CommandContext) -> tuple[list[Resealed], Uses]:
+        resealing = _resealing(context)
         with progress() as report:
             done = await resealing.run(report)
         uses = await resealing.uses()
         needed = {use.key_id for use in uses.keys if use.key_id and not uses.may_be_dropped(use)}
-        await KeyChecks(service.mongo, service.ring).retire_all_but(needed)
+        await KeyChecks(context.mongo, context.ring).retire_all_but(needed)
         return done, uses
 
-    done, uses = run(everything, with_any_keys=True)
+    done, uses = run_command(reseal_all, with_any_keys=True)
     for resealed in done:
         show_line(f"{resealed.collection}: {resealed.changed} re-encrypted or re-indexed")
         _name_some(resealed.collection, resealed.unopened, "cannot be decrypted and were not changed")
@@ -115,8 +115,8 @@ def reseal() -> None:
         raise typer.Exit(1)
 
 
-def _resealing(service: Service) -> Resealing:
-    return Resealing(service.mongo, service.ring, RESEALABLE, EXPIRING)
+def _resealing(context: CommandContext) -> Resealing:
+    return Resealing(context.mongo, context.ring, RESEALABLE, EXPIRING)
 
 
 def _name(use: KeyUse) -> str:
@@ -130,7 +130,7 @@ def _verdict(use: KeyUse, uses: Uses) -> str:
 
 
 def _need(use: KeyUse, uses: Uses) -> str:
-    """Say what a key is needed for."""
+    """Return why a key is still needed."""
     if use.newest:
         return "newest key"
     needs = []
@@ -140,7 +140,7 @@ def _need(use: KeyUse, uses: Uses) -> str:
         needs.append(f"{uses.unindexed} under the newest key to re-index (keys reseal)")
     if use.waiting_until:
         waiting = ", ".join(f"{count} {collection}" for collection, count in use.waiting.items())
-        needs.append(f"{waiting} waiting until {in_words(use.waiting_until)} at the latest")
+        needs.append(f"{waiting} waiting until {format_time(use.waiting_until)} at the latest")
     return "; ".join(needs)
 
 

@@ -51,13 +51,13 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console.print(table)
 
 
-def place(error: Exception) -> str:
-    """Return the line of code that raised an error. Its message may hold a secret and is not shown."""
+def error_location(error: Exception) -> str:
+    """Return the file and line that raised an error. Its message may contain a secret and is not shown."""
     line = traceback.extract_tb(error.__traceback__)[-1]
     return f"{line.filename}:{line.lineno}"
 
 
-def in_words(moment: datetime | None) -> str:
+def format_time(moment: datetime | None) -> str:
     """Format a time in UTC, to the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else "-"
 
@@ -67,7 +67,7 @@ def progress() -> Iterator[Report]:
     """Show the progress of a long command: a bar on a terminal, elsewhere a line at each 10 %."""
     console = Console(stderr=True, markup=False)
     if not console.is_terminal:
-        yield _Lines().report
+        yield _ProgressLines().report
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -81,7 +81,7 @@ def progress() -> Iterator[Report]:
         yield report
 
 
-class _Lines:
+class _ProgressLines:
     """Prints a line at each 10 %."""
 
     def __init__(self) -> None:

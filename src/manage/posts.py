@@ -11,8 +11,8 @@ from ..posts.deletion import PostDeletion
 from ..posts.feed import parse_post_id
 from ..posts.reactions import ReactionStore
 from ..posts.store import PostStore
-from .connection import Service, run
 from .output import CommandError, say, show_line
+from .runner import CommandContext, run_command
 
 T = TypeVar("T")
 Author = Annotated[str | None, typer.Option("--author", metavar="NAME", help="Only posts of this user.")]
@@ -60,8 +60,8 @@ def delete(
 
 
 def _on_posts(author: str | None, command: Callable[[PostStore, PostDeletion, bytes | None], Awaitable[T]]) -> T:
-    async def connected(service: Service) -> T:
-        settings, ring, mongo = service.settings, service.ring, service.mongo
+    async def connected(context: CommandContext) -> T:
+        settings, ring, mongo = context.settings, context.ring, context.mongo
         batching = group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue)
         author_id = None
         if author is not None:
@@ -72,4 +72,4 @@ def _on_posts(author: str | None, command: Callable[[PostStore, PostDeletion, by
         posts = PostStore(mongo, ring, batching)
         return await command(posts, PostDeletion(posts, ReactionStore(mongo, batching)), author_id)
 
-    return run(connected)
+    return run_command(connected)

@@ -13,10 +13,10 @@ from ..settings import SettingsError, data_directory
 from .output import CommandError, say
 
 READY_SECONDS = 60.0
-"""Time that a worker may take to become ready."""
+"""Seconds within which a worker must become ready."""
 _CHECK_SECONDS = 60.0
 _POLL_SECONDS = 0.2
-_SHORT_STARTS = 1  # in a row; one more and the worker has failed
+_SHORT_STARTS = 1  # consecutive; one more is a failure
 _OUTPUT_BYTES = 2000
 
 
@@ -28,7 +28,7 @@ def restart_workers() -> None:
     run_dir = find_run_directory()
     supervisor = Supervisor(run_dir)
     try:
-        with _alone_in(run_dir):
+        with _restart_lock(run_dir):
             _check_settings(supervisor)
             for number, path in enumerate(worker_sockets(run_dir), start=1):
                 _restart(supervisor, number, path)
@@ -42,7 +42,7 @@ def restart_workers() -> None:
 def find_run_directory() -> Path:
     """Return the directory of the workers' sockets: ``RUN_DIR`` in a container, else that of the data directory.
 
-    Raises `CommandError` where no stack runs.
+    Raises `CommandError` if no stack is running.
     """
     given = os.environ.get("RUN_DIR")
     run_dir = Path(given) if given else locate_run_directory(data_directory())
@@ -55,8 +55,8 @@ def find_run_directory() -> Path:
 
 
 @contextmanager
-def _alone_in(run_dir: Path) -> Iterator[None]:
-    """Hold the right to restart workers. Raises `CommandError` where another command has it."""
+def _restart_lock(run_dir: Path) -> Iterator[None]:
+    """Hold the lock for restarts. Raises `CommandError` if another command holds it."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(run_dir / "restart.lock"))
@@ -73,11 +73,11 @@ def _check_settings(supervisor: Supervisor) -> None:
     deadline = time.monotonic() + _CHECK_SECONDS
     while (check := supervisor.state(CHECK)).state not in {"EXITED", "FATAL"}:
         if time.monotonic() > deadline:
-            raise CommandError("the check of the settings timed out. Nothing was restarted. A disk may hang.")
+            raise CommandError("the check of the settings timed out. Nothing was restarted. A disk may be hanging.")
         time.sleep(_POLL_SECONDS)
     if check.state != "EXITED" or check.exit_code != 0:
-        words = supervisor.output(CHECK, _OUTPUT_BYTES).strip()
-        raise SettingsError(f"workers cannot start with these settings. Nothing was restarted.\n{words}")
+        output = supervisor.output(CHECK, _OUTPUT_BYTES).strip()
+        raise SettingsError(f"workers cannot start with these settings. Nothing was restarted.\n{output}")
 
 
 def _restart(supervisor: Supervisor, number: int, path: Path) -> None:
@@ -99,13 +99,13 @@ def _restart(supervisor: Supervisor, number: int, path: Path) -> None:
             )
         else:
             time.sleep(_POLL_SECONDS)
-    words = supervisor.output(name, _OUTPUT_BYTES).strip()
-    # nginx sends requests to whatever listens, ready or not.
+    output = supervisor.output(name, _OUTPUT_BYTES).strip()
+    # nginx sends requests to every worker that listens, ready or not.
     supervisor.stop(name)
     others = ", ".join(str(other) for other in range(number + 1, WORKERS + 1))
     left = f" Workers {others} keep running with their old settings." if others else ""
     raise CommandError(
         f"worker {number} is not ready: {reason}. It was stopped and the restart aborted.{left} See"
         f" worker-{number}.jsonl and worker-{number}.err in the log directory, fix the cause, and run this again."
-        + (f"\nworker-{number}.err ends with:\n{words}" if words else "")
+        + (f"\nworker-{number}.err ends with:\n{output}" if output else "")
     )

@@ -1,4 +1,4 @@
-"""``users``: accounts."""
+"""``users``: list and change accounts."""
 
 import getpass
 import sys
@@ -15,8 +15,8 @@ from ..accounts.passwords import LONGEST_PASSWORD, new_password
 from ..accounts.sessions import SessionStore
 from ..accounts.users import User, UserStore
 from ..core.database.group_commit import Batching, group_commit
-from .connection import Service, run
-from .output import CommandError, in_words, say, show_line, show_records, show_table
+from .output import CommandError, format_time, say, show_line, show_records, show_table
+from .runner import CommandContext, run_command
 
 LONGEST_UTF8 = 4
 HEADS = ("username", "user id", "created", "last login", "last request", "flags")
@@ -32,10 +32,10 @@ app = typer.Typer(help="List and change accounts.", no_args_is_help=True, rich_m
 def list_users(*, as_json: AsJson = False) -> None:
     """List all users, oldest first."""
 
-    async def everyone(service: Service) -> list[User | bytes]:
-        return [user async for user in _user_store(service).all()]
+    async def list_all(context: CommandContext) -> list[User | bytes]:
+        return [user async for user in _user_store(context).all()]
 
-    users = run(everyone)
+    users = run_command(list_all)
     if as_json:
         show_records(map(_record, users))
     else:
@@ -89,7 +89,7 @@ def reset_password(
 
     On a terminal, the command asks for it twice; otherwise it reads the first line of stdin.
     """
-    password = new_password() if generate else _ask()
+    password = new_password() if generate else _read_password()
     user = _on_accounts(lambda accounts: accounts.reset_password(name, password))
     if generate:
         show_line(password)
@@ -97,37 +97,37 @@ def reset_password(
 
 
 def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
-    async def connected(service: Service) -> T:
-        settings, ring, mongo = service.settings, service.ring, service.mongo
+    async def connected(context: CommandContext) -> T:
+        settings, ring, mongo = context.settings, context.ring, context.mongo
         accounts = AccountAdministration(
-            users=_user_store(service),
+            users=_user_store(context),
             sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
-            tokens=ApiTokenStore(mongo, ring, _batching(service)),
+            tokens=ApiTokenStore(mongo, ring, _batching(context)),
             limits=credential_limits(settings, mongo, ring),
             bcrypt_cost=settings.bcrypt_cost,
         )
         return await command(accounts)
 
-    return run(connected)
+    return run_command(connected)
 
 
-def _user_store(service: Service) -> UserStore:
-    return UserStore(service.mongo, service.ring, _batching(service))
+def _user_store(context: CommandContext) -> UserStore:
+    return UserStore(context.mongo, context.ring, _batching(context))
 
 
-def _batching(service: Service) -> Batching:
-    return group_commit(max_batch=service.settings.batch_max, max_queue=service.settings.batch_queue)
+def _batching(context: CommandContext) -> Batching:
+    return group_commit(max_batch=context.settings.batch_max, max_queue=context.settings.batch_queue)
 
 
-def _ask() -> str:
-    """Return a new password. Raises `UnusablePassword`, and `CommandError` where there is none."""
+def _read_password() -> str:
+    """Return a new password. Raises `UnusablePassword`, and `CommandError` if none was given."""
     try:
         if sys.stdin.isatty():
             password = getpass.getpass("New password: ")
             if getpass.getpass("Again: ") != password:
                 raise CommandError("the passwords do not match")
         else:
-            # The length in bytes that cannot be right any more, with a line end.
+            # At most the size in bytes of the longest password, with a line break.
             password = sys.stdin.buffer.readline(LONGEST_PASSWORD * LONGEST_UTF8 + 2).decode("utf-8-sig").rstrip("\r\n")
         password.encode()
     except EOFError:
@@ -158,4 +158,4 @@ def _row(user: User | bytes) -> list[str]:
         return ["-", user.hex(), "-", "-", "-", "cannot be read"]
     flags = [flag for flag in ("operator", "disabled") if getattr(user.content, flag)]
     times = (user.created_at, user.last_login_at, user.last_request_at)
-    return [user.name, user.user_id.hex(), *map(in_words, times), ", ".join(flags) or "-"]
+    return [user.name, user.user_id.hex(), *map(format_time, times), ", ".join(flags) or "-"]

@@ -1,1 +1,1 @@
-"""``doctor``: whether a deployment is healthy, and what to do where it is not."""
+"""``doctor``: check a deployment, and suggest fixes."""

@@ -11,7 +11,7 @@ from yarl import URL
 from ...core.clock import utc_now
 from ...core.tls.certificates import CertificateError, certificate_files, read_chain, read_pair
 from ...settings import Settings, SettingsError
-from .examination import Mark, Outcome, failed, in_thread, in_words, not_checked, ok, warning, worst
+from .examination import Outcome, Status, describe_os_error, failed, in_thread, not_checked, ok, warning, worst
 
 SOON = timedelta(days=21)
 
@@ -20,29 +20,29 @@ async def examine_certificate(address: URL, now: Callable[[], datetime]) -> Outc
     """Check the certificate that is served at an address, and whether this host trusts it."""
     if address.scheme != "https":
         return not_checked(f"TLS is off at {address}")
-    # Accept any certificate here: an untrusted one still shows what is wrong with it.
-    anything = ssl.create_default_context()
-    anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
+    # Accept any certificate, so that an untrusted one can be examined.
+    accept_any = ssl.create_default_context()
+    accept_any.check_hostname, accept_any.verify_mode = False, ssl.CERT_NONE
     try:
-        certificate = await _served(address, anything)
+        certificate = await _fetch_certificate(address, accept_any)
     except OSError as error:
         return failed(
-            f"{address} presents no certificate: {in_words(error)}",
+            f"{address} presents no certificate: {describe_os_error(error)}",
             "Check that nginx, or the proxy that terminates TLS, is running there, and see its log.",
         )
-    return worst([judge(certificate, now()), await _believe(address)])
+    return worst([judge(certificate, now()), await _check_trust(address)])
 
 
 async def examine_certificate_files(
     settings: Settings | None, environment: Mapping[str, str], now: Callable[[], datetime] = utc_now
 ) -> Outcome:
-    """Check whether the stack could start with its certificate files, and until when the certificate is valid."""
+    """Check whether the stack could start with its certificate files, and when the certificate expires."""
     if settings is None:
         return not_checked("the settings are invalid")
     if settings.tls == "off":
         return not_checked("TLS is off")
     if environment.get("RUN_DIR"):
-        return not_checked("they are in the container of nginx")
+        return not_checked("the files are in the container of nginx")
     try:
         return await in_thread(lambda: _judge_files(settings, now()))
     except (CertificateError, SettingsError) as error:
@@ -55,7 +55,7 @@ def _judge_files(settings: Settings, now: datetime) -> Outcome:
     if settings.tls == "self-signed" and not files[0].exists():
         return not_checked(f"{files[0]} does not exist yet: the stack creates it at startup")
     outcome = judge(read_chain(files[0])[0], now)
-    if outcome.mark is not Mark.FAILED:
+    if outcome.status is not Status.FAILED:
         read_pair(*files)
     return outcome
 
@@ -75,9 +75,9 @@ def judge(certificate: x509.Certificate, now: datetime) -> Outcome:
     return ok(found)
 
 
-async def _believe(address: URL) -> Outcome:
+async def _check_trust(address: URL) -> Outcome:
     try:
-        await _served(address, ssl.create_default_context())
+        await _fetch_certificate(address, ssl.create_default_context())
     except ssl.SSLCertVerificationError as error:
         return warning(
             f"this host does not trust it: {error.verify_message}",
@@ -87,7 +87,7 @@ async def _believe(address: URL) -> Outcome:
     return ok("this host trusts it")
 
 
-async def _served(address: URL, context: ssl.SSLContext) -> x509.Certificate:
+async def _fetch_certificate(address: URL, context: ssl.SSLContext) -> x509.Certificate:
     _, writer = await asyncio.open_connection(address.host, address.port, ssl=context, server_hostname=address.host)
     try:
         encoded = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)

@@ -10,22 +10,22 @@ from ...core.crypto.keys import KEY_FILE, KeyRing, read_key_ring
 from ...core.tls.certificates import certificate_files
 from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
 from .examination import Finding, Outcome, examine, failed, in_thread, not_checked, ok, warning, worst
-from .service import Service
+from .running_service import RunningService
 
 _OTHERS, _GROUP_CHANGES, _GROUP_READS = 0o007, 0o030, 0o040
 
 
 class Configuration:
-    """The settings that the other checks go by.
+    """The checks of the configuration, and the settings that the other checks use.
 
-    ``settings`` and ``ring`` are there once they were found to be usable. Where a service runs, ``settings`` are its
-    own, as far as they are no secret. ``unknown`` names secrets that the service has and this command does not know.
+    ``settings`` and ``ring`` are None unless they are valid. If the service is running, ``settings`` are those of the
+    service, except secrets. ``unknown`` names the secrets that are set in the service, but not for this command.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.settings: Settings | None = None
         self.ring: KeyRing | None = None
-        self.service: Service | None = None
+        self.service: RunningService | None = None
         self.unknown: set[str] = set()
         self._environment = environment
         self._own: Settings | None = None
@@ -35,7 +35,7 @@ class Configuration:
         yield await examine("settings", self._read_settings())
         yield await examine("key ring", self._read_ring())
         yield await examine("service settings", self._compare())
-        yield await examine("secret files", self._look_at_files())
+        yield await examine("secret files", self._check_secret_files())
 
     async def _read_settings(self) -> Outcome:
         try:
@@ -47,7 +47,7 @@ class Configuration:
             )
         names = sorted(PREFIX + name.upper() for name in own.model_fields_set)
         with suppress(OSError):
-            self.service = service = await in_thread(lambda: Service.find(own, self._environment))
+            self.service = service = await in_thread(lambda: RunningService.find(own, self._environment))
             self.settings, self.unknown = await in_thread(lambda: service.settings(own)), service.unknown(own)
         return ok(f"valid; set: {', '.join(names)}" if names else "valid; all have their defaults")
 
@@ -84,7 +84,7 @@ class Configuration:
         older = f"; older: {', '.join(ids[1:])}" if len(ids) > 1 else ""
         return ok(f"{len(ids)} {'key' if len(ids) == 1 else 'keys'}; {self.ring.newest} is the newest{older}")
 
-    async def _look_at_files(self) -> Outcome:
+    async def _check_secret_files(self) -> Outcome:
         files = await in_thread(secret_files)
         if self.settings is not None and not self.settings.keys:
             files.append(self.settings.data_dir / KEY_FILE)

@@ -1,4 +1,4 @@
-"""MongoDB: whether it answers, is safe to write to, and has what the service needs."""
+"""Run the checks of MongoDB, from its version to the keys in use."""
 
 import asyncio
 import secrets
@@ -20,16 +20,16 @@ from ...core.database.shared_settings import SharedSettings
 from ...errors import Unavailable
 from ...settings import Settings
 from ...storage import EXPIRING, INDEXES, RESEALABLE
-from .connection import Connection, state_of_members
-from .disk import judge_room
-from .examination import LIMIT, Finding, Mark, Outcome, examine, failed, not_checked, ok, warning
+from .disk import judge_free_space
+from .examination import LIMIT, Finding, Outcome, Status, examine, failed, not_checked, ok, warning
+from .mongo_connection import MongoConnection, member_states
 from .mongodb import compare_clocks, compare_indexes, examine_patches, examine_storage
 
 OLDEST, TESTED = (6, 0), "6.0"
 SLOW_SECONDS = 0.1
 _PINGS = 5
-_MEMBERS_SECONDS, _MEMBERS_LOOKS = 2.0, 100
-_TIDY_SECONDS = 1.0
+_MEMBERS_SECONDS, _MEMBERS_POLLS = 2.0, 100
+_DELETE_SECONDS = 1.0
 SCAN_SECONDS = 15.0
 """Time limit of the scan; a large collection takes longer."""
 _UNAUTHORIZED = 13
@@ -42,48 +42,48 @@ async def examine_database(
     *,
     reason: str = "the settings are invalid",
 ) -> AsyncIterator[Finding]:
-    """Check MongoDB as the service uses it. ``now`` is the clock of this host.
+    """Check MongoDB with the settings of the service. ``now`` is the clock of this host.
 
-    ``reason`` says why there are no settings, if ``settings`` is None.
+    If ``settings`` is None, nothing is checked, for the given ``reason``.
     """
     if settings is None:
         for name in ("MongoDB", *_CHECKS):
             yield Finding(name, not_checked(reason))
         return
-    connection = Connection(settings)
+    connection = MongoConnection(settings)
     try:
         connecting = await examine("MongoDB", connection.open())
         yield connecting
-        if connecting.outcome.mark is not Mark.OK:
+        if connecting.outcome.status is not Status.OK:
             for name in _CHECKS:
                 yield Finding(name, not_checked("there is no connection to MongoDB"))
             return
         database = _Database(connection, settings, ring, now)
         for name, (check, seconds) in _CHECKS.items():
-            if database.silent:
+            if database.has_timed_out:
                 yield Finding(name, not_checked("MongoDB stopped answering"))
             else:
-                yield await examine(name, database.as_told(check), seconds)
+                yield await examine(name, database.run_check(check), seconds)
     finally:
         await connection.close()
 
 
 class _Database:
-    """The checks of a MongoDB that answers."""
+    """The checks of a connected MongoDB."""
 
     def __init__(
-        self, connection: Connection, settings: Settings, ring: KeyRing | None, now: Callable[[], datetime]
+        self, connection: MongoConnection, settings: Settings, ring: KeyRing | None, now: Callable[[], datetime]
     ) -> None:
         self._mongo = connection.mongo
         self._settings = settings
         self._hello = connection.hello
         self._ring = ring
         self._now = now
-        self.silent = False
-        """Whether a command was not answered: then the others need not wait in vain, too."""
+        self.has_timed_out = False
+        """Whether a command timed out; the remaining checks are then skipped."""
 
-    async def as_told(self, check: "Callable[[_Database], Awaitable[Outcome]]") -> Outcome:
-        """Carry out a check whose commands MongoDB may refuse, or not answer."""
+    async def run_check(self, check: "Callable[[_Database], Awaitable[Outcome]]") -> Outcome:
+        """Run a check, and translate the errors of its commands to an outcome."""
         try:
             return await check(self)
         except OperationFailure as error:
@@ -95,25 +95,25 @@ class _Database:
                 return failed(f"MongoDB rejected the command (code {error.code})", "See the log of MongoDB.")
         except PyMongoError:
             pass
-        self.silent = True
+        self.has_timed_out = True
         return failed("MongoDB did not answer in time", "It answered a moment ago: check its load and its log.")
 
     async def version(self) -> Outcome:
-        """Tell whether Sealpost works with this version of MongoDB."""
-        told = await self._mongo.database.command("buildInfo")
-        if tuple(told["versionArray"][:2]) < OLDEST:
+        """Check whether Sealpost supports this version of MongoDB."""
+        build = await self._mongo.database.command("buildInfo")
+        if tuple(build["versionArray"][:2]) < OLDEST:
             return failed(
-                f"{told['version']} is too old",
+                f"{build['version']} is too old",
                 f"Upgrade MongoDB to {'.'.join(map(str, OLDEST))} or later, one major version after the other.",
             )
-        return ok(f"{told['version']} (tested with {TESTED})")
+        return ok(f"{build['version']} (tested with {TESTED})")
 
     async def patches(self) -> Outcome:
-        """Look for a known hole."""
+        """Check for a known vulnerability."""
         return await examine_patches(self._mongo)
 
     async def replica_set(self) -> Outcome:
-        """Tell whether there is one, and how its members are, as far as this host reaches them."""
+        """Check that MongoDB is a replica set, and the state of its members as seen from this host."""
         if self._hello.get("msg") == "isdbgrid":
             return ok("a sharded cluster, through its router")
         if "setName" not in self._hello:
@@ -132,10 +132,10 @@ class _Database:
         return ok(found)
 
     async def write_concern(self) -> Outcome:
-        """Write something, see whether a majority acknowledges it, and take it away again.
+        """Write a document, check whether a majority acknowledges it, and delete it.
 
-        A document that has expired already, where MongoDB deletes those by itself: killed in between, this leaves
-        nothing behind for long.
+        The document has already expired and its collection has a TTL index, so MongoDB deletes it if this process is
+        killed.
         """
         counters = self._mongo.collection(limits.COLLECTION)
         if not any("expireAfterSeconds" in index for index in (await counters.index_information()).values()):
@@ -153,7 +153,7 @@ class _Database:
                     f"the MongoDB user may not write to the database {self._mongo.database.name}",
                     "Grant it the role readWrite on that database.",
                 )
-            answers = await _take_away(counters, document["_id"])
+            answers = await _delete(counters, document["_id"])
             if not (error.timeout and answers):
                 raise
             return failed(
@@ -161,11 +161,11 @@ class _Database:
                 "Restore a majority of the data-bearing members: without it, the service stores nothing.",
             )
         took = time.monotonic() - began
-        await _take_away(counters, document["_id"])
+        await _delete(counters, document["_id"])
         return ok(f"a majority journaled a write within {took * 1000:.0f} ms")
 
     async def round_trip(self) -> Outcome:
-        """Tell how long MongoDB takes to answer the least question."""
+        """Measure the round-trip time of a ping."""
         taken = []
         for _ in range(_PINGS):
             began = time.monotonic()
@@ -178,26 +178,26 @@ class _Database:
         return warning(found, "Each request waits for at least one: check the load of MongoDB and the network latency.")
 
     async def clock(self) -> Outcome:
-        """Compare clocks."""
+        """Compare the clocks of MongoDB and this host."""
         return await compare_clocks(self._mongo, self._now)
 
     async def indexes(self) -> Outcome:
-        """Compare indexes."""
+        """Compare the indexes with those that the service needs."""
         return await compare_indexes(self._mongo, INDEXES)
 
     async def space(self) -> Outcome:
-        """Tell how much room is left where MongoDB keeps its data."""
-        told = await self._mongo.database.command("dbStats")
-        if not told.get("fsTotalSize"):
+        """Check the free space on the disk of MongoDB."""
+        stats = await self._mongo.database.command("dbStats")
+        if not stats.get("fsTotalSize"):
             return not_checked("MongoDB does not report the size of its disk")
-        return judge_room(told["fsTotalSize"] - told["fsUsedSize"], "on the disk of MongoDB")
+        return judge_free_space(stats["fsTotalSize"] - stats["fsUsedSize"], "on the disk of MongoDB")
 
     async def storage(self) -> Outcome:
-        """Tell how close the database is to the limits on storage."""
+        """Compare the storage used with the storage limits."""
         return await examine_storage(self._mongo, self._settings)
 
     async def keys_in_use(self) -> Outcome:
-        """Tell whether something is under a key that the ring does not hold."""
+        """Check whether data is encrypted with a key that is not in the key ring."""
         if self._ring is None:
             return not_checked("the key ring cannot be read")
         try:
@@ -216,7 +216,7 @@ class _Database:
         return ok("the key ring holds every key in use")
 
     async def shared_settings(self) -> Outcome:
-        """Compare the settings that all processes on the database must share with those of this host."""
+        """Compare this host's settings with those of other processes, as far as all must share them."""
         if self._ring is None:
             return not_checked("the key ring cannot be read")
         try:
@@ -231,11 +231,11 @@ class _Database:
         return ok(f"identical on {', '.join(found)}" if found else "no process is using this database")
 
     async def _members(self) -> dict[str, str | None]:
-        """Return the state of each member, once the driver has asked all of them, or has waited long enough."""
-        for _ in range(_MEMBERS_LOOKS):
-            if all((members := state_of_members(self._mongo)).values()):
+        """Return the state of each member once all are known, or after a time limit."""
+        for _ in range(_MEMBERS_POLLS):
+            if all((members := member_states(self._mongo)).values()):
                 break
-            await asyncio.sleep(_MEMBERS_SECONDS / _MEMBERS_LOOKS)
+            await asyncio.sleep(_MEMBERS_SECONDS / _MEMBERS_POLLS)
         return members
 
 
@@ -254,10 +254,10 @@ _CHECKS: dict[str, tuple[Callable[[_Database], Awaitable[Outcome]], float]] = {
 }
 
 
-async def _take_away(collection: Any, document_id: object) -> bool:
-    """Delete a document without waiting for a majority, and tell whether MongoDB answered."""
+async def _delete(collection: Any, document_id: object) -> bool:
+    """Delete a document without waiting for a majority, and return whether MongoDB answered."""
     try:
-        with pymongo.timeout(_TIDY_SECONDS):
+        with pymongo.timeout(_DELETE_SECONDS):
             await collection.with_options(write_concern=WriteConcern(1)).delete_one({"_id": document_id})
     except PyMongoError:
         return False

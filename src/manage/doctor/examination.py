@@ -12,10 +12,10 @@ from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
-from ..output import place
+from ..output import error_location
 
 
-class Mark(StrEnum):
+class Status(StrEnum):
     """The result of a check."""
 
     OK = "ok"
@@ -26,9 +26,9 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The finding of a check and advice. Neither may hold a secret or text from another program."""
+    """The finding of a check, and advice. Neither may contain a secret or text from another program."""
 
-    mark: Mark
+    status: Status
     found: str
     advice: str = ""
 
@@ -43,31 +43,31 @@ class Finding:
 
 def ok(found: str) -> Outcome:
     """Return the outcome of a check that passed."""
-    return Outcome(Mark.OK, found)
+    return Outcome(Status.OK, found)
 
 
 def warning(found: str, advice: str) -> Outcome:
-    """Return the outcome of a check that found a future problem, or one that matters in some set-ups only."""
-    return Outcome(Mark.WARNING, found, advice)
+    """Return the outcome of a check that found a future problem, or one that only matters in some deployments."""
+    return Outcome(Status.WARNING, found, advice)
 
 
 def failed(found: str, advice: str) -> Outcome:
     """Return the outcome of a check that failed."""
-    return Outcome(Mark.FAILED, found, advice)
+    return Outcome(Status.FAILED, found, advice)
 
 
 def not_checked(found: str, advice: str = "") -> Outcome:
     """Return the outcome of a check that cannot run, or is not needed here."""
-    return Outcome(Mark.NOT_CHECKED, found, advice)
+    return Outcome(Status.NOT_CHECKED, found, advice)
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
-    """Merge outcomes: keep those with the worst mark."""
-    order = (Mark.FAILED, Mark.WARNING, Mark.OK, Mark.NOT_CHECKED)
-    mark = min((outcome.mark for outcome in outcomes), key=order.index)
-    told = [outcome for outcome in outcomes if outcome.mark is mark]
-    advice = dict.fromkeys(outcome.advice for outcome in told if outcome.advice)
-    return Outcome(mark, "; ".join(outcome.found for outcome in told), " ".join(advice))
+    """Merge outcomes: keep those with the worst status."""
+    order = (Status.FAILED, Status.WARNING, Status.OK, Status.NOT_CHECKED)
+    status = min((outcome.status for outcome in outcomes), key=order.index)
+    merged = [outcome for outcome in outcomes if outcome.status is status]
+    advice = dict.fromkeys(outcome.advice for outcome in merged if outcome.advice)
+    return Outcome(status, "; ".join(outcome.found for outcome in merged), " ".join(advice))
 
 
 T = TypeVar("T")
@@ -84,10 +84,12 @@ async def examine(check: str, work: Awaitable[Outcome], seconds: float = LIMIT) 
     except TimeoutError:
         outcome = failed(f"no answer within {seconds:g} s", "The process or its disk hangs: examine it, or restart it.")
     except OSError as error:
-        outcome = failed(f"{error.filename or 'a file or socket'} cannot be used: {in_words(error)}", "Fix that first.")
-    except Exception as error:  # noqa: BLE001 (the others are to be carried out as well)
         outcome = failed(
-            f"unexpected error: {type(error).__name__} in {place(error)}", "This is a bug: please report it."
+            f"{error.filename or 'a file or socket'} cannot be used: {describe_os_error(error)}", "Fix that first."
+        )
+    except Exception as error:  # noqa: BLE001 (the other checks must run, too)
+        outcome = failed(
+            f"unexpected error: {type(error).__name__} in {error_location(error)}", "This is a bug: please report it."
         )
     return Finding(check, outcome)
 
@@ -104,19 +106,19 @@ async def in_thread(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             hand_over = partial(future.set_result, work())
-        except BaseException as error:  # noqa: BLE001 (it is raised where the result is awaited)
+        except BaseException as error:  # noqa: BLE001 (the caller that awaits the result gets it)
             hand_over = partial(future.set_exception, error)
         with suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(settle, hand_over)
 
-    # At exit, Python would wait for the thread of an executor.
+    # Not an executor: at exit, Python would wait for its threads.
     threading.Thread(target=run, daemon=True).start()
     return await future
 
 
-def in_words(error: OSError) -> str:
-    """Return the message of the operating system for an error, without additions by libraries."""
-    error = getattr(error, "os_error", error)  # aiohttp's have it inside
+def describe_os_error(error: OSError) -> str:
+    """Return the operating system's message for an error, without text that libraries added."""
+    error = getattr(error, "os_error", error)  # aiohttp wraps it
     if isinstance(error, socket.gaierror):
         return "its host name cannot be resolved"
     if isinstance(error, ssl.SSLError):

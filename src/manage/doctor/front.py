@@ -16,7 +16,7 @@ from yarl import URL
 from ...api.edge import CONTENT_POLICY, PROXY, PROXY_UNTRUSTED, SECURITY_HEADERS
 from ...core.clock import utc_now
 from .certificates import examine_certificate
-from .examination import Finding, Outcome, examine, failed, in_words, not_checked, ok, warning
+from .examination import Finding, Outcome, describe_os_error, examine, failed, not_checked, ok, warning
 
 LONGEST_BODY = 1024 * 1024
 _READ_AT_MOST = 65_536
@@ -38,48 +38,48 @@ class _Answer:
     body: bytes
 
     @property
-    def leads_to(self) -> URL:
-        """Where a redirect leads; empty for any other answer."""
+    def redirect_target(self) -> URL:
+        """The target of a redirect; empty for any other response."""
         with suppress(ValueError):
             return URL(self.headers["Location"]) if self.status in _REDIRECTS else URL()
         return URL()
 
 
 async def examine_front(address: URL | None, now: Callable[[], datetime] = utc_now) -> AsyncIterator[Finding]:
-    """Check what answers at an address, and the certificate that it shows."""
+    """Check the server at an address, and its certificate."""
     if address is None:
         for name in ("front", *_CHECKS, "certificate"):
             yield Finding(name, not_checked("no public address is known: use --url"))
         return
-    # Any certificate is accepted: it has its own check, and no secret is sent.
+    # Accept any certificate: it has its own check, and no secret is sent.
     async with ClientSession(connector=TCPConnector(ssl=False), timeout=ClientTimeout(total=None)) as client:
         front = _Front(client, address)
-        yield await examine("front", front.as_told(front.ask_readiness()))
+        yield await examine("front", front.run_check(front.check_readiness()))
         for name, check in _CHECKS.items():
             if front.ready is None:
                 yield Finding(name, not_checked(f"nothing answers at {front.address}"))
             else:
-                yield await examine(name, front.as_told(check(front)))
+                yield await examine(name, front.run_check(check(front)))
     yield await examine("certificate", examine_certificate(front.address, now))
 
 
 class _Front:
-    """The checks of one address, which becomes the one with https where plain HTTP leads there."""
+    """The checks of one address. A redirect to HTTPS changes the address."""
 
     def __init__(self, client: ClientSession, address: URL) -> None:
         self._client = client
         self._address = address
-        self._led_there = 0
+        self._redirect_status = 0
         self.ready: _Answer | None = None
-        """What ``/readyz`` has answered, if anything."""
+        """The response of ``/readyz``, if there was one."""
 
     @property
     def address(self) -> URL:
-        """The address, without credentials that may be in it."""
+        """The address, without any credentials."""
         return self._address.with_user(None)
 
-    async def as_told(self, check: Awaitable[Outcome]) -> Outcome:
-        """Carry out a check whose requests may not be answered."""
+    async def run_check(self, check: Awaitable[Outcome]) -> Outcome:
+        """Run a check, and translate connection errors to an outcome."""
         try:
             return await check
         except ClientError as error:
@@ -88,12 +88,12 @@ class _Front:
                 "Check that nginx is running, that this host can reach it, and that the address is correct.",
             )
 
-    async def ask_readiness(self) -> Outcome:
-        """Tell whether a worker answers there that it is ready."""
+    async def check_readiness(self) -> Outcome:
+        """Check whether a worker reports that it is ready."""
         answer = await self._ask("GET", self._address / "readyz")
-        to = answer.leads_to
+        to = answer.redirect_target
         if to.scheme == "https" and to.host == self._address.host:
-            self._led_there = answer.status
+            self._redirect_status = answer.status
             self._address = to.with_path(to.path.removesuffix("/readyz") or "/")
             answer = await self._ask("GET", self._address / "readyz")
         self.ready = answer
@@ -110,8 +110,8 @@ class _Front:
             )
         return ok(f"{self.address} is ready")
 
-    async def look_at_headers(self) -> Outcome:
-        """Tell whether answers arrive with the headers that they were sent with."""
+    async def check_headers(self) -> Outcome:
+        """Check whether responses keep their security headers on the way."""
         headers = self.ready.headers if self.ready else {}
         wrong = [name for name, value in _PASSED_ON.items() if value not in headers.get(name, "")]
         wrong += [name for name in (CONTENT_POLICY, "X-Request-ID") if name not in headers]
@@ -127,8 +127,8 @@ class _Front:
             )
         return ok("all present")
 
-    async def look_for_a_proxy(self) -> Outcome:
-        """Tell whether a proxy in front is trusted."""
+    async def check_proxy(self) -> Outcome:
+        """Check whether a proxy in front of nginx is trusted."""
         if self.ready and self.ready.headers.get(PROXY) == PROXY_UNTRUSTED:
             return warning(
                 "an untrusted proxy forwards requests: all its clients share the limits of one address",
@@ -136,8 +136,8 @@ class _Front:
             )
         return ok("no untrusted proxy was detected")
 
-    async def ask_metrics(self) -> Outcome:
-        """Tell whether the figures of the service are kept from the public."""
+    async def check_metrics(self) -> Outcome:
+        """Check that metrics are not public."""
         answer = await self._ask("GET", self._address / "metrics")
         if answer.status not in range(200, 300):
             return ok(f"/metrics is not served: {answer.status}")
@@ -145,8 +145,8 @@ class _Front:
             return not_checked("/metrics is served to this host, which is allowed: use --url with the public address")
         return failed("/metrics is public", "Answer it with 404 in the proxy, as nginx does in the stack.")
 
-    async def send_too_much(self) -> Outcome:
-        """Tell whether a body over the limit is refused."""
+    async def check_body_limit(self) -> Outcome:
+        """Check that a body over the limit is rejected."""
         answer = await self._ask("POST", self._address / "echo", BytesIO(bytes(LONGEST_BODY + 1)))
         if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return ok("a body over 1 MiB is rejected: 413")
@@ -155,13 +155,13 @@ class _Front:
             "Reject it in nginx with 413 (client_max_body_size 1m), before a worker has to read it.",
         )
 
-    async def look_at_scheme(self) -> Outcome:
-        """Tell whether all goes over HTTPS."""
-        if self._led_there:
-            return ok(f"plain HTTP redirects to {self.address}: {self._led_there}")
-        return await (self._look_for_plain_http() if self._address.scheme == "https" else self._look_who_reads_along())
+    async def check_https(self) -> Outcome:
+        """Check that all traffic uses HTTPS."""
+        if self._redirect_status:
+            return ok(f"plain HTTP redirects to {self.address}: {self._redirect_status}")
+        return await (self._check_plain_http() if self._address.scheme == "https" else self._check_without_tls())
 
-    async def _look_who_reads_along(self) -> Outcome:
+    async def _check_without_tls(self) -> Outcome:
         if _is_loopback(self._address.host):
             return not_checked(f"TLS is off, and {self.address} is a loopback address")
         return warning(
@@ -169,14 +169,14 @@ class _Front:
             "Use HTTPS in production: docs/operations.md, TLS.",
         )
 
-    async def _look_for_plain_http(self) -> Outcome:
+    async def _check_plain_http(self) -> Outcome:
         if self._address.port != _HTTPS_PORT:
             return not_checked("the port for plain HTTP is not known: use --url with that address")
         try:
             answer = await self._ask("GET", self._address.with_scheme("http").with_port(_HTTP_PORT) / "readyz")
         except ClientError:
             return ok("nothing answers plain HTTP")
-        if answer.leads_to.scheme == "https":
+        if answer.redirect_target.scheme == "https":
             return ok(f"plain HTTP redirects to HTTPS: {answer.status}")
         return failed(
             f"plain HTTP is answered {answer.status}", "Redirect it to HTTPS with 308, and serve nothing else on it."
@@ -188,11 +188,11 @@ class _Front:
 
 
 _CHECKS: dict[str, Callable[[_Front], Awaitable[Outcome]]] = {
-    "security headers": _Front.look_at_headers,
-    "proxy": _Front.look_for_a_proxy,
-    "metrics": _Front.ask_metrics,
-    "body limit": _Front.send_too_much,
-    "HTTPS": _Front.look_at_scheme,
+    "security headers": _Front.check_headers,
+    "proxy": _Front.check_proxy,
+    "metrics": _Front.check_metrics,
+    "body limit": _Front.check_body_limit,
+    "HTTPS": _Front.check_https,
 }
 
 
@@ -219,4 +219,4 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _reason(error: ClientError) -> str:
-    return in_words(error) if isinstance(error, OSError) else type(error).__name__
+    return describe_os_error(error) if isinstance(error, OSError) else type(error).__name__

@@ -1,4 +1,4 @@
-"""Checks of MongoDB itself: its clock, its indexes, its patches, and the storage budget."""
+"""Checks of MongoDB itself: clock, indexes, patches and storage."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -34,11 +34,11 @@ _NO_OPTIONS = {"key", "name", "v", "ns", "background"}
 _RESTART = "Restart a process of the service: it creates missing indexes."
 
 Found = Mapping[str, Mapping[str, Any]]
-"""The indexes of one collection by name, as the driver tells them."""
+"""The indexes of one collection, by name, as returned by the driver."""
 
 
 async def compare_indexes(mongo: Mongo, indexes: Indexes) -> Outcome:
-    """Tell which indexes are missing, or are there with another key or other options."""
+    """Check for indexes that are missing, or have another key or other options."""
     found = {name: await mongo.collection(name).index_information() for name in indexes}
     if not any(found.values()):
         return failed(
@@ -54,7 +54,7 @@ async def compare_indexes(mongo: Mongo, indexes: Indexes) -> Outcome:
 def _compare(collection: str, model: IndexModel, found: Found) -> Outcome | None:
     wanted = model.document
     name, key = wanted["name"], list(wanted["key"].items())
-    # MongoDB does not make a second index with the same key.
+    # MongoDB does not create a second index with the same key.
     there = name if name in found else next((other for other in found if found[other]["key"] == key), None)
     if there is None:
         return failed(f"{collection}.{name} is missing", _RESTART)
@@ -81,7 +81,7 @@ FIRST_FIXED = {(4, 4): 30, (5, 0): 32, (6, 0): 27, (7, 0): 28, (8, 0): 17, (8, 2
 
 
 def is_fixed(version: Sequence[int]) -> bool:
-    """Tell whether a version, as buildInfo gives it, has the fix. Series that were given up never got it."""
+    """Return whether a version, the ``versionArray`` of buildInfo, has the fix. Unsupported series never got it."""
     series = (version[0], version[1])
     if series in FIRST_FIXED:
         return version[2] >= FIRST_FIXED[series]
@@ -89,13 +89,13 @@ def is_fixed(version: Sequence[int]) -> bool:
 
 
 async def examine_patches(mongo: Mongo) -> Outcome:
-    """Tell whether clients that have not authenticated can read MongoDB's memory, as far as its version says so.
+    """Check, by its version, whether MongoDB discloses memory to unauthenticated clients.
 
-    Whether it decompresses messages with zlib, it says in its handshake, to any user.
+    An affected version is safe if its handshake does not offer zlib compression.
     """
-    told = await mongo.database.command("buildInfo")
-    version = told["version"]
-    if is_fixed(told["versionArray"]):
+    build = await mongo.database.command("buildInfo")
+    version = build["version"]
+    if is_fixed(build["versionArray"]):
         return ok(f"{version} has the fix for {CVE}")
     handshake = await mongo.database.command("hello", compression=["zlib"])
     if "zlib" not in handshake.get("compression", []):
@@ -115,12 +115,12 @@ _PAUSED = "Creation is paused (507)."
 
 
 async def examine_storage(mongo: Mongo, settings: Settings) -> Outcome:
-    """Tell how close the database and its disk are to their limits. Raises `PyMongoError`."""
+    """Compare the size of the database and the space on its disk with the limits. Raises `PyMongoError`."""
     return judge_storage(await read_storage_figures(mongo), settings)
 
 
 def judge_storage(figures: StorageFigures, settings: Settings) -> Outcome:
-    """Tell how close these figures are to the limits."""
+    """Compare storage figures with the limits."""
     outcomes = [_judge_use(figures.used, settings.storage_max)]
     for disk in figures.disks:
         room, reserve = disk.room(settings.storage_reserve), disk.reserve(settings.storage_reserve)

@@ -11,30 +11,30 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
 from ...core.workers import WORKERS, locate_run_directory, worker_sockets
 from ...settings import Settings
-from .examination import Finding, Outcome, examine, failed, in_thread, in_words, not_checked, ok
+from .examination import Finding, Outcome, describe_os_error, examine, failed, in_thread, not_checked, ok
 
 _START = "See its worker-N.jsonl and worker-N.err in the log directory. supervisord restarts a worker that exits."
 _OTHERS_OPEN = 0o002
 
 
 async def examine_workers(settings: Settings | None, environment: Mapping[str, str]) -> AsyncIterator[Finding]:
-    """Check each worker, where there are any: in a container ``RUN_DIR`` says so, elsewhere what a stack has left."""
+    """Check each worker of the stack in ``RUN_DIR``, in a container, or else on the data directory, if there is one."""
     names = [f"worker {number}" for number in range(1, WORKERS + 1)]
     run_dir = Path(environment["RUN_DIR"]) if environment.get("RUN_DIR") else None
     if run_dir is None and settings is not None:
         located = locate_run_directory(settings.data_dir)
-        run_dir = located if await in_thread(lambda: _is_used(located)) else None
+        run_dir = located if await in_thread(lambda: _has_stack(located)) else None
     if run_dir is None:
         for name in names:
             yield Finding(name, not_checked("no stack is running here; a single process has no socket"))
         return
     sockets = zip(names, worker_sockets(run_dir), strict=True)
-    # Concurrently, so that four that hang take no longer than one.
+    # Concurrently, so that 4 hanging workers take no longer than one.
     for finding in await asyncio.gather(*(examine(name, _ask(socket)) for name, socket in sockets)):
         yield finding
 
 
-def _is_used(run_dir: Path) -> bool:
+def _has_stack(run_dir: Path) -> bool:
     return (run_dir / "supervisord.pid").exists() or any(path.exists() for path in worker_sockets(run_dir))
 
 
@@ -57,7 +57,7 @@ async def _ask(path: Path) -> Outcome:
     except ClientError as error:
         if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}:
             return not_checked(f"{path} cannot be opened by this user", "Run this command as the user of the service.")
-        reason = in_words(error) if isinstance(error, OSError) else type(error).__name__
+        reason = describe_os_error(error) if isinstance(error, OSError) else type(error).__name__
         return failed(f"no answer at {path}: {reason}", _START)
     if status != HTTPStatus.OK:
         return failed(f"answers {status} at {path}: it is waiting for MongoDB", "See the checks of MongoDB above.")

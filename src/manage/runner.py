@@ -1,4 +1,4 @@
-"""Connect a command to the service's database."""
+"""Run a command on the service's database."""
 
 import asyncio
 import signal
@@ -22,23 +22,24 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Service:
-    """The settings, key ring and database of the service."""
+class CommandContext:
+    """The settings, key ring and database that a command works with."""
 
     settings: Settings
     ring: KeyRing
     mongo: Mongo
 
 
-def run(command: Callable[[Service], Awaitable[T]], *, with_any_keys: bool = False) -> T:
-    """Run a command on the configured database. An embedded one is shared if it runs, otherwise started and stopped.
+def run_command(command: Callable[[CommandContext], Awaitable[T]], *, with_any_keys: bool = False) -> T:
+    """Run a command on the configured database, and return its result.
 
-    Raises `SettingsError`, `MongodError`, `Unavailable`, `Unfit` where the clock is wrong or the ring lacks a key in
-    use, which a command that runs ``with_any_keys`` allows, and whatever the command raises.
+    An embedded database is shared if it is running, and started and stopped otherwise. Raises `SettingsError`,
+    `MongodError`, `Unavailable`, and the exceptions of the command. Raises `Unfit` if the clock is wrong, or, unless
+    ``with_any_keys`` is set, if the ring lacks a key in use.
     """
     settings = read_settings()
     ring = read_key_ring(settings)
-    # Commands report their own errors, but not the reasons for which MongoDB rejects a command.
+    # Commands report their errors themselves, but not why MongoDB rejected a command: that is logged.
     configure_logs(settings.model_copy(update={"log_level": "error"}), sys.stderr)
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -56,10 +57,15 @@ def run(command: Callable[[Service], Awaitable[T]], *, with_any_keys: bool = Fal
 
 
 async def _run(
-    command: Callable[[Service], Awaitable[T]], settings: Settings, ring: KeyRing, url: str, *, with_any_keys: bool
+    command: Callable[[CommandContext], Awaitable[T]],
+    settings: Settings,
+    ring: KeyRing,
+    url: str,
+    *,
+    with_any_keys: bool,
 ) -> T:
     loop = asyncio.get_running_loop()
-    # It wakes the loop, for every signal. Without it, one that comes as the loop begins to wait is seen after the wait.
+    # This makes every signal wake the loop. Otherwise a signal that arrives as the loop starts to wait is handled late.
     loop.add_signal_handler(signal.SIGTERM, _interrupt)
     with translate_mongo_errors():
         mongo = Mongo(settings, url)
@@ -70,7 +76,7 @@ async def _run(
         if not with_any_keys:
             missing_in_data = Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys
             raise_for(await KeyChecks(mongo, ring, missing_in_data).missing())
-        return await command(Service(settings, ring, mongo))
+        return await command(CommandContext(settings, ring, mongo))
     finally:
         await mongo.close()
         loop.remove_signal_handler(signal.SIGTERM)
@@ -78,5 +84,5 @@ async def _run(
 
 
 def _interrupt(*_: Any) -> None:
-    # As Ctrl-C: the event loop then ends what runs in it first.
+    # Like Ctrl-C: the event loop first cancels the running tasks.
     signal.raise_signal(signal.SIGINT)

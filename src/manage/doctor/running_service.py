@@ -1,4 +1,4 @@
-"""The settings of the running service, which may differ from those that this command reads."""
+"""Compare the settings of the running service with those of this command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ _OF_THE_LAUNCHER = frozenset(
         *("gathered_file", "hashing_threads"),
     }
 )
-"""Settings that the launcher uses itself, or hands to the workers in a form of its own."""
+"""Settings that the launcher uses itself, or passes to the workers in another form."""
 _ALSO_OF_NGINX = ("public_url", "request_timeout", "trusted_proxies")
-"""Settings of the workers that the launcher puts into nginx's configuration as well."""
+"""Settings of the workers that the launcher also renders into nginx's configuration."""
 _OF_SUPERVISORD = frozenset({"log_file", "metrics_dir"})
-"""Settings that supervisord's configuration gives each worker."""
+"""Settings that supervisord's configuration sets for each worker."""
 _ADVICE = (
     "These checks use the values of the service. If they are right, run this command in its directory and with its"
     " environment; if not, restart the service: see docs/operations.md, Restarting the workers."
@@ -30,14 +30,14 @@ _ADVICE = (
 
 
 @dataclass(frozen=True)
-class Service:
-    """The processes that have left their settings in a run directory, by name."""
+class RunningService:
+    """The processes that have published their settings in a run directory, by name."""
 
     run_dir: Path
     processes: Mapping[str, RunningSettings] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, settings: Settings, environment: Mapping[str, str]) -> "Service":
+    def find(cls, settings: Settings, environment: Mapping[str, str]) -> "RunningService":
         """Find the service of these settings, or of a container's ``RUN_DIR``. Raises `OSError`."""
         given = environment.get("RUN_DIR")
         run_dir = Path(given) if given else locate_run_directory(settings.data_dir)
@@ -45,28 +45,28 @@ class Service:
 
     @property
     def log_dir(self) -> str | None:
-        """Directory of the logs, as the launcher was told."""
+        """Log directory of the launcher."""
         launcher = self.processes.get(LAUNCHER)
         return launcher.log_dir if launcher else None
 
     def settings(self, own: Settings) -> Settings:
-        """Return the service's settings, with secrets as they are here; those of this command if there is no other."""
+        """Return the service's settings with the secrets of this command, or ``own`` if no service is running."""
         if not self.processes:
             return own
         unset: dict[str, Any] = {name: None for name in SECRETS if name not in self._secrets().fingerprints}
         try:
             return read_settings(**self._values(), **unset)
-        except SettingsError:  # of another version, perhaps
+        except SettingsError:  # perhaps of another version
             return own
 
     def unknown(self, own: Settings) -> set[str]:
-        """Name the secrets that the service has and this command does not know."""
+        """Return the secrets that are set in the service, but not for this command."""
         return (
             {name for name in self._secrets().fingerprints if getattr(own, name) is None} if self.processes else set()
         )
 
     def compare(self, own: Settings, ring: KeyRing | None) -> Outcome:
-        """Tell how the settings of this command differ from those that the service runs with."""
+        """Compare the settings of this command with those of the service."""
         if not self.processes:
             return not_checked(f"no running process has published its settings in {self.run_dir}")
         found = [*self._differences(own), *self._different_secrets(own, ring), *self._different_workers()]
@@ -118,11 +118,11 @@ class Service:
         return [f"the workers have different values of {', '.join(different)}"] if different else []
 
     def _any(self) -> RunningSettings:
-        """Return the record of the first worker, or of the launcher where no worker runs."""
+        """Return the record of the first worker, or of the launcher if no worker is running."""
         return next((self.processes[name] for name in self.processes if name != LAUNCHER), self._secrets())
 
     def _secrets(self) -> RunningSettings:
-        """Return the record that tells which secrets the operator has set."""
+        """Return the record of the secrets that the operator has set."""
         return self.processes.get(LAUNCHER) or next(iter(self.processes.values()))
 
     def _values(self) -> dict[str, Any]:

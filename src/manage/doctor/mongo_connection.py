@@ -1,4 +1,4 @@
-"""Check of the connection to MongoDB."""
+"""Check that MongoDB can be reached, and explain why not."""
 
 import asyncio
 import platform
@@ -13,14 +13,14 @@ from ...core.addresses import join_host_and_port
 from ...core.database.embedded import MongodError, find_running
 from ...core.database.mongo import Document, Mongo, check_url
 from ...settings import Settings, SettingsError
-from .examination import Outcome, failed, in_thread, in_words, ok
+from .examination import Outcome, describe_os_error, failed, in_thread, ok
 
 ANSWER_SECONDS = 3.5
-"""How long MongoDB may take; less than a check may, so that there is time to find out why."""
+"""Seconds to wait for MongoDB; less than the limit of a check, to leave time for a diagnosis."""
 _PROBE_SECONDS = 1.0
 _KERNEL_WITHOUT_OLD_RSEQ = (6, 19)
 _REFUSED = {18, 8000}
-"""Codes of wrong credentials: MongoDB's own, and that of its hosted service."""
+"""Error codes for wrong credentials, of MongoDB and of MongoDB Atlas."""
 _STATES = {
     "RSPrimary": "primary",
     "RSSecondary": "secondary",
@@ -32,8 +32,8 @@ _STATES = {
 }
 
 
-class Connection:
-    """A connection for the length of the examination; ``hello`` is what MongoDB said of itself."""
+class MongoConnection:
+    """The connection that the checks of MongoDB use; ``hello`` is the response to that command."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,17 +42,17 @@ class Connection:
 
     @property
     def mongo(self) -> Mongo:
-        """The connected database; only after ``open`` has found nothing wrong."""
+        """The connected database. Only available after ``open`` succeeded."""
         if self._mongo is None:
             raise RuntimeError
         return self._mongo
 
     async def open(self) -> Outcome:
-        """Connect. An embedded MongoDB that does not run is not started."""
+        """Connect. An embedded MongoDB that is not running is not started."""
         url = await self._find_url()
         if isinstance(url, Outcome):
             return url
-        # Not longer than the service waits: what is too slow for it is too slow.
+        # Not longer than the service would wait.
         seconds = min(self._settings.mongo_timeout, ANSWER_SECONDS)
         try:
             check_url(url)
@@ -72,7 +72,7 @@ class Connection:
         return ok(f"connected to {where}{'' if self._settings.mongo_url else ', embedded'}")
 
     async def close(self) -> None:
-        """Close it, if it was ever open."""
+        """Close the connection, if there is one."""
         if self._mongo is not None:
             await self._mongo.close()
 
@@ -94,7 +94,7 @@ class Connection:
         )
 
     async def _explain(self, error: PyMongoError) -> Outcome:
-        """Return why MongoDB did not answer; never the error message itself, which may hold a secret."""
+        """Return why MongoDB did not answer, without the error message, which may contain a secret."""
         if isinstance(error, OperationFailure) and not error.timeout:
             if error.code in _REFUSED:
                 return failed(
@@ -116,9 +116,9 @@ class Connection:
 
 
 def kernel_advice(release: str | None = None) -> str:
-    """Return a sentence on MongoDB 8 for a kernel on which its allocator may crash; nothing for any other.
+    """Return advice on MongoDB 8 for kernels on which its allocator may crash, otherwise an empty string.
 
-    ``release`` is the kernel's, by default this host's, which containers share. See
+    ``release`` is the kernel release, by default that of this host, which containers share. See
     https://jira.mongodb.org/browse/SERVER-121912.
     """
     release = platform.release() if release is None else release
@@ -131,8 +131,8 @@ def kernel_advice(release: str | None = None) -> str:
     )
 
 
-def state_of_members(mongo: Mongo) -> dict[str, str | None]:
-    """Return what the driver knows of each member: its state, or None for one that does not answer."""
+def member_states(mongo: Mongo) -> dict[str, str | None]:
+    """Return the state of each member according to the driver, or None if the member does not answer."""
     return {_name(server): _STATES.get(server.server_type_name) for server in mongo.servers}
 
 
@@ -142,14 +142,14 @@ async def _state(server: ServerDescription) -> str:
     host, port = server.address
     if server.error is None or isinstance(server.error, NetworkTimeout) or port is None:
         return "does not answer"
-    # The driver's own words differ between its versions.
+    # The driver's messages differ between versions.
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return "does not answer"
     except OSError as error:
-        return in_words(error)
+        return describe_os_error(error)
     writer.close()
     return "closes the connection; perhaps only one side uses TLS"
 

@@ -179,7 +179,7 @@ def test_thresholds_are_those_of_the_program() -> None:
     """Numbers in rules and panels that the program, or another configuration, decides."""
     supervisord = (ROOT / "confs" / "supervisor" / "supervisord.conf").read_text(encoding="utf-8")
     queue = Settings(_env_file=None).batch_queue
-    waiting = next(panel for panel in panels() if panel["title"] == "Waiting for a command")
+    waiting = next(panel for panel in panels() if panel["title"] == "Queue depth")
     rule = {name: alert["expr"] for name, alert in alerts().items()}
 
     assert {0.1, 0.5} <= set(REQUEST_SECONDS)

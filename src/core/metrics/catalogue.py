@@ -37,44 +37,40 @@ class Metrics:
         make = Instruments(storage)
         self._requests = make.histogram(
             "sealpost_request_duration_seconds",
-            "Answers by a worker, by the seconds that they took.",
+            "Duration of requests in a worker.",
             *("method", "route", "status"),
             buckets=REQUEST_SECONDS,
         )
         self.unexpected_errors = make.counter(
-            "sealpost_unexpected_errors_total", "Answers 500: a fault in Sealpost."
+            "sealpost_unexpected_errors_total", "Responses with status 500: bugs in Sealpost."
         ).child()
         self.damaged = make.counter(
             "sealpost_damaged_total",
-            "What does not open though it should: changed in the database, or its key is not in the ring.",
+            "Stored data that could not be decrypted: modified in the database, or its key is not in the key ring.",
         ).child()
         self.authentication = make.histogram(
             "sealpost_authentication_duration_seconds",
-            "Seconds that it took to tell who a caller is, apart from hashing.",
+            "Duration of authentication, whatever the result, without hashing.",
             "credential",
             buckets=AUTHENTICATION_SECONDS,
         )
-        self.limit_refusals = make.counter(
-            "sealpost_limit_refusals_total", "Requests over a limit on credentials.", "limit"
-        )
+        self.limit_refusals = make.counter("sealpost_limit_refusals_total", "Requests rejected by a limit.", "limit")
         self.items = make.counter(
             "sealpost_items_total",
-            "Secrets and messages that were created, opened, burned or locked.",
+            "Events of secrets and messages.",
             *("kind", "event"),
         )
-        self.gathered_messages = make.counter(
-            "sealpost_gathered_messages_total", "Messages of senders that were stored."
-        ).child()
+        self.gathered_messages = make.counter("sealpost_gathered_messages_total", "Gathered messages stored.").child()
         self.dump_is_stuck = make.gauge(
-            "sealpost_dump_stuck", "1 while this worker cannot write gathered messages to their file."
+            "sealpost_dump_stuck", "1 while this worker cannot write the dump of gathered messages; otherwise 0."
         ).child()
         self.ended_sessions_known = make.gauge(
             "sealpost_ended_sessions_known_timestamp_seconds",
-            "When this worker last learned which sessions have ended.",
+            "Time of this worker's last successful query for ended sessions.",
         ).child()
         self.clock_offset = make.gauge(
             "sealpost_clock_offset_seconds",
-            "By how much this worker's clock is ahead of MongoDB's; negative: behind. Measured every minute.",
+            "Offset of this worker's clock from MongoDB's: positive if ahead. Measured every minute.",
         ).child()
         self._prepare_storage(make)
         self._prepare_load(make)
@@ -83,68 +79,72 @@ class Metrics:
 
     def _prepare_storage(self, make: Instruments) -> None:
         self.storage_used = make.gauge(
-            "sealpost_storage_used_bytes", "Bytes of documents and indexes in MongoDB."
+            "sealpost_storage_used_bytes", "Size of documents and indexes in the database."
         ).child()
         self.storage_max = make.gauge("sealpost_storage_max_bytes", "SEALPOST_STORAGE_MAX; 0 without a limit.").child()
         self.storage_free = make.gauge("sealpost_storage_free_bytes", "Free bytes on MongoDB's disk.").child()
         self.storage_reserve = make.gauge(
-            "sealpost_storage_reserve_bytes", "Bytes that are kept free on MongoDB's disk."
+            "sealpost_storage_reserve_bytes", "Bytes to keep free on MongoDB's disk."
         ).child()
         self.storage_room = make.gauge(
             "sealpost_storage_room_bytes", "Bytes that can be stored before a limit is reached."
         ).child()
         self.creating_is_paused = make.gauge(
-            "sealpost_creating_paused", "1 while this worker refuses new content because storage is full."
+            "sealpost_creating_paused", "1 while this worker rejects new content because storage is full; otherwise 0."
         ).child()
         self.storage_refusals = make.counter(
-            "sealpost_storage_refusals_total", "Requests that were refused because storage is full.", "reason"
+            "sealpost_storage_refusals_total", "Requests answered 507 because storage is full.", "reason"
         )
 
     def _prepare_load(self, make: Instruments) -> None:
         self.batch_requests = make.histogram(
-            "sealpost_batch_requests", "Requests that shared one MongoDB command.", "command", buckets=BATCH_SIZES
+            "sealpost_batch_requests", "Requests per MongoDB command in group commit.", "command", buckets=BATCH_SIZES
         )
         self.batch_queue_depth = make.gauge(
-            "sealpost_batch_queue_depth", "Requests that wait for a shared command.", "command"
+            "sealpost_batch_queue_depth", "Requests that wait for a command in group commit.", "command"
         )
         self.hashing_duration = make.histogram(
             "sealpost_hashing_duration_seconds",
-            "Seconds that a derivation took on its thread.",
+            "Duration of password hashing on a thread.",
             "work",
             buckets=HASHING_SECONDS,
         )
         self.hashing_wait = make.histogram(
             "sealpost_hashing_wait_seconds",
-            "Seconds that a derivation waited for its thread.",
+            "Time that hashing waited for a thread.",
             "work",
             buckets=HASHING_SECONDS,
         )
-        self.hashing_pending = make.gauge("sealpost_hashing_pending", "Derivations that run or wait.").child()
+        self.hashing_pending = make.gauge("sealpost_hashing_pending", "Hashing jobs that run or wait.").child()
         self.hashing_refusals = make.counter(
-            "sealpost_hashing_refusals_total", "Derivations that were refused because too many wait."
+            "sealpost_hashing_refusals_total", "Hashing jobs rejected because too many were waiting."
         ).child()
         self.mongo_commands = make.histogram(
             "sealpost_mongo_command_duration_seconds",
-            "Seconds that a MongoDB command took, as the driver saw it.",
+            "Duration of MongoDB commands as seen by the driver.",
             *("command", "outcome"),
             buckets=MONGO_SECONDS,
         )
-        self.mongo_connections = make.gauge("sealpost_mongo_connections", "Connections to MongoDB.", "state")
+        self.mongo_connections = make.gauge(
+            "sealpost_mongo_connections", "Connections to MongoDB: open, and of these in use.", "state"
+        )
 
     def _prepare_process(self, make: Instruments) -> None:
-        self.resident_memory = make.gauge("sealpost_process_resident_memory_bytes", "Memory in use.").child()
+        self.resident_memory = make.gauge("sealpost_process_resident_memory_bytes", "Resident memory.").child()
         self.open_fds = make.gauge("sealpost_process_open_fds", "Open file descriptors.").child()
-        self.start_time = make.gauge("sealpost_process_start_time_seconds", "When the process started.").child()
+        self.start_time = make.gauge("sealpost_process_start_time_seconds", "Start time of the process.").child()
         self.seen_time = make.gauge(
             "sealpost_process_seen_timestamp_seconds",
-            "When the process last wrote down its own figures, which it does every 5 s.",
+            "Time of the last update of the process's own metrics, every 5 s.",
             outlives=True,
         ).child()
         self.event_loop_lag = make.gauge(
-            "sealpost_event_loop_lag_seconds", "The longest that the event loop came late in the last 5 s."
+            "sealpost_event_loop_lag_seconds", "Maximum lag of the event loop in the last 5 s."
         ).child()
-        self.cpu = make.counter("sealpost_process_cpu_seconds_total", "Processor time.", WORKER).child()
-        make.gauge("sealpost_build_info", "The version that runs; always 1.", "version").child(__version__).set(1)
+        self.cpu = make.counter("sealpost_process_cpu_seconds_total", "CPU time.", WORKER).child()
+        make.gauge("sealpost_build_info", "Always 1; the label has the running version.", "version").child(
+            __version__
+        ).set(1)
 
     @classmethod
     def off(cls) -> "Metrics":
@@ -162,7 +162,7 @@ class Metrics:
 
     @property
     def are_on(self) -> bool:
-        """Tell whether anything is counted."""
+        """Whether metrics are counted."""
         return self._storage is not None
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -14,7 +14,7 @@ from .processes import PATIENCE
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command has left."""
+    """The exit code and output of a command."""
 
     code: int
     stdout: str
@@ -23,7 +23,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody with the settings of a server at the terminal of its host; ``script`` runs in place of the module."""
+    """An operator with the settings of a server at a terminal of its host; ``script`` replaces the module."""
 
     environment: dict[str, str]
     script: str = ""
@@ -43,13 +43,13 @@ class Operator:
 
     @asynccontextmanager
     async def running(self, *arguments: str, **streams: Any) -> AsyncIterator[programs.Process]:
-        """Start a command; it is gone afterwards."""
+        """Start a command, and end it with the block."""
         program = ["-c", self.script] if self.script else ["-m", "src.manage"]
         async with programs.running(*program, *arguments, environment=self.environment, **streams) as process:
             yield process
 
     async def run(self, *arguments: str, stdin: bytes = b"", **streams: Any) -> Ended:
-        """Run a command to its end, which shows no traceback and no secret of its settings."""
+        """Run a command to its end, and check that it shows no traceback and no secret of its settings."""
         async with self.running(*arguments, **{"stdin": asyncio.subprocess.PIPE, **streams}) as process:
             out, err = await asyncio.wait_for(process.communicate(stdin), PATIENCE)
         assert process.returncode is not None

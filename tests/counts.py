@@ -1,4 +1,4 @@
-"""What `/metrics` tells, in a form to look things up in."""
+"""Parsed responses of `/metrics`."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ from prometheus_client.samples import Sample
 
 @dataclass(frozen=True)
 class Counts:
-    """One answer of `/metrics`."""
+    """One response of `/metrics`."""
 
     text: str
 
@@ -19,7 +19,7 @@ class Counts:
         return [sample for family in text_string_to_metric_families(self.text) for sample in family.samples]
 
     def series(self, name: str, **labels: str) -> list[Sample]:
-        """Return the time series of this name that have these labels among theirs."""
+        """Return the time series of a name whose labels include these."""
         return [
             sample for sample in self.samples if sample.name == name and labels.items() <= dict(sample.labels).items()
         ]
@@ -33,7 +33,7 @@ class Counts:
         return {sample.labels[label] for sample in self.series(name)}
 
     def requests(self) -> dict[tuple[str, str, str], int]:
-        """Return how many requests there were of each method, route and class of status, but for scrapes."""
+        """Return the number of requests by method, route and status class, without scrapes."""
         return {
             (one.labels["method"], one.labels["route"], one.labels["status"]): int(one.value)
             for one in self.series("sealpost_request_duration_seconds_count")

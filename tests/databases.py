@@ -9,13 +9,13 @@ from src.storage import INDEXES
 
 
 class Databases:
-    """Databases for the servers of tests, each one empty. Making one with its indexes takes longer than a test."""
+    """Empty databases for the servers of tests. Creating one with its indexes takes longer than a test."""
 
     def __init__(self, client: "pymongo.MongoClient[dict[str, Any]]") -> None:
         self._client = client
         self._empty: list[str] = []
         self.names: set[str] = set()
-        """Of all of them, empty or not."""
+        """The names of all databases, empty or not."""
 
     def take(self) -> str:
         """Return the name of an empty database, which may have the indexes of the service."""
@@ -25,7 +25,7 @@ class Databases:
         return self._empty.pop()
 
     def give_back(self, name: str) -> None:
-        """Empty what was taken, for the next test."""
+        """Empty a database for the next test."""
         self.empty(name)
         self._empty.append(name)
 
@@ -37,13 +37,13 @@ class Databases:
             self._client[name][collection].delete_many({})
 
     def drop(self, name: str) -> None:
-        """Delete all of a database: each has two dozen files, and mongod ends when it may open no more of them."""
-        # The user of the service may drop collections, and no database.
+        """Drop all collections of a database: each has 24 files or so, and mongod ends at its limit on open files."""
+        # The user of the service may drop collections, but no database.
         for collection in self._client[name].list_collection_names():
             self._client[name].drop_collection(collection)
 
     def changed(self) -> list[str]:
-        """Return the indexes of empty databases that are not as the service makes them."""
+        """Return the indexes of empty databases that differ from those of the service."""
         return [
             f"{name}.{collection}"
             for name in self._empty

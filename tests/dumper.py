@@ -1,4 +1,4 @@
-"""A process that keeps a dump up with a database and serves nobody, for tests that kill it: see `test_dump`."""
+"""A process that only dumps gathered messages, for tests that kill it: see `test_dump`."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ from src.settings import read_settings
 
 
 async def main(path: Path) -> None:
-    """Dump until SIGTERM; the log goes to stdout."""
+    """Dump until SIGTERM, and log to stdout."""
     settings = read_settings()
     configure_logs(settings)
     assert settings.mongo_url

@@ -1,4 +1,4 @@
-"""What the tests of the doctor share: outcomes by name, and something that answers as it is told."""
+"""Shared by tests of the doctor: results by name, and servers with a given handler."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,18 +10,18 @@ from src.manage.doctor.examination import Finding, Outcome, Status
 
 
 async def collect(findings: AsyncIterator[Finding]) -> dict[str, Outcome]:
-    """Carry checks out; return their outcomes by name, in their order."""
+    """Run checks, and return their outcomes by name, in order."""
     return {finding.check: finding.outcome async for finding in findings}
 
 
 def marks(outcomes: dict[str, Outcome], mark: Status) -> set[str]:
-    """Name the checks that have a mark."""
+    """Return the names of the checks with a mark."""
     return {check for check, outcome in outcomes.items() if outcome.status is mark}
 
 
 @asynccontextmanager
 async def serving(answer: Callable[[web.Request], web.Response], listener: Any, **options: Any) -> AsyncIterator[None]:
-    """Serve one handler for every path on a listening socket."""
+    """Serve a handler for every path on a listening socket."""
 
     async def handle(request: web.Request) -> web.Response:
         return answer(request)

@@ -1,4 +1,4 @@
-"""Bodies of 1 MiB that cost most to refuse, and one that costs nothing to send."""
+"""The bodies of 1 MiB that are most expensive to reject, and one that is free to send."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ SIZE = 1024 * 1024
 
 
 def _filled(head: bytes, item: Callable[[int], bytes] | bytes, tail: bytes, separator: bytes = b",") -> bytes:
-    """Return a body of almost `SIZE` bytes: as many items between head and tail as fit."""
+    """Return a body of almost `SIZE` bytes, with as many items as fit between head and tail."""
     left = SIZE - len(head) - len(tail)
     if isinstance(item, bytes):
         return head + separator.join([item] * (left // (len(item) + len(separator)))) + tail
@@ -20,7 +20,7 @@ def _filled(head: bytes, item: Callable[[int], bytes] | bytes, tail: bytes, sepa
 
 
 def _texts() -> Iterator[tuple[str, bytes]]:
-    """JSON that is slow to parse or to complain of."""
+    """Return JSON that is slow to parse or to report errors for."""
     yield "unknown fields", _filled(b"{", lambda index: b'"%x":1' % index, b"}")
     yield "unknown empty lists", _filled(b"{", lambda index: b'"%x":[]' % index, b"}")
     yield "empty lists", _filled(b'{"a":[', b"[]", b"]}")
@@ -48,7 +48,7 @@ def _texts() -> Iterator[tuple[str, bytes]]:
 
 
 def _forms() -> Iterator[tuple[str, bytes]]:
-    """Forms that are slow to decode."""
+    """Return forms that are slow to decode."""
     yield "fields", _filled(b"", lambda index: b"%x=" % index, b"", b"&")
     yield "no fields", b"&" * SIZE
     yield "escapes", b"message=" + b"%41" * (SIZE // 3 - 4)
@@ -58,10 +58,10 @@ def _forms() -> Iterator[tuple[str, bytes]]:
 
 
 def bomb() -> bytes:
-    """Return almost 1 MiB of gzip that inflates to a thousand times its size."""
+    """Return almost 1 MiB of gzip that inflates to 1000 times its size."""
     deflating = zlib.compressobj(9, wbits=31)
     head = deflating.compress(bytes(SIZE)) + deflating.flush(zlib.Z_FULL_FLUSH)
-    # Behind a full flush, a block leans on none before it.
+    # After a full flush, a block does not refer to earlier ones.
     block = deflating.compress(bytes(SIZE)) + deflating.flush(zlib.Z_FULL_FLUSH)
     return head + block * ((SIZE - len(head)) // len(block))
 

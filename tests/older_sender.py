@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Sender:
-    """What a program of the older service does: it posts, and prints ``status_message``."""
+    """A client of the older service: it posts, and prints ``status_message``."""
 
     def __init__(self, host: str, port: int, address: str = "") -> None:
         self._host, self._port = host, port
@@ -34,11 +34,11 @@ class Sender:
         return answer
 
     def identify(self, username: str) -> int:
-        """Say who is going to send."""
+        """Identify."""
         return int(self._post("/identify", {"message_type": "IDENTIFY", "username": username})["status_code"])
 
     def authenticate(self, username: str, password: str) -> int:
-        """Prove it; the token is read whatever the answer is."""
+        """Authenticate; the token is read from every response."""
         message = {"message_type": "AUTHENTICATE", "username": username, "password": password}
         answer = self._post("/authenticate", message)
         self.token = answer["token"]
@@ -56,12 +56,12 @@ class Sender:
         return int(answer["status_code"])
 
     def send_bytes(self, path: str, body: bytes) -> dict[str, Any]:
-        """Send anything."""
+        """Send arbitrary bytes."""
         return self._post(path, body)
 
 
 def expect(status: int, actual: int) -> None:
-    """Fail unless an answer has the documented status."""
+    """Fail unless a response has the documented status."""
     if status != actual:
         raise SystemExit(f"{status} is documented, and the answer was {actual}")
 
@@ -69,7 +69,7 @@ def expect(status: int, actual: int) -> None:
 def main(host: str, port: int, api_token: str) -> None:
     """Go through the states: grounded, identified, authenticated, and back."""
     sender = Sender(host, port)
-    # Grounded: only identifying is in order.
+    # Grounded: only identifying is allowed.
     expect(401, sender.send("no token"))
     expect(403, sender.authenticate("older-1", "pass"))
     # Identified.
@@ -89,7 +89,7 @@ def main(host: str, port: int, api_token: str) -> None:
     expect(202, sender.authenticate("older-1", "pass"))
     old = sender.token
     expect(202, sender.send("logout"))
-    # Grounded again, with a token that is void.
+    # Grounded again, with an invalid token.
     expect(403, sender.send("after the logout"))
     expect(202, sender.identify("older-1"))
     expect(403, sender.send("out of order"))
@@ -110,7 +110,7 @@ def main(host: str, port: int, api_token: str) -> None:
     sender.token = api_token
     for line in ("one", "", "logout", "two"):
         expect(201, sender.send(line))
-    # What cannot be read at all.
+    # Bodies that cannot be parsed.
     for path in ("/identify", "/authenticate", "/message"):
         for body in (b"", b"{", b"[]", b"\xff\xfe", b"x" * 1_100_000, b"{" + b'"a":1,' * 100_000 + b'"b":1}'):
             answer = sender.send_bytes(path, body)
@@ -119,7 +119,7 @@ def main(host: str, port: int, api_token: str) -> None:
                 expect(0, len(answer["token"]))
     expect(400, sender.identify("?"))
     expect(403, sender.authenticate("nobody-else", "password"))
-    # Wrong passwords, until there were too many.
+    # Wrong passwords up to the limit.
     expect(202, sender.identify("older-1"))
     statuses = [sender.authenticate("older-1", f"wrong {number}") for number in range(60)]
     expect(429, statuses[-1])

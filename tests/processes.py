@@ -1,4 +1,4 @@
-"""Sealpost as a process of its own, for tests that stop, kill or restart it."""
+"""Sealpost as a separate process, for tests that stop, kill or restart it."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ class AppProcess:
     trust: ssl.SSLContext | bool = True
 
     async def ready(self) -> None:
-        """Wait until it answers that it is ready."""
+        """Wait until it is ready."""
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
             while True:
                 assert self.process.returncode is None, self.output.read_text()

@@ -1,4 +1,4 @@
-"""Programs as processes of their own, which the fork server starts: see there."""
+"""Programs as separate processes, started by the fork server."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Process:
-    """A program that runs or has ended; used as an asyncio subprocess is."""
+    """A program that runs or has ended, with the interface of an asyncio subprocess."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, the negative number of the signal that has killed it, or None while it runs."""
+        """The exit code, the negative number of the signal that killed it, or None while it runs."""
         return self._ended.result() if self._ended.done() else None
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -50,11 +50,11 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Return the exit code when it has ended."""
+        """Wait for its end, and return the exit code."""
         return await asyncio.shield(self._ended)
 
     async def communicate(self, text: bytes = b"") -> tuple[bytes, bytes]:
-        """Write to its pipe and return what came out of the others, when it has ended."""
+        """Write to its stdin, wait for its end, and return its output."""
         if self.stdin:
             with contextlib.suppress(ConnectionError):
                 self.stdin.write(text)
@@ -96,7 +96,7 @@ async def running(
 
 
 def end_fork_server() -> None:
-    """End it, if it was ever needed."""
+    """Stop the fork server, if it runs."""
     if _fork_server.cache_info().currsize:
         orders, process = _fork_server()
         orders.close()
@@ -114,7 +114,7 @@ def _fork_server() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # Ctrl-C is for the tests, which end what they have started.
+            # Ctrl-C is for the tests, which stop the processes that they started.
             start_new_session=True,
         )
     return ours, process

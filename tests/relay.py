@@ -1,4 +1,4 @@
-"""A TCP relay that can lose every packet, as a broken network does: no connection is refused and none is closed."""
+"""A TCP relay that can drop all packets, as a broken network does: connections are neither refused nor closed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ CHUNK_BYTES = 1 << 16
 
 
 class Relay:
-    """Relays to a host and port. A connection that has lost a packet delivers nothing from then on."""
+    """Relays to a host and port. A connection that has lost a packet never delivers again."""
 
     def __init__(self, target: str) -> None:
         self._host, _, self._port = target.rpartition(":")
@@ -19,7 +19,7 @@ class Relay:
         """The host and port to connect to."""
 
     def lose(self) -> None:
-        """Lose what is sent from now on, in both directions."""
+        """Drop everything sent from now on, in both directions."""
         self._loses = True
         self._lost.update(self._clients)
 

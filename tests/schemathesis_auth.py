@@ -1,4 +1,4 @@
-"""What signs schemathesis in: it loads this module itself (see `test_openapi`)."""
+"""Authentication for schemathesis, which loads this module itself (see `test_openapi`)."""
 
 import asyncio
 import itertools
@@ -19,9 +19,9 @@ from src.core.database.mongo import Mongo
 from src.settings import read_settings
 
 _credentials: dict[str, str] = {}
-"""Of the present user; nobody is called so before the first one."""
+"""The name of the current user; unused before the first one."""
 _gather_token: dict[str, str] = {}
-"""An API token of theirs."""
+"""An API token of the current user."""
 _every_other = itertools.cycle((True, False))
 
 
@@ -53,14 +53,11 @@ class SignedIn:
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
-    """Put the right password or token in the place of every other generated one that could be one, or is left out.
-
-    Nobody would guess it.
-    """
+    """Replace some generated passwords and tokens by valid ones, which schemathesis could never guess."""
     if context.operation is None or not isinstance(body, dict):
         return body
     if context.operation.path == "/message" and _is_even(body.get("token", str(body))):
-        # The simplest message, an empty one, signs out: where examples are few, nothing else might be sent.
+        # An empty message, the simplest, signs out: with few examples, schemathesis may send no other.
         text = {"message": "a message"} if body.get("message") == "" and next(_every_other) else {}
         return {**body, **_gather_token, **text}
     if context.operation.path not in {"/me", "/me/password"}:
@@ -73,7 +70,7 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
 
 @schemathesis.hook
 def after_call(_: schemathesis.HookContext, case: schemathesis.Case[Any], response: schemathesis.Response) -> None:
-    """Keep up with a changed password."""
+    """Track a changed password."""
     if case.operation.path == "/me/password" and response.status_code == 204 and isinstance(case.body, dict):
         _credentials["password"] = str(case.body["new"])
 
@@ -83,7 +80,7 @@ def _is_even(value: object) -> bool:
 
 
 def make_operator(username: str) -> None:
-    """Let a user do what is for operators alone."""
+    """Give a user the role of an operator."""
     settings = read_settings()
     ring = read_key_ring(settings)
 
@@ -100,7 +97,7 @@ def make_operator(username: str) -> None:
 
 
 def _post(url: str, body: dict[str, Any], token: str = "") -> Any:
-    """Return what is answered; None for a 401."""
+    """Return the response; None for a 401."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (the test's own server)
     try:

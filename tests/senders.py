@@ -1,4 +1,4 @@
-"""Programs that send messages to a server, and the operator who reads what was gathered."""
+"""Programs that send messages to a server, and the operator who reads them."""
 
 import io
 import json
@@ -18,7 +18,7 @@ HERE, THERE = "192.0.2.1", "198.51.100.7"
 
 @dataclass(frozen=True)
 class Sender:
-    """A program at an address that talks to a server as if through nginx."""
+    """A program at an address that sends requests as if through nginx."""
 
     api: Api
     address: str = HERE
@@ -26,7 +26,7 @@ class Sender:
     password: str = PASSWORD
 
     async def post(self, path: str, body: object) -> tuple[int, Any]:
-        """Send a request and return status and answer; every answer has the words of the protocol."""
+        """Send a request and return status and response; every response has the members of the protocol."""
         headers = {"X-Real-IP": self.address}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         async with self.api.client.post(path, data=io.BytesIO(data), headers=headers) as response:
@@ -58,7 +58,7 @@ class Sender:
         return await self.post("/message", {"message_type": "MESSAGE", "token": token, **fields})
 
     async def send(self, token: str, *messages: str, batch: str | None = None) -> tuple[int, int]:
-        """Send messages that must be stored, and return the first and the last number."""
+        """Send messages that must be stored, and return the first and last number."""
         status, answer = await self.message(token, messages=messages, **({"batch": batch} if batch else {}))
 
         assert 201 == status, answer
@@ -74,12 +74,12 @@ class Sender:
 
 
 def code(outcome: tuple[int, Any]) -> tuple[int, str]:
-    """Return the status and the code of a refusal."""
+    """Return the status and error code of a rejected request."""
     return outcome[0], outcome[1]["code"]
 
 
 async def operator_token(api: Api, username: str = "the-operator") -> str:
-    """Make an operator and return their access token."""
+    """Create an operator and return their access token."""
     token = await api.sign_up(username)
     assert api.settings.keys is not None
     ring = KeyRing.parse(api.settings.keys.get_secret_value())
@@ -91,7 +91,7 @@ async def operator_token(api: Api, username: str = "the-operator") -> str:
 
 
 async def gathered(api: Api, token: str, **parameters: str) -> list[dict[str, Any]]:
-    """Return what was gathered, as the operator gets it."""
+    """Return the gathered messages as an operator gets them."""
     headers = {"Authorization": f"Bearer {token}"}
     async with api.client.get("/gathered", params=parameters, headers=headers) as response:
         assert (200, "application/x-ndjson") == (response.status, response.headers["Content-Type"])
@@ -99,5 +99,5 @@ async def gathered(api: Api, token: str, **parameters: str) -> list[dict[str, An
 
 
 async def sent(api: Api, token: str) -> list[tuple[str, int, str]]:
-    """Return sender, number and text of each message that was gathered."""
+    """Return sender, number and text of each gathered message."""
     return [(line["username"], line["sequence"], line["message"]) for line in await gathered(api, token)]

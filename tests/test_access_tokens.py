@@ -1,4 +1,4 @@
-"""Access tokens: only what a key of the ring has signed, whole and in time, is believed."""
+"""Access tokens: only complete, current tokens signed with a key of the ring are accepted."""
 
 import hmac
 import json
@@ -27,7 +27,7 @@ CLAIMS = AccessClaims(b"u" * 16, b"s" * 16)
 def sign(
     *, algorithm: str = "HS256", key: Any = None, key_id: str = RING.newest, ring: KeyRing = RING, **changes: Any
 ) -> str:
-    """Return a token as the service would write it, but for the changes; a claim that is None is left out."""
+    """Return a token in the service's format, with changes; a claim that is None is left out."""
     now = int(utc_now().timestamp())
     claims = {
         "iss": ISSUER,
@@ -44,8 +44,8 @@ def sign(
     return jwt.encode(payload, key, algorithm=algorithm, headers={"kid": key_id} if key_id else {})
 
 
-def test_a_token_says_whose_it_is() -> None:
-    """What was written is read, also after a new key has been put in front."""
+def test_a_token_identifies_its_session() -> None:
+    """A token is read back, also after a new key has been added in front."""
     now = utc_now()
     token = AccessTokens(RING).write(CLAIMS, issued_at=now, expires_at=now + LIFE)
 
@@ -57,8 +57,8 @@ def test_a_token_says_whose_it_is() -> None:
     assert None is AccessTokens(KeyRing.parse(new_key())).read(token)
 
 
-def test_all_that_is_required_is_written() -> None:
-    """A token of the service has every claim that it requires, ten minutes apart, and a name of its own."""
+def test_a_token_has_all_required_claims() -> None:
+    """A token has every required claim, a life of 10 minutes, and a unique id."""
     now = utc_now()
     tokens = [AccessTokens(RING).write(CLAIMS, issued_at=now, expires_at=now + LIFE) for _ in range(2)]
 
@@ -71,12 +71,12 @@ def test_all_that_is_required_is_written() -> None:
 
 
 def absent(claim: str) -> dict[str, Any]:
-    """Return the change that leaves a claim out."""
+    """Return a change that removes a claim."""
     return {claim: None}
 
 
 def sealed_as(algorithm: str) -> str:
-    """Return a token that names an algorithm and has the HMAC-SHA256 of the service's own key."""
+    """Return a token with a given algorithm in its header, and the HMAC-SHA256 of the service's key."""
     header = json.dumps({"alg": algorithm, "typ": "JWT", "kid": RING.newest}).encode()
     body = f"{encode(header)}.{sign().split('.')[1]}"
     key = RING.subkey(Purpose.ACCESS_TOKEN, RING.newest)
@@ -85,7 +85,7 @@ def sealed_as(algorithm: str) -> str:
 
 
 def forged() -> dict[str, str]:
-    """Return tokens that must not be believed, by what is wrong with them."""
+    """Return tokens that must be rejected, by their fault."""
     now = int(utc_now().timestamp())
     late = 60
     good = sign()
@@ -120,20 +120,20 @@ def forged() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("fault", forged())
-def test_what_was_not_signed_so_is_not_believed(fault: str) -> None:
-    """Algorithm, key, claims and times: each fault alone is enough."""
+def test_forged_tokens_are_rejected(fault: str) -> None:
+    """A single fault in algorithm, key, claims or times is enough."""
     assert None is AccessTokens(RING).read(forged()[fault])
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")) | st.from_regex(r"\A[\w-]{1,40}\.[\w-]{1,40}\.[\w-]{0,40}\Z"))
-def test_no_text_is_taken_for_a_token(text: str) -> None:
-    """Whatever is sent, reading it says no and raises nothing."""
+def test_arbitrary_text_is_no_token(text: str) -> None:
+    """Reading any text returns None and raises nothing."""
     assert None is AccessTokens(RING).read(text)
 
 
 @given(st.data())
-def test_no_changed_character_goes_unnoticed(data: st.DataObject) -> None:
-    """A token with another character anywhere is another token, the unused last bits of its base64 apart."""
+def test_every_changed_character_is_detected(data: st.DataObject) -> None:
+    """A token is invalid with any character changed, except for the unused last bits of its base64."""
     token = sign()
     place = data.draw(st.integers(0, len(token) - 2))
     character = data.draw(st.sampled_from("ABab01-_."))
@@ -142,8 +142,8 @@ def test_no_changed_character_goes_unnoticed(data: st.DataObject) -> None:
     assert (CLAIMS if changed == token else None) == AccessTokens(RING).read(changed)
 
 
-async def test_the_service_answers_401_to_each(serve: Any) -> None:
-    """The same faults over HTTP, signed with the service's own keys; the unspoilt token gets through to the account."""
+async def test_the_service_answers_401_to_forged_tokens(serve: Any) -> None:
+    """The same faults over HTTP, signed with the service's own keys; the unchanged token is accepted."""
     key = new_key()
     api: Api = await serve(keys=key)
     ring = KeyRing.parse(key)
@@ -161,8 +161,8 @@ async def test_the_service_answers_401_to_each(serve: Any) -> None:
         assert (401, "invalid_token") == (status, problem["code"]), fault
 
 
-def test_a_token_outlives_neither_ten_minutes_nor_the_leeway() -> None:
-    """The clocks of two hosts may differ by five seconds, no more."""
+def test_a_token_expires_after_ten_minutes_and_the_leeway() -> None:
+    """The clocks of two hosts may differ by up to 5 seconds."""
     now = utc_now()
     tokens = AccessTokens(RING)
     inside, outside = LIFE + LEEWAY - timedelta(seconds=2), LIFE + LEEWAY + timedelta(seconds=1)
@@ -172,7 +172,7 @@ def test_a_token_outlives_neither_ten_minutes_nor_the_leeway() -> None:
 
 
 def test_a_token_expires_by_the_clock_of_mongodb() -> None:
-    """A host whose clock is 8 days off neither refuses a good token nor believes one that has expired."""
+    """A host whose clock is 8 days off neither rejects a valid token nor accepts an expired one."""
     now = utc_now()
     for ahead in (timedelta(days=-8), timedelta(days=8)):
         clock = DatabaseClock()

@@ -1,4 +1,4 @@
-"""Deleting an account: all of it, also when a process dies in the middle."""
+"""Deleting an account is complete, even if a process dies in the middle."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 async def test_a_deleted_account_is_gone_and_its_name_is_free(api: Api) -> None:
-    """Its tokens are refused, its documents are not there any more, and another may take the name."""
+    """Its tokens are rejected, its documents are deleted, and its name can be registered again."""
     session = await api.login() if await api.register() else None
     assert session is not None
     token = session["access_token"]
@@ -39,7 +39,7 @@ async def test_a_deleted_account_is_gone_and_its_name_is_free(api: Api) -> None:
 
 @pytest.fixture
 def job(api: Api) -> AccountDeletion:
-    """The job as another process runs it, on the database of the server."""
+    """The deletion job as another process runs it, on the server's database."""
     assert api.settings.keys is not None
     ring = KeyRing.parse(api.settings.keys.get_secret_value())
     batching = group_commit(max_batch=10, max_queue=10)
@@ -48,7 +48,7 @@ def job(api: Api) -> AccountDeletion:
 
 
 async def test_a_deletion_that_fails_half_way_is_finished_later(api: Api, job: AccountDeletion) -> None:
-    """The user is gone for everybody at once; the name comes free when all is deleted."""
+    """The user is gone at once for all requests; the name is free once everything is deleted."""
     user_id = bytes.fromhex((await api.register())["user_id"])
     token = (await api.login())["access_token"]
     erased: list[bytes] = []
@@ -73,8 +73,8 @@ async def test_a_deletion_that_fails_half_way_is_finished_later(api: Api, job: A
     await api.register()
 
 
-async def test_a_server_that_starts_finishes_what_was_begun(serve: Serve) -> None:
-    """What a killed process has left is found by the mark on the user."""
+async def test_a_server_finishes_interrupted_deletions_at_start(serve: Serve) -> None:
+    """A starting server finds the unfinished job of a killed process by the mark on the user."""
     api = await serve()
     session = await api.sign_up()
     await api.call("POST", "/tokens", {"name": "ci", "scopes": ["echo"]}, token=session)
@@ -90,7 +90,7 @@ async def test_a_server_that_starts_finishes_what_was_begun(serve: Serve) -> Non
 
 
 async def test_a_sign_in_during_the_deletion_leaves_no_session(api: Api, job: AccountDeletion) -> None:
-    """Sign-ins race with the deletion: each one fails or its session ends with the account."""
+    """Logins that race with the deletion fail, or their session ends with the account."""
     user_id = bytes.fromhex((await api.register())["user_id"])
 
     async def login() -> tuple[int, str]:

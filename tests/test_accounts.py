@@ -1,4 +1,4 @@
-"""Accounts from their first request to their last."""
+"""Accounts, from registration to deletion."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 async def test_a_user_registers_signs_in_and_sees_the_account(api: Api) -> None:
-    """The answers are those of the contract, and the times are there."""
+    """The responses follow the contract and include the times."""
     status, registered = await api.call("POST", "/register", {"username": "Ann.B-c_1", "password": PASSWORD})
 
     assert (201, "Ann.B-c_1") == (status, registered["username"])
@@ -34,8 +34,8 @@ async def test_a_user_registers_signs_in_and_sees_the_account(api: Api) -> None:
     assert created_at <= last_login_at <= datetime.fromisoformat(me["last_request_at"])
 
 
-async def test_a_name_is_one_name_in_whatever_case(api: Api) -> None:
-    """It is taken in every case, and opens the account in every case."""
+async def test_names_are_case_insensitive(api: Api) -> None:
+    """A name is taken, and signs in, in upper and lower case."""
     await api.register("Ann")
 
     status, problem = await api.call("POST", "/register", {"username": "aNN", "password": PASSWORD})
@@ -45,7 +45,7 @@ async def test_a_name_is_one_name_in_whatever_case(api: Api) -> None:
 
 
 async def test_of_a_hundred_registrations_of_one_name_one_succeeds(serve: Serve) -> None:
-    """A race on two servers in different case ends with one account."""
+    """A race in different case on 2 servers creates a single account."""
     one = await serve()
     other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
     names = ["".join(letters) for letters in itertools.product("Ss", "Oo", "Pp", "Hh", "Ii", "Ee", "aA")][:100]
@@ -66,8 +66,8 @@ async def test_of_a_hundred_registrations_of_one_name_one_succeeds(serve: Serve)
         *(("ann", password) for password in ("seven77", "x" * 1025, None, 12345678)),
     ],
 )
-async def test_what_is_no_name_or_no_password_is_refused(api: Api, username: object, password: object) -> None:
-    """The answer says which field is at fault and does not repeat it."""
+async def test_invalid_names_and_passwords_are_rejected(api: Api, username: object, password: object) -> None:
+    """The response names the field and does not repeat its value."""
     status, problem = await api.call("POST", "/register", {"username": username, "password": password})
 
     assert (400, "malformed") == (status, problem["code"])
@@ -75,7 +75,7 @@ async def test_what_is_no_name_or_no_password_is_refused(api: Api, username: obj
 
 
 async def test_unknown_user_and_wrong_password_get_the_same_answer(api: Api) -> None:
-    """Status, words and headers do not tell whether there is an account; neither does a name that cannot be one."""
+    """Status, text and headers do not disclose whether an account exists, nor for an invalid name."""
     await api.register()
 
     answers = [
@@ -92,8 +92,8 @@ async def test_unknown_user_and_wrong_password_get_the_same_answer(api: Api) -> 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic YW5uOnB3", "Bearer a.b.c", "bearer sp_", "Bearer é"]
 )
-async def test_without_good_credentials_nothing_is_shown(api: Api, header: str) -> None:
-    """Every guarded route answers 401 and says how to sign in."""
+async def test_protected_routes_require_credentials(api: Api, header: str) -> None:
+    """Every protected route answers 401 and says how to sign in."""
     app = api.client.app
     assert app is not None
     document = (await api.send("GET", "/openapi.json")).json()
@@ -112,7 +112,7 @@ async def test_without_good_credentials_nothing_is_shown(api: Api, header: str) 
 
 
 async def test_signing_out_ends_the_session(api: Api) -> None:
-    """The access token and the refresh token stop working; another session goes on."""
+    """Its access token and refresh token stop working; another session continues."""
     await api.register()
     mine, other = await api.login(), await api.login()
 
@@ -125,7 +125,7 @@ async def test_signing_out_ends_the_session(api: Api) -> None:
 
 
 async def test_a_user_sees_and_ends_only_their_own_sessions(api: Api) -> None:
-    """Another's session is not found, and stays."""
+    """Another user's session is not found, and continues."""
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
     second = (await api.login("ann"))["access_token"]
 
@@ -144,8 +144,8 @@ async def test_a_user_sees_and_ends_only_their_own_sessions(api: Api) -> None:
         assert 404 == (await api.call("DELETE", f"/sessions/{malformed}", token=ann))[0]
 
 
-async def test_the_oldest_session_makes_way(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are never more sessions than one user may have, and the newest ones stay."""
+async def test_the_oldest_session_is_replaced(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user never has more sessions than allowed, and the newest remain."""
     monkeypatch.setattr("src.accounts.sessions.MOST_SESSIONS", 2)
     await api.register()
 
@@ -158,7 +158,7 @@ async def test_the_oldest_session_makes_way(api: Api, monkeypatch: pytest.Monkey
 async def test_parallel_logins_leave_as_many_sessions_as_a_user_may_have(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither more nor fewer, also where sessions on two servers begin in the same millisecond."""
+    """Exactly as many, even if sessions start on 2 servers in the same millisecond."""
     monkeypatch.setattr("src.accounts.sessions.MOST_SESSIONS", 5)
     moment = utc_now()
     monkeypatch.setattr("src.core.clock.DatabaseClock.now", lambda _: moment)
@@ -173,7 +173,7 @@ async def test_parallel_logins_leave_as_many_sessions_as_a_user_may_have(
 
 
 async def test_a_new_password_replaces_the_old_one_and_ends_other_sessions(api: Api) -> None:
-    """The session that changed it goes on, the others end, and only the new password signs in."""
+    """The session that changed it continues, all others end, and only the new password signs in."""
     await api.register()
     mine, other = await api.login(), await api.login()
     new = "another long password"
@@ -187,8 +187,8 @@ async def test_a_new_password_replaces_the_old_one_and_ends_other_sessions(api: 
     await api.login(password=new)
 
 
-async def test_the_present_password_is_asked_for(api: Api) -> None:
-    """Whoever finds an open session can neither change the password nor delete the account."""
+async def test_the_current_password_is_required(api: Api) -> None:
+    """An open session alone is not enough to change the password or delete the account."""
     token = await api.sign_up()
 
     for method, path, body in (
@@ -205,7 +205,7 @@ async def test_the_present_password_is_asked_for(api: Api) -> None:
     [("x" * 99 + "a", "x" * 99 + "b"), ("before\0after1", "before\0after2"), ("p\u0308assword", "password")],
 )
 async def test_no_part_of_a_password_is_ignored(api: Api, one: str, other: str) -> None:
-    """Neither what stands past byte 72, nor what follows a NUL, nor an accent."""
+    """Characters past byte 72, after a NUL, and accents all count."""
     await api.register(password=one)
 
     assert 401 == (await api.call("POST", "/login", {"username": "ann", "password": other}))[0]
@@ -213,14 +213,14 @@ async def test_no_part_of_a_password_is_ignored(api: Api, one: str, other: str) 
 
 
 async def test_a_password_is_the_same_from_every_keyboard(api: Api) -> None:
-    """Composed and decomposed letters are one password (NFC)."""
+    """Composed and decomposed characters are the same password (NFC)."""
     await api.register(password="zwölf Boxkämpfer")
 
     await api.login(password="zwo\u0308lf Boxka\u0308mpfer")
 
 
 async def test_a_hash_of_lower_cost_is_replaced_at_the_next_sign_in(serve: Serve) -> None:
-    """Raising the cost reaches every account that is used, and locks nobody out."""
+    """A higher cost reaches every account that is used, and locks out none."""
     before = await serve(bcrypt_cost=4)
     await before.register()
     document = await before.mongo.collection("users").find_one({})
@@ -235,8 +235,8 @@ async def test_a_hash_of_lower_cost_is_replaced_at_the_next_sign_in(serve: Serve
     await before.login()
 
 
-async def test_activity_is_kept(api: Api) -> None:
-    """A request moves the time of the last one, without having waited for that write."""
+async def test_last_activity_is_recorded(api: Api) -> None:
+    """A request updates the time of the last activity without waiting for that write."""
     token = await api.sign_up()
     users = api.mongo.collection("users")
     past = datetime.fromisoformat("2020-01-01T00:00:00Z")
@@ -252,7 +252,7 @@ async def test_activity_is_kept(api: Api) -> None:
 
 
 async def test_a_full_hashing_queue_answers_503(serve: Serve) -> None:
-    """Sign-ins beyond what can be checked are told to come again, and the others succeed."""
+    """Logins above its limit are answered 503 with Retry-After, and the others succeed."""
     api = await serve(bcrypt_cost=9, hashing_threads=1, hashing_queue=2)
     await api.register()
 
@@ -267,7 +267,7 @@ async def test_a_full_hashing_queue_answers_503(serve: Serve) -> None:
 
 
 async def test_creating_may_be_for_users_alone(serve: Serve) -> None:
-    """With SEALPOST_ANONYMOUS_CREATE=false it takes a user or a token with the scope; opening stays free."""
+    """With SEALPOST_ANONYMOUS_CREATE=false, creation requires a user or a token with the scope; opening does not."""
     api = await serve(anonymous_create=False)
     session = await api.sign_up()
     _, good = await api.call("POST", "/tokens", {"name": "ci", "scopes": ["secrets"]}, token=session)
@@ -285,7 +285,7 @@ async def test_creating_may_be_for_users_alone(serve: Serve) -> None:
 
 @pytest.mark.parametrize("field", ["envelope", "key_id", "_id"])
 async def test_a_user_who_was_changed_in_the_database_does_not_sign_in(api: Api, field: str) -> None:
-    """Not with another's password, not under another's name, and the server says what is wrong."""
+    """Neither with another user's password nor under another name, and the log has the reason."""
     await api.register("ann")
     await api.register("eve", "the password of eve")
     users = api.mongo.collection("users")
@@ -305,7 +305,7 @@ async def test_a_user_who_was_changed_in_the_database_does_not_sign_in(api: Api,
 async def test_a_password_changes_although_the_user_is_sealed_anew_meanwhile(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key rotation that comes in between is no reason to refuse; another new password is."""
+    """A concurrent key rotation is no reason to fail; a concurrent password change is."""
     token = await api.sign_up()
     users = api.mongo.collection("users")
     assert api.settings.keys is not None
@@ -336,7 +336,7 @@ async def test_a_password_changes_although_the_user_is_sealed_anew_meanwhile(
 async def test_a_sign_in_checks_again_what_changed_while_it_was_checked(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a password that is the old one by now, nobody gets in; with one that is still right, everybody does."""
+    """A login fails if its password is replaced meanwhile, and succeeds if the password is still right."""
     await api.register()
     users = api.mongo.collection("users")
     assert api.settings.keys is not None
@@ -358,7 +358,7 @@ async def test_a_sign_in_checks_again_what_changed_while_it_was_checked(
 
 
 async def test_a_token_made_by_a_user_who_is_gone_is_taken_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An access token is believed for a while after; what it makes then does not stay."""
+    """An access token is accepted for a while after deletion; an API token created with it is removed."""
     token = await api.sign_up()
     await api.call("DELETE", "/me", {"password": PASSWORD}, token=token)
 

@@ -1,4 +1,4 @@
-"""API tokens: shown once, good for their scopes, until they are deleted or expire."""
+"""API tokens: shown once, valid for their scopes until they expire or are deleted."""
 
 import asyncio
 import re
@@ -19,13 +19,13 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 async def create(api: Api, session: str, **fields: Any) -> tuple[int, Any]:
-    """Make a token."""
+    """Create a token."""
     return await api.call("POST", "/tokens", {"name": "ci", "scopes": ["secrets"], **fields}, token=session)
 
 
 @pytest.fixture
 async def closed(serve: Serve) -> Api:
-    """A server on which creating a secret takes a user or a token with the scope."""
+    """A server that requires a user or a token with the scope to create secrets."""
     return await serve(anonymous_create=False)
 
 
@@ -35,14 +35,14 @@ async def generate(api: Api, token: str) -> int:
 
 
 async def until_refused(api: Api, token: str) -> None:
-    """Wait until a token stops working, which must be within two seconds."""
+    """Wait up to 2 seconds until a token stops working."""
     async with asyncio.timeout(2):
         while await generate(api, token) != 401:
             await asyncio.sleep(0.02)
 
 
-async def test_a_token_is_shown_once_and_listed_without_what_it_takes_to_use_it(api: Api) -> None:
-    """The list has everything but the token."""
+async def test_a_token_is_shown_only_once(api: Api) -> None:
+    """The list has everything except the token itself."""
     session = await api.sign_up()
 
     status, created = await create(api, session, name="bäckup ☕", scopes=["posts", "echo"], expires_in_days=3)
@@ -57,7 +57,7 @@ async def test_a_token_is_shown_once_and_listed_without_what_it_takes_to_use_it(
 
 
 async def test_a_whole_number_may_be_written_with_a_point(api: Api) -> None:
-    """To JSON, 2.0 is the number 2."""
+    """In JSON, 2.0 is the number 2."""
     session = await api.sign_up()
 
     status, created = await create(api, session, expires_in_days=2.0)
@@ -76,7 +76,7 @@ async def test_a_whole_number_may_be_written_with_a_point(api: Api) -> None:
     ],
 )
 async def test_a_malformed_token_request_is_refused(api: Api, fields: dict[str, Any]) -> None:
-    """The answer names the field, and nothing is made."""
+    """The response names the field, and no token is created."""
     session = await api.sign_up()
 
     status, problem = await create(api, session, **fields)
@@ -86,7 +86,7 @@ async def test_a_malformed_token_request_is_refused(api: Api, fields: dict[str, 
 
 
 async def test_a_deleted_token_stops_working(closed: Api) -> None:
-    """Within two seconds, and only its owner deletes it."""
+    """It stops within 2 seconds, and only its owner can delete it."""
     ann, bob = await closed.sign_up("ann"), await closed.sign_up("bob")
     _, created = await create(closed, ann)
     path = f"/tokens/{created['id']}"
@@ -102,7 +102,7 @@ async def test_a_deleted_token_stops_working(closed: Api) -> None:
 
 
 async def test_a_token_expires(closed: Api) -> None:
-    """Its time is sealed with it: the field that the database sweeps by can only shorten it."""
+    """Its expiry is sealed in it: the field of the TTL index can only shorten it."""
     session = await closed.sign_up()
     _, created = await create(closed, session, expires_in_days=1)
     tokens = closed.mongo.collection("api_tokens")
@@ -116,7 +116,7 @@ async def test_a_token_expires(closed: Api) -> None:
 
 
 async def test_an_expired_token_is_refused_before_the_database_sweeps_it(closed: Api) -> None:
-    """Expiry is part of the question, the index is only the broom."""
+    """The query checks the expiry; the TTL index only cleans up."""
     session = await closed.sign_up()
     _, created = await create(closed, session, expires_in_days=1)
 
@@ -127,8 +127,8 @@ async def test_an_expired_token_is_refused_before_the_database_sweeps_it(closed:
     assert {"tokens": []} == (await closed.call("GET", "/tokens", token=session))[1]
 
 
-async def test_an_api_token_does_not_get_at_the_account(api: Api) -> None:
-    """It makes no other token, ends no session, and does not even see the account."""
+async def test_an_api_token_has_no_access_to_the_account(api: Api) -> None:
+    """It cannot create tokens, end sessions or read the account."""
     session = await api.sign_up()
     _, created = await create(api, session, scopes=["secrets", "messages", "posts", "gather", "echo"])
 
@@ -137,7 +137,7 @@ async def test_an_api_token_does_not_get_at_the_account(api: Api) -> None:
         assert (403, "insufficient_scope") == (status, problem["code"])
 
 
-async def test_the_last_use_is_kept(closed: Api) -> None:
+async def test_the_last_use_is_recorded(closed: Api) -> None:
     """It appears in the list soon after the token was used."""
     session = await closed.sign_up()
     _, created = await create(closed, session)
@@ -148,8 +148,8 @@ async def test_the_last_use_is_kept(closed: Api) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_there_is_a_limit_to_tokens(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One too many is refused, and deleting one makes room."""
+async def test_the_number_of_tokens_is_limited(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token above the limit is rejected; deleting one frees a slot."""
     monkeypatch.setattr("src.accounts.service.MOST_TOKENS", 2)
     session = await api.sign_up()
 
@@ -162,14 +162,14 @@ async def test_there_is_a_limit_to_tokens(api: Api, monkeypatch: pytest.MonkeyPa
 
 
 async def test_requests_in_parallel_make_no_more_tokens_than_a_user_may_have(serve: Serve) -> None:
-    """Of 120 at once on two servers, exactly as many succeed as there is room for, whatever was there before."""
+    """Of 120 parallel requests on 2 servers, exactly as many succeed as slots are free."""
     one = await serve()
     other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
     session = await one.sign_up()
     for _ in range(3):
         await create(one, session)
     tokens = one.mongo.collection("api_tokens")
-    # One of an earlier release, and one that has expired and is not swept yet.
+    # One from an earlier release, and an expired one that is not deleted yet.
     first, second, _ = await tokens.find({}).to_list(None)
     await tokens.update_one({"_id": first["_id"]}, {"$unset": {"slot": ""}})
     await tokens.update_one({"_id": second["_id"]}, {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}})
@@ -180,8 +180,8 @@ async def test_requests_in_parallel_make_no_more_tokens_than_a_user_may_have(ser
     assert 50 == len((await one.call("GET", "/tokens", token=session))[1]["tokens"])
 
 
-async def test_a_token_that_cannot_be_read_takes_no_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user whose tokens were sealed under a lost key can make as many as any other."""
+async def test_an_unreadable_token_does_not_count(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose tokens were sealed under a lost key can create the full number again."""
     monkeypatch.setattr("src.accounts.service.MOST_TOKENS", 2)
     session = await api.sign_up()
     for _ in range(2):
@@ -192,8 +192,8 @@ async def test_a_token_that_cannot_be_read_takes_no_room(api: Api, monkeypatch: 
 
 
 @pytest.mark.parametrize("field", ["envelope", "key_id"])
-async def test_whoever_writes_to_the_database_widens_no_token(closed: Api, field: str) -> None:
-    """A token with another's envelope, or with a hash of one's own, opens nothing."""
+async def test_write_access_to_the_database_extends_no_token(closed: Api, field: str) -> None:
+    """A token with another token's envelope, or with a forged hash, is rejected."""
     session = await closed.sign_up()
     _, narrow = await create(closed, session, scopes=["echo"])
     _, wide = await create(closed, session, scopes=["secrets"])
@@ -209,7 +209,7 @@ async def test_whoever_writes_to_the_database_widens_no_token(closed: Api, field
 
 
 def test_a_token_has_a_checksum() -> None:
-    """A slip of one digit is noticed without a look into the database, wherever it is."""
+    """Any single wrong digit is detected without a database query."""
     token = new_api_token()
 
     assert is_api_token(token)
@@ -220,12 +220,12 @@ def test_a_token_has_a_checksum() -> None:
 
 @given(st.text() | st.from_regex(r"\Asp_[0-9a-f]{70,74}\Z"))
 def test_no_other_text_is_an_api_token(text: str) -> None:
-    """Whatever is sent, asking says no and raises nothing; one in 2^32 has the right checksum by chance."""
+    """Parsing any text returns None and raises nothing; 1 in 2^32 has a valid checksum by chance."""
     assert not is_api_token(text)
 
 
-async def test_a_401_names_what_the_route_takes(api: Api) -> None:
-    """An access token, an API token with its scope, or a sender's own: without a token and with a bad one."""
+async def test_a_401_names_the_accepted_credentials(api: Api) -> None:
+    """An access token, an API token with its scope, or a sender's token; without a token and with an invalid one."""
     document = (await api.send("GET", "/openapi.json")).json()
     guarded = {
         (method.upper(), re.sub("{.*}", "0" * 32, path)): operation["security"][0]["bearer"]

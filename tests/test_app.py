@@ -1,4 +1,4 @@
-"""The command line: starting, stopping, and what survives."""
+"""The command line: starting, stopping, and crash recovery."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ async def run(*arguments: str, program: Sequence[str] = ("-m", "src.app"), **env
 
 
 def mongod_runs(data_dir: Path) -> bool:
-    """Tell whether a mongod runs on the data directory."""
+    """Tell whether a mongod is running on the data directory."""
     found = subprocess.run(["pgrep", "-f", f"dbpath {data_dir}"], capture_output=True, check=False)
     return found.returncode == 0
 
@@ -67,7 +67,7 @@ def mongod_runs(data_dir: Path) -> bool:
 async def test_data_survives_every_way_to_end(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
-    """Ctrl-C, SIGTERM and kill -9: the next run has every secret, and a clean end leaves no mongod behind."""
+    """After Ctrl-C, SIGTERM and kill -9, the next run has every secret; a clean exit also stops mongod."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     data = tmp_path / "data"
     arguments = ("-P", str(unused_tcp_port))
@@ -95,7 +95,7 @@ async def test_data_survives_every_way_to_end(
 
 @pytest.mark.lifecycle
 async def test_the_url_to_open_is_announced(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> None:
-    """`make run` ends its report with the URL, once the service is ready; without the option there is only the log."""
+    """`make run` prints the URL once the service is ready; without the option there is only the log."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
     reports: list[list[str]] = []
@@ -121,10 +121,10 @@ async def test_the_url_to_open_is_announced(mongo_directory: Path, tmp_path: Pat
 
 
 @pytest.mark.lifecycle
-async def test_a_killed_mongod_is_started_again(
+async def test_a_killed_mongod_is_restarted(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
-    """The same process goes on with the same data, and its log says why MongoDB ended."""
+    """The process continues with the same data, and its log says why mongod ended."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     environment = {"SEALPOST_DATA_DIR": str(tmp_path / "data")}
     async with run_app("-P", str(unused_tcp_port), url=url, output=tmp_path / "out", environment=environment) as app:
@@ -147,7 +147,7 @@ async def test_a_killed_mongod_is_started_again(
 async def test_a_request_in_progress_is_finished(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
-    """A process told to stop answers what it has begun."""
+    """A process that is told to stop finishes its requests."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     environment = {"SEALPOST_DATA_DIR": str(mongo_directory), "SEALPOST_ARGON2_PASSES": "60"}
     async with run_app("-P", str(unused_tcp_port), url=url, output=tmp_path / "out", environment=environment) as app:
@@ -162,7 +162,7 @@ async def test_a_request_in_progress_is_finished(
 
 
 async def on_socket(path: Path, method: str, target: str, body: object = None) -> tuple[int, Any]:
-    """Call a process on its unix socket."""
+    """Send a request to a process on its unix socket."""
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
         return await call(session, method, f"http://worker{target}", body)
 
@@ -179,8 +179,8 @@ async def socket_ready(path: Path, app: AppProcess) -> None:
 
 
 @pytest.mark.lifecycle
-async def test_a_unix_socket_is_for_nginx_alone(mongo_directory: Path, tmp_path: Path) -> None:
-    """Its mode keeps others out, a dead process's socket is replaced, a living one's is not, and it goes at the end."""
+async def test_a_unix_socket_is_private_and_replaced_only_if_stale(mongo_directory: Path, tmp_path: Path) -> None:
+    """Its mode excludes other users; only a dead process's socket is replaced, and it is removed at exit."""
     path = tmp_path / "worker.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -198,7 +198,7 @@ async def test_a_unix_socket_is_for_nginx_alone(mongo_directory: Path, tmp_path:
 
 @pytest.mark.lifecycle
 async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Path, tmp_path: Path) -> None:
-    """Told to stop, it takes its socket away at once, answers what comes on a connection it has, and closes that."""
+    """On a stop signal it removes its socket, answers requests on open connections, and closes them."""
     path = tmp_path / "worker.sock"
     environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
     async with run_app("-U", str(path), url="", output=tmp_path / "out", environment=environment) as app:
@@ -218,7 +218,7 @@ async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Pa
 async def test_a_process_serves_a_socket_and_a_port(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
 ) -> None:
-    """A secret created on the port opens on the socket, and an address in a header is believed on the socket alone."""
+    """A secret created on the port opens on the socket; address headers are trusted only on the socket."""
     path, output = tmp_path / "s.sock", tmp_path / "out"
     url = f"http://127.0.0.1:{unused_tcp_port}"
     arguments = ("-U", str(path), "-P", str(unused_tcp_port), "--log-level", "DEBUG")
@@ -256,11 +256,11 @@ async def test_a_process_serves_a_socket_and_a_port(
 async def test_aiohttps_own_command_serves_a_socket_and_a_port(
     tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession, number: signal.Signals
 ) -> None:
-    """A secret opens once, on the socket; a signal stops the mongod as well, and no log holds a path."""
+    """A secret opens once, on the socket; a signal also stops mongod, and no log contains a path."""
     path, output, data = tmp_path / "s.sock", tmp_path / "out", tmp_path / "data"
     url = f"http://127.0.0.1:{unused_tcp_port}"
     arguments = ("-U", str(path), "-H", "127.0.0.1", "-P", str(unused_tcp_port), "--log-level", "Debug")
-    # In asyncio's debug mode, aiohttp turns its access log on.
+    # In asyncio's debug mode, aiohttp enables its access log.
     environment = {"SEALPOST_DATA_DIR": str(data), "PYTHONASYNCIODEBUG": "1"}
     async with run_app(*arguments, url=url, output=output, environment=environment, program=AIOHTTP) as app:
         await app.ready()
@@ -290,10 +290,10 @@ async def test_aiohttps_own_command_serves_a_socket_and_a_port(
         ([], {"SEALPOST_MONGOD": "/no/mongod"}, 1, "SEALPOST_MONGOD"),
     ],
 )
-async def test_under_aiohttps_own_command_too_it_says_why(
+async def test_aiohttps_own_command_reports_errors(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, told: str
 ) -> None:
-    """Wrong arguments and settings end at once with an error message instead of a traceback."""
+    """Invalid arguments and settings end it at once with an error message instead of a traceback."""
     ended = await run("-P", "0", *arguments, program=AIOHTTP, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
 
     assert (code, True) == (ended.code, told in ended.stderr)
@@ -302,7 +302,7 @@ async def test_under_aiohttps_own_command_too_it_says_why(
 
 @pytest.mark.lifecycle
 async def test_stopping_aiohttps_own_command_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM in the first moments ends the process and its mongod."""
+    """SIGTERM during startup ends the process and its mongod."""
     data = tmp_path / "data"
     environment = {"SEALPOST_DATA_DIR": str(data)}
     output = tmp_path / "out"
@@ -316,8 +316,8 @@ async def test_stopping_aiohttps_own_command_while_mongodb_starts_leaves_nothing
     assert "Traceback" not in output.read_text()
 
 
-def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
-    """Neither a listener nor a file stays behind where the path is no good."""
+def test_a_socket_that_cannot_be_created_leaves_nothing(tmp_path: Path) -> None:
+    """With an invalid path, neither a listener nor a file remains."""
     with pytest.raises(OSError, match="too long"):
         listen_on_unix(tmp_path / ("x" * 200))
 
@@ -344,10 +344,10 @@ def test_a_socket_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         (["-P", "0"], {"SEALPOST_MONGOD": "/no/mongod"}, 1, "SEALPOST_MONGOD"),
     ],
 )
-async def test_what_cannot_start_says_why(
+async def test_invalid_arguments_and_settings_are_reported(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, told: str
 ) -> None:
-    """Wrong arguments, settings and places end at once with words that say what to change, and no traceback."""
+    """They end the process at once with a message that says what to change, and no traceback."""
     ended = await run(*arguments, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
 
     assert (code, True) == (ended.code, told in ended.stderr)
@@ -356,7 +356,7 @@ async def test_what_cannot_start_says_why(
 
 
 async def test_the_options_are_as_documented() -> None:
-    """Each option of both commands is in `docs/operations.md`, and no other."""
+    """`docs/operations.md` has exactly the options of both commands."""
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     page = text.partition("\n## One process\n")[2].partition("\n## ")[0]
     own = await run("--help")
@@ -371,8 +371,8 @@ async def test_the_options_are_as_documented() -> None:
 
 
 @pytest.mark.lifecycle
-def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
-    """A URL that is none is refused before anything is served; as it is typed, without the fork server."""
+def test_an_invalid_url_is_reported(tmp_path: Path) -> None:
+    """It is rejected before anything is served; run without the fork server."""
     environment = {"SEALPOST_MONGO_URL": "nonsense", "SEALPOST_KEYS": new_key(), "SEALPOST_DATA_DIR": str(tmp_path)}
     ended = subprocess.run(
         [sys.executable, "-m", "src.app", "-P", "0"],
@@ -389,7 +389,7 @@ def test_a_bad_url_ends_with_words(tmp_path: Path) -> None:
 
 @pytest.mark.lifecycle
 async def test_a_busy_port_is_named(tmp_path: Path) -> None:
-    """Before MongoDB is started, so that nothing is left to clean up."""
+    """It is reported before MongoDB starts, so nothing is left behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = await run("-P", str(port), SEALPOST_DATA_DIR=str(tmp_path / "data"))
@@ -401,8 +401,8 @@ async def test_a_busy_port_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.lifecycle
-async def test_being_stopped_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM in the first moments ends the process and its mongod."""
+async def test_stopping_while_mongodb_starts_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM during startup ends the process and its mongod."""
     data = tmp_path / "data"
     environment = {"SEALPOST_DATA_DIR": str(data)}
     async with run_app("-P", "0", url="", output=tmp_path / "out", environment=environment) as app:
@@ -418,7 +418,7 @@ async def test_being_stopped_while_mongodb_starts_leaves_nothing(tmp_path: Path)
 async def test_a_second_process_shares_the_embedded_mongodb(
     tmp_path: Path, unused_tcp_port_factory: Port, session: aiohttp.ClientSession
 ) -> None:
-    """A secret made through one process opens through the other, which goes on when the first one ends."""
+    """A secret created through one process opens through the other, which continues when the first ends."""
     environment = {"SEALPOST_DATA_DIR": str(tmp_path / "data")}
     ports = [unused_tcp_port_factory(), unused_tcp_port_factory()]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -434,7 +434,7 @@ async def test_a_second_process_shares_the_embedded_mongodb(
 
 @pytest.mark.lifecycle
 async def test_ipv6_is_served(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> None:
-    """An IPv6 address is listened on and named in the log as a URL."""
+    """The process listens on an IPv6 address and logs it as a URL."""
     output = tmp_path / "out"
     environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
     url = f"http://[::1]:{unused_tcp_port}"
@@ -445,14 +445,14 @@ async def test_ipv6_is_served(mongo_directory: Path, tmp_path: Path, unused_tcp_
 
 
 @pytest.mark.lifecycle
-def test_the_embedded_mongodb_is_what_a_data_directory_holds(mongo_directory: Path) -> None:
-    """The tests' own MongoDB is joined, not started anew."""
+def test_a_running_embedded_mongodb_is_joined(mongo_directory: Path) -> None:
+    """The tests' own MongoDB is joined, not started again."""
     with embedded_mongod(mongo_directory) as first, embedded_mongod(mongo_directory) as second:
         assert first == second
 
 
 def test_every_package_is_installed() -> None:
-    """What is a package under `src/` is one of the installed `sealpost`."""
+    """Every package under `src/` is part of the installed `sealpost`."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("__init__.py")}
 
@@ -460,8 +460,8 @@ def test_every_package_is_installed() -> None:
 
 
 @pytest.mark.parametrize("name", ["INDEXES", "RESEALABLE", "EXPIRING"])
-def test_what_every_feature_stores_is_gathered(name: str) -> None:
-    """What a feature lists of itself is in the list that the service and the operator's commands work on."""
+def test_all_collections_are_registered(name: str) -> None:
+    """The list for the service and the operator's commands has the collections of every feature."""
     found = [one.name for one in pkgutil.walk_packages(src.__path__, "src.") if not one.name.endswith("__main__")]
     lists = [getattr(importlib.import_module(module), name, ()) for module in found]
     listed = [one for some in lists for one in (some if isinstance(some, Iterable) else [some])]

@@ -1,4 +1,4 @@
-"""Work in the background survives its own failures, and ends when it is to."""
+"""Background tasks survive their own failures, and end when cancelled."""
 
 import asyncio
 from contextlib import suppress
@@ -7,8 +7,8 @@ from src.core.background import background_tasks, repeat
 from src.errors import Unavailable
 
 
-async def test_work_that_fails_is_done_again() -> None:
-    """Whatever it fails with, the next round comes."""
+async def test_failed_work_is_repeated() -> None:
+    """After any exception, the next round runs."""
     failures: list[Exception] = [Unavailable(), ValueError("a bug")]
     done = asyncio.Event()
 
@@ -27,7 +27,7 @@ async def test_work_that_fails_is_done_again() -> None:
 
 
 async def test_work_ends_with_the_block() -> None:
-    """All of it: what was done, and what would have gone on for ever."""
+    """All tasks end, finished or endless."""
     ended: list[str] = []
 
     async def wait_for_ever(name: str) -> None:
@@ -45,13 +45,13 @@ async def test_work_ends_with_the_block() -> None:
     assert ["by itself", "one", "two"] == sorted(ended)
 
 
-async def test_a_cancellation_that_was_lost_comes_again() -> None:
-    """`asyncio.wait_for` drops one that comes when what it waits for is done, and what called it goes on."""
+async def test_a_lost_cancellation_is_repeated() -> None:
+    """`asyncio.wait_for` drops a cancellation that arrives when its result does, and its caller continues."""
     answer = asyncio.get_running_loop().create_future()
     story: list[str] = []
 
     async def work() -> None:
-        with suppress(asyncio.CancelledError):  # in Python 3.12 it comes through
+        with suppress(asyncio.CancelledError):  # in Python 3.12 it is not lost
             await asyncio.wait_for(answer, 60)
         story.append("goes on")
         try:

@@ -12,7 +12,7 @@ from src.errors import Unavailable
 
 
 class Commands:
-    """A command whose batches are held until they are let go, and which remembers them."""
+    """A command whose batches are held until released, and recorded."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -26,12 +26,12 @@ class Commands:
 
 
 def start(commit: GroupCommit[int, int], *requests: int) -> list[asyncio.Task[int]]:
-    """Submit requests at once, each from a task of its own."""
+    """Submit requests concurrently, each from its own task."""
     return [asyncio.create_task(commit.submit(request)) for request in requests]
 
 
 def handing_on(command: Command[int, int]) -> tuple[GroupCommit[int, int], list[tuple[int, int]]]:
-    """Return a group commit and the list of what nobody took: each request with its result."""
+    """Return a group commit and the list of abandoned results, each with its request."""
     abandoned: list[tuple[int, int]] = []
     commit = GroupCommit[int, int](
         "double",
@@ -49,8 +49,8 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_lone_request_waits_for_nothing() -> None:
-    """With nothing in flight a request goes out at once, alone."""
+async def test_a_lone_request_is_sent_at_once() -> None:
+    """With nothing in flight, a request is sent at once, alone."""
     commands = Commands()
     commands.gate.set()
     commit = GroupCommit[int, int]("double", commands, max_batch=10, max_queue=10)
@@ -60,8 +60,8 @@ async def test_a_lone_request_waits_for_nothing() -> None:
     assert [[1], [2]] == commands.batches
 
 
-async def test_what_queues_behind_a_command_shares_the_next() -> None:
-    """While one command is in flight, all that comes waits and then goes out as one, in order, split at the limit."""
+async def test_queued_requests_share_the_next_command() -> None:
+    """Requests that arrive while a command is in flight go into the next, in order, split at the limit."""
     commands = Commands()
     commit = GroupCommit[int, int]("double", commands, max_batch=3, max_queue=10)
     tasks = start(commit, 1)
@@ -89,7 +89,7 @@ async def test_one_failure_does_not_spread() -> None:
 
 
 async def test_a_failed_command_fails_its_batch_only() -> None:
-    """What queued behind a failing command is carried out by the next."""
+    """Requests queued behind a failing command run in the next."""
     calls = 0
 
     async def command(batch: Sequence[int]) -> Sequence[int | Exception]:
@@ -109,8 +109,8 @@ async def test_a_failed_command_fails_its_batch_only() -> None:
     assert [2, 3] == answers[1:]
 
 
-async def test_a_command_that_answers_short_is_an_error_for_all() -> None:
-    """Nobody gets another's result when the counts do not match."""
+async def test_a_wrong_number_of_results_is_an_error_for_all() -> None:
+    """No request gets another's result if the counts differ."""
 
     async def command(batch: Sequence[int]) -> Sequence[int | Exception]:
         return list(batch)[1:]
@@ -123,7 +123,7 @@ async def test_a_command_that_answers_short_is_an_error_for_all() -> None:
 
 
 async def test_the_queue_is_bounded() -> None:
-    """One request too many is refused at once, and the others lose nothing by it."""
+    """A request above the limit is rejected at once, and the others are unaffected."""
     commands = Commands()
     commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=2)
     tasks = start(commit, 1)
@@ -139,7 +139,7 @@ async def test_the_queue_is_bounded() -> None:
     assert [2, 4, 6] == await asyncio.gather(*tasks)
 
 
-async def test_a_request_cancelled_in_the_queue_is_not_carried_out() -> None:
+async def test_a_request_cancelled_in_the_queue_is_not_executed() -> None:
     """Its neighbours are, and get their own results."""
     commands = Commands()
     commit = GroupCommit[int, int]("double", commands, max_batch=10, max_queue=10)
@@ -157,8 +157,8 @@ async def test_a_request_cancelled_in_the_queue_is_not_carried_out() -> None:
     assert [2, 4, 8] == [answers[0], answers[1], answers[3]]
 
 
-async def test_a_result_that_nobody_waits_for_is_told() -> None:
-    """A request cancelled in flight is carried out, its neighbours get theirs, and its result is handed on."""
+async def test_a_result_of_a_cancelled_request_is_handed_on() -> None:
+    """A request cancelled in flight is executed, its neighbours get their results, and its own is handed on."""
     commands = Commands()
     commit, abandoned = handing_on(commands)
     tasks = start(commit, 1, 2, -3)
@@ -174,14 +174,14 @@ async def test_a_result_that_nobody_waits_for_is_told() -> None:
 
 
 @pytest.mark.parametrize("request_", [1, -3])
-async def test_a_result_that_comes_just_before_the_cancellation_is_told(request_: int) -> None:
-    """It was there, and nobody took it: the same as if nobody had waited. An error is nothing to hand on."""
+async def test_a_result_just_before_the_cancellation_is_handed_on(request_: int) -> None:
+    """A result that its requester did not receive is handed on; an error is not."""
     commands = Commands()
     commands.gate.set()
 
     async def command(requests: Sequence[int]) -> Sequence[int | Exception]:
         results = await commands(requests)
-        # Before the requester, whom the answer is about to wake.
+        # Before the requester, which the result is about to wake.
         asyncio.get_running_loop().call_soon(task.cancel)
         return results
 
@@ -194,7 +194,7 @@ async def test_a_result_that_comes_just_before_the_cancellation_is_told(request_
 
 
 async def test_requests_with_one_key_never_share_a_command() -> None:
-    """The second of two waits for the next batch, without losing its place among those that wait."""
+    """The second one joins the next batch and keeps its place in the queue."""
     commands = Commands()
     commands.gate.set()
     commit = GroupCommit[int, int]("double", commands, max_batch=3, max_queue=20, key=lambda request: request % 10)
@@ -204,8 +204,8 @@ async def test_requests_with_one_key_never_share_a_command() -> None:
     assert [[1, 2, 3], [11, 4], [21]] == commands.batches
 
 
-async def test_closing_waits_for_what_is_queued() -> None:
-    """Nothing that was accepted is left undone."""
+async def test_closing_waits_for_queued_requests() -> None:
+    """Every accepted request is executed."""
     commands = Commands()
     commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=10)
     tasks = start(commit, 1, 2, 3)
@@ -220,8 +220,8 @@ async def test_closing_waits_for_what_is_queued() -> None:
     assert [2, 4, 6] == [task.result() for task in tasks]
 
 
-async def test_a_stopped_loop_leaves_nobody_waiting() -> None:
-    """When the batch's own task is cancelled, those in flight and those in the queue are too."""
+async def test_a_cancelled_batch_cancels_its_requests() -> None:
+    """If the batch task is cancelled, requests in flight and in the queue are cancelled too."""
     commands = Commands()
     commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=10)
     tasks = start(commit, 1, 2)
@@ -236,8 +236,8 @@ async def test_a_stopped_loop_leaves_nobody_waiting() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-50, 50), st.booleans()), max_size=60), st.integers(1, 7), st.booleans())
-def test_everyone_gets_their_own_answer(requests: list[tuple[int, bool]], max_batch: int, keyed: bool) -> None:
-    """Whatever comes, fails and is cancelled, in whatever batches: no answer is lost or swapped."""
+def test_every_request_gets_its_own_result(requests: list[tuple[int, bool]], max_batch: int, keyed: bool) -> None:
+    """With any mix of requests, failures and cancellations, no result is lost or swapped."""
 
     async def run() -> None:
         commands = Commands()

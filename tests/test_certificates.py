@@ -1,4 +1,4 @@
-"""Certificates: what is served, what is refused, and what is made."""
+"""Certificates: which are served, rejected and created."""
 
 import re
 import ssl
@@ -43,14 +43,14 @@ def pem(content: bytes) -> bytes:
 
 
 def names(certificate: Path) -> list[str]:
-    """Return the hosts that a certificate is for."""
+    """Return the hosts of a certificate."""
     found = read_chain(certificate)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(name.value) for name in found]
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_a_certificate_is_served_with_its_chain(tmp_path: Path, kind: str) -> None:
-    """The pair has every certificate in its order, the key, and the end of the first certificate."""
+    """The pair has all certificates in order, the key, and the expiry of the first certificate."""
     files = make_files(tmp_path, kind=kind)
     pair = read_pair(files.certificate, files.key)
 
@@ -61,7 +61,7 @@ def test_a_certificate_is_served_with_its_chain(tmp_path: Path, kind: str) -> No
 
 
 def test_certificate_and_key_may_be_one_file(tmp_path: Path) -> None:
-    """In either order, and with what other programs write around them."""
+    """They may be in either order, with the comments of other programs around them."""
     files = make_files(tmp_path)
     certificate, key = files.certificate.read_text(), files.key.read_text()
     one = tmp_path / "one.pem"
@@ -71,15 +71,15 @@ def test_certificate_and_key_may_be_one_file(tmp_path: Path) -> None:
         assert read_pair(files.certificate, files.key) == read_pair(one, one)
 
 
-def test_the_key_does_not_show(tmp_path: Path) -> None:
-    """A representation of the pair, as a traceback might print it, holds neither of the two."""
+def test_the_key_is_not_shown(tmp_path: Path) -> None:
+    """The `repr` of the pair, as in a traceback, contains neither certificate nor key."""
     files = make_files(tmp_path)
 
     assert "-----" not in repr(read_pair(files.certificate, files.key))
 
 
 def refusal(certificate: Path, key: Path) -> str:
-    """Return why a pair is refused; that is no part of the key."""
+    """Return why a pair is rejected, and check that the reason contains nothing of the key."""
     with pytest.raises(CertificateError) as caught:
         read_pair(certificate, key)
     secrets = [line for line in key.read_bytes().splitlines() if len(line) > 20] if key.is_file() else []
@@ -88,8 +88,8 @@ def refusal(certificate: Path, key: Path) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_be_served_is_told_by_file_and_reason(tmp_path: Path) -> None:
-    """Files that are missing, of another kind, encrypted, in the wrong order, or that do not fit."""
+def test_invalid_files_are_reported_with_the_reason(tmp_path: Path) -> None:
+    """Files that are missing, of another kind, encrypted, in the wrong order, or that do not match."""
     good, other = make_files(tmp_path), make_files(tmp_path, name="other")
     key = load_pem_private_key(good.key.read_bytes(), None)
     written = {
@@ -98,7 +98,7 @@ def test_what_cannot_be_served_is_told_by_file_and_reason(tmp_path: Path) -> Non
         "empty": b"",
         "cut": good.certificate.read_bytes()[:200],
         "binary": bytes(range(256)),
-        # As if it were on a curve that nobody uses.
+        # As if it were on an unsupported curve.
         "odd": pem(read_chain(good.certificate)[0].public_bytes(Encoding.DER).replace(P_256, P_239)),
         "dsa": dsa.generate_private_key(2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     }
@@ -122,8 +122,8 @@ def test_what_cannot_be_served_is_told_by_file_and_reason(tmp_path: Path) -> Non
     assert "type that TLS no longer supports" in refusal(good.certificate, paths["dsa"])
 
 
-def test_a_certificate_out_of_its_time_is_refused(tmp_path: Path) -> None:
-    """One that has ended and one that has not begun yet, with the day; the end can still be asked for."""
+def test_a_certificate_outside_its_validity_is_rejected(tmp_path: Path) -> None:
+    """An expired one and one not yet valid, with the date; the expiry can still be read."""
     ended = make_files(tmp_path, name="ended", begins=-10 * DAY, ends=-DAY)
     coming = make_files(tmp_path, name="coming", begins=DAY)
 
@@ -134,8 +134,8 @@ def test_a_certificate_out_of_its_time_is_refused(tmp_path: Path) -> None:
         not_after(tmp_path / "none")
 
 
-def test_what_nginx_would_not_start_with_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL has the last word, such as on a key that is too short."""
+def test_a_pair_that_openssl_rejects_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL decides last, for example about a key that is too short."""
     short_key = rsa.generate_private_key(65537, 1024)  # noqa: S505 (it is to be refused)
     monkeypatch.setattr("tests.certificates._rsa_key", lambda: short_key)
     short = make_files(tmp_path, kind="rsa")
@@ -143,8 +143,8 @@ def test_what_nginx_would_not_start_with_is_refused(tmp_path: Path, monkeypatch:
     assert "EE_KEY_TOO_SMALL" in refusal(short.certificate, short.key)
 
 
-def test_a_self_signed_certificate_is_made_once(tmp_path: Path) -> None:
-    """For this machine and the hosts that are asked for, and for its owner alone to read."""
+def test_a_self_signed_certificate_is_created_once(tmp_path: Path) -> None:
+    """For this machine and the requested hosts, readable only by its owner."""
     everywhere = ["0.0.0.0", "::"]  # noqa: S104 (no name of anything)
     hosts = ["words.example", "192.0.2.7", "2001:db8::7", "localhost", *everywhere, "", "bücher.example", "a..b"]
     made = [ensure_self_signed(tmp_path, hosts), ensure_self_signed(tmp_path, hosts), ensure_self_signed(tmp_path, [])]
@@ -160,7 +160,7 @@ def test_a_self_signed_certificate_is_made_once(tmp_path: Path) -> None:
 
 
 def test_a_self_signed_certificate_can_be_trusted(tmp_path: Path) -> None:
-    """As an authority of its own for a server, by the strict rules, and good for nothing else."""
+    """It is a valid authority for its own server under strict rules, and for nothing else."""
     ensure_self_signed(tmp_path, [])
     certificate, key = self_signed_files(tmp_path)
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=certificate)
@@ -185,8 +185,8 @@ def test_a_self_signed_certificate_can_be_trusted(tmp_path: Path) -> None:
     assert timedelta(days=825) > found.not_valid_after_utc - found.not_valid_before_utc
 
 
-def test_a_self_signed_certificate_is_made_anew_when_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near its end, without a host that is asked for, or with a file that is gone or of another pair."""
+def test_a_self_signed_certificate_is_replaced_when_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near its expiry, without a requested host, or with a missing or mismatched file."""
     certificate, key = self_signed_files(tmp_path)
 
     def is_made(*hosts: str) -> bool:
@@ -207,8 +207,8 @@ def test_a_self_signed_certificate_is_made_anew_when_it_must(tmp_path: Path, mon
     assert not is_made()
 
 
-def test_where_no_certificate_can_be_kept_is_told(tmp_path: Path) -> None:
-    """A place that cannot be written to ends the start with words."""
+def test_an_unwritable_certificate_directory_is_reported(tmp_path: Path) -> None:
+    """Startup ends with a message."""
     (tmp_path / "tls").touch()
 
     with pytest.raises(CertificateError, match="A certificate cannot be written to"):
@@ -216,7 +216,7 @@ def test_where_no_certificate_can_be_kept_is_told(tmp_path: Path) -> None:
 
 
 def test_the_files_are_those_of_the_settings() -> None:
-    """The operator's own, or those under the data directory, or none."""
+    """The operator's files, those under the data directory, or none."""
     own: Any = {"tls_cert": Path("c.pem"), "tls_key": Path("k.pem")}
 
     assert certificate_files(Settings(_env_file=None)) is None

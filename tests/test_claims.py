@@ -1,4 +1,4 @@
-"""Openings whose outcome is unknown: nothing is lost, and nothing opens twice."""
+"""Openings with an unknown outcome: none is lost, and none counts twice."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ BATCHING = group_commit(max_batch=10, max_queue=100)
 
 
 class Flaky:
-    """The real collection behind a connection that breaks before a claim gets there, or before its answer is back."""
+    """The real collection, behind a connection that breaks before a claim arrives or before its response returns."""
 
     def __init__(self, collection: Any, *, carried_out: bool, broken: int = 1) -> None:
         self._collection = collection
@@ -34,7 +34,7 @@ class Flaky:
         return getattr(self._collection, name)
 
     async def update_many(self, *arguments: Any) -> Any:
-        """Break as often as asked, keeping what was sent."""
+        """Break as often as configured, and record the calls."""
         if self.broken > 0:
             self.broken -= 1
             self.late.append(arguments)
@@ -45,7 +45,7 @@ class Flaky:
 
 
 async def found(api: Api) -> Item:
-    """Return the one item of the database, with its envelope."""
+    """Return the only item of the database, with its envelope."""
     items = ItemStore(api.mongo, BATCHING)
     item = await items.find((await api.items.find_one())["_id"])
     assert item is not None
@@ -62,8 +62,8 @@ def flaky_claims(api: Api, **how: Any) -> tuple[ClaimStore, Flaky]:
 
 @pytest.mark.parametrize("carried_out", [True, False])
 @pytest.mark.parametrize("fields", [{}, {"max_opens": 3}, {"phrase": "p"}])
-async def test_an_opening_without_an_answer_is_given_back(api: Api, carried_out: bool, fields: dict[str, Any]) -> None:
-    """When the connection breaks, whether or not the claim got there, the item is afterwards as it was before."""
+async def test_an_opening_without_a_response_is_returned(api: Api, carried_out: bool, fields: dict[str, Any]) -> None:
+    """If the connection breaks, the item is afterwards as before, whether or not the claim arrived."""
     created = await api.create("precious", **fields)
     before = await api.items.find_one()
     claims, _ = flaky_claims(api, carried_out=carried_out)
@@ -84,8 +84,8 @@ async def test_an_opening_without_an_answer_is_given_back(api: Api, carried_out:
     assert (200, "precious") == (opened[0], opened[1]["secret"])
 
 
-async def test_a_claim_that_arrives_late_finds_itself_void(api: Api) -> None:
-    """A command that the network delivers after the giving back takes nothing."""
+async def test_a_late_claim_is_void(api: Api) -> None:
+    """A command that is delivered after the opening was returned claims nothing."""
     created = await api.create()
     claims, flaky = flaky_claims(api, carried_out=False)
     with pytest.raises(Unavailable):
@@ -98,7 +98,7 @@ async def test_a_claim_that_arrives_late_finds_itself_void(api: Api) -> None:
     assert 200 == (await api.open(created["secret_key"]))[0]
 
 
-async def test_giving_back_touches_no_other_reader(api: Api) -> None:
+async def test_returning_an_opening_affects_no_other_reader(api: Api) -> None:
     """Another reader's opening of the same item stays spent."""
     created = await api.create(max_opens=2)
     claims, _ = flaky_claims(api, carried_out=True)
@@ -112,8 +112,8 @@ async def test_giving_back_touches_no_other_reader(api: Api) -> None:
     assert [200, 200, 404] == [status for status, _ in answers]
 
 
-async def test_what_was_burned_meanwhile_stays_burned(api: Api) -> None:
-    """Giving an opening back never brings back what its sender destroyed."""
+async def test_a_burned_item_stays_burned(api: Api) -> None:
+    """Returning an opening never restores an item that its sender burned."""
     created = await api.create(max_opens=2)
     claims, _ = flaky_claims(api, carried_out=True)
     item = await found(api)
@@ -128,8 +128,8 @@ async def test_what_was_burned_meanwhile_stays_burned(api: Api) -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"phrase": "p"}, {"max_opens": 2}])
-async def test_a_burn_wins_over_a_claim_that_is_given_back_later(api: Api, fields: dict[str, Any]) -> None:
-    """Once a burn was answered, the text never opens, though the claim that came before it ends without an outcome."""
+async def test_a_burn_wins_over_a_claim_that_is_returned_later(api: Api, fields: dict[str, Any]) -> None:
+    """Once a burn is acknowledged, the text never opens, even if an earlier claim ends with an unknown outcome."""
     created = await api.create(**fields)
     if "max_opens" in fields:
         assert 200 == (await api.open(created["secret_key"]))[0]
@@ -161,8 +161,8 @@ async def test_a_burn_wins_over_a_claim_that_is_given_back_later(api: Api, field
     assert 0 == (await api.items.update_many(*flaky.late[0])).matched_count
 
 
-async def test_burning_what_was_opened_changes_nothing_that_its_receipt_says(api: Api) -> None:
-    """The reader has had the text: the burn comes too late, and says so."""
+async def test_burning_an_opened_item_does_not_change_its_receipt(api: Api) -> None:
+    """The text has been read: the burn is too late, and its response says so."""
     created = await api.create()
     await api.open(created["secret_key"])
     path = f"/receipts/{created['receipt_key']}"
@@ -174,8 +174,8 @@ async def test_burning_what_was_opened_changes_nothing_that_its_receipt_says(api
     assert before == await api.call("GET", path)
 
 
-async def test_giving_back_goes_on_until_the_database_answers(api: Api) -> None:
-    """A longer outage delays the giving back, and does not prevent it."""
+async def test_returning_is_retried_until_the_database_answers(api: Api) -> None:
+    """A long outage delays the return of an opening, but does not prevent it."""
     created = await api.create()
     claims, flaky = flaky_claims(api, carried_out=True)
     failures = 3
@@ -196,8 +196,8 @@ async def test_giving_back_goes_on_until_the_database_answers(api: Api) -> None:
     assert 200 == (await api.open(created["secret_key"]))[0]
 
 
-async def test_an_opening_for_someone_who_gave_up_is_given_back(api: Api) -> None:
-    """A reader who was told to come back while the claim was on its way finds the secret still there."""
+async def test_an_opening_after_a_timeout_is_returned(api: Api) -> None:
+    """If the request times out while the claim is in flight, the secret can still be opened."""
     created = await api.create()
     claims = ClaimStore(api.mongo, BATCHING)
     item = await found(api)
@@ -222,8 +222,8 @@ async def test_an_opening_for_someone_who_gave_up_is_given_back(api: Api) -> Non
     assert 200 == (await api.open(created["secret_key"]))[0]
 
 
-async def test_an_opening_that_comes_just_before_someone_gives_up_is_given_back(api: Api) -> None:
-    """A reader whose time is up in the very moment in which the claim is won finds the secret still there."""
+async def test_an_opening_just_before_a_timeout_is_returned(api: Api) -> None:
+    """If the request times out at the moment the claim succeeds, the secret can still be opened."""
     created = await api.create()
     claims = ClaimStore(api.mongo, BATCHING)
     item = await found(api)
@@ -243,8 +243,8 @@ async def test_an_opening_that_comes_just_before_someone_gives_up_is_given_back(
     assert 200 == (await api.open(created["secret_key"]))[0]
 
 
-async def test_losing_while_giving_up_gives_nothing_back(api: Api) -> None:
-    """A cancelled reader who had lost the race leaves the item opened."""
+async def test_a_cancelled_loser_returns_nothing(api: Api) -> None:
+    """A cancelled reader that had lost the race leaves the item opened."""
     created = await api.create()
     claims = ClaimStore(api.mongo, BATCHING)
     item = await found(api)
@@ -259,8 +259,8 @@ async def test_losing_while_giving_up_gives_nothing_back(api: Api) -> None:
     assert "opened" == await api.state(created["receipt_key"])
 
 
-async def test_a_voided_claims_list_stays_short(api: Api) -> None:
-    """However often openings fail, the document does not grow without end."""
+async def test_the_list_of_void_claims_stays_short(api: Api) -> None:
+    """The document stays small, however many openings fail."""
     await api.create()
     await api.items.update_one({}, {"$set": {"voided_claims": [ObjectId() for _ in range(100)]}})
     claims, _ = flaky_claims(api, carried_out=False)
@@ -272,8 +272,8 @@ async def test_a_voided_claims_list_stays_short(api: Api) -> None:
     assert 100 == len((await api.items.find_one())["voided_claims"])
 
 
-async def test_an_expired_item_is_not_given_back_for_ever(api: Api) -> None:
-    """Past its expiry nobody can open it any more, so giving back ends."""
+async def test_returning_ends_with_the_expiry(api: Api) -> None:
+    """After the expiry the item cannot be opened, so there is nothing to return."""
     await api.create(ttl={"seconds": 1})
     claims, flaky = flaky_claims(api, carried_out=False)
 
@@ -288,7 +288,7 @@ async def test_an_expired_item_is_not_given_back_for_ever(api: Api) -> None:
 
 
 async def test_racing_claims_of_many_items_each_have_one_winner(serve: Serve, api: Api) -> None:
-    """Batches of many items over three servers, in different orders: each item is opened by exactly one request."""
+    """With batches over 3 servers in different orders, exactly 1 request opens each item."""
     shared = {"mongo_database": api.settings.mongo_database, "keys": api.settings.keys}
     servers = [api, await serve(**shared), await serve(**shared)]
     keys = [(await api.create(f"text {n}"))["secret_key"] for n in range(40)]

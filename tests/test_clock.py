@@ -1,4 +1,4 @@
-"""Clocks: a process whose clock is wrong does not use the database, and lifetimes go by MongoDB's clock."""
+"""A process with a wrong clock does not use the database, and lifetimes follow MongoDB's clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ DAYS = timedelta(days=8)
 
 @pytest.fixture
 async def set_clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SetClock]:
-    """Set the system clock of this process ahead of MongoDB's by a time span, or behind it."""
+    """Set this process's clock ahead of MongoDB's by a time span, or behind it."""
     ahead = timedelta(0)
 
     class Clock(datetime):
@@ -51,7 +51,7 @@ async def set_clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SetClock]:
 
 @asynccontextmanager
 async def started(settings: Settings, url: str) -> AsyncIterator[Api]:
-    """Start a process and wait for its verdict on the clock."""
+    """Start a process and wait for the result of its clock check."""
     app = await build_app(settings, url)
     async with TestClient(TestServer(app)) as client, asyncio.timeout(30):
         while app[MONGO].unfit is None and not app[MONGO].is_set_up:
@@ -71,7 +71,7 @@ async def started(settings: Settings, url: str) -> AsyncIterator[Api]:
 async def test_a_process_with_a_wrong_clock_writes_nothing(
     serve: Serve, mongo_url: str, set_clock: SetClock, ahead: timedelta, said: str
 ) -> None:
-    """It is not ready, says how far its clock is off, refuses every request, and leaves the database as it was."""
+    """It is not ready, reports its offset, rejects every request, and leaves the database unchanged."""
     api = await serve()
     await api.register("ann")
     created = await api.create("kept")
@@ -100,7 +100,7 @@ async def test_a_process_with_a_wrong_clock_writes_nothing(
     assert before == await documents(api)
 
 
-async def test_a_clock_that_is_a_little_off_is_ready(serve: Serve, mongo_url: str, set_clock: SetClock) -> None:
+async def test_a_small_clock_offset_is_accepted(serve: Serve, mongo_url: str, set_clock: SetClock) -> None:
     """Up to 5 s are accepted."""
     api = await serve()
     for seconds in (-4, 4):
@@ -110,7 +110,7 @@ async def test_a_clock_that_is_a_little_off_is_ready(serve: Serve, mongo_url: st
 
 
 async def test_a_running_process_notices_that_its_clock_was_set(serve: Serve, set_clock: SetClock) -> None:
-    """It stops serving within seconds, and serves again once the clock is right."""
+    """It stops serving within seconds, and resumes once the clock is right."""
     api = await serve()
 
     async def wait_for(status: int) -> None:
@@ -129,7 +129,7 @@ async def test_a_running_process_notices_that_its_clock_was_set(serve: Serve, se
 
 
 async def test_commands_refuse_a_wrong_clock(serve: Serve, mongo_url: str) -> None:
-    """`manage purge` on a host that is 8 days ahead deletes nothing, and ends with exit code 1."""
+    """On a host that is 8 days ahead, `manage purge` deletes nothing and exits with 1."""
     api = await serve()
     await api.create("kept")
     script = (
@@ -153,10 +153,10 @@ async def test_commands_refuse_a_wrong_clock(serve: Serve, mongo_url: str) -> No
 
 
 @pytest.mark.parametrize("ahead", [-DAYS, timedelta(seconds=-4), timedelta(seconds=4), DAYS])
-async def test_lifetimes_go_by_the_clock_of_mongodb(
+async def test_lifetimes_follow_the_clock_of_mongodb(
     serve: Serve, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
 ) -> None:
-    """A process with another clock serves nothing that has expired, and neither hides nor deletes anything else."""
+    """A process with another clock serves nothing expired, and neither hides nor deletes anything else."""
     monkeypatch.setattr(ClockCheck, "is_due", False)
     api = await serve()
     set_clock(ahead)
@@ -204,10 +204,10 @@ async def test_lifetimes_go_by_the_clock_of_mongodb(
 
 
 @pytest.mark.parametrize("ahead", [-DAYS, DAYS])
-async def test_credentials_last_by_the_clock_of_mongodb(
+async def test_credentials_expire_by_the_clock_of_mongodb(
     serve: Serve, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
 ) -> None:
-    """Sessions, API tokens and senders of a process whose clock was set are good for their time, and no longer."""
+    """Sessions, API tokens and senders of a process whose clock was set expire exactly on time."""
     monkeypatch.setattr(ClockCheck, "is_due", False)
     api = await serve(anonymous_create=False)
     token = await api.sign_up("ann")
@@ -234,7 +234,7 @@ async def test_credentials_last_by_the_clock_of_mongodb(
 
 
 async def test_no_query_by_the_clock_scans_a_collection(api: Api) -> None:
-    """What is compared with MongoDB's clock is found by an index first."""
+    """Every comparison with MongoDB's clock uses an index."""
     await api.sign_up()
     await api.create()
     user = await api.mongo.collection("users").find_one()

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: settings, routes, fields, errors, log lines, formats, links."""
+"""The documentation matches the code: settings, routes, fields, errors, log lines, formats, links."""
 
 import ast
 import functools
@@ -77,7 +77,7 @@ def read(page: Path) -> str:
 
 
 def section(page: Path, heading: str) -> str:
-    """Return the text under a heading, up to the next one of its level or above."""
+    """Return the text under a heading, up to the next heading of its level or above."""
     level = len(heading) - len(heading.lstrip("#"))
     _, found, rest = f"\n{read(page)}".partition(f"\n{heading}\n")
 
@@ -86,7 +86,7 @@ def section(page: Path, heading: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """Return the cells of each table row, heads and rules left out."""
+    """Return the cells of each table row, without heads and rules."""
     lines = text.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     heads = {index - 1 for index, line in enumerate(lines) if line.startswith("| ---")}
@@ -95,12 +95,12 @@ def rows(text: str) -> list[list[str]]:
 
 
 def words(cell: str) -> list[str]:
-    """Return what stands in backticks."""
+    """Return the texts in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def default_of(name: str) -> str:
-    """Return a setting's default as it would be written; empty for none, and for one that depends on the machine."""
+    """Return a setting's default as written in the docs; empty for none, and for one that depends on the machine."""
     default = SETTINGS[name].default
     if isinstance(default, bool):
         return str(default).lower()
@@ -113,7 +113,7 @@ def documented_settings() -> dict[str, list[str]]:
 
 
 def modules() -> list[str]:
-    """Name every module of the application that can be imported without starting something."""
+    """Return every module of the application that can be imported without side effects."""
     found = (module.name for module in pkgutil.walk_packages(src.__path__, "src."))
     return [name for name in found if not name.endswith("__main__")]
 
@@ -132,7 +132,7 @@ def problems() -> set[type[Problem]]:
 
 
 def logged_events() -> set[str]:
-    """Return the first argument of each call that logs: its function is `[self._]log.<level>` or `level`."""
+    """Return the first argument of each logging call, `[self._]log.<level>` or `level`."""
     logging_call = re.compile(r"((self\._)?log\.(debug|info|warning|error|critical|log)$|level$|_?logger\.)")
     events = set()
     for path in (ROOT / "src").rglob("*.py"):
@@ -190,17 +190,17 @@ def documented_routes() -> dict[str, str]:
 
 
 def codes_in(text: str, line: str) -> set[str]:
-    """Return the codes of each list of errors, which may go on in further lines, that begins with these words."""
+    """Return the codes of each list of errors that begins with these words, over all its lines."""
     return {code for codes in re.findall(rf"(?m)^{line}: ((?:.+\n)+)", text) for code in words(codes)}
 
 
 def sizes_in(heading: str) -> dict[str, str]:
-    """Return the column of bytes of a table of `docs/security.md`, by part."""
+    """Return the column of bytes of a table in `docs/security.md`, by part."""
     return {row[0]: row[1] for row in rows(section(SECURITY, heading)) if len(row) == 3}
 
 
 def seconds(text: str) -> int:
-    """Return how long a span such as `15 minutes` is."""
+    """Return the seconds of a span such as `15 minutes`."""
     number, unit = text.split()
     return int(number) * {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[unit.rstrip("s")]
 
@@ -210,27 +210,27 @@ def said(page: Path, heading: str) -> str:
     return " ".join(section(page, heading).split())
 
 
-def test_every_setting_stands_in_the_example_with_its_default() -> None:
-    """`.env.example` has each setting, and the file form of each secret, and nothing else."""
+def test_every_setting_is_in_the_example_with_its_default() -> None:
+    """`.env.example` has exactly the settings, and the file form of each secret."""
     found = dict(re.findall(r"(?m)^#(SEALPOST_\w+)=(.*)$", read(ENV_EXAMPLE)))
 
     assert {name: default_of(name) for name in SETTINGS} | dict.fromkeys(FILE_FORMS, "") == found
 
 
 def test_the_example_is_all_comments() -> None:
-    """Copying `.env.example` changes nothing until somebody takes a # off."""
+    """A copy of `.env.example` changes nothing until a line is uncommented."""
     assert [] == [line for line in read(ENV_EXAMPLE).splitlines() if line and not line.startswith("#")]
 
 
-def test_the_example_loads_when_every_line_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every # taken off, the settings are the defaults."""
+def test_the_example_loads_when_uncommented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every line uncommented, the settings are the defaults."""
     (tmp_path / ".env").write_text(re.sub(r"(?m)^#(?=SEALPOST_)", "", read(ENV_EXAMPLE)), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
     assert Settings(_env_file=None) == read_settings()
 
 
-def test_every_setting_stands_in_the_operators_table_with_its_default() -> None:
+def test_every_setting_is_in_the_operators_table_with_its_default() -> None:
     """The tables of `docs/operations.md` have each setting once and no other."""
     found = {name: "".join(words(row[1])) for name, row in documented_settings().items()}
 
@@ -239,7 +239,7 @@ def test_every_setting_stands_in_the_operators_table_with_its_default() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_operators_table_has_the_bounds(name: str) -> None:
-    """What a setting's "allowed" column says is what validation allows."""
+    """A setting's "allowed" column matches its validation."""
     bounds = {
         str(value)
         for constraint in SETTINGS[name].metadata
@@ -258,12 +258,12 @@ def test_the_operators_table_has_the_bounds(name: str) -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, ENV_EXAMPLE], ids=lambda page: page.name)
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
-    """Each name that begins with the prefix is a setting, or the file form of one, or a variable of the client."""
+    """Each name with the prefix is a setting, the file form of one, or a variable of the client."""
     assert set() == set(re.findall(r"SEALPOST_[A-Z0-9_]+\b", read(page))) - set(SETTINGS) - FILE_FORMS - OF_THE_CLIENT
 
 
 async def test_every_route_is_documented_and_no_other(client: Client) -> None:
-    """The API page has a section for each route that is served, and for none that is not."""
+    """The API page has a section for exactly the routes that are served."""
     assert set(await operations(client)) == set(documented_routes())
 
 
@@ -273,7 +273,7 @@ async def test_the_table_lists_the_routes(client: Client) -> None:
 
 
 def test_each_route_of_the_table_leads_to_its_section() -> None:
-    """The link of a route leads to the section of the API page that has its name."""
+    """A route links to the section of the API page with its name."""
     table = re.findall(r"(?m)^\| \[`([^`]+)`\]\(api\.md#([^)]*)\)", read(ROUTES))
 
     assert len(rows(read(ROUTES))) == len(table)
@@ -281,7 +281,7 @@ def test_each_route_of_the_table_leads_to_its_section() -> None:
 
 
 async def test_the_fields_of_a_request_are_documented(client: Client) -> None:
-    """Each section's table of fields, or of query parameters, has those of the request's type, and no other."""
+    """Each section's table of fields or query parameters has exactly those of the request's type."""
     served = {name: operation["request"] for name, operation in (await operations(client)).items()}
     documented = {
         name: {word for row in rows(text) if len(row) == 4 for word in words(row[0])}
@@ -291,8 +291,8 @@ async def test_the_fields_of_a_request_are_documented(client: Client) -> None:
     assert served == documented
 
 
-async def test_the_members_of_an_answer_are_documented(client: Client) -> None:
-    """Each section's table of members, if it has one, has those of the answer's type, and no other."""
+async def test_the_members_of_a_response_are_documented(client: Client) -> None:
+    """Each section's table of members, if any, has exactly those of the response's type."""
     served = await operations(client)
     for name, text in documented_routes().items():
         if documented := {word for row in rows(text) if len(row) == 2 for word in words(row[0])}:
@@ -300,15 +300,15 @@ async def test_the_members_of_an_answer_are_documented(client: Client) -> None:
 
 
 async def test_the_errors_of_a_route_are_documented(client: Client) -> None:
-    """Each section's list of errors is the route's, those left out that every route may answer."""
+    """Each section's list has exactly the errors of the route, without those common to all routes."""
     served = {name: operation["codes"] - EVERYWHERE for name, operation in (await operations(client)).items()}
     documented = {name: codes_in(text, "Errors") - EVERYWHERE for name, text in documented_routes().items()}
 
     assert served == documented
 
 
-async def test_what_is_not_for_everybody_is_documented(serve: Serve) -> None:
-    """With SEALPOST_ANONYMOUS_CREATE=false the same, where a section has another list for that."""
+async def test_errors_of_restricted_creation_are_documented(serve: Serve) -> None:
+    """The same with SEALPOST_ANONYMOUS_CREATE=false, for sections with a list for that."""
     served = await operations((await serve(anonymous_create=False)).client)
     documented = {
         name: (codes_in(text, "Errors then") or codes_in(text, "Errors")) - EVERYWHERE
@@ -319,7 +319,7 @@ async def test_what_is_not_for_everybody_is_documented(serve: Serve) -> None:
 
 
 async def test_the_scopes_are_documented(serve: Serve) -> None:
-    """The table of scopes has each one, with the requests that ask for it, and no other."""
+    """The table of scopes has each one, with the requests that require it, and no other."""
     served = await operations((await serve(anonymous_create=False)).client)
     asking: dict[str, set[str]] = {scope.value: set() for scope in Scope}
     for name, operation in served.items():
@@ -331,8 +331,8 @@ async def test_the_scopes_are_documented(serve: Serve) -> None:
     assert asking == {name: requests - {"SEALPOST_ANONYMOUS_CREATE=false"} for name, requests in documented.items()}
 
 
-async def test_the_examples_have_the_shape_of_what_they_show(client: Client) -> None:
-    """Each JSON example of a route is a request, an answer or a problem."""
+async def test_the_examples_are_valid(client: Client) -> None:
+    """Each JSON example of a route is a valid request, response or problem."""
     served = await operations(client)
     problem = {"type", "title", "status", "detail", "code", "request_id", "Error", "attempts_left"}
     for name, text in documented_routes().items():
@@ -364,7 +364,7 @@ def test_every_log_line_is_documented() -> None:
 
 
 def test_the_settings_that_may_differ_between_hosts_are_documented() -> None:
-    """They are listed; the others are those that a process compares."""
+    """They are listed; processes compare all others."""
     listed = section(OPERATIONS, "## Several hosts").partition("All others")[0]
 
     assert {PREFIX + name.upper() for name in OF_A_HOST} == set(words(listed))
@@ -490,7 +490,7 @@ def test_the_pre_hash_and_the_cost_of_a_password_are_as_documented() -> None:
 
 
 def test_access_tokens_are_as_documented() -> None:
-    """Algorithm, claims, life and leeway are those of the code, on each page that tells them."""
+    """Algorithm, claims, life and leeway are those of the code, on each page that mentions them."""
     text = section(SECURITY, "### Access tokens")
     life, leeway = access_tokens.LIFE.total_seconds(), signed_tokens.LEEWAY.total_seconds()
     stolen = said(SECURITY, "### Stolen tokens")
@@ -508,8 +508,8 @@ def test_access_tokens_are_as_documented() -> None:
     )
 
 
-def test_the_reach_of_an_end_is_as_documented() -> None:
-    """How often a worker asks, and how long it believes, are the constants; together they keep the promise."""
+def test_the_delay_of_revocation_is_as_documented() -> None:
+    """The query interval and the maximum age are the constants; together they keep the promise."""
     stolen = said(SECURITY, "### Stolen tokens")
     life = sessions.MARK_LIFE.total_seconds() / 60
 
@@ -554,8 +554,8 @@ def test_api_tokens_are_as_documented() -> None:
     assert re.fullmatch(expressions[0], token)
 
 
-def test_how_many_one_may_have_is_as_documented() -> None:
-    """Sessions and API tokens of one user, wherever a page has the number."""
+def test_the_limits_per_user_are_as_documented() -> None:
+    """The numbers of sessions and API tokens of a user, wherever a page has them."""
     assert f"has {sessions.MOST_SESSIONS} sessions already" in section(API, "## Signing in")
     assert f"may have {sessions.MOST_SESSIONS}." in section(API, "### GET /sessions")
     assert f"may have {accounts_service.MOST_TOKENS}." in section(API, "### POST /tokens")
@@ -563,7 +563,7 @@ def test_how_many_one_may_have_is_as_documented() -> None:
 
 
 def test_the_limits_on_credentials_are_as_documented() -> None:
-    """The API page has each with its default, and the other pages say the same."""
+    """The API page has each with its default, and the other pages agree."""
     defaults = {
         PREFIX + name.upper(): field.default for name, field in Settings.model_fields.items() if "limit_" in name
     }
@@ -607,8 +607,8 @@ def test_cursors_and_ids_of_posts_are_as_documented() -> None:
     assert f"| {feed.ID_BYTES * 2} hexadecimal digits, a UUID of version 7" in section(API, "### POST /posts")
 
 
-def test_what_tls_gives_is_as_documented() -> None:
-    """Suites, HSTS and the life of a self-signed certificate are those of the code, wherever a page tells them."""
+def test_tls_is_as_documented() -> None:
+    """Suites, HSTS and the life of a self-signed certificate are those of the code, on every page."""
     table = {row[0]: row[1] for row in rows(section(SECURITY, "## TLS")) if len(row) == 2}
     made = said(OPERATIONS, "### A self-signed certificate")
 
@@ -621,8 +621,8 @@ def test_what_tls_gives_is_as_documented() -> None:
     assert f"the last {self_signed.RENEWAL.days} days of its life" in said(COMPOSE, "## TLS in the containers")
 
 
-def test_the_requests_that_replace_older_ones_are_there() -> None:
-    """Each request that the page of compatibility names is one of the API, and each link names its request."""
+def test_the_requests_that_replace_older_ones_exist() -> None:
+    """Each request on the compatibility page is one of the API, and each link goes to it."""
     text = read(COMPATIBILITY)
     named = set(re.findall(r"\[`((?:GET|POST|PUT|DELETE) /[^`]*)`\]\(api\.md#", text))
 
@@ -672,14 +672,14 @@ def test_the_policy_of_a_page_is_as_documented() -> None:
 
 
 def test_the_life_of_a_session_is_as_documented() -> None:
-    """The default in days stands where the tokens are described."""
+    """The description of the tokens has the default in days."""
     days = Settings(_env_file=None).session_ttl // 86400
 
     assert f"The {days} days are the setting `SEALPOST_SESSION_TTL`" in said(API, "## Signing in")
 
 
 def test_the_collections_are_as_documented() -> None:
-    """The table of `docs/operations.md` has each collection, the field by which MongoDB deletes, and other indexes."""
+    """The table of `docs/operations.md` has each collection, its TTL field, and its other indexes."""
     indexes = {
         collection: [one.document for one in models]
         for name in modules()
@@ -699,7 +699,7 @@ def test_the_collections_are_as_documented() -> None:
 
 
 def commands() -> dict[str, list[Any]]:
-    """Return the parameters of each of the operator's commands by name, those of a group as `group command`."""
+    """Return the parameters of the operator's commands by name, those of a group as `group command`."""
     group = get_command(manage.app)
 
     assert isinstance(group, Group)
@@ -711,12 +711,12 @@ def commands() -> dict[str, list[Any]]:
 
 
 def typed_commands(text: str) -> list[tuple[str, str]]:
-    """Return what is typed after `src.manage`: each command's name, and the rest of the line."""
+    """Return the command lines after `src.manage`: each command's name, and the rest of the line."""
     return re.findall(r"src\.manage ((?:[a-z]+ [a-z-]+|[a-z]+)\b)(?: ([^\n`]*))?", text)
 
 
 def test_the_commands_of_the_operator_are_as_documented() -> None:
-    """`docs/operations.md` has each command with each of its options and arguments, and no other."""
+    """`docs/operations.md` has exactly the commands, with all their options and arguments."""
     served = {
         name: {
             option if option.startswith("--") else str(parameter.metavar)
@@ -737,7 +737,7 @@ def test_the_commands_of_the_operator_are_as_documented() -> None:
 
 
 async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of `docs/operations.md` has each by its name, in the order in which they are shown, and its limits."""
+    """The table of `docs/operations.md` has each by name, in order, with its limits."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor, "configure_logs", lambda *_: None)
     text = section(OPERATIONS, "## Doctor")
@@ -766,20 +766,20 @@ async def test_the_checks_of_the_doctor_are_as_documented(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_the_operator_exists(page: Path) -> None:
-    """What a page tells to type after `src.manage` can be typed."""
+    """Every `src.manage` command on a page exists."""
     assert set() == {name for name, _ in typed_commands(read(page))} - set(commands())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_exists(page: Path) -> None:
-    """What a page tells to type is a target of the Makefile."""
+    """Every `make` command on a page names a target of the Makefile."""
     typed = set(re.findall(r"(?m)(?:`|^\$ |^    )make ([a-z-]+)", read(page)))
 
     assert set() == typed - set(re.findall(r"(?m)^([a-z-]+):", read(ROOT / "Makefile")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_inside_leads_somewhere(page: Path) -> None:
+def test_every_internal_link_resolves(page: Path) -> None:
     """Each relative link names a file that exists, and each anchor a heading in it."""
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)", read(page)):
         path = (page.parent / target).resolve() if target else page
@@ -791,7 +791,7 @@ def test_every_link_inside_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [CONTRIBUTING, SOURCE_MAP], ids=lambda page: page.name)
 def test_every_path_of_the_source_exists(page: Path) -> None:
-    """The source map and the recipes of CONTRIBUTING name files and directories that are there."""
+    """The files and directories in the source map and the recipes of CONTRIBUTING exist."""
     paths = set(re.findall(r"`((?:src|tests|bench|confs|docs)/[^`<>]*)`", read(page)))
 
     assert len(paths) > 20
@@ -799,10 +799,10 @@ def test_every_path_of_the_source_exists(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that a page's headings get."""
+    """Return the anchors of a page's headings."""
     return {anchor_of(heading) for heading in re.findall(r"(?m)^#+ (.+)$", read(page))}
 
 
 def anchor_of(heading: str) -> str:
-    """Return the anchor that a heading gets."""
+    """Return the anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

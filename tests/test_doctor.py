@@ -1,4 +1,4 @@
-"""The doctor: everything healthy is ok, and each thing that is wrong here is found, in words and in time."""
+"""The doctor reports a healthy service as ok, and detects each fault with a clear message and in time."""
 
 import asyncio
 import json
@@ -38,13 +38,13 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 def parsed(stdout: str) -> dict[str, Outcome]:
-    """Return the outcomes that were written as JSON."""
+    """Return the outcomes of the JSON output."""
     records = [json.loads(line) for line in stdout.splitlines()]
     return {one["check"]: Outcome(Status(one["mark"]), one["found"], one["advice"]) for one in records}
 
 
 def read_all(terminal: int) -> str:
-    """Return what is written to a terminal until nobody has it open any more."""
+    """Return the output of a terminal until all its writers have closed it."""
     shown = b""
     with suppress(OSError), open(terminal, "rb", buffering=0) as stream:
         while part := stream.read(4096):
@@ -54,7 +54,7 @@ def read_all(terminal: int) -> str:
 
 @pytest.fixture
 def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Awaitable[Ended]]:
-    """Run the command in this process, which takes less time than in one of its own."""
+    """Run the command in this process, which is faster than in its own."""
 
     async def run(environment: dict[str, str], *arguments: str) -> Ended:
         with monkeypatch.context() as patch:
@@ -79,7 +79,7 @@ async def start_without_record(serve: Serve) -> Api:
 
 
 async def test_a_healthy_service_is_ok(serve: Serve, mongo_url: str, tmp_path: Path, run_here: RunHere) -> None:
-    """Every check that applies to one process is, in words and as JSON, and no secret is shown."""
+    """Every check for a single process is ok, as text and as JSON, and no secret is shown."""
     api = await start_without_record(serve)
     password = mongo_url.partition("sealpost:")[2].partition("@")[0]
     address = str(api.client.make_url("/"))
@@ -114,7 +114,7 @@ async def test_a_healthy_service_is_ok(serve: Serve, mongo_url: str, tmp_path: P
 
 
 async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path, run_here: RunHere) -> None:
-    """What does not need them is; wrong arguments are another matter."""
+    """Checks that do not need them still run; invalid arguments are a usage error."""
     wrong = {"SEALPOST_TTL_MAX": "s3cret", "SEALPOST_KEYZ": "s3cret", "RUN_DIR": str(tmp_path)}
 
     lines = await run_here(wrong, "--json", "--url", f"http://ann:s3cret@127.0.0.1:{free_port()}")
@@ -133,7 +133,7 @@ async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path
 
 @pytest.mark.lifecycle
 async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> None:
-    """A file that never opens costs the time limit, and the process ends although a thread of it does not."""
+    """A file that never opens costs the time limit, and the process ends despite the blocked thread."""
     os.mkfifo(tmp_path / "keys", 0o600)
     began = time.monotonic()
 
@@ -145,10 +145,10 @@ async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> Non
     assert time.monotonic() - began < 4 * LIMIT
 
 
-async def test_warnings_count_where_they_are_to(
+async def test_warnings_count_only_if_strict(
     serve: Serve, mongo_directory: Path, tmp_path: Path, run_here: RunHere
 ) -> None:
-    """In the exit code with `--strict` alone; on a terminal there are colours. An embedded MongoDB is found."""
+    """They affect the exit code only with `--strict`; a terminal gets colours. An embedded MongoDB is found."""
     api = await start_without_record(serve)
     assert api.settings.keys is not None
     (tmp_path / "keys").write_text(api.settings.keys.get_secret_value())
@@ -177,8 +177,8 @@ async def configured() -> dict[str, Outcome]:
     return await collect(Configuration({}).examine())
 
 
-async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None yet, one, a damaged one, and one that is gone while its data is there."""
+async def test_the_key_ring_is_read_and_never_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no ring yet, a valid one, a damaged one, and one that is missing although its data exists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEALPOST_DATA_DIR", "data")
     found = [await configured()]
@@ -205,8 +205,8 @@ async def test_the_key_ring_is_read_and_never_made(tmp_path: Path, monkeypatch: 
     }
 
 
-async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every difference is named, secrets without their values, and the checks go by the service's settings."""
+async def test_a_service_with_other_settings_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every difference is named, secrets without values, and the checks use the service's settings."""
     monkeypatch.chdir(tmp_path)
     ring = new_key()
     for name, value in {"KEYS": ring, "MONGO_URL": "mongodb://h/?replicaSet=s3cret", "TTL_MAX": "600"}.items():
@@ -228,7 +228,7 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
 
     none, _ = await examined()
     agreeing, agreed = await examined(stack=same, worker=same)
-    # As after a restart with a changed .env: nginx has its rates from the launcher.
+    # As after a restart with a changed .env: nginx keeps the rates of the launcher.
     newer, _ = await examined(stack=same, worker=replace(other, fingerprints=same.fingerprints))
     renamed = replace(same, values={**same.values, "public_url": "https://old.example.org"})
     stale, _ = await examined(stack=renamed, worker=same)
@@ -237,7 +237,7 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     half, _ = await examined(a=same, b=other)
     monkeypatch.delenv("SEALPOST_KEYS")
     monkeypatch.delenv("SEALPOST_MONGO_URL")
-    # The log of this process serves other tests as well.
+    # Other tests use the log of this process, too.
     monkeypatch.setattr(command, "configure_logs", lambda *_: None)
     hidden, unknowing = await examined(app=same)
     outcomes = {finding.check: finding.outcome async for finding in command.examine_all(None, {})}
@@ -262,7 +262,7 @@ async def test_a_service_with_other_settings_is_noticed(tmp_path: Path, monkeypa
     assert [run_dir / "killed.settings"] == list(run_dir.iterdir())
 
 
-async def test_what_needs_an_unknown_secret_is_not_checked(tmp_path: Path, run_here: RunHere) -> None:
+async def test_checks_that_need_an_unknown_secret_are_skipped(tmp_path: Path, run_here: RunHere) -> None:
     """MongoDB and the key ring of a service whose secrets this shell does not have."""
     run_dir = locate_run_directory(tmp_path)
     run_dir.mkdir()
@@ -279,10 +279,10 @@ async def test_what_needs_an_unknown_secret_is_not_checked(tmp_path: Path, run_h
     ("mode", "mark"),
     [(0o600, Status.OK), (0o400, Status.OK), (0o640, Status.WARNING), (0o660, Status.FAILED), (0o604, Status.FAILED)],
 )
-async def test_files_with_secrets_are_their_owners_alone(
+async def test_files_with_secrets_must_be_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, mark: Status
 ) -> None:
-    """Key files, files that settings name, and `.env` if there is a secret in it; the worst one is told."""
+    """Key files, files named in settings, and `.env` if it contains a secret; the worst is reported."""
     monkeypatch.chdir(tmp_path)
     for name, text in {"ring": new_key(), ".env": "SEALPOST_MONGO_URL=mongodb://h/?replicaSet=r"}.items():
         Path(name).write_text(text)
@@ -298,10 +298,10 @@ async def test_files_with_secrets_are_their_owners_alone(
     assert ("chmod 600 .env" in outcome.advice) == (mark is not Status.OK)
 
 
-async def test_a_directory_that_is_full_or_cannot_be_written_to_is_told(
+async def test_a_full_or_unwritable_directory_is_reported(
     tmp_path: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In bytes or in files; and nothing is left in one that can be."""
+    """Full in bytes or in files; the check leaves nothing behind."""
     monkeypatch.chdir(tmp_path)
     empty = [
         await collect(examine_disk(make_settings(data_dir=tmp_path / "none", mongo_url=url), {}))
@@ -338,8 +338,8 @@ def bound(path: Path, mode: int = 0o660) -> socket.socket:
     return listener
 
 
-async def test_each_worker_is_asked_at_its_socket(tmp_path: Path, make_settings: MakeSettings) -> None:
-    """Ready, waiting for MongoDB, dead, hanging, missing, open to all: each is told, and no stack is no failure."""
+async def test_each_worker_is_checked_at_its_socket(tmp_path: Path, make_settings: MakeSettings) -> None:
+    """Ready, waiting for MongoDB, dead, hanging, missing or world-accessible; a missing stack is no failure."""
     run_dir = locate_run_directory(tmp_path)
     run_dir.mkdir()
     paths = [run_dir / f"worker-{number}.sock" for number in range(1, 5)]
@@ -374,15 +374,15 @@ async def test_each_worker_is_asked_at_its_socket(tmp_path: Path, make_settings:
 
 
 def test_sockets_whose_path_would_be_too_long_are_looked_for_elsewhere(tmp_path: Path) -> None:
-    """As a stack makes them elsewhere: for each data directory in a place of its own."""
+    """In the directory that a stack uses instead, a separate one for each data directory."""
     found = {locate_run_directory(tmp_path / (letter * 100)) for letter in "ab"}
 
     assert len(found) == 2
     assert not any(path.is_relative_to(tmp_path) or path.exists() for path in found)
 
 
-async def test_a_fault_of_a_check_is_a_finding() -> None:
-    """With the line of code and without the error's message, which may hold what is secret."""
+async def test_a_bug_in_a_check_is_a_finding() -> None:
+    """It shows the line of code without the error's message, which may contain a secret."""
 
     async def check(error: Exception) -> Outcome:
         raise error

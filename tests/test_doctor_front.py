@@ -1,4 +1,4 @@
-"""The doctor of the public address: what nginx or a proxy does wrong is found, and so is a bad certificate."""
+"""The doctor detects faults of nginx or a proxy at the public address, and invalid certificates."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ from .examination import collect, marks, serving
 
 
 def certificate(directory: Path, *, begins: timedelta = timedelta(days=-400), ends: timedelta) -> tuple[Path, Path]:
-    """Make a self-signed certificate for 127.0.0.1; return its file and that of its key."""
+    """Create a self-signed certificate for 127.0.0.1; return its file and its key's."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sealpost test")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
@@ -65,7 +65,7 @@ def port_of(listener: socket.socket) -> int:
 
 
 def readiness(headers: dict[str, str], *, overlong: int = 413, metrics: int = 404) -> Callable[..., web.Response]:
-    """Answer as a front does, right or wrong."""
+    """Answer as a proxy does, correct or faulty."""
 
     def answer(request: web.Request) -> web.Response:
         if request.path == "/readyz":
@@ -76,12 +76,12 @@ def readiness(headers: dict[str, str], *, overlong: int = 413, metrics: int = 40
 
 
 async def front(url: str) -> dict[str, Outcome]:
-    """Check what answers at an address."""
+    """Check the server at an address."""
     return await collect(examine_front(URL(url)))
 
 
-async def test_a_front_that_lets_things_through_is_told() -> None:
-    """Headers that are gone, metrics for all, bodies over the limit, words in the clear; and a proxy's own errors."""
+async def test_a_permissive_front_is_reported() -> None:
+    """Missing headers, public metrics, bodies over the limit, plain HTTP; and a proxy's own errors."""
     careless, broken, foreign = tcp(), tcp(), tcp()
     async with (
         serving(readiness({}, overlong=400, metrics=200), careless),
@@ -89,7 +89,7 @@ async def test_a_front_that_lets_things_through_is_told() -> None:
         serving(lambda _: web.Response(text="It works!", headers={"Location": "http://[/"}), foreign),
     ):
         near = await front(f"http://127.0.0.1:{port_of(careless)}")
-        # To Linux an address of this host, and to us none that nobody else can reach.
+        # Linux treats it as an address of this host; the doctor does not treat it as loopback.
         far = await front(f"http://0.0.0.0:{port_of(careless)}")
         failing = await front(f"http://localhost:{port_of(broken)}/")
         other = await front(f"http://127.0.0.1:{port_of(foreign)}")
@@ -104,8 +104,8 @@ async def test_a_front_that_lets_things_through_is_told() -> None:
     assert "answers 200, but not as Sealpost" in other["front"].found
 
 
-async def test_a_proxy_that_is_not_trusted_and_workers_that_start_are_told() -> None:
-    """The workers say so in a header, and nginx in its answer while there are none."""
+async def test_untrusted_proxies_and_starting_workers_are_reported() -> None:
+    """The workers show an untrusted proxy in a header; nginx's response shows that no worker is up."""
     forwarded, starting = tcp(), tcp()
     async with (
         serving(readiness({**HEADERS, "Sealpost-Proxy": "untrusted"}), forwarded),
@@ -119,8 +119,8 @@ async def test_a_proxy_that_is_not_trusted_and_workers_that_start_are_told() -> 
     assert "answers 503: nginx cannot reach any worker" in begun["front"].found
 
 
-async def test_a_front_that_hangs_or_is_gone_is_told_in_time() -> None:
-    """The first request says so, and the others are not tried."""
+async def test_a_hanging_or_missing_front_is_reported_in_time() -> None:
+    """The first request shows it, and the others are skipped."""
     hanging, cutting = tcp(), tcp()
 
     def cut(request: web.Request) -> web.Response:
@@ -146,8 +146,8 @@ async def test_a_front_that_hangs_or_is_gone_is_told_in_time() -> None:
         assert {"front"} == outcomes.keys() - marks(outcomes, Status.NOT_CHECKED)
 
 
-async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it does, everything else is asked over HTTPS, and a certificate that is believed is ok."""
+async def test_plain_http_has_to_redirect_to_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it does, all other checks use HTTPS, and a trusted certificate is ok."""
     files = certificate(tmp_path, ends=timedelta(days=100))
     monkeypatch.setenv("SSL_CERT_FILE", str(files[0]))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -185,10 +185,10 @@ async def test_plain_http_has_to_lead_to_https(tmp_path: Path, monkeypatch: pyte
         (2, 60, Status.FAILED, "it is not valid before "),
     ],
 )
-async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
+async def test_an_expiring_or_invalid_certificate_is_reported(
     tmp_path: Path, begins: int, ends: int, mark: Status, said: str
 ) -> None:
-    """It is read from a server that shows it, believed or not."""
+    """It is read from the server, trusted or not."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     files = certificate(tmp_path, begins=timedelta(days=begins), ends=timedelta(days=ends))
     context.load_cert_chain(*files)
@@ -201,8 +201,8 @@ async def test_a_certificate_that_ends_soon_or_is_not_good_is_told(
     assert said in outcomes["certificate"].found
 
 
-async def test_what_should_speak_tls_and_does_not_is_told() -> None:
-    """Something else at the address, or nothing."""
+async def test_an_address_without_tls_is_reported() -> None:
+    """Another program is at the address, or none."""
     listener = tcp()
     async with serving(readiness(HEADERS), listener):
         plain = await front(f"https://127.0.0.1:{port_of(listener)}")
@@ -213,8 +213,8 @@ async def test_what_should_speak_tls_and_does_not_is_told() -> None:
     assert "presents no certificate: connection refused" in gone["certificate"].found
 
 
-async def test_plain_http_beside_https_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its own port, where HTTPS has its own: leading on, served in the clear, or gone."""
+async def test_plain_http_beside_https_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its own port, if HTTPS has another: redirecting, served in the clear, or absent."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate(tmp_path, ends=timedelta(days=100)))
     secure, leading, serving_all = tcp(), tcp(), tcp()
@@ -237,7 +237,7 @@ async def test_plain_http_beside_https_is_looked_for(tmp_path: Path, monkeypatch
 
 
 async def test_the_files_of_a_certificate_are_checked(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
-    """Good ones are ok; one that ends soon, has ended, has another key or is missing is told before the next start."""
+    """Valid ones are ok; files that expire soon, have expired, do not match or are missing are reported."""
     good, soon = make_files(tmp_path), make_files(tmp_path, name="soon", ends=timedelta(days=3))
     over = make_files(tmp_path, name="over", begins=timedelta(days=-9), ends=timedelta(days=-1))
     cases: list[tuple[dict[str, object], Status, str]] = [

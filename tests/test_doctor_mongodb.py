@@ -1,4 +1,4 @@
-"""The doctor of MongoDB: whatever is wrong with it is found, in words and in time."""
+"""The doctor detects each fault of MongoDB, with a clear message and in time."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ from src.storage import INDEXES
 from .conftest import Api
 from .examination import collect, marks
 
-# Closed while it connects, PyMongo's own client leaves a socket to the collector.
+# Closed while it connects, PyMongo's own client leaves a socket to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 MakeSettings = Callable[..., Settings]
 Serve = Callable[..., Awaitable[Api]]
@@ -40,7 +40,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.fixture(autouse=True)
 def sockets_are_collected() -> Iterator[None]:
-    """Such a socket is collected here, and not in some other test."""
+    """Collect such sockets here, and not in another test."""
     yield
     gc.collect()
 
@@ -52,7 +52,7 @@ async def examine_at(url: str, make_settings: MakeSettings, **overrides: Any) ->
 
 
 async def test_each_fault_of_an_index_is_found(serve: Serve, own_database: str) -> None:
-    """Missing, with other options, with another key, and under another name; each with what to do."""
+    """Missing, with other options, with another key, or under another name, each with advice."""
     api = await serve(mongo_database=own_database)
     found = [await compare_indexes(api.mongo, INDEXES)]
     items, users, sessions, posts = (api.mongo.collection(name) for name in ("items", "users", "sessions", "posts"))
@@ -79,8 +79,8 @@ async def test_each_fault_of_an_index_is_found(serve: Serve, own_database: str) 
     } == set(found[3].found.split("; "))
 
 
-async def test_a_key_that_the_ring_lacks_is_missed(api: Api, mongo_url: str, make_settings: MakeSettings) -> None:
-    """It is named, with what is under it; without a ring there is nothing to compare."""
+async def test_a_key_missing_from_the_ring_is_reported(api: Api, mongo_url: str, make_settings: MakeSettings) -> None:
+    """It is named, with the data under it; without a ring there is nothing to compare."""
     await api.create()
     await api.sign_up()
     assert api.settings.keys is not None
@@ -96,12 +96,12 @@ async def test_a_key_that_the_ring_lacks_is_missed(api: Api, mongo_url: str, mak
 
 
 def later(seconds: float) -> datetime:
-    """Return what a clock shows that is so much fast."""
+    """Return the time of a clock that is this far ahead."""
     return utc_now() + timedelta(seconds=seconds)
 
 
-async def test_clocks_that_differ_are_told(api: Api) -> None:
-    """By how much, which way, and how surely."""
+async def test_a_clock_offset_is_reported(api: Api) -> None:
+    """By its amount, direction and uncertainty."""
     skews = {
         0: (Status.OK, "± 0.0"),
         3: (Status.WARNING, "behind"),
@@ -116,14 +116,14 @@ async def test_clocks_that_differ_are_told(api: Api) -> None:
         assert ("NTP" in outcome.advice) == (mark is not Status.OK)
 
 
-async def test_limits_of_what_is_well_are_kept(
+async def test_thresholds_are_reported(
     api: Api, mongo_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An old version, a slow network and a full disk, by raising what is asked for."""
+    """An old version, a slow network and a full disk, by raising the thresholds."""
     monkeypatch.setattr(database, "OLDEST", (99, 0))
     monkeypatch.setattr(database, "SLOW_SECONDS", 0)
     monkeypatch.setattr(disk, "TOO_FEW_BYTES", 2**80)
-    # The server has other keys than the doctor here.
+    # Here the server and the doctor have different keys.
     await api.mongo.collection("processes").delete_many({})
 
     outcomes = await examine_at(mongo_url, make_settings, mongo_database=api.settings.mongo_database)
@@ -137,7 +137,7 @@ async def test_limits_of_what_is_well_are_kept(
 def mongod(
     directory: Path, *options: str, compressors: str = "disabled"
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """A mongod of the test's own, once it listens; yields its host and port, and its process."""
+    """A mongod for this test, once it listens; yields its host and port, and its process."""
     directory.mkdir()
     port = free_port()
     command = [str(find_mongod(None)), "--dbpath", str(directory), "--port", str(port), "--bind_ip", "127.0.0.1"]
@@ -153,15 +153,13 @@ def mongod(
 
 
 @pytest.mark.lifecycle
-async def test_a_replica_set_that_is_none_yet_or_lacks_members_is_told(
-    tmp_path: Path, make_settings: MakeSettings
-) -> None:
-    """Not initiated, of another name, without the service's collections, and with a majority gone."""
+async def test_an_incomplete_replica_set_is_reported(tmp_path: Path, make_settings: MakeSettings) -> None:
+    """Not initiated, with another name, without the service's collections, or without a majority."""
     with mongod(tmp_path / "db", "--replSet", "rs0") as (host, _):
         url = f"mongodb://{host}/?replicaSet=rs0"
         bare = await examine_at(url, make_settings, mongo_timeout=2)
         with MongoClient[dict[str, Any]](f"mongodb://{host}/?directConnection=true") as client:
-            # It stays primary for a minute although it hears of no majority.
+            # It remains primary for a minute although it does not see a majority.
             one = {"_id": "rs0", "members": [{"_id": 0, "host": host}], "settings": {"electionTimeoutMillis": 60_000}}
             client.admin.command("replSetInitiate", one)
             async with asyncio.timeout(30):
@@ -211,17 +209,17 @@ async def test_a_replica_set_that_is_none_yet_or_lacks_members_is_told(
     ],
 )
 def test_each_series_has_its_first_fixed_release(version: tuple[int, ...], *, fixed: bool) -> None:
-    """Series that were given up have none, and later series have the fix from the beginning."""
+    """Discontinued series have none, and later series include the fix from the start."""
     assert fixed == is_fixed(version)
 
 
 @pytest.mark.lifecycle
-async def test_an_unpatched_mongodb_that_decompresses_is_told(
+async def test_an_unpatched_mongodb_with_zlib_is_reported(
     tmp_path: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Zlib is what counts: without it, or with the fix, all is well."""
+    """Without zlib, or with the fix, it is ok."""
     outcomes = {}
-    # Whatever version the tests run with, it is taken for one without the fix.
+    # The tests' version, whichever it is, counts as unpatched.
     monkeypatch.setattr("src.manage.doctor.mongodb.FIRST_FIXED", dict.fromkeys(FIRST_FIXED, 1_000) | {(999, 0): 0})
     for compressors in ("snappy,zstd,zlib", "snappy,zstd", "disabled"):
         with mongod(tmp_path / compressors, compressors=compressors) as (host, _):
@@ -232,10 +230,10 @@ async def test_an_unpatched_mongodb_that_decompresses_is_told(
 
 
 @pytest.mark.lifecycle
-async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
+async def test_a_standalone_frozen_or_dead_mongodb_is_reported_in_time(
     tmp_path: Path, make_settings: MakeSettings
 ) -> None:
-    """Each with what it is, and within the time that a check has, also where it freezes in the middle."""
+    """Each with its cause, within the time limit of a check, even if it freezes midway."""
     with mongod(tmp_path / "db") as (host, process):
         named = await examine_at(f"mongodb://{host}/?replicaSet=rs0", make_settings, mongo_timeout=1)
         alone = await examine_at(f"mongodb://{host}/", make_settings)
@@ -263,10 +261,8 @@ async def test_a_mongodb_that_stands_alone_freezes_or_dies_is_told_in_time(
 
 
 @pytest.mark.lifecycle
-async def test_commands_that_mongodb_refuses_or_does_not_finish_are_told(
-    tmp_path: Path, make_settings: MakeSettings
-) -> None:
-    """A refusal is that of one check; after a silence the others do not wait."""
+async def test_rejected_and_unfinished_commands_are_reported(tmp_path: Path, make_settings: MakeSettings) -> None:
+    """A rejection concerns a single check; after a timeout, the others do not wait."""
     with (
         mongod(tmp_path / "db", "--setParameter", "enableTestCommands=1") as (host, _),
         MongoClient[dict[str, Any]](f"mongodb://{host}/?directConnection=true") as client,
@@ -287,10 +283,10 @@ async def test_commands_that_mongodb_refuses_or_does_not_finish_are_told(
     assert "MongoDB stopped answering" == found[1]["clock"].found
 
 
-async def test_what_else_keeps_from_mongodb_is_told(
+async def test_connection_errors_are_reported(
     mongo_url: str, make_settings: MakeSettings, tmp_path: Path, unused_tcp_port: int
 ) -> None:
-    """A wrong password, a name that nobody knows, TLS on one side, a URL that is none; never with the password."""
+    """A wrong password, an unknown host, TLS on one side only, an invalid URL; never with the password."""
     port = mongo_url.partition("@")[2].partition("/")[0]
     user = mongo_url.partition("@")[0].rpartition(":")[0]
     urls = {
@@ -311,10 +307,10 @@ async def test_what_else_keeps_from_mongodb_is_told(
         assert {"MongoDB"} == outcome.keys() - marks(outcome, Status.NOT_CHECKED)
 
 
-async def test_what_a_user_may_not_ask_is_not_checked(
+async def test_checks_without_privileges_are_skipped(
     api: Api, mongo_url: str, mongo_directory: Path, make_settings: MakeSettings
 ) -> None:
-    """A right that is missing hides some things, and only one that the service itself needs is a failure."""
+    """A missing privilege hides some checks, and is a failure only if the service itself needs it."""
     home = mongo_directory / "mongo"
     found = {}
     with replica_set.connect_as_system(int((home / "port").read_text()), (home / "key").read_text()) as system:
@@ -338,7 +334,7 @@ async def test_what_a_user_may_not_ask_is_not_checked(
 async def test_an_embedded_mongodb_is_not_started(
     tmp_path: Path, mongo_directory: Path, mongo_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that does not run is told, as is one that is just being started; one that runs is asked."""
+    """One that is stopped or just starting is reported; a running one is checked."""
     assert mongo_url
     monkeypatch.setattr(mongo_connection, "ANSWER_SECONDS", 0.5)
 
@@ -363,7 +359,7 @@ async def test_an_embedded_mongodb_is_not_started(
 
 
 def test_a_kernel_on_which_mongodb_8_crashes_is_named() -> None:
-    """From Linux 6.19 on, with what prevents it; other kernels are not mentioned."""
+    """From Linux 6.19 on, with the workaround; other kernels are not mentioned."""
     mentioned = {release: kernel_advice(release) for release in ("6.19.14-200.fc43.x86_64", "7.0.0-14-generic")}
 
     assert {""} == {kernel_advice(release) for release in ("6.18.7-200.fc43.x86_64", "5.15.0", "odd")}

@@ -1,4 +1,4 @@
-"""The dump beside the database: whole, once, in order, a second behind at most, whoever dies and whatever is full."""
+"""The dump of gathered messages: complete, in order, without duplicates, despite crashes and full disks."""
 
 import asyncio
 import errno
@@ -41,7 +41,7 @@ from .test_metrics import scrape
 Serve = Callable[..., Awaitable[Api]]
 T = TypeVar("T")
 BEHIND = 1.0
-"""Seconds that the dump may be behind. A machine that does five things at once is given more."""
+"""Seconds that the dump may be behind; more on a busy machine."""
 GENEROUS = 15.0
 STDERR = 2
 CANNOT, AGAIN = "dump of gathered messages cannot be written: it will catch up", (
@@ -51,7 +51,7 @@ CANNOT, AGAIN = "dump of gathered messages cannot be written: it will catch up",
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the dump is."""
+    """The path of the dump."""
     return tmp_path / "logs" / "gathered.jsonl"
 
 
@@ -62,7 +62,7 @@ async def api(serve: Serve, path: Path) -> Api:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a dump, those of the files that were set aside first."""
+    """Return the lines of a dump, rotated files first."""
 
     def texts() -> list[str]:
         parts = sorted(path.parent.glob(f"{path.name}.2*"))
@@ -72,7 +72,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def found(look: Callable[[], T]) -> T:
-    """Return what a look at the files of a dump finds; it looks again where one was renamed after it was found."""
+    """Return the current files of a dump; retries if one is renamed meanwhile."""
     while True:
         with suppress(FileNotFoundError):
             return look()
@@ -90,8 +90,8 @@ async def until(condition: Callable[[], bool], seconds: float = GENEROUS) -> Non
             await asyncio.sleep(0.02)
 
 
-async def test_what_is_stored_is_in_the_file_at_once(api: Api, path: Path) -> None:
-    """As one JSON object a line with its members in their order, what an operator gets by HTTP, for the owner alone."""
+async def test_stored_messages_are_dumped_at_once(api: Api, path: Path) -> None:
+    """One JSON object a line, with members in order as operators get them over HTTP, and readable only by the owner."""
     sender = Sender(api, username="Web-1")
     token = await sender.token()
     await sender.send(token, "one", "two\u2028\n", batch="b")
@@ -111,7 +111,7 @@ async def test_what_is_stored_is_in_the_file_at_once(api: Api, path: Path) -> No
 
 
 async def test_servers_take_turns(serve: Serve, api: Api, path: Path) -> None:
-    """While one writes the others wait, what any of them stores is in the file, and one that ends leaves it whole."""
+    """While one writes, the others wait; the file gets the messages of all, and stays complete when one ends."""
     shared = {"mongo_database": api.settings.mongo_database, "keys": api.settings.keys, "gathered_file": path}
     others = [await serve(behind_nginx=True, **shared) for _ in range(2)]
     everyone = [api, *others]
@@ -129,10 +129,8 @@ async def test_servers_take_turns(serve: Serve, api: Api, path: Path) -> None:
     assert list(range(1, 15)) == [line["sequence"] for line in read(path)]
 
 
-async def test_a_server_that_waits_for_its_turn_costs_next_to_nothing(
-    serve: Serve, api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It looks for the lock a few times a second, also when it has stored something that it does not write itself."""
+async def test_a_waiting_server_is_cheap(serve: Serve, api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tries the lock a few times a second, even if it has stored messages that another server writes."""
     waiting = await serve(
         behind_nginx=True, mongo_database=api.settings.mongo_database, keys=api.settings.keys, gathered_file=path
     )
@@ -158,8 +156,8 @@ async def test_a_server_that_waits_for_its_turn_costs_next_to_nothing(
     await until(lambda: len(read(path)) == 2)
 
 
-async def test_a_server_without_others_ends_with_everything_in_the_file(api: Api, path: Path) -> None:
-    """Stopping waits for what was stored to be dumped."""
+async def test_a_lone_server_dumps_everything_before_it_ends(api: Api, path: Path) -> None:
+    """Stopping waits until stored messages are dumped."""
     sender = Sender(api)
     token = await sender.token()
     await asyncio.gather(*(sender.send(token, str(number)) for number in range(50)))
@@ -169,10 +167,10 @@ async def test_a_server_without_others_ends_with_everything_in_the_file(api: Api
     assert list(range(1, 51)) == [line["sequence"] for line in read(path)]
 
 
-async def test_a_server_that_ends_before_it_has_looked_once_leaves_nothing_behind(
+async def test_a_server_that_ends_early_dumps_everything(
     serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Being told to stop is a reason to look for the lock, and to write."""
+    """A server that is told to stop tries the lock, and writes."""
     monkeypatch.setattr("src.gatherer.dump.writer.READY_POLL_SECONDS", 1000)
     api = await serve(behind_nginx=True, gathered_file=path)
     sender = Sender(api)
@@ -183,8 +181,8 @@ async def test_a_server_that_ends_before_it_has_looked_once_leaves_nothing_behin
     assert ["in haste"] == messages(path)
 
 
-async def test_it_goes_on_where_it_was(serve: Serve, api: Api, path: Path) -> None:
-    """What was stored while nobody dumped follows, and neither what expired nor what does not open stops it."""
+async def test_the_dump_resumes_after_a_pause(serve: Serve, api: Api, path: Path) -> None:
+    """Messages stored in between follow; expired and undecryptable ones do not stop it."""
     sender = Sender(api)
     token = await sender.token()
     await sender.send(token, "dumped")
@@ -212,8 +210,8 @@ async def test_it_goes_on_where_it_was(serve: Serve, api: Api, path: Path) -> No
     assert [third.hex()] == [entry["id"] for entry in entries if "cannot be decrypted" in entry["event"]]
 
 
-async def test_a_delivery_under_a_key_that_is_gone_is_left_out(serve: Serve, api: Api, path: Path) -> None:
-    """It is named in the log and the others follow."""
+async def test_a_delivery_under_a_missing_key_is_skipped(serve: Serve, api: Api, path: Path) -> None:
+    """The log names it, and the others follow."""
     first, second = Sender(api), Sender(api, username="web-2")
     await first.send(await first.token(), "one")
     await until(lambda: len(read(path)) == 1)
@@ -239,8 +237,8 @@ async def test_a_delivery_under_a_key_that_is_gone_is_left_out(serve: Serve, api
     ]
 
 
-async def test_others_may_rotate_it_at_any_time(api: Api, path: Path) -> None:
-    """A renamed file is followed by a new one, and so is a removed one; no line is lost to a rename."""
+async def test_other_programs_may_rotate_it_at_any_time(api: Api, path: Path) -> None:
+    """A renamed or removed file is replaced by a new one; a rename loses no line."""
     sender = Sender(api)
     token = await sender.token()
     for number in range(8):
@@ -253,8 +251,8 @@ async def test_others_may_rotate_it_at_any_time(api: Api, path: Path) -> None:
     assert list(map(str, range(8))) == messages(path)
 
 
-async def test_a_database_that_went_back_is_followed(serve: Serve, api: Api, path: Path) -> None:
-    """After an older backup was restored, what comes is appended to what was there."""
+async def test_a_restored_database_is_followed(serve: Serve, api: Api, path: Path) -> None:
+    """After an older backup is restored, new messages are appended to the existing dump."""
     sender = Sender(api)
     token = await sender.token()
     for number in range(5):
@@ -276,10 +274,8 @@ async def test_a_database_that_went_back_is_followed(serve: Serve, api: Api, pat
     assert any("database is older" in entry["event"] for entry in entries)
 
 
-async def test_a_database_that_does_not_answer_is_waited_for(
-    api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As soon as it answers again, the dump goes on; a fault is logged, and does not end it either."""
+async def test_the_dump_survives_database_errors(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It resumes as soon as the database answers; an unexpected error is logged and does not end it."""
     page, errors = Export.page, [Unavailable(), ValueError("s3cret")]
 
     async def failing(self: Export, *arguments: Any) -> Any:
@@ -298,8 +294,8 @@ async def test_a_database_that_does_not_answer_is_waited_for(
     assert ("ValueError", "Dump") in [(entry.get("error"), entry.get("work")) for entry in entries]
 
 
-async def test_off_is_off(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written, and messages are gathered as ever."""
+async def test_the_dump_can_be_switched_off(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written, and messages are gathered as usual."""
     monkeypatch.chdir(tmp_path)
     api = await serve(behind_nginx=True, gathered_file="off")
     sender = Sender(api)
@@ -312,7 +308,7 @@ async def test_off_is_off(serve: Serve, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class Disk:
-    """A place that has room for little; `fill` leaves none, and `free` gives it back."""
+    """A small file system; `fill` leaves no space, and `free` releases it."""
 
     def __init__(self, directory: Path, *, mounted: bool) -> None:
         self.directory = directory
@@ -320,11 +316,11 @@ class Disk:
 
     @property
     def error(self) -> str:
-        """What the operating system says of it."""
+        """The message of the operating system for it."""
         return "ENOSPC" if self._mounted else "EFBIG"
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the disk."""
         if not self._mounted:
             size = max((one.stat().st_size for one in self.directory.rglob("*")), default=0)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
@@ -337,7 +333,7 @@ class Disk:
                 return
 
     def free(self) -> None:
-        """Make room again."""
+        """Free the space."""
         if self._mounted:
             (self.directory / "filler").unlink()
         else:
@@ -346,7 +342,7 @@ class Disk:
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """A small file system of its own; where none may be mounted, a limit on the size of files."""
+    """A small file system, or a limit on the file size if mounting is not permitted."""
     with tempfile.TemporaryDirectory() as name:
         mounting = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", name]
         mounted = subprocess.run(mounting, capture_output=True, check=False).returncode == 0
@@ -360,7 +356,7 @@ def disk() -> Iterator[Disk]:
 
 
 async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
-    """It is in the log once, in `/readyz` of every worker, requests are served, and afterwards all is in the file."""
+    """It is logged once and shown in every worker's `/readyz`; requests are served, and no line is lost."""
     path = disk.directory / "gathered.jsonl"
     api = await serve(behind_nginx=True, gathered_file=path)
     other = await serve(
@@ -389,7 +385,7 @@ async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
             await sender.send(token, expected[-1])
         while not all(seen := await troubles()):
             await asyncio.sleep(0.05)
-        await asyncio.sleep(2.5)  # time for some tries that must not be logged
+        await asyncio.sleep(2.5)  # time for some attempts that must not be logged
         still, stuck = await troubles(), await stuck_writers()
         disk.free()
         await until(lambda: len(read(path)) == len(expected))
@@ -406,7 +402,7 @@ async def test_a_full_disk_loses_nothing(serve: Serve, disk: Disk) -> None:
 
 
 async def test_the_dump_never_fills_a_small_disk(serve: Serve, disk: Disk) -> None:
-    """Rotation keeps it to a few files, however much is gathered, and the newest messages are there, in order."""
+    """Rotation keeps it to a few files, however much is gathered, with the newest messages in order."""
     path = disk.directory / "gathered.jsonl"
     sender = Sender(await serve(behind_nginx=True, gathered_file=path, gathered_max_bytes=20_000, gathered_backups=3))
     token = await sender.token()
@@ -424,8 +420,8 @@ async def test_the_dump_never_fills_a_small_disk(serve: Serve, disk: Disk) -> No
     assert CANNOT not in [entry["event"] for entry in entries]
 
 
-async def test_a_place_that_cannot_be_written_is_told(serve: Serve, tmp_path: Path) -> None:
-    """Where even the lock cannot be made, each worker knows by itself, and the dump begins when it can."""
+async def test_an_unwritable_directory_is_reported(serve: Serve, tmp_path: Path) -> None:
+    """If even the lock cannot be created, each worker notices by itself, and the dump starts once it can be."""
     blocked = tmp_path / "logs"
     blocked.write_text("a file where a directory should be")
     with capture_logs() as entries:
@@ -443,7 +439,7 @@ async def test_a_place_that_cannot_be_written_is_told(serve: Serve, tmp_path: Pa
 
 
 class Writers:
-    """Processes that dump one database to one file, and deliveries for them."""
+    """Processes that dump one database to one file, and messages for them."""
 
     def __init__(self, api: Api, url: str, path: Path) -> None:
         assert api.settings.keys is not None
@@ -466,7 +462,7 @@ class Writers:
         return found(lambda: sum(one.read_bytes().count(b"\n") for one in files(self.path)))
 
     def set_aside(self) -> bool:
-        """Rename the file and tell whether it was there: a writer may have renamed it itself."""
+        """Rename the file; return False if it was missing, because a writer may have renamed it."""
         with suppress(FileNotFoundError):
             self.path.rename(self.path.with_name(f"{self.path.name}.2000-01-01"))
             return True
@@ -474,13 +470,13 @@ class Writers:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[programs.Process]:
-        """Run a process; it is gone afterwards."""
+        """Run a process, and end it with the block."""
         program = ("-m", "tests.dumper", str(self.path))
         async with programs.running(*program, environment=self._environment, stdout=DEVNULL, stderr=STDERR) as process:
             yield process
 
     async def holder(self, processes: Sequence[programs.Process]) -> programs.Process:
-        """Return the process that has the lock."""
+        """Return the process that holds the lock."""
         inode = self.path.with_name(f"{self.path.name}.lock").stat().st_ino
         for line in Path("/proc/locks").read_text().splitlines():
             fields = line.split()
@@ -489,7 +485,7 @@ class Writers:
         return processes[0]
 
     async def store(self, sender: str, stopping: asyncio.Event) -> None:
-        """Deliver messages until told to stop."""
+        """Store messages until told to stop."""
         user = await self._users.add(UserContent(username=sender))
         assert user
         self.stored[sender] = []
@@ -502,10 +498,8 @@ class Writers:
 
 
 @pytest.mark.lifecycle
-async def test_writers_that_are_killed_at_any_moment_lose_and_double_nothing(
-    api: Api, mongo_url: str, tmp_path: Path
-) -> None:
-    """Three processes at one file, killed or paused and killed while messages come: each line once, in order."""
+async def test_killed_writers_lose_and_duplicate_nothing(api: Api, mongo_url: str, tmp_path: Path) -> None:
+    """With 3 processes killed or paused while messages arrive, each line is written once, in order."""
     choose = random.Random()  # noqa: S311 (which moments is no secret)
     writers = Writers(api, mongo_url, tmp_path / "other" / "gathered.jsonl")
     stopping = asyncio.Event()
@@ -544,7 +538,7 @@ async def test_writers_that_are_killed_at_any_moment_lose_and_double_nothing(
 
 
 async def grown(path: Path) -> None:
-    """Wait until somebody has written."""
+    """Wait until the dump has grown."""
 
     def size() -> int:
         return found(lambda: sum(one.stat().st_size for one in files(path)))
@@ -559,6 +553,6 @@ def files(path: Path) -> list[Path]:
 
 
 def by_time(path: Path) -> list[Path]:
-    """Return the files of a dump, the one with the earliest first line first."""
+    """Return the files of a dump, ordered by the time of their first line."""
     with_lines = [one for one in files(path) if one.stat().st_size]
     return sorted(with_lines, key=lambda one: json.loads(one.read_text().partition("\n")[0])["received_at"])

@@ -1,4 +1,4 @@
-"""The dump file: whole, once and in order, at whatever system call its writer dies, and whatever others do to it."""
+"""The dump file: complete, without duplicates and in order, at whichever system call its writer dies."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ MANY = 1_000_000
 
 
 def lines_of(position: int) -> bytes:
-    """Return the lines of the delivery at a position: sometimes none, sometimes several."""
+    """Return the lines of the delivery at a position: none, one or several."""
     return b"".join(
         b'{"delivery": %d, "line": %d, "text": "%s"}\n' % (position, line, b"x" * (position * 7 % 50))
         for line in range(position % 4)
@@ -43,19 +43,19 @@ def lines_up_to(last: int) -> bytes:
 
 
 def content(path: Path) -> bytes:
-    """Return what the dump is in all: the files that were set aside, in their order, and the present one."""
+    """Return the complete dump: rotated files in order, and the current one."""
     parts = [part for part in sorted(path.parent.iterdir()) if part.name.startswith(f"{path.name}.2")]
     return b"".join(part.read_bytes() for part in [*parts, path] if part.exists())
 
 
 class Crashed(BaseException):
-    """The process has died here."""
+    """The process has died at this system call."""
 
 
 class Machine:
-    """The system calls of the dump; at one of them the process dies, a write having written half.
+    """The system calls of the dump; at one of them the process dies, after a write has written half.
 
-    After a power cut, what was not synced is lost besides: bytes are zeros, and what was replaced is as it was.
+    After a power cut, unsynced changes are also lost: bytes become zeros, and replaced files get their old content.
     """
 
     CALLS = ("open", "write", "fsync", "replace", "rename", "ftruncate", "close", "fchmod", "unlink")
@@ -70,7 +70,7 @@ class Machine:
             monkeypatch.setattr(f"src.gatherer.dump.journal.os.{name}", self._watched(name, getattr(os, name)))
 
     def cut_power(self, directory: Path) -> None:
-        """Lose what has not been synced."""
+        """Lose everything that is not synced."""
         for path in directory.iterdir():
             status = path.stat()
             synced = min(self._synced.get(status.st_ino, 0), status.st_size)
@@ -83,7 +83,7 @@ class Machine:
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **named: Any) -> Any:
-            # The thread that looks after the tests' MongoDB is not the dump's.
+            # The watchdog of the tests' MongoDB runs in another thread.
             if threading.current_thread() is not self._thread:
                 return call(*arguments, **named)
             self.calls += 1
@@ -114,7 +114,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory, where there is one: each of these tests syncs a thousand times."""
+    """A directory in memory, if possible: each of these tests syncs 1000 times."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as directory:
         yield Path(directory)
@@ -122,14 +122,14 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def path(place: Path) -> Path:
-    """Where the dump is."""
+    """The path of the dump."""
     return place / "logs" / "gathered.jsonl"
 
 
 def write_on(
     path: Path, last: int, *, max_bytes: int = LARGE, backups: int = MANY, each: int = 3, epoch: bytes = EPOCH
 ) -> None:
-    """Go on where the last writer has stopped, as the dump does, in portions; then settle."""
+    """Continue where the last writer stopped, as the dump does, in portions; then settle."""
     file = DumpFile(path, max_bytes=max_bytes, backups=backups)
     try:
         position = file.open(epoch).position
@@ -144,7 +144,7 @@ def write_on(
 
 
 def test_everything_is_in_the_file_once_and_in_order(path: Path) -> None:
-    """Over several runs, with deliveries that have no lines among them; for its owner's eyes alone."""
+    """Over several runs, including deliveries without lines; readable only by the owner."""
     for last in (5, 5, 17, 40):
         write_on(path, last)
 
@@ -155,10 +155,10 @@ def test_everything_is_in_the_file_once_and_in_order(path: Path) -> None:
 
 @pytest.mark.parametrize("power_cut", [False, True])
 @pytest.mark.parametrize("max_bytes", [LARGE, 400])
-def test_a_crash_at_any_system_call_loses_and_doubles_nothing(
+def test_a_crash_at_any_system_call_loses_and_duplicates_nothing(
     place: Path, machine: Machine, max_bytes: int, power_cut: bool
 ) -> None:
-    """The writer dies at its first call, at its second, and so on, and the next one goes on as if nothing had been."""
+    """The writer dies at its first call, its second, and so on, and the next one continues seamlessly."""
     crashes = 0
     while True:
         path = place / str(crashes) / "gathered.jsonl"
@@ -182,8 +182,8 @@ def test_a_crash_at_any_system_call_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("distance", [1, 2, 5, 9, 14])
-def test_a_second_crash_while_the_first_is_mended_changes_nothing(place: Path, machine: Machine, distance: int) -> None:
-    """Whoever goes on may die as well, at any call."""
+def test_a_second_crash_during_recovery_changes_nothing(place: Path, machine: Machine, distance: int) -> None:
+    """The next writer may die at any call, too."""
     for first in range(1, 60, 3):
         path = place / str(first) / "gathered.jsonl"
         for dies_at, last in ((first, 12), (distance, 21)):
@@ -202,14 +202,14 @@ def rename(path: Path) -> None:
 
 
 def rename_and_create(path: Path) -> None:
-    """Rotate as logrotate does when it is told to create."""
+    """Rotate as logrotate does with `create`."""
     rename(path)
     path.touch(0o644)
 
 
 @pytest.mark.parametrize("rotate", [rename, rename_and_create])
-def test_a_rotation_by_others_loses_and_doubles_nothing(path: Path, rotate: Callable[[Path], None]) -> None:
-    """The writer goes on in a new file of the old name, from one append to the next."""
+def test_an_external_rotation_loses_and_duplicates_nothing(path: Path, rotate: Callable[[Path], None]) -> None:
+    """The next append goes to a new file with the old name."""
     file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(10), at(10))
@@ -224,10 +224,10 @@ def test_a_rotation_by_others_loses_and_doubles_nothing(path: Path, rotate: Call
 
 
 @pytest.mark.parametrize("rotate", [rename, rename_and_create])
-def test_a_crash_and_a_rotation_lose_and_double_nothing(
+def test_a_crash_and_a_rotation_lose_and_duplicate_nothing(
     place: Path, machine: Machine, rotate: Callable[[Path], None]
 ) -> None:
-    """The torn line is looked for and mended where it is now, under whatever name."""
+    """The torn line is found and repaired in the renamed file."""
     crashes = 0
     while True:
         path = place / str(crashes) / "gathered.jsonl"
@@ -248,8 +248,8 @@ def test_a_crash_and_a_rotation_lose_and_double_nothing(
     assert crashes > 20
 
 
-def test_a_file_that_is_removed_is_begun_anew(path: Path) -> None:
-    """What was in it is gone by somebody's own doing; what comes is in the new one."""
+def test_a_removed_file_is_recreated(path: Path) -> None:
+    """Its content is gone, by the operator's choice; new lines go to the new file."""
     file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(10), at(10))
@@ -266,8 +266,8 @@ def test_a_file_that_is_removed_is_begun_anew(path: Path) -> None:
     assert path.read_bytes().startswith(lines_of(11))
 
 
-def test_a_file_that_is_cut_or_added_to_by_others_goes_on(path: Path) -> None:
-    """No hole where it was cut, and a line of its own behind what somebody has added."""
+def test_a_truncated_or_extended_file_is_continued(path: Path) -> None:
+    """No hole after truncation, and a new line after foreign content."""
     file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
     file.append(lines_up_to(10), at(10))
@@ -283,8 +283,8 @@ def test_a_file_that_is_cut_or_added_to_by_others_goes_on(path: Path) -> None:
     assert lines_of(11) + b"a note\n" + lines_of(13) + lines_of(14) == path.read_bytes()
 
 
-def test_what_others_have_written_over_a_torn_line_is_left(path: Path, machine: Machine) -> None:
-    """It is not the dump's to cut off; the write is done again behind it."""
+def test_foreign_content_over_a_torn_line_is_kept(path: Path, machine: Machine) -> None:
+    """The dump does not cut it off, and repeats its write after it."""
     write_on(path, 7)
     file = DumpFile(path, max_bytes=LARGE, backups=MANY)
     file.open(EPOCH)
@@ -307,8 +307,8 @@ def test_what_others_have_written_over_a_torn_line_is_left(path: Path, machine: 
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b'{"epoch": "01"}', None])
-def test_a_dump_without_its_record_begins_anew_beside_the_old_one(path: Path, damage: bytes | None) -> None:
-    """Nothing is in one file twice, and nothing is thrown away."""
+def test_a_dump_without_its_record_starts_a_new_file(path: Path, damage: bytes | None) -> None:
+    """No file has duplicates, and nothing is deleted."""
     write_on(path, 7)
     record = path.with_name(f"{path.name}.state")
     record.write_bytes(damage) if damage is not None else record.unlink()
@@ -321,8 +321,8 @@ def test_a_dump_without_its_record_begins_anew_beside_the_old_one(path: Path, da
     assert lines_up_to(7) == path.with_name(entry["kept"]).read_bytes()
 
 
-def test_the_dump_of_another_database_begins_anew(path: Path) -> None:
-    """Positions of one say nothing of the other's."""
+def test_the_dump_of_another_database_starts_a_new_file(path: Path) -> None:
+    """Positions in different databases are unrelated."""
     write_on(path, 7)
 
     with capture_logs() as entries:
@@ -333,7 +333,7 @@ def test_the_dump_of_another_database_begins_anew(path: Path) -> None:
 
 
 def rotated(path: Path) -> list[Path]:
-    """Return the files that were set aside, the oldest first."""
+    """Return the rotated files, oldest first."""
     return sorted(one for one in path.parent.iterdir() if one.name.startswith(f"{path.name}.2"))
 
 
@@ -342,7 +342,7 @@ def rotated(path: Path) -> list[Path]:
 def test_a_crash_while_old_files_are_deleted_loses_no_other_lines(
     place: Path, machine: Machine, backups: int, power_cut: bool
 ) -> None:
-    """Whichever call of a rotation the writer dies at: the newest files are there, whole and in order."""
+    """At whichever call of a rotation the writer dies, the newest files are complete and in order."""
     crashes = 0
     while True:
         path = place / str(crashes) / "gathered.jsonl"
@@ -358,7 +358,7 @@ def test_a_crash_while_old_files_are_deleted_loses_no_other_lines(
             before = content(path)
             write_on(path, 42, max_bytes=LARGE, backups=backups)
 
-            # Nothing of what was there is deleted by whoever goes on, before it rotates.
+            # The next writer deletes nothing before its own rotation.
             assert lines_up_to(42).endswith(content(path))
             assert len(before) <= len(content(path)) or b"\0" in before
             assert len(rotated(path)) in {backups, backups + 1}
@@ -374,7 +374,7 @@ def test_a_crash_while_old_files_are_deleted_loses_no_other_lines(
 
 
 def test_only_the_oldest_of_its_own_files_are_deleted(path: Path) -> None:
-    """Others keep theirs under whatever other name, and a clock that was set back changes nothing."""
+    """Files with other names are kept, and a clock that was set back changes nothing."""
     path.parent.mkdir()
     others = [path.with_name(f"{path.name}.{end}") for end in ("1", "2026-01-01", "20260101T000000.000000Z.gz")]
     for other in others:
@@ -391,8 +391,8 @@ def test_only_the_oldest_of_its_own_files_are_deleted(path: Path) -> None:
     assert lines_up_to(40).endswith(b"".join(one.read_bytes() for one in [*own, path]))
 
 
-def test_its_own_rotation_keeps_as_many_files_as_told(path: Path) -> None:
-    """At the size that is set, a file is renamed to a name with the time."""
+def test_its_own_rotation_keeps_the_configured_number_of_files(path: Path) -> None:
+    """At the configured size, a file is renamed with a timestamp."""
     write_on(path, 200, max_bytes=1000)
 
     files = rotated(path)
@@ -402,10 +402,10 @@ def test_its_own_rotation_keeps_as_many_files_as_told(path: Path) -> None:
     assert {0o600} == {stat.S_IMODE(one.stat().st_mode) for one in files}
 
 
-def test_a_crash_in_its_own_rotation_leaves_what_was_set_aside_to_others(
+def test_a_crash_during_its_own_rotation_does_not_repeat_lines(
     path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file may be taken away at once: all of it counts, so nothing of it is written again."""
+    """The rotated file may be removed at once: its lines count as written."""
     rename = os.rename
 
     def rename_and_die(*arguments: Any) -> None:
@@ -426,8 +426,8 @@ def test_a_crash_in_its_own_rotation_leaves_what_was_set_aside_to_others(
     assert lines_up_to(9) == (place / "elsewhere").read_bytes() + path.read_bytes()
 
 
-def test_what_is_no_file_is_refused(path: Path) -> None:
-    """A pipe or a device keeps nothing."""
+def test_special_files_are_rejected(path: Path) -> None:
+    """A pipe or a device stores nothing."""
     path.parent.mkdir()
     os.mkfifo(path)
 
@@ -438,14 +438,14 @@ def test_what_is_no_file_is_refused(path: Path) -> None:
 
 @pytest.fixture
 def lock(tmp_path: Path) -> Iterator[DumpLock]:
-    """A lock, and those who want it."""
+    """A lock, and the processes that want it."""
     lock = DumpLock(tmp_path / "lock")
     yield lock
     lock.release()
 
 
-def test_one_has_the_lock_and_the_next_one_gets_it(lock: DumpLock, tmp_path: Path) -> None:
-    """As long as it is held, nobody else has it; also not when its file is removed and made anew."""
+def test_the_lock_is_exclusive_and_passed_on(lock: DumpLock, tmp_path: Path) -> None:
+    """While it is held, no other process gets it, even if its file is removed and recreated."""
     other = DumpLock(tmp_path / "lock")
 
     assert lock.take()
@@ -459,8 +459,8 @@ def test_one_has_the_lock_and_the_next_one_gets_it(lock: DumpLock, tmp_path: Pat
     assert 0o600 == stat.S_IMODE((tmp_path / "lock").stat().st_mode)
 
 
-def test_the_holder_tells_of_its_trouble(lock: DumpLock, tmp_path: Path) -> None:
-    """In the room that the file has had from the beginning; the next holder has none."""
+def test_the_holder_reports_its_error(lock: DumpLock, tmp_path: Path) -> None:
+    """In space that the file has from the start; the next holder starts without one."""
     other = DumpLock(tmp_path / "lock")
     assert other.published() is None
     lock.take()
@@ -479,7 +479,7 @@ def test_the_holder_tells_of_its_trouble(lock: DumpLock, tmp_path: Path) -> None
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """And one that cannot be written leaves the old one and nothing else."""
+    """A record that cannot be written leaves only the old one."""
     path = tmp_path / "state"
     record = journal.JournalRecord(epoch="00", inode=1, offset=2, mark=at(3))
     journal.write_record(path, record)

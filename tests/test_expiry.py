@@ -10,14 +10,14 @@ from pymongo import AsyncMongoClient
 from .conftest import Api
 
 SECONDS = 60
-"""How long deletion may take. An embedded MongoDB looks for expired documents every 5 s."""
+"""Seconds that deletion may take. An embedded MongoDB deletes expired documents every 5 s."""
 
 
 @pytest.mark.lifecycle
 async def test_mongodb_deletes_expired_items_while_no_worker_runs(
     serve: Callable[..., Awaitable[Api]], mongo_url: str
 ) -> None:
-    """Secrets, messages and posts go at the end of their life, and others stay."""
+    """Expired secrets, messages and posts are deleted, others are not."""
     api = await serve()
     token = await api.sign_up()
     for ttl in (2, 3600):

@@ -1,4 +1,4 @@
-"""What was gathered, as operators get it: by HTTP and by the command, in constant memory, and only what is sound."""
+"""Gathered messages for operators: over HTTP and by the command, in constant memory, without damaged ones."""
 
 import asyncio
 import copy
@@ -31,12 +31,12 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.fixture
 async def api(share: Serve) -> Api:
-    """A server that believes the address that nginx tells."""
+    """A server that trusts nginx's address header."""
     return await share(behind_nginx=True)
 
 
-async def test_it_is_for_operators_alone(api: Api) -> None:
-    """Neither a user nor an operator's API token gets a line, nor does somebody who is no operator any more."""
+async def test_it_is_only_for_operators(api: Api) -> None:
+    """Users, API tokens of operators, and former operators get nothing."""
     token = await operator_token(api)
     user = await api.sign_up("ann")
     scopes = ["secrets", "messages", "posts", "gather", "echo"]
@@ -54,8 +54,8 @@ async def test_it_is_for_operators_alone(api: Api) -> None:
     assert [] == await gathered(api, token)
 
 
-async def test_it_is_chosen_by_time_and_sender(api: Api) -> None:
-    """From one time, included, to another one, not included; of one sender in whatever case; the oldest first."""
+async def test_it_is_filtered_by_time_and_sender(api: Api) -> None:
+    """From a time, inclusive, to another, exclusive; by a sender's name in any case; oldest first."""
     token = await operator_token(api)
     one, two = Sender(api, username="Web-1"), Sender(api, username="web-2")
     tokens = await one.token(), await two.token()
@@ -96,8 +96,8 @@ async def test_it_is_chosen_by_time_and_sender(api: Api) -> None:
         ("since=2026-01-01T00:00:00+02:00", "since"),
     ],
 )
-async def test_a_bad_query_is_told_what_to_change(api: Api, query: str, field: str | None) -> None:
-    """A 400 that names the parameter, before a line is sent; a plus that was not escaped is a space."""
+async def test_an_invalid_query_gets_a_helpful_error(api: Api, query: str, field: str | None) -> None:
+    """A 400 names the parameter before any line is sent; an unescaped plus is a space."""
     token = await operator_token(api)
 
     status, answer = await api.call("GET", f"/gathered?{query}", token=token)
@@ -117,8 +117,8 @@ async def test_a_bad_query_is_told_what_to_change(api: Api, query: str, field: s
         ("9999-12-31T23:59:59-23:59", LATEST),
     ],
 )
-def test_days_and_times_are_understood(text: str, moment: datetime) -> None:
-    """As RFC 3339 has them, and to the ends of the calendar."""
+def test_days_and_times_are_parsed(text: str, moment: datetime) -> None:
+    """As in RFC 3339, to the ends of the calendar."""
     assert moment == parse_time(text)
 
 
@@ -129,7 +129,7 @@ def ring_of(api: Api) -> KeyRing:
 
 
 async def fill(api: Api, mongo_url: str, messages: int, each: int) -> None:
-    """Make up messages of a year."""
+    """Generate the messages of a year."""
     await fill_gathered(mongo_url, api.settings.mongo_database, ring_of(api), messages=messages, each=each)
 
 
@@ -153,8 +153,8 @@ async def test_more_than_a_page_is_streamed_whole(api: Api, mongo_url: str) -> N
         assert (200, b"") == (response.status, await response.read())
 
 
-async def test_half_an_answer_is_no_answer(api: Api, mongo_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MongoDB that fails before the first line is a 503, and later a body that does not end."""
+async def test_a_partial_response_is_recognizable(api: Api, mongo_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If MongoDB fails before the first line, a 503; later, a body without its end."""
     await fill(api, mongo_url, 2 * PAGE, 1)
     token = await operator_token(api)
     page, pages = BundleReader.page, [2]
@@ -172,8 +172,8 @@ async def test_half_an_answer_is_no_answer(api: Api, mongo_url: str, monkeypatch
     assert 503 == (await api.call("GET", "/gathered", token=token))[0]
 
 
-async def test_what_was_changed_in_the_database_is_left_out(api: Api) -> None:
-    """Any byte of any field changed, replaced by another type or removed: no crash, and nothing false is shown."""
+async def test_tampered_messages_are_left_out(api: Api) -> None:
+    """With any byte changed, or any field removed or of another type: no crash, and no false message."""
     token = await operator_token(api)
     sender, other = Sender(api), Sender(api, username="other")
     await sender.send(await sender.token(), "the first", batch="b")
@@ -200,7 +200,7 @@ async def test_what_was_changed_in_the_database_is_left_out(api: Api) -> None:
 
 
 async def test_expired_messages_are_gone(serve: Serve) -> None:
-    """No request finds them, whether or not MongoDB has swept them; the setting is their life."""
+    """No request returns them, whether or not MongoDB has deleted them; the setting is their lifetime."""
     api = await serve(behind_nginx=True, gathered_ttl=3600)
     token = await operator_token(api)
     sender = Sender(api)
@@ -224,8 +224,8 @@ def operator(api: Api, mongo_url: str) -> Operator:
     return Operator.of(api.settings, mongo_url)
 
 
-async def test_the_command_exports_what_http_gives(api: Api, operator: Operator, tmp_path: Path) -> None:
-    """To stdout or to a file of mode 0600, chosen in the same way; the count is that of the lines."""
+async def test_the_command_exports_the_same_as_http(api: Api, operator: Operator, tmp_path: Path) -> None:
+    """To stdout or to a file of mode 0600, with the same filters; it reports the number of lines."""
     token = await operator_token(api)
     one, two = Sender(api), Sender(api, username="web-2")
     await one.send(await one.token(), "one", "ünïcödé\n")
@@ -258,17 +258,15 @@ async def test_the_command_exports_what_http_gives(api: Api, operator: Operator,
         (("export", "--output", "/nowhere/at/all"), 1, "/nowhere/at/"),
     ],
 )
-async def test_the_command_says_what_is_wrong(
-    operator: Operator, arguments: tuple[str, ...], code: int, told: str
-) -> None:
+async def test_the_command_reports_errors(operator: Operator, arguments: tuple[str, ...], code: int, told: str) -> None:
     """With the exit codes of all commands, and no traceback."""
     ended = await operator.run("gathered", *arguments)
 
     assert (code, True) == (ended.code, told in " ".join(ended.stderr.split()))
 
 
-async def test_a_reader_that_stops_ends_the_export(api: Api, mongo_url: str, operator: Operator) -> None:
-    """As in a pipe to head: a word, no traceback, and the exit code of a command that is not done."""
+async def test_a_closed_pipe_ends_the_export(api: Api, mongo_url: str, operator: Operator) -> None:
+    """As with `head`: a message, no traceback, and the exit code of a failed command."""
     await fill(api, mongo_url, 4000, 100)
     read, write = os.pipe()
     async with operator.running("gathered", "export", stdout=write) as process:
@@ -283,8 +281,8 @@ async def test_a_reader_that_stops_ends_the_export(api: Api, mongo_url: str, ope
 
 
 async def peak_mib(operator: Operator, output: Path) -> float:
-    """Export to a file and return the most memory that the command ever had."""
-    # Not the most that the operating system counts for the process: that includes what forked it.
+    """Export to a file and return the command's peak memory in MiB."""
+    # Not the operating system's peak of the process, which includes the process that forked it.
     script = (
         "import re, sys; from src.manage.__main__ import main; code = main(sys.argv[1:]);"
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]); sys.exit(code)"
@@ -295,10 +293,8 @@ async def peak_mib(operator: Operator, output: Path) -> float:
     return int(ended.stdout.split()[-1]) / 1024
 
 
-async def test_an_export_takes_the_same_memory_however_much_there_is(
-    api: Api, mongo_url: str, operator: Operator, tmp_path: Path
-) -> None:
-    """Twenty thousand messages and twenty large ones take no more than a few pages of them over none."""
+async def test_an_export_has_constant_memory(api: Api, mongo_url: str, operator: Operator, tmp_path: Path) -> None:
+    """20,000 messages and 20 large ones need only a few pages more than none."""
     nothing = await peak_mib(operator, tmp_path / "nothing")
     await fill(api, mongo_url, 20_000, 10)
     sender = Sender(api)

@@ -1,4 +1,4 @@
-"""The gatherer: identify, authenticate, send; from one address, in this order, and each message once."""
+"""The gatherer: identify, authenticate, send, from one address and in this order; each message is stored once."""
 
 import asyncio
 import json
@@ -32,13 +32,13 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.fixture
 async def api(share: Serve) -> Api:
-    """A server that believes the address that nginx tells."""
+    """A server that trusts nginx's address header."""
     return await share(behind_nginx=True)
 
 
 @pytest.fixture
 def sender(api: Api) -> Sender:
-    """A program."""
+    """A sender's program."""
     return Sender(api)
 
 
@@ -49,7 +49,7 @@ def ring_of(api: Api) -> KeyRing:
 
 
 async def test_the_three_requests_in_their_order(sender: Sender) -> None:
-    """A new name is 201 and a known one 202, so is a first password and a right one, and messages are numbered."""
+    """A new name gets 201, a known one 202, as do a first and a right password; messages are numbered."""
     assert 201 == (await sender.identify())[0]
     assert 202 == (await sender.identify())[0]
     status, answer = await sender.authenticate()
@@ -67,7 +67,7 @@ async def test_the_three_requests_in_their_order(sender: Sender) -> None:
 
 
 async def test_a_plain_client_of_the_requests_library_works(serve: Serve) -> None:
-    """It posts the three messages as they stand in the contract, and reads the status from the body."""
+    """It posts the 3 documented messages, and reads the status from the body."""
     api = await serve()
     url = str(api.client.make_url("")).rstrip("/")
     talked: list[Any] = []
@@ -100,8 +100,8 @@ async def test_a_plain_client_of_the_requests_library_works(serve: Serve) -> Non
     ] == talked
 
 
-async def test_what_comes_out_of_order_is_refused_and_begins_anew(sender: Sender) -> None:
-    """Each step needs the one before it, and one step too early takes back those that had been made."""
+async def test_a_step_out_of_order_is_rejected_and_resets_the_state(sender: Sender) -> None:
+    """Each step requires the one before it, and an early step resets those already made."""
     assert (403, "out_of_order") == code(await sender.authenticate())
     token = await sender.token()
     await sender.message(token, message="logout")
@@ -115,8 +115,8 @@ async def test_what_comes_out_of_order_is_refused_and_begins_anew(sender: Sender
     assert (1, 1) == await sender.send(token, "in order")
 
 
-async def test_a_refusal_before_the_route_has_the_words_of_the_protocol_too(api: Api) -> None:
-    """A wrong method, and a page of another site: the token of /authenticate is empty, and others have none."""
+async def test_early_errors_have_the_members_of_the_protocol(api: Api) -> None:
+    """For a wrong method or a cross-site page, /authenticate has an empty token, and other routes none."""
     for path in ("/identify", "/authenticate", "/message"):
         wrong_method = await api.send("GET", path)
         foreign = await api.send("POST", path, b"{}", **{"Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"})
@@ -128,8 +128,8 @@ async def test_a_refusal_before_the_route_has_the_words_of_the_protocol_too(api:
 
 
 @pytest.mark.parametrize("goodbye", ["", "logout"])
-async def test_an_empty_message_and_logout_end_the_sending(sender: Sender, goodbye: str) -> None:
-    """202, nothing is stored, and the token is no good any more, also after authenticating anew."""
+async def test_an_empty_message_and_logout_sign_out(sender: Sender, goodbye: str) -> None:
+    """202, nothing is stored, and the token stays invalid, also after authenticating again."""
     token = await sender.token()
 
     status, answer = await sender.message(token, message=goodbye, batch="b")
@@ -142,7 +142,7 @@ async def test_an_empty_message_and_logout_end_the_sending(sender: Sender, goodb
 
 
 async def test_two_programs_of_one_user_at_one_address_share_their_state(sender: Sender) -> None:
-    """The second one's steps spoil nothing of the first one's, and both tokens are good."""
+    """Neither program's steps disturb the other, and both tokens are valid."""
     one = await sender.token()
     other = await sender.token()
 
@@ -152,8 +152,8 @@ async def test_two_programs_of_one_user_at_one_address_share_their_state(sender:
     assert (3, 3) == await sender.send(one, "one")
 
 
-async def test_a_token_is_good_at_its_address_alone(sender: Sender) -> None:
-    """From elsewhere it is refused, and whoever shows it there is grounded there, and nobody at the first place."""
+async def test_a_token_is_valid_only_at_its_address(sender: Sender) -> None:
+    """From elsewhere it is rejected, and only the state of that other address is reset."""
     elsewhere = replace(sender, address=THERE)
     stranger = replace(elsewhere, username="stranger")
     token, strangers = await sender.token(), await stranger.token()
@@ -171,7 +171,7 @@ async def test_a_token_is_good_at_its_address_alone(sender: Sender) -> None:
 
 
 async def test_an_ipv6_network_is_one_address(sender: Sender) -> None:
-    """A host that changes its address within its /64 stays the same sender."""
+    """A host that changes its address within its /64 remains the same sender."""
     home = replace(sender, address="2001:db8::1")
     token = await home.token()
 
@@ -180,14 +180,14 @@ async def test_an_ipv6_network_is_one_address(sender: Sender) -> None:
 
 
 def claims_of(api: Api, token: str) -> SenderClaims:
-    """Return what a token says."""
+    """Return the claims of a token."""
     claims = SenderTokens(ring_of(api)).read(token)
     assert claims
     return claims
 
 
-def test_a_token_is_good_for_600_seconds_and_the_leeway() -> None:
-    """The clocks of two hosts may differ by five seconds, no more."""
+def test_a_token_is_valid_for_600_seconds_and_the_leeway() -> None:
+    """The clocks of two hosts may differ by up to 5 seconds."""
     tokens, now = SenderTokens(KeyRing.parse(new_key())), utc_now()
     claims = SenderClaims(*(secrets.token_bytes(length) for length in IDS.values()))
     inside, outside = TOKEN_LIFE + LEEWAY - timedelta(seconds=2), TOKEN_LIFE + LEEWAY + timedelta(seconds=1)
@@ -198,7 +198,7 @@ def test_a_token_is_good_for_600_seconds_and_the_leeway() -> None:
 
 
 async def test_a_token_that_is_expired_malformed_or_foreign_is_401(sender: Sender) -> None:
-    """It grounds nobody, and the good one goes on."""
+    """It resets no state, and the valid token keeps working."""
     api = sender.api
     token = await sender.token()
     claims = claims_of(api, token)
@@ -225,8 +225,8 @@ async def test_a_token_that_is_expired_malformed_or_foreign_is_401(sender: Sende
     assert (1, 1) == await sender.send(token, "the good one")
 
 
-async def test_a_senders_token_opens_nothing_else(sender: Sender) -> None:
-    """It is no access token, though it is signed by the same master key."""
+async def test_a_senders_token_is_only_for_sending(sender: Sender) -> None:
+    """It is no access token, although it is signed by the same master key."""
     token = await sender.token()
 
     for method, path in (("GET", "/me"), ("GET", "/posts"), ("GET", "/gathered"), ("POST", "/logout")):
@@ -234,8 +234,8 @@ async def test_a_senders_token_opens_nothing_else(sender: Sender) -> None:
         assert (401, "invalid_token") == (status, answer["code"])
 
 
-async def test_a_token_is_as_good_as_the_password(sender: Sender) -> None:
-    """Once the password is another one, or the account is disabled or gone, the token is refused and its state gone."""
+async def test_a_token_ends_with_the_password(sender: Sender) -> None:
+    """Once the password changes or the account is disabled or deleted, the token is rejected and its state removed."""
     api = sender.api
     token = await sender.token()
     session = (await api.login(sender.username))["access_token"]
@@ -254,7 +254,7 @@ async def test_a_token_is_as_good_as_the_password(sender: Sender) -> None:
 
 
 async def test_a_wrong_password_is_refused_and_may_be_corrected(sender: Sender) -> None:
-    """403 in the same words as ever; the sender stays identified and tries again."""
+    """The 403 is the same every time; the sender remains identified and can retry."""
     await sender.token()
     await sender.identify()
 
@@ -262,8 +262,8 @@ async def test_a_wrong_password_is_refused_and_may_be_corrected(sender: Sender) 
     assert 202 == (await sender.authenticate())[0]
 
 
-async def test_an_unknown_name_is_told_from_no_other(sender: Sender) -> None:
-    """Who has not identified gets one answer, whether or not there is such an account."""
+async def test_an_unknown_name_is_not_disclosed(sender: Sender) -> None:
+    """Without identification the response is the same, whether or not the account exists."""
     await sender.api.register("ann")
 
     known = await replace(sender, username="ann").authenticate()
@@ -274,7 +274,7 @@ async def test_an_unknown_name_is_told_from_no_other(sender: Sender) -> None:
 
 
 async def test_wrong_passwords_and_new_names_are_limited(serve: Serve) -> None:
-    """By the limits of signing in and identifying, in the protocol's words and with Retry-After."""
+    """By the limits of login and identification, in the protocol's format with Retry-After."""
     rates = {"limit_login_account": "2 per 1 hour", "limit_identify": "2 per 1 hour"}
     sender = Sender(await serve(behind_nginx=True, rate_limits="on", **rates))
     token = await sender.token()
@@ -289,7 +289,7 @@ async def test_wrong_passwords_and_new_names_are_limited(serve: Serve) -> None:
 
 
 async def test_senders_with_the_right_password_identify_as_often_as_they_like(serve: Serve) -> None:
-    """Each identification counts until its sender authenticates, and is taken back no more than once."""
+    """An identification counts until its sender authenticates, and is subtracted only once."""
     rates = {"limit_identify": "3 per 1 hour"}
     sender = Sender(await serve(behind_nginx=True, rate_limits="on", **rates))
 
@@ -304,8 +304,8 @@ async def test_senders_with_the_right_password_identify_as_often_as_they_like(se
     assert 429 == (await sender.identify())[0]
 
 
-async def test_states_lapse(sender: Sender) -> None:
-    """An identified sender has ten minutes, and an authenticated one as long as its token; MongoDB deletes both."""
+async def test_states_expire(sender: Sender) -> None:
+    """An identified sender has 10 minutes, an authenticated one the life of its token; MongoDB deletes both."""
     states = sender.api.mongo.collection("gathered_states")
     await sender.identify()
     past = {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}}
@@ -325,7 +325,7 @@ async def test_states_lapse(sender: Sender) -> None:
 
 
 async def test_states_are_shared_by_all_servers(serve: Serve, sender: Sender) -> None:
-    """Each step may come to another worker, and a logout on one counts on all."""
+    """Each step may go to a different worker, and a logout on one applies to all."""
     other = await serve(
         behind_nginx=True, mongo_database=sender.api.settings.mongo_database, keys=sender.api.settings.keys
     )
@@ -340,7 +340,7 @@ async def test_states_are_shared_by_all_servers(serve: Serve, sender: Sender) ->
 
 
 async def test_an_api_token_needs_no_steps(sender: Sender) -> None:
-    """With the scope it sends from anywhere, all lines alike; without the scope, or deleted, it is refused."""
+    """With the scope it sends from any address, all lines alike; without the scope, or deleted, it is rejected."""
     api = sender.api
     session = await api.sign_up(sender.username)
     made = {}
@@ -368,7 +368,7 @@ async def test_an_api_token_needs_no_steps(sender: Sender) -> None:
 
 
 async def test_a_batch_is_stored_once(serve: Serve, sender: Sender) -> None:
-    """Sent again, at once, or on another worker, it gets the same answer; another sender's batch is another one."""
+    """A retry, concurrent or on another worker, gets the same response; another sender's batch is separate."""
     other = replace(
         sender,
         api=await serve(
@@ -391,7 +391,7 @@ async def test_a_batch_is_stored_once(serve: Serve, sender: Sender) -> None:
 
 
 async def test_a_batch_id_for_other_messages_is_refused(sender: Sender) -> None:
-    """Nothing is stored rather than something lost without a word."""
+    """Nothing is stored, so no message is lost silently."""
     token = await sender.token()
     await sender.send(token, "one", batch="b")
 
@@ -401,7 +401,7 @@ async def test_a_batch_id_for_other_messages_is_refused(sender: Sender) -> None:
 
 
 async def test_many_senders_at_once_are_numbered_without_gaps(serve: Serve, sender: Sender) -> None:
-    """Over two workers, with requests of all sizes at once: each sender's messages count from 1, and positions too."""
+    """Over 2 workers, with parallel requests of all sizes: numbers of each sender and positions have no gaps."""
     apis = [
         sender.api,
         await serve(
@@ -416,7 +416,7 @@ async def test_many_senders_at_once_are_numbered_without_gaps(serve: Serve, send
             there = replace(one, api=apis[number % 2])
             return await there.send(token, *(f"{one.username} {number}" for _ in range(number % 3 + 1)))
 
-        # A sender may have several requests under way.
+        # A sender may have several requests in flight.
         return await asyncio.gather(*(send(number) for number in range(12)))
 
     spans = await asyncio.gather(*(send_all(one, token) for one, token in zip(senders, tokens, strict=True)))
@@ -435,7 +435,7 @@ async def test_many_senders_at_once_are_numbered_without_gaps(serve: Serve, send
 
 
 async def test_large_batches_at_once_are_all_stored(sender: Sender) -> None:
-    """What is too much for one transaction goes into several, each request whole."""
+    """Batches too large for one transaction go into several, each request in a single one."""
     token = await sender.token()
     text = "x" * 900_000
 
@@ -476,8 +476,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_bad_input_is_told_what_to_change(sender: Sender, name: str) -> None:
-    """A 400 that names the field, in the protocol's words; it is no step, so it grounds nobody."""
+async def test_invalid_input_gets_a_helpful_error(sender: Sender, name: str) -> None:
+    """A 400 in the protocol's format names the field; it is no step, so it resets no state."""
     path, body, field = BAD[name]
     token = await sender.token()
     await replace(sender, username="new-one").identify()
@@ -489,16 +489,16 @@ async def test_bad_input_is_told_what_to_change(sender: Sender, name: str) -> No
     assert (1, 1) == await sender.send(token, "still authenticated")
 
 
-async def test_a_body_that_is_none_or_too_large_is_told_in_the_same_words(sender: Sender) -> None:
-    """Whatever goes wrong with one of the three requests, the members of the protocol are there."""
+async def test_missing_and_oversized_bodies_have_the_members_of_the_protocol(sender: Sender) -> None:
+    """Every error of the 3 requests has the members of the protocol."""
     for path in ("/identify", "/authenticate", "/message"):
         assert 400 == (await sender.post(path, b""))[0]
         assert 400 == (await sender.post(path, b"{"))[0]
         assert 413 == (await sender.post(path, b"x" * 1_100_000))[0]
 
 
-async def test_as_many_messages_as_may_be(sender: Sender) -> None:
-    """The largest batch is taken whole."""
+async def test_the_largest_batch(sender: Sender) -> None:
+    """The largest batch is accepted in full."""
     token = await sender.token()
 
     assert (1, MOST_MESSAGES) == await sender.send(token, *map(str, range(MOST_MESSAGES)), batch="b" * LONGEST_BATCH_ID)
@@ -507,7 +507,7 @@ async def test_as_many_messages_as_may_be(sender: Sender) -> None:
 async def test_an_account_that_is_deleted_meanwhile_leaves_nothing(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A message that is stored after the eraser has come by is taken back."""
+    """A message stored after the deletion job has passed is removed."""
     api = sender.api
     token = await sender.token()
     users = api.mongo.collection("users")
@@ -525,10 +525,8 @@ async def test_an_account_that_is_deleted_meanwhile_leaves_nothing(
     assert 0 == await api.mongo.collection("gathered_states").count_documents({})
 
 
-async def test_a_name_that_is_somebody_elses_meanwhile_sends_for_nobody(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who was identified before is not who knows the password now: the new owner begins anew."""
+async def test_an_identification_ends_with_its_account(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the name belongs to a new account, its owner has to start again."""
     api = sender.api
     await sender.token()
 
@@ -544,8 +542,8 @@ async def test_a_name_that_is_somebody_elses_meanwhile_sends_for_nobody(
     assert (403, "out_of_order") == code(await sender.authenticate())
 
 
-async def test_nothing_of_a_sender_is_in_the_clear(sender: Sender) -> None:
-    """Neither names, addresses, batch ids nor texts stand in the database."""
+async def test_nothing_of_a_sender_is_in_plaintext(sender: Sender) -> None:
+    """Neither names, addresses, batch ids nor texts are in the database."""
     marks = [f"mark-{secrets.token_hex(8)}" for _ in range(3)]
     one = replace(sender, username=marks[0])
     await one.send(await one.token(), marks[1], batch=marks[2])
@@ -558,8 +556,8 @@ async def test_nothing_of_a_sender_is_in_the_clear(sender: Sender) -> None:
         assert mark not in "".join(stored)
 
 
-async def test_senders_go_on_while_a_new_key_is_brought_in(serve: Serve, sender: Sender) -> None:
-    """Between workers of which one has the new key in front: states, tokens and batches are known to both."""
+async def test_senders_continue_during_a_key_rotation(serve: Serve, sender: Sender) -> None:
+    """Workers with and without the new key accept the same states, tokens and batches."""
     api = sender.api
     assert api.settings.keys is not None
     old = api.settings.keys.get_secret_value()
@@ -586,8 +584,8 @@ UNSAFE += "".join(map(chr, (*range(0x2028, 0x202F), *range(0x2066, 0x206A))))
 
 @given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from(UNSAFE), max_size=20), min_size=1, max_size=5))
 @example([UNSAFE, f"\x9b2J{UNSAFE}\u202e"])
-def test_a_line_is_one_line_whatever_it_says(messages: list[str]) -> None:
-    """No text breaks its line, in whatever way a reader looks for the end of one, or commands a terminal."""
+def test_a_message_is_always_one_line(messages: list[str]) -> None:
+    """No text contains a line break, however it is encoded, or a terminal's control sequence."""
     delivery = Delivery(user_id=b"u", sequence=7, batch=None, messages=tuple(messages))
     lines = _lines(BundleContent(received_at=utc_now(), deliveries=(delivery,)), {b"u": "web-1"}).decode()
 

@@ -1,4 +1,4 @@
-"""The hashing pool."""
+"""The hashing threads."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ LOWEST_PRIORITY = 19
 
 
 async def test_work_runs_off_the_event_loop() -> None:
-    """A result and an error come back from another thread."""
+    """Results and errors come from another thread."""
     pool = HashingPool(threads=1, queue=1, longest_wait=60)
 
     assert threading.get_ident() != await pool.run("phrase", threading.get_ident)
@@ -25,7 +25,7 @@ async def test_work_runs_off_the_event_loop() -> None:
 
 
 async def test_the_queue_is_bounded() -> None:
-    """With every thread busy and the queue full, more work is refused at once; afterwards it is taken again."""
+    """With all threads busy and the queue full, jobs are rejected at once; later they are accepted again."""
     pool = HashingPool(threads=2, queue=3, longest_wait=60)
     gate = threading.Event()
     work = [asyncio.create_task(pool.run("phrase", gate.wait)) for _ in range(5)]
@@ -41,7 +41,7 @@ async def test_the_queue_is_bounded() -> None:
 
 
 async def test_cancelled_work_frees_its_place() -> None:
-    """Who gives up while waiting for a thread makes room for another."""
+    """A job that is cancelled in the queue makes space for another."""
     pool = HashingPool(threads=1, queue=1, longest_wait=60)
     gate = threading.Event()
     running = asyncio.create_task(pool.run("phrase", gate.wait))
@@ -60,7 +60,7 @@ async def test_cancelled_work_frees_its_place() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
 async def test_hashing_yields_to_the_event_loops() -> None:
-    """The threads run at a lower priority than the process, which keeps its own."""
+    """The threads run at a lower priority than the process, whose own is unchanged."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     pool = HashingPool(threads=1, queue=1, longest_wait=60)
 
@@ -72,7 +72,7 @@ async def test_hashing_yields_to_the_event_loops() -> None:
 
 
 async def test_a_wait_that_would_be_too_long_is_refused() -> None:
-    """From how long such work took before, the pool foresees the wait and tells when to come again."""
+    """The wait is predicted from earlier jobs, and Retry-After follows from it."""
     pool = HashingPool(threads=1, queue=100, longest_wait=2)
     gate = threading.Event()
     await pool.run("phrase", time.sleep, 1.2)
@@ -88,8 +88,8 @@ async def test_a_wait_that_would_be_too_long_is_refused() -> None:
     pool.close()
 
 
-async def test_nobody_waits_longer_than_was_foreseen() -> None:
-    """A crowd that is let in before anything is known of its work does not wait for ever; what has begun ends."""
+async def test_no_job_waits_longer_than_predicted() -> None:
+    """Jobs accepted before any duration is known do not wait for ever; jobs that have started finish."""
     pool = HashingPool(threads=1, queue=100, longest_wait=0.5)
     gate = threading.Event()
     running = asyncio.create_task(pool.run("phrase", gate.wait))
@@ -105,8 +105,8 @@ async def test_nobody_waits_longer_than_was_foreseen() -> None:
     pool.close()
 
 
-async def test_a_crowd_that_came_before_anything_was_known_counts_once_it_is() -> None:
-    """The wait is foreseen from all that is pending, whenever it came."""
+async def test_early_jobs_count_in_later_predictions() -> None:
+    """The prediction includes all pending jobs, whenever they were accepted."""
     pool = HashingPool(threads=1, queue=100, longest_wait=1)
     crowd = [asyncio.create_task(pool.run("phrase", time.sleep, 0.2)) for _ in range(10)]
     await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
@@ -119,8 +119,8 @@ async def test_a_crowd_that_came_before_anything_was_known_counts_once_it_is() -
     pool.close()
 
 
-async def test_an_idle_pool_takes_work_of_any_length() -> None:
-    """Work that takes longer than anyone may wait for its turn is done nonetheless when its turn is now."""
+async def test_an_idle_pool_accepts_jobs_of_any_length() -> None:
+    """A job longer than the maximum wait is accepted if it can start at once."""
     pool = HashingPool(threads=1, queue=1, longest_wait=0.3)
 
     for _ in range(2):
@@ -128,8 +128,8 @@ async def test_an_idle_pool_takes_work_of_any_length() -> None:
     pool.close()
 
 
-async def test_one_long_wait_does_not_turn_everybody_away() -> None:
-    """After a single piece of work that took a hundred times as long, the next ones are still let in."""
+async def test_one_long_job_does_not_block_later_ones() -> None:
+    """After a single job that took 100 times as long, the next are still accepted."""
     pool = HashingPool(threads=1, queue=100, longest_wait=1)
     for seconds in (0.01, 1.5):
         await pool.run("phrase", time.sleep, seconds)

@@ -1,4 +1,4 @@
-"""The checker of `make test-hosts`: it finds each violation in a history, and none in a right one."""
+"""The checker of `make test-hosts`: it detects each violation in a history, and none in a valid one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def failed(begin: float, status: int | None, **options: Any) -> Operation:
 
 
 def the_end(begin: float = 9.0) -> Operation:
-    """The last opening of all, which finds nothing any more."""
+    """The final opening, which finds no item."""
     return failed(begin, 404, final=True)
 
 
@@ -202,22 +202,22 @@ WRONG: dict[str, tuple[set[str], History]] = {
 
 
 @pytest.mark.parametrize("history", RIGHT.values(), ids=RIGHT)
-def test_right(history: History) -> None:
-    """A history that keeps every promise has no violation, in whatever order it was recorded."""
+def test_valid_histories(history: History) -> None:
+    """A history that keeps every promise has no violation, in any recording order."""
     assert [] == check(history)
     assert [] == check(history[::-1])
 
 
 @pytest.mark.parametrize(("rules", "history"), WRONG.values(), ids=WRONG)
-def test_wrong(rules: set[str], history: History) -> None:
-    """A broken promise is found, and nothing else is, beside histories that are right."""
+def test_violations(rules: set[str], history: History) -> None:
+    """A broken promise is detected, and nothing else, among valid histories."""
     others = [replace(one, subject=f"{name} {one.subject}") for name, right in RIGHT.items() for one in right]
 
     assert rules == {violation.rule for violation in check([*others, *history])}
 
 
 def test_longest_gap() -> None:
-    """The longest time without an acknowledged creation begins with the last one before the fault."""
+    """The longest time without an acknowledged creation starts with the last one before the fault."""
     history = [create(begin=moment) for moment in (0.9, 2.9, 9.9, 10.9, 30.9)]
     history.append(make(Kind.CREATE, "i", 5, status=503))
     history.append(replace(create(begin=4.9), host="app2"))
@@ -228,7 +228,7 @@ def test_longest_gap() -> None:
 
 
 def test_history_file(tmp_path: Path) -> None:
-    """A history that was written is read back as it was."""
+    """A written history is read back unchanged."""
     history = [one for right in RIGHT.values() for one in right]
     write_history(tmp_path / "history.jsonl", history)
 
@@ -244,7 +244,7 @@ def test_documented_faults() -> None:
 
 
 def test_every_rule_has_a_history() -> None:
-    """Each rule that the checker names is broken by a history here."""
+    """A history here violates each rule of the checker."""
     source = (Path(__file__).parent / "hosts" / "checker.py").read_text()
     named = {part.split('"')[1] for part in source.split("Violation(")[1:] if part.startswith('"')}
 

@@ -1,4 +1,4 @@
-"""What a request costs follows its size, whatever is in it."""
+"""The cost of a request is proportional to its size, whatever it contains."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ from .conftest import Api
 from .hostile_bodies import FORM_BODIES, JSON_BODIES, SIZE, bomb
 
 SECONDS = 0.15
-"""Processor time that refusing 1 MiB may take."""
+"""Seconds of CPU time allowed to reject 1 MiB."""
 LARGEST_REFUSAL = 64 * 1024
 
 
@@ -37,7 +37,7 @@ def _schemas(base: type[Any] = RequestBody) -> Iterator[type[Any]]:
 
 
 def _seconds(parse: Callable[..., object], *arguments: object) -> float:
-    """Return the least processor time that something takes: others may hold it up, and nothing makes it faster."""
+    """Return the minimum CPU time of several runs: other load can only slow it down."""
     times: list[float] = []
     while len(times) < 3 and min(times, default=SECONDS) >= SECONDS:
         began = time.process_time()
@@ -48,22 +48,22 @@ def _seconds(parse: Callable[..., object], *arguments: object) -> float:
 
 
 @pytest.mark.parametrize("name", JSON_BODIES)
-def test_no_body_of_json_takes_long_for_any_route(name: str) -> None:
-    """Neither to parse nor to refuse: no error is made for each of a hundred thousand fields."""
+def test_no_json_body_is_slow_on_any_route(name: str) -> None:
+    """Neither to parse nor to reject: no error is created for each of 100,000 fields."""
     times = {schema.__name__: _seconds(parse_body, schema, JSON_BODIES[name]) for schema in _schemas()}
 
     assert max(times.values()) < SECONDS, times
 
 
 @pytest.mark.parametrize("name", FORM_BODIES)
-def test_no_form_takes_long(name: str) -> None:
+def test_no_form_is_slow(name: str) -> None:
     """However many fields and escapes it has."""
     assert _seconds(parse_form, MessageForm, CreateMessage, FORM_BODIES[name]) < SECONDS
 
 
 @pytest.mark.parametrize("name", JSON_BODIES)
-def test_no_body_of_json_takes_much_memory(name: str) -> None:
-    """A small multiple of its size, and none of it is kept."""
+def test_no_json_body_needs_much_memory(name: str) -> None:
+    """A small multiple of its size, all of which is freed."""
     tracemalloc.start()
     try:
         with pytest.raises(Malformed):
@@ -76,8 +76,8 @@ def test_no_body_of_json_takes_much_memory(name: str) -> None:
     assert kept < SIZE / 4
 
 
-async def test_no_refusal_is_long(api: Api) -> None:
-    """Every route that takes a body refuses 130,000 unknown fields in less than 64 kB."""
+async def test_no_error_response_is_long(api: Api) -> None:
+    """Every route with a body rejects 130,000 unknown fields in less than 64 kB."""
     token = await api.sign_up()
     document = (await api.send("GET", "/openapi.json")).json()
     routes = [
@@ -97,8 +97,8 @@ async def test_no_refusal_is_long(api: Api) -> None:
 
 
 @pytest.mark.parametrize("unknown", [1, MOST_ERRORS - 2, MOST_ERRORS - 1, 100_000])
-async def test_a_refusal_lists_twenty_fields_and_counts_the_rest(api: Api, unknown: int) -> None:
-    """The known fields at fault come first, and the count is that of all of them."""
+async def test_an_error_lists_twenty_fields_and_counts_the_rest(api: Api, unknown: int) -> None:
+    """Known invalid fields come first, and the count includes all."""
     body = {f"{number:x}": 1 for number in range(unknown)}
 
     answer = await api.send("POST", "/login", json.dumps({"username": 1, **body}, separators=(",", ":")).encode())
@@ -112,7 +112,7 @@ async def test_a_refusal_lists_twenty_fields_and_counts_the_rest(api: Api, unkno
 
 
 def test_wrong_elements_of_a_list_are_listed_up_to_twenty() -> None:
-    """All of them are counted: there are no more than the list may have."""
+    """All are counted, as a list has a maximum length."""
     body = {"message_type": "MESSAGE", "messages": [1] * MOST_MESSAGES}
 
     with pytest.raises(Malformed, match=f"There are {MOST_MESSAGES} errors in all") as refusal:
@@ -122,7 +122,7 @@ def test_wrong_elements_of_a_list_are_listed_up_to_twenty() -> None:
 
 
 def test_unknown_parameters_of_a_query_are_listed_up_to_twenty() -> None:
-    """As are the fields of a body."""
+    """As for the fields of a body."""
     for schema in _schemas(QueryParameters):
         with pytest.raises(Malformed, match=r"270[0-2] errors") as refusal:
             parse_query(schema, [(f"p{number}", "") for number in range(2700)])
@@ -131,7 +131,7 @@ def test_unknown_parameters_of_a_query_are_listed_up_to_twenty() -> None:
 
 
 async def test_brackets_in_a_text_are_text(api: Api) -> None:
-    """Source code, JSON in JSON and the like are sealed as they are."""
+    """Source code, JSON in JSON and the like are stored unchanged."""
     text = json.dumps([[[{"quote": '"', "backslash": "\\"}]] * 5] * 500) * 2
     created = await api.create(text)
 
@@ -141,7 +141,7 @@ async def test_brackets_in_a_text_are_text(api: Api) -> None:
 @pytest.mark.parametrize("text", ["grüße & mehr = 100 % +1", "\x01\ufeff\x7f", "a=b&c=d", ""])
 @pytest.mark.parametrize("is_escaped", [True, False])
 def test_a_form_is_read_as_browsers_and_curl_write_it(text: str, is_escaped: bool) -> None:
-    """With and without escapes, and empty fields passed over."""
+    """With and without escapes; empty fields are ignored."""
     if not is_escaped:
         text = text.translate(dict.fromkeys(map(ord, "&+%")))
     raw = f"&message=x{quote(text) if is_escaped else text}&".encode()
@@ -151,7 +151,7 @@ def test_a_form_is_read_as_browsers_and_curl_write_it(text: str, is_escaped: boo
 
 @given(st.text(alphabet="%=+&;\r\n_ aAfF09zé\0", max_size=30).map(str.encode))
 def test_a_form_is_read_as_the_standard_library_reads_it(value: bytes) -> None:
-    """Escapes of all kinds, half ones and stray signs."""
+    """Including incomplete escapes and stray signs."""
     raw = b"message=x" + value
     try:
         fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict")
@@ -167,7 +167,7 @@ def test_a_form_is_read_as_the_standard_library_reads_it(value: bytes) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "raw deflate", "identity", "GZIP"])
 async def test_a_body_may_be_compressed(api: Api, encoding: str) -> None:
-    """With gzip or deflate, as before; deflate without its header, too."""
+    """With gzip or deflate, the latter also without its header."""
     plain = b'{"secret": "x"}'
     raw_deflate = zlib.compressobj(wbits=-15)
     packed = {
@@ -192,16 +192,16 @@ async def test_a_body_may_be_compressed(api: Api, encoding: str) -> None:
     ],
     ids=["unknown", "twice", "cut off", "two members", "not compressed"],
 )
-async def test_an_encoding_that_is_not_understood_is_named(api: Api, encoding: str, body: bytes) -> None:
-    """Unknown ones, double ones, and bodies that are cut off or followed by others."""
+async def test_an_invalid_encoding_is_named(api: Api, encoding: str, body: bytes) -> None:
+    """Unknown and repeated encodings, and bodies that are truncated or have trailing data."""
     answer = await api.send("POST", "/login", body, **{"Content-Encoding": encoding})
 
     assert (400, "malformed") == (answer.status, answer.json()["code"])
     assert "Content-Encoding" in answer.json()["detail"]
 
 
-async def test_what_inflates_is_inflated_no_further_than_the_limit(api: Api) -> None:
-    """1 GiB of zeros in 1 MiB is refused, whether or not a handler would have read it, at next to no cost."""
+async def test_decompression_stops_at_the_limit(api: Api) -> None:
+    """1 GiB of zeros in 1 MiB is rejected cheaply, whether or not a handler would have read it."""
     packed = bomb()
     for path, status in {"/login": 413, "/delete": 200, "/hello": 405, "/nowhere": 404}.items():
         began = time.process_time()
@@ -212,8 +212,8 @@ async def test_what_inflates_is_inflated_no_further_than_the_limit(api: Api) -> 
         assert time.process_time() - began < SECONDS * 2
 
 
-async def test_empty_blocks_are_not_inflated_one_after_the_other(api: Api) -> None:
-    """1 MiB of them costs a tenth of a second for no byte at all; text that hardly shrinks is taken."""
+async def test_empty_blocks_are_rejected(api: Api) -> None:
+    """1 MiB of them costs 0.1 s for no output; text that hardly compresses is accepted."""
     empty = zlib.compressobj(wbits=-15)
     block = empty.compress(b"") + empty.flush(zlib.Z_FULL_FLUSH)
     random_text = secrets.token_hex(200_000)
@@ -231,8 +231,8 @@ async def test_empty_blocks_are_not_inflated_one_after_the_other(api: Api) -> No
 
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
-async def test_a_byte_order_mark_before_json_or_a_form_is_passed_over(api: Api, mark: bytes) -> None:
-    """RFC 8259 lets a parser ignore it, and no other reading is possible."""
+async def test_a_byte_order_mark_before_json_or_a_form_is_ignored(api: Api, mark: bytes) -> None:
+    """RFC 8259 allows this, and there is no other interpretation."""
     json_answer = await api.send("POST", "/generate", mark + b'{"secret": "x"}')
     form_answer = await api.send("POST", "/", mark + b"message=x", **{"Content-Type": FORM_TYPE})
     typed_as_form = await api.send("POST", "/", mark + b'{"message": "x"}', **{"Content-Type": FORM_TYPE})
@@ -243,7 +243,7 @@ async def test_a_byte_order_mark_before_json_or_a_form_is_passed_over(api: Api, 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 async def test_another_encoding_is_named(api: Api, encoding: str, mark: str) -> None:
-    """UTF-16 and UTF-32 are no JSON for others (RFC 8259, section 8.1): with and without a byte order mark."""
+    """RFC 8259, section 8.1, requires UTF-8: UTF-16 and UTF-32 are rejected, with and without byte order mark."""
     answer = await api.send("POST", "/generate", (mark + '{"secret": "x"}').encode(encoding))
 
     assert (400, "malformed") == (answer.status, answer.json()["code"])
@@ -251,7 +251,7 @@ async def test_another_encoding_is_named(api: Api, encoding: str, mark: str) -> 
     assert "UTF-8" in answer.json()["detail"]
 
 
-def test_the_depth_is_named() -> None:
-    """A body that is nested too deeply is told so."""
+def test_excessive_nesting_is_named() -> None:
+    """The error of a body that is nested too deeply says so."""
     with pytest.raises(Malformed, match="nested too deeply"):
         parse_body(CreateSecret, b"[" * 300 + b"]" * 300)

@@ -1,4 +1,4 @@
-"""Names that programs identify themselves by: reserved without a password, and an account with the first one."""
+"""Names with which programs identify: reserved without a password, an account with the first one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +34,7 @@ HERE = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Place:
-    """A server, and the identities and users as another process has them."""
+    """A server, and the identities and users as another process sees them."""
 
     api: Api
     identities: Identities
@@ -50,7 +50,7 @@ class Place:
         return (await self.api.call("POST", "/login", {"username": username, "password": password}))[0]
 
     async def lapse(self) -> None:
-        """Let every reservation lapse, before MongoDB comes by."""
+        """Let every reservation expire before MongoDB deletes it."""
         await self.api.mongo.collection("users").update_many(
             {"reserved_until": {"$ne": None}}, {"$set": {"reserved_until": utc_now() - timedelta(seconds=1)}}
         )
@@ -99,8 +99,8 @@ async def place(make_place: Callable[..., Awaitable[Place]]) -> Place:
     return await make_place()
 
 
-async def test_a_reserved_name_is_no_account_and_keeps_nobody_from_making_one(place: Place) -> None:
-    """Nobody signs in to it, the operator does not see it, and whoever registers has it at once, in their spelling."""
+async def test_a_reserved_name_can_be_registered(place: Place) -> None:
+    """It cannot sign in and is invisible to operators; registering it succeeds at once, in the new spelling."""
     reserved = await place.identities.identify("Web-1", HERE)
     known = await place.identities.identify("web-1", "192.0.2.2")
 
@@ -116,8 +116,8 @@ async def test_a_reserved_name_is_no_account_and_keeps_nobody_from_making_one(pl
     assert "WEB-1" == (await place.administration.show("web-1")).user.name
 
 
-async def test_a_reservation_lapses_unless_somebody_sets_a_password(place: Place) -> None:
-    """MongoDB deletes what was only reserved; before it comes by, the name is new already; an account never lapses."""
+async def test_a_reservation_expires_without_a_password(place: Place) -> None:
+    """MongoDB deletes expired reservations; until then the name counts as new; accounts never expire."""
     users = place.api.mongo.collection("users")
     await place.identities.identify("idle", HERE)
     indexes = await users.index_information()
@@ -135,8 +135,8 @@ async def test_a_reservation_lapses_unless_somebody_sets_a_password(place: Place
     assert 0 == await users.count_documents({"reserved_until": {"$exists": True}})
 
 
-async def test_a_lapsed_name_can_be_registered_and_used(place: Place) -> None:
-    """What MongoDB has not swept yet is in nobody's way."""
+async def test_an_expired_name_can_be_registered_and_used(place: Place) -> None:
+    """A document that MongoDB has not deleted yet does not prevent it."""
     for name in ("one", "two"):
         await place.identities.identify(name, HERE)
     await place.lapse()
@@ -154,7 +154,7 @@ async def authenticate(place: Place, username: str, password: str) -> Authentica
 
 
 async def test_of_two_first_passwords_one_wins(place: Place) -> None:
-    """However many come at once with different ones: one is the account's, and the others are wrong."""
+    """Of any number of parallel first passwords, one becomes the account's, and the others are wrong."""
     await place.identities.identify("web-1", HERE)
     passwords = [f"password {number}" for number in range(12)]
 
@@ -170,7 +170,7 @@ async def test_of_two_first_passwords_one_wins(place: Place) -> None:
 
 @pytest.mark.parametrize("attempt", range(4))
 async def test_registering_and_authenticating_at_once_make_one_account(place: Place, attempt: int) -> None:
-    """Whoever comes first has the name, and the other is told so."""
+    """The first request gets the name, and the other is rejected."""
     await place.identities.identify("web-1", HERE)
 
     registered, authenticated = await asyncio.gather(
@@ -184,7 +184,7 @@ async def test_registering_and_authenticating_at_once_make_one_account(place: Pl
 
 
 async def test_identifying_and_registering_at_once_make_one_account(place: Place) -> None:
-    """A name is one document, whoever asks for it at the same moment, and one of those who identify was first."""
+    """A name is a single document; among parallel identifications, one is the first."""
     identities, registered = await asyncio.gather(
         asyncio.gather(*(place.identities.identify("Web-1", HERE) for _ in range(8))),
         asyncio.gather(*(place.register("web-1", PASSWORD) for _ in range(4))),
@@ -197,7 +197,7 @@ async def test_identifying_and_registering_at_once_make_one_account(place: Place
 
 
 async def test_the_same_identity_at_once_is_new_once(place: Place) -> None:
-    """Of many who identify by one free name, one is told that it was free."""
+    """Of many parallel identifications with a free name, one gets 201."""
     identities = await asyncio.gather(*(place.identities.identify("web-1", HERE) for _ in range(12)))
 
     assert [False] * 11 + [True] == sorted(identity.is_new for identity in identities)
@@ -207,7 +207,7 @@ async def test_the_same_identity_at_once_is_new_once(place: Place) -> None:
 async def test_a_first_password_has_the_length_of_the_setting(
     make_place: Callable[..., Awaitable[Place]], minimum: int, words: str
 ) -> None:
-    """One character less is refused and leaves the name as it was; registering asks for 8, whatever is set."""
+    """A shorter one is rejected and leaves the name unchanged; registration always requires 8 characters."""
     place = await make_place(gather_password_min=minimum)
     await place.identities.identify("web-1", HERE)
     await place.identities.identify("web-2", HERE)
@@ -219,7 +219,7 @@ async def test_a_first_password_has_the_length_of_the_setting(
 
 
 async def test_a_short_password_of_an_account_is_merely_wrong(place: Place) -> None:
-    """The minimum is that of first passwords."""
+    """The minimum applies only to first passwords."""
     await place.identities.identify("web-1", HERE)
 
     with pytest.raises(Malformed, match="password: must have at least 4 characters"):
@@ -230,7 +230,7 @@ async def test_a_short_password_of_an_account_is_merely_wrong(place: Place) -> N
 
 
 async def test_every_name_counts_before_it_is_looked_up(make_place: Callable[..., Awaitable[Place]]) -> None:
-    """Once an address has used up its limit, free and taken names get the same refusal."""
+    """Above the limit of an address, free and taken names get the same response."""
     place = await make_place(rate_limits="on", limit_identify="3 per 1 hour")
     await place.register("ann", PASSWORD)
     for name in ("one", "ann", "one"):
@@ -244,7 +244,7 @@ async def test_every_name_counts_before_it_is_looked_up(make_place: Callable[...
 
 
 async def test_a_first_password_counts_as_a_registration(make_place: Callable[..., Awaitable[Place]]) -> None:
-    """A program cannot make more accounts at an address than a person."""
+    """A program cannot create more accounts from an address than a user."""
     place = await make_place(rate_limits="on", limit_register="2 per 1 hour")
     for name in ("one", "two", "three"):
         await place.identities.identify(name, HERE)
@@ -257,7 +257,7 @@ async def test_a_first_password_counts_as_a_registration(make_place: Callable[..
 
 
 async def test_wrong_passwords_share_the_count_of_the_login(make_place: Callable[..., Awaitable[Place]]) -> None:
-    """Guesses at the gatherer are guesses at the account."""
+    """Guesses at the gatherer count as guesses at the account."""
     place = await make_place(rate_limits="on", limit_login_account="3 per 1 hour")
     await place.register("ann", PASSWORD)
     assert 401 == await place.login("ann", "wrong")
@@ -270,7 +270,7 @@ async def test_wrong_passwords_share_the_count_of_the_login(make_place: Callable
 
 
 async def test_enabling_an_account_forgives_wrong_passwords(make_place: Callable[..., Awaitable[Place]]) -> None:
-    """From every address, and of no other account."""
+    """From every address, but not those of other accounts."""
     place = await make_place(rate_limits="on", limit_login_account="1 per 1 hour")
     for name in ("ann", "bob"):
         await place.register(name, PASSWORD)
@@ -282,8 +282,8 @@ async def test_enabling_an_account_forgives_wrong_passwords(make_place: Callable
     assert [200, 429] == [await place.login(name, PASSWORD) for name in ("ann", "bob")]
 
 
-async def test_a_proof_holds_as_long_as_the_password(place: Place) -> None:
-    """It is void once the password is another one, the account is disabled, or gone."""
+async def test_a_proof_ends_with_the_password(place: Place) -> None:
+    """It is void once the password changes, or the account is disabled or deleted."""
     await place.register("ann", PASSWORD)
     first = await place.identities.authenticate("ann", PASSWORD, HERE)
 
@@ -300,8 +300,8 @@ async def test_a_proof_holds_as_long_as_the_password(place: Place) -> None:
     assert not await place.identities.are_good(first.user_id, first.proof)
 
 
-async def test_an_account_that_is_being_deleted_is_nobodys(place: Place) -> None:
-    """Its name is taken until it is gone, and no reservation brings it back."""
+async def test_an_account_being_deleted_keeps_its_name(place: Place) -> None:
+    """The name stays taken until it is deleted, and no reservation restores it."""
     user_id = bytes.fromhex((await place.api.register("ann"))["user_id"])
     await place.users.mark_deleting(user_id)
 
@@ -312,7 +312,7 @@ async def test_an_account_that_is_being_deleted_is_nobodys(place: Place) -> None
 
 
 async def test_a_damaged_user_is_neither_reserved_nor_taken_over(place: Place) -> None:
-    """Whoever can write to the database makes no account free to take by marking it as reserved."""
+    """Write access to the database cannot free an account by marking it as reserved."""
     user_id = bytes.fromhex((await place.api.register("ann"))["user_id"])
     users = place.api.mongo.collection("users")
     await users.update_one({}, {"$set": {"reserved_until": utc_now() + timedelta(hours=1)}})

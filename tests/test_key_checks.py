@@ -25,7 +25,7 @@ MakeSettings = Callable[..., Settings]
 
 @asynccontextmanager
 async def started(api: Api, url: str, make_settings: MakeSettings, keys: str) -> AsyncIterator[Api]:
-    """Start another process on a server's database, with another key ring, and wait for its verdict on the keys."""
+    """Start another process on a server's database with another key ring, and wait for the result of its key check."""
     settings = make_settings(keys=SecretStr(keys), mongo_database=api.settings.mongo_database)
     app = await build_app(settings, url)
     async with TestClient(TestServer(app)) as client, asyncio.timeout(30):
@@ -35,13 +35,13 @@ async def started(api: Api, url: str, make_settings: MakeSettings, keys: str) ->
 
 
 def ring_of(api: Api) -> str:
-    """Return the key ring of a server as it is written."""
+    """Return the key ring of a server as text."""
     assert api.settings.keys is not None
     return api.settings.keys.get_secret_value()
 
 
 async def documents(api: Api) -> dict[str, list[Any]]:
-    """Return everything that is stored."""
+    """Return all stored documents."""
     names = await api.mongo.database.list_collection_names()
     return {name: await api.mongo.collection(name).find().sort("_id", 1).to_list(None) for name in sorted(names)}
 
@@ -49,7 +49,7 @@ async def documents(api: Api) -> dict[str, list[Any]]:
 async def test_a_process_with_another_ring_writes_nothing(
     serve: Serve, mongo_url: str, make_settings: MakeSettings
 ) -> None:
-    """It is not ready, names the missing key's id, refuses every request, and leaves the database as it was."""
+    """It is not ready, names the missing key's id, rejects every request, and leaves the database unchanged."""
     api = await serve()
     await api.register("ann")
     before = await documents(api)
@@ -74,7 +74,7 @@ async def test_a_process_with_another_ring_writes_nothing(
 
 
 async def test_a_ring_with_every_key_in_use_is_ready(serve: Serve, mongo_url: str, make_settings: MakeSettings) -> None:
-    """A new key in front of the old one is stored beside it, and both processes serve."""
+    """A new key in front of the old one is stored beside it, and both processes work."""
     api = await serve()
     created = await api.create("kept")
 
@@ -91,7 +91,7 @@ async def test_a_ring_with_every_key_in_use_is_ready(serve: Serve, mongo_url: st
 async def test_another_key_under_the_same_id_is_refused(
     serve: Serve, mongo_url: str, make_settings: MakeSettings
 ) -> None:
-    """The check value tells two keys of one id apart."""
+    """The check value distinguishes two keys with the same id."""
     api = await serve()
     key_id = ring_of(api).partition(":")[0]
 
@@ -102,7 +102,7 @@ async def test_another_key_under_the_same_id_is_refused(
 async def test_data_of_an_older_version_is_checked_by_the_keys_that_it_names(
     serve: Serve, mongo_url: str, make_settings: MakeSettings
 ) -> None:
-    """Without any check value, a ring that lacks the key of a stored user is refused, and the right one is stored."""
+    """Without check values, a ring that lacks a stored user's key is rejected; the right ring's is stored."""
     api = await serve()
     await api.register("ann")
     await api.mongo.collection(COLLECTION).delete_many({})
@@ -116,7 +116,7 @@ async def test_data_of_an_older_version_is_checked_by_the_keys_that_it_names(
 
 
 async def test_of_two_rings_that_start_at_once_one_is_refused_at_least(serve: Serve) -> None:
-    """Each stores its key before it reads, so they cannot both miss each other."""
+    """Each stores its key before it reads, so at least one sees the other."""
     api = await serve()
     for _ in range(10):
         await api.mongo.collection(COLLECTION).delete_many({})
@@ -130,7 +130,7 @@ async def test_of_two_rings_that_start_at_once_one_is_refused_at_least(serve: Se
 async def test_a_running_process_notices_a_key_that_another_one_brings(
     serve: Serve, mongo_url: str, make_settings: MakeSettings
 ) -> None:
-    """It refuses requests while its ring lacks the key, and serves again once the key has gone."""
+    """It rejects requests while its ring lacks the key, and resumes once the key is gone."""
     api = await serve()
     checks = KeyChecks(api.mongo, KeyRing.parse(ring_of(api)))
     new = new_key()
@@ -145,7 +145,7 @@ async def test_a_running_process_notices_a_key_that_another_one_brings(
 
 
 async def test_an_item_under_a_missing_key_is_not_called_damaged(serve: Serve) -> None:
-    """It answers 503, because it opens once the key is back, and costs no opening."""
+    """It answers 503, because it opens once the key is back, and does not count the opening."""
     api = await serve()
     created = await api.create("kept")
     await api.items.update_one({}, {"$set": {"key_id": "lost"}})
@@ -157,8 +157,8 @@ async def test_an_item_under_a_missing_key_is_not_called_damaged(serve: Serve) -
     assert 200 == (await api.open(created["secret_key"]))[0]
 
 
-def test_no_key_is_made_for_data_whose_key_file_is_gone(tmp_path: Path) -> None:
-    """The embedded database is there and its key file is not: the start is refused, and no new file appears."""
+def test_no_key_is_created_for_data_whose_key_file_is_gone(tmp_path: Path) -> None:
+    """If the embedded database exists without its key file, the start fails, and no file is created."""
     data = tmp_path / "mongo" / "db"
     data.mkdir(parents=True)
     (data / "WiredTiger").touch()
@@ -170,7 +170,7 @@ def test_no_key_is_made_for_data_whose_key_file_is_gone(tmp_path: Path) -> None:
 
 
 async def test_commands_refuse_another_ring(serve: Serve, mongo_url: str) -> None:
-    """`manage users list` with another ring ends with exit code 1 and names the missing key."""
+    """`manage users list` with another ring exits with 1 and names the missing key."""
     api = await serve()
     operator = Operator.of(api.settings, mongo_url, SEALPOST_KEYS=new_key())
 
@@ -183,7 +183,7 @@ async def test_commands_refuse_another_ring(serve: Serve, mongo_url: str) -> Non
 async def test_resealing_retires_a_key_once_nothing_needs_it(
     serve: Serve, mongo_url: str, make_settings: MakeSettings
 ) -> None:
-    """A ring without the old key is refused before `keys reseal` and accepted after it."""
+    """A ring without the old key is rejected before `keys reseal` and accepted after it."""
     api = await serve()
     old, new = ring_of(api), new_key()
     await api.register("ann")
@@ -199,7 +199,7 @@ async def test_resealing_retires_a_key_once_nothing_needs_it(
 async def test_nothing_is_written_before_the_keys_are_checked(
     mongo_url: str, make_settings: MakeSettings, own_database: str
 ) -> None:
-    """A process that must not use the database makes no index and no collection."""
+    """A process that must not use the database creates no index and no collection."""
     mongo = Mongo(make_settings(mongo_database=own_database), mongo_url)
 
     async def refuse() -> None:

@@ -35,7 +35,7 @@ def test_sub_keys_match_their_known_answers() -> None:
 
 
 def test_the_first_key_is_the_newest() -> None:
-    """A ring keeps its order, whatever stands between its entries."""
+    """A ring keeps its order, with any separators between its entries."""
     ring = KeyRing.parse(f" new:{KEY},\n old-1:{base64.b64encode(b'x' * 32).decode()}\n")
 
     assert ("new", ("new", "old-1")) == (ring.newest, ring.key_ids)
@@ -57,7 +57,7 @@ def test_the_first_key_is_the_newest() -> None:
     ],
 )
 def test_a_bad_ring_is_refused_without_being_repeated(text: str, told: str) -> None:
-    """The error names the entry by its place, and holds nothing of a key."""
+    """The error names the entry by its position, and contains nothing of a key."""
     with pytest.raises(KeyRingError) as caught:
         KeyRing.parse(text)
 
@@ -67,7 +67,7 @@ def test_a_bad_ring_is_refused_without_being_repeated(text: str, told: str) -> N
 
 @given(st.text())
 def test_any_text_is_a_ring_or_an_error(text: str) -> None:
-    """Parsing raises nothing but its own error."""
+    """Parsing raises only its own error."""
     try:
         KeyRing.parse(text)
     except KeyRingError:
@@ -80,15 +80,15 @@ def test_a_ring_shows_no_key() -> None:
 
 
 def test_a_new_key_is_a_ring() -> None:
-    """What `new_key` writes parses, is led by a date and never comes twice."""
+    """The output of `new_key` parses, starts with a date and is unique."""
     first, second = new_key(), new_key()
 
     assert first != second
     assert re.fullmatch(r"\d{8}-[0-9a-f]{6}", KeyRing.parse(first).newest)
 
 
-def test_a_byte_order_mark_before_a_ring_is_passed_over(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
-    """An editor may have put it there, and a key put in front leaves none in the middle."""
+def test_a_byte_order_mark_before_a_ring_is_ignored(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
+    """An editor may have added it; a key added in front leaves none in the middle."""
     old, new = new_key(), new_key()
     (tmp_path / KEY_FILE).write_text(f"{old}\n", encoding="utf-8-sig")
     settings = make_settings(keys=None, data_dir=tmp_path)
@@ -98,8 +98,8 @@ def test_a_byte_order_mark_before_a_ring_is_passed_over(tmp_path: Path, make_set
     assert f"{new}\n{old}\n" == (tmp_path / KEY_FILE).read_text(encoding="ascii")
 
 
-def test_a_key_file_is_made_once(tmp_path: Path) -> None:
-    """Sixteen callers at once get one file, whole, for its owner's eyes only."""
+def test_a_key_file_is_created_once(tmp_path: Path) -> None:
+    """16 parallel callers get the same complete file, readable only by its owner."""
     path = tmp_path / "data" / "keys"
 
     with ThreadPoolExecutor(16) as pool:

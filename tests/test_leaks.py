@@ -1,4 +1,4 @@
-"""Nothing that a client sent is anywhere but in its envelope."""
+"""Client data is stored only in its envelope."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from .processes import run_app
 
 
 def spellings(value: str) -> list[bytes]:
-    """Return the ways in which a value might stand somewhere."""
+    """Return the encodings in which a value might appear."""
     raw = [value.encode()]
     if decoded := decode(value):
         raw.append(decoded)
@@ -28,7 +28,7 @@ def spellings(value: str) -> list[bytes]:
 
 
 async def account_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, str]) -> dict[str, str]:
-    """Use an account in every way and return the tokens that it got."""
+    """Use all features of an account, and return its tokens."""
     user = marks["user"][:32]
     await call("POST", "/register", {"username": user, "password": marks["password"]})
     await call("POST", "/register", {"username": user.upper(), "password": marks["password"]})
@@ -52,7 +52,7 @@ async def account_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, 
 
 
 async def sender_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, str]) -> None:
-    """Send messages to the gatherer, in order and out of order; its tokens become marks."""
+    """Send messages to the gatherer, in and out of order; its tokens become markers."""
     identity = {"username": marks["sender"][:32], "password": marks["password"]}
     await call("POST", "/authenticate", {"message_type": "AUTHENTICATE", **identity})
     await call("POST", "/identify", {"message_type": "IDENTIFY", "username": identity["username"]})
@@ -68,7 +68,7 @@ async def sender_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, s
 
 
 async def traffic(url: str) -> dict[str, str]:
-    """Send a bit of everything that a client can send, good and bad, and return what must be found nowhere."""
+    """Send one of every kind of request, valid and invalid, and return the values that must not be found."""
     marks = {
         name: f"{name}-{secrets.token_hex(12)}"
         for name in (
@@ -117,7 +117,7 @@ async def traffic(url: str) -> dict[str, str]:
 async def test_no_secret_is_in_the_database_the_logs_or_the_document(
     mongo_directory: Path, mongo_url: str, tmp_path: Path, unused_tcp_port: int
 ) -> None:
-    """After mixed traffic, failures included, a search for everything that was sent finds nothing anywhere."""
+    """After mixed traffic with failures, none of the sent values is found anywhere."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     database = f"test-{secrets.token_hex(8)}"
     environment = {

@@ -1,4 +1,4 @@
-"""Limits on credentials: counted before the try, shared by all servers, and silent about who has an account."""
+"""Limits on credentials: counted before the attempt, shared by all servers, disclosing no account."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ async def attempt(api: Api, username: str, password: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("username", ["ann", "nobody"])
 async def test_a_locked_account_stays_locked_whether_or_not_it_exists(serve: Serve, username: str) -> None:
-    """After the last wrong password the right one is refused as well, with the time to wait."""
+    """After the last wrong password, the right one is rejected as well, with Retry-After."""
     api = await serve(**RATES)
     await api.register("ann")
 
@@ -41,8 +41,8 @@ async def test_a_locked_account_stays_locked_whether_or_not_it_exists(serve: Ser
     assert 800 < int(right[1]) <= 900
 
 
-async def test_parallel_tries_on_two_servers_share_one_budget(serve: Serve) -> None:
-    """However many come at once, no more are checked than are allowed."""
+async def test_parallel_attempts_on_two_servers_share_one_budget(serve: Serve) -> None:
+    """No more attempts are checked than allowed, however many arrive at once."""
     one = await serve(**RATES)
     other = await serve(**RATES, mongo_database=one.settings.mongo_database, keys=one.settings.keys)
     await one.register("ann")
@@ -53,7 +53,7 @@ async def test_parallel_tries_on_two_servers_share_one_budget(serve: Serve) -> N
 
 
 async def test_the_lock_ends_by_itself(serve: Serve) -> None:
-    """When the time that was told is over, the right password signs in."""
+    """After Retry-After, the right password signs in."""
     api = await serve(**RATES)
     await api.register("ann")
     for _ in range(6):
@@ -65,7 +65,7 @@ async def test_the_lock_ends_by_itself(serve: Serve) -> None:
 
 
 async def test_right_passwords_do_not_count(serve: Serve) -> None:
-    """Signing in often locks nobody out, and does not give wrong tries back either."""
+    """Frequent logins lock no user out, and do not reduce the count of wrong attempts."""
     api = await serve(**RATES)
     await api.register("ann")
 
@@ -75,7 +75,7 @@ async def test_right_passwords_do_not_count(serve: Serve) -> None:
 
 
 async def test_one_address_cannot_try_many_accounts(serve: Serve) -> None:
-    """Wrong passwords count for the client's address as well, whatever the account."""
+    """Wrong passwords for any account count for the client's address, too."""
     api = await serve(**{**RATES, "limit_login_address": "3 per 1 hour"})
     await api.register("ann")
 
@@ -84,7 +84,7 @@ async def test_one_address_cannot_try_many_accounts(serve: Serve) -> None:
 
 
 async def test_an_address_is_what_nginx_says_and_an_ipv6_network_is_one(serve: Serve) -> None:
-    """Behind nginx its header counts; of IPv6 the /64, and IPv4 in IPv6 clothes as itself."""
+    """Behind nginx its header counts; IPv6 by /64, and IPv4-mapped addresses as IPv4."""
     api = await serve(behind_nginx=True, **{**RATES, "limit_register": "1 per 1 hour"})
 
     async def register(username: str, address: str) -> int:
@@ -99,7 +99,7 @@ async def test_an_address_is_what_nginx_says_and_an_ipv6_network_is_one(serve: S
 
 
 async def test_registration_is_limited_for_each_address(serve: Serve) -> None:
-    """Names that are taken count too, so nobody can ask for many of them."""
+    """Taken names count too, so a client cannot probe many of them."""
     api = await serve(rate_limits="on", limit_register="3 per 1 hour")
 
     answers = [
@@ -112,7 +112,7 @@ async def test_registration_is_limited_for_each_address(serve: Serve) -> None:
 
 
 async def test_an_open_session_is_no_way_around_the_limit(serve: Serve) -> None:
-    """Guesses with a stolen access token are limited too, and do not keep the owner from signing in."""
+    """Guesses with a stolen access token are limited too, and do not lock out the owner."""
     api = await serve(**RATES)
     token = await api.sign_up("ann")
 
@@ -133,8 +133,8 @@ async def attempt_from(api: Api, address: str, password: str) -> int:
         return answer.status
 
 
-async def test_a_stranger_locks_out_their_own_network_only(serve: Serve) -> None:
-    """Wrong passwords from elsewhere refuse the owner neither a login nor a change of the password."""
+async def test_wrong_passwords_lock_out_only_their_own_network(serve: Serve) -> None:
+    """The owner, at another address, can still sign in and change the password."""
     api = await serve(behind_nginx=True, **RATES)
     await api.register("ann")
     token = (await api.login("ann"))["access_token"]
@@ -147,7 +147,7 @@ async def test_a_stranger_locks_out_their_own_network_only(serve: Serve) -> None
 
 
 async def test_many_networks_together_guess_at_one_account_ten_times_as_often(serve: Serve) -> None:
-    """Over all networks an account has ten times the limit; then its owner can still change the password."""
+    """Over all networks an account has 10 times the limit; then its owner can still change the password."""
     api = await serve(behind_nginx=True, **{**RATES, "limit_login_account": "2 per 15 minutes"})
     await api.register("ann")
     token = (await api.login("ann"))["access_token"]
@@ -161,14 +161,14 @@ async def test_many_networks_together_guess_at_one_account_ten_times_as_often(se
 
 
 async def counted(api: Api) -> list[int]:
-    """Return the counts of all limits, tries that are being checked included."""
+    """Return the counts of all limits, including attempts being checked."""
     documents = await api.mongo.collection("limits").find({}).to_list(None)
     return [document["count"] + len(document.get("places", [])) for document in documents]
 
 
 @pytest.mark.parametrize("times", [30, 200])
 async def test_right_passwords_in_parallel_are_never_refused(serve: Serve, times: int) -> None:
-    """Many programs sign in at once with the right password, on two servers: no 429, and nothing is counted."""
+    """Many programs sign in at once on 2 servers: no 429, and nothing is counted."""
     rates = {**RATES, "limit_login_address": "50 per 15 minutes", "limit_register": "1000 per 1 hour"}
     patient = {"hashing_wait": 60, "request_timeout": 60, "hashing_queue": 1000}
     one = await serve(**rates, **patient)
@@ -183,7 +183,7 @@ async def test_right_passwords_in_parallel_are_never_refused(serve: Serve, times
 
 
 async def test_right_passwords_beside_wrong_ones_wait_their_turn(serve: Serve) -> None:
-    """A few wrong tries in flight hold places; right ones in parallel sign in as long as the limit is not reached."""
+    """While wrong attempts hold leases, right ones in parallel sign in as long as the limit is not reached."""
     api = await serve(**RATES, hashing_wait=60, request_timeout=60)
     await api.register("ann")
 
@@ -196,7 +196,7 @@ async def test_right_passwords_beside_wrong_ones_wait_their_turn(serve: Serve) -
 
 @pytest.fixture
 async def limit(api: Api, mongo_url: str) -> Any:
-    """A limit of one, on a connection of its own."""
+    """A limit of 1, with its own connection."""
     mongo = Mongo(api.settings, mongo_url)
     yield Limit(mongo, ring_of(api), "tries", 1, timedelta(hours=1)), mongo
     await mongo.close()
@@ -209,7 +209,7 @@ def ring_of(api: Api) -> KeyRing:
 
 
 def failure_limit(api: Api, mongo: Mongo, *, lease: float = 60, patience: float = 60) -> FailureLimit:
-    """Return a limit of one failure."""
+    """Return a limit of 1 failure."""
     return FailureLimit(
         mongo,
         ring_of(api),
@@ -222,8 +222,8 @@ def failure_limit(api: Api, mongo: Mongo, *, lease: float = 60, patience: float 
 
 
 @pytest.mark.parametrize("error", [Unavailable, LimitReached, asyncio.CancelledError])
-async def test_what_could_not_be_tried_does_not_count(api: Api, error: type[BaseException]) -> None:
-    """A full queue, another limit and a time-out cost no try; a wrong password does."""
+async def test_unchecked_attempts_do_not_count(api: Api, error: type[BaseException]) -> None:
+    """A full queue, another limit and a timeout do not count; a wrong password does."""
     tries = failure_limit(api, api.mongo)
 
     for raised in (error, error, Forbidden):
@@ -239,7 +239,7 @@ async def test_what_could_not_be_tried_does_not_count(api: Api, error: type[Base
 
 
 async def test_forgiving_a_group_forgives_each_of_its_members(api: Api) -> None:
-    """All networks of an account are forgiven with it, and no other account."""
+    """All networks of an account are reset with it, but no other account."""
     tries = failure_limit(api, api.mongo)
     for subject in (("ann", "one"), ("ann", "two"), ("bob", "one")):
         with pytest.raises(Forbidden):
@@ -256,8 +256,8 @@ async def test_forgiving_a_group_forgives_each_of_its_members(api: Api) -> None:
             raise AssertionError("it was tried")
 
 
-async def test_a_try_waits_for_one_that_holds_the_last_place(api: Api) -> None:
-    """It goes ahead where the other one succeeds, and is refused where that fails."""
+async def test_an_attempt_waits_for_the_last_lease(api: Api) -> None:
+    """It proceeds if the attempt that holds it succeeds, and is rejected if that fails."""
     tries = failure_limit(api, api.mongo)
     for outcome, expected in ((None, type(None)), (Forbidden(), LimitReached)):
         go_on = asyncio.Event()
@@ -284,8 +284,8 @@ async def test_a_try_waits_for_one_that_holds_the_last_place(api: Api) -> None:
         assert [type(outcome), expected] == [type(result) for result in results]
 
 
-async def test_a_place_that_nobody_gives_up_lapses(api: Api) -> None:
-    """The try of a process that died holds others up for its lease; until then they are told to come back."""
+async def test_an_abandoned_lease_expires(api: Api) -> None:
+    """The attempt of a dead process blocks others until its lease expires; until then they get Retry-After."""
     tries = failure_limit(api, api.mongo, patience=0.1)
     await tries.enter(tries.of("ann").key, ObjectId())
 
@@ -303,8 +303,8 @@ async def test_a_place_that_nobody_gives_up_lapses(api: Api) -> None:
         pass
 
 
-async def test_a_try_that_is_cancelled_holds_no_place(api: Api) -> None:
-    """Whenever a request times out, entering or being checked, its place is free again at once."""
+async def test_a_cancelled_attempt_releases_its_lease(api: Api) -> None:
+    """Whenever a request times out, its lease is released at once."""
     tries = failure_limit(api, api.mongo)
 
     async def hold() -> None:
@@ -321,8 +321,8 @@ async def test_a_try_that_is_cancelled_holds_no_place(api: Api) -> None:
         assert [0] == (await counted(api) or [0])
 
 
-async def test_what_is_given_back_late_does_not_lift_the_next_limit(limit: tuple[Limit, Mongo]) -> None:
-    """A try that outlasts its window was counted there and nowhere else."""
+async def test_a_late_release_does_not_affect_the_next_window(limit: tuple[Limit, Mongo]) -> None:
+    """An attempt that outlasts its window counts only there."""
     tries, mongo = limit
     window = await tries.spend("ann")
     await mongo.collection("limits").update_many({}, {"$set": {"expireAt": utc_now() - timedelta(seconds=1)}})
@@ -335,8 +335,8 @@ async def test_what_is_given_back_late_does_not_lift_the_next_limit(limit: tuple
         await tries.spend("ann")
 
 
-async def test_without_mongodb_nobody_tries_anything(limit: tuple[Limit, Mongo], api: Api) -> None:
-    """A limiter that cannot count lets nothing through."""
+async def test_without_mongodb_attempts_are_rejected(limit: tuple[Limit, Mongo], api: Api) -> None:
+    """A limiter that cannot count rejects everything."""
     amounts, mongo = limit
     tries = failure_limit(api, mongo)
     await mongo.close()
@@ -348,8 +348,8 @@ async def test_without_mongodb_nobody_tries_anything(limit: tuple[Limit, Mongo],
             raise AssertionError("it was tried")
 
 
-async def test_the_counters_name_nobody(serve: Serve) -> None:
-    """Neither names nor addresses stand in the database, and the counters are swept."""
+async def test_the_counters_contain_no_names(serve: Serve) -> None:
+    """Neither names nor addresses are in the database, and the counters expire."""
     api = await serve(**RATES)
     await attempt(api, "findable-name", "wrong")
 
@@ -363,7 +363,7 @@ async def test_the_counters_name_nobody(serve: Serve) -> None:
 
 
 async def test_a_refused_amount_is_not_counted(api: Api) -> None:
-    """In parallel an amount is either counted in full or refused and not counted at all."""
+    """In parallel, an amount is either counted in full or rejected and not counted at all."""
     amounts = Limit(api.mongo, ring_of(api), "bytes", 100, timedelta(hours=1))
 
     outcomes = await asyncio.gather(*(amounts.spend("ann", 30) for _ in range(20)), return_exceptions=True)

@@ -15,11 +15,11 @@ from src.settings import Settings
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """Give the next test the logging that this one found."""
+    """Restore the logging configuration after the test."""
     root = logging.getLogger()
     before, level, configuration = root.handlers[:], root.level, structlog.get_config()
     yield
-    # The loggers of a server that goes on hold what was configured, and `capture_logs` changes that very list.
+    # The loggers of a running server keep the configured list of processors, which `capture_logs` changes in place.
     structlog.configure(**configuration)
     root.handlers[:] = before
     root.setLevel(level)
@@ -31,7 +31,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 def test_a_line_is_json_with_time_and_level(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
-    """Each event is one JSON object a line, in a file for its owner's eyes only."""
+    """Each event is one JSON object a line, in a file readable only by the owner."""
     path = tmp_path / "logs" / "app.jsonl"
     configure_logs(make_settings(log_file=path))
 
@@ -45,7 +45,7 @@ def test_a_line_is_json_with_time_and_level(tmp_path: Path, make_settings: Calla
 
 
 def test_libraries_messages_lose_their_values(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:
-    """What a library logs keeps its template and the exception's type; what was filled in may be a client's."""
+    """Messages of libraries keep the template and the exception's type; arguments may be client data."""
     path = tmp_path / "app.jsonl"
     configure_logs(make_settings(log_file=path))
 
@@ -70,7 +70,7 @@ def test_libraries_messages_lose_their_values(tmp_path: Path, make_settings: Cal
 def test_without_a_file_lines_go_to_stdout(
     capsys: pytest.CaptureFixture[str], make_settings: Callable[..., Settings]
 ) -> None:
-    """One process at a terminal logs where its user looks."""
+    """A single process logs to its terminal."""
     configure_logs(make_settings())
 
     structlog.get_logger().info("hello")
@@ -79,7 +79,7 @@ def test_without_a_file_lines_go_to_stdout(
 
 
 def test_a_full_file_is_rotated(tmp_path: Path) -> None:
-    """By size, whole lines only, the oldest dropped, every file private."""
+    """By size, with complete lines, the oldest file dropped, every file private."""
     path = tmp_path / "app.jsonl"
     log = LogFile(path, max_bytes=100, backups=2)
     for number in range(40):
@@ -95,7 +95,7 @@ def test_a_full_file_is_rotated(tmp_path: Path) -> None:
 
 
 def test_without_backups_a_full_file_starts_over(tmp_path: Path) -> None:
-    """Zero rotated files kept means that the one file never outgrows its size."""
+    """With zero rotated files, the single file never exceeds its size."""
     path = tmp_path / "app.jsonl"
     log = LogFile(path, max_bytes=30, backups=0)
     for number in range(10):
@@ -108,7 +108,7 @@ def test_without_backups_a_full_file_starts_over(tmp_path: Path) -> None:
 
 
 def test_a_restart_appends(tmp_path: Path) -> None:
-    """What an earlier process logged stays, and counts towards the size."""
+    """Lines of an earlier process remain, and count towards the size."""
     path = tmp_path / "app.jsonl"
     for number in range(2):
         log = LogFile(path, max_bytes=25, backups=1)

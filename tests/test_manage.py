@@ -1,4 +1,4 @@
-"""The operator's commands: what they do, what they show, and what they say when they cannot."""
+"""The operator's commands: their effects, output and error messages."""
 
 import asyncio
 import io
@@ -47,13 +47,13 @@ def operator(api: Api, mongo_url: str) -> Operator:
 
 
 async def login(api: Api, password: str = PASSWORD) -> tuple[int, str]:
-    """Try to sign Ann in; return the status and the problem's code."""
+    """Try to sign in as Ann; return the status and the problem's code."""
     status, answer = await api.call("POST", "/login", {"username": "ann", "password": password})
     return status, answer.get("code", "")
 
 
 async def refused(api: Api, pair: Any) -> None:
-    """Wait until a session's tokens are refused: two seconds at the most."""
+    """Wait up to 2 seconds until a session's tokens are rejected."""
     assert 401 == (await api.call("POST", "/refresh", {"refresh_token": pair["refresh_token"]}))[0]
     async with asyncio.timeout(2):
         while (await api.call("GET", "/me", token=pair["access_token"]))[0] != 401:
@@ -61,7 +61,7 @@ async def refused(api: Api, pair: Any) -> None:
 
 
 async def test_users_are_listed(api: Api, operator: Operator) -> None:
-    """As a table and as JSON lines, the oldest first, and also one who cannot be read."""
+    """As a table and as JSON lines, oldest first, including a user who cannot be decrypted."""
     ids = [(await api.register(name))["user_id"] for name in ("Ann", "bob", "eve")]
     await api.login("ann")
     await operator.run("users", "make-operator", "bob")
@@ -87,7 +87,7 @@ async def test_users_are_listed(api: Api, operator: Operator) -> None:
 
 
 async def test_one_user_is_shown(api: Api, operator: Operator) -> None:
-    """By a name in whatever case, with live sessions and API tokens."""
+    """By name in any case, with active sessions and API tokens."""
     await api.register("Ann")
     token = (await api.login())["access_token"]
     await api.call("POST", "/logout", token=(await api.login())["access_token"])
@@ -103,7 +103,7 @@ async def test_one_user_is_shown(api: Api, operator: Operator) -> None:
 
 
 async def test_a_disabled_user_is_out_until_enabled(api: Api, operator: Operator) -> None:
-    """Neither password, session nor API token works; enabled again, the password and the API token do."""
+    """Password, sessions and API tokens stop working; once enabled, the password and API tokens work again."""
     await api.register()
     pair = await api.login()
     _, token = await api.call("POST", "/tokens", {"name": "ci", "scopes": ["secrets"]}, token=pair["access_token"])
@@ -111,7 +111,7 @@ async def test_a_disabled_user_is_out_until_enabled(api: Api, operator: Operator
     async def use() -> int:
         return (await api.call("DELETE", "/me", {}, token=token["token"]))[0]
 
-    assert 403 == await use()  # good, and not for this
+    assert 403 == await use()  # valid, but without the scope
     assert 0 == (await operator.run("users", "disable", "ANN")).code
 
     assert (403, "account_disabled") == await login(api)
@@ -127,8 +127,8 @@ async def test_a_disabled_user_is_out_until_enabled(api: Api, operator: Operator
     await refused(api, pair)
 
 
-async def test_an_operator_stays_one_until_it_is_taken_back(api: Api, operator: Operator) -> None:
-    """Also when the account is sealed anew by its user."""
+async def test_an_operator_remains_one_until_revoked(api: Api, operator: Operator) -> None:
+    """Also if the user's document is resealed."""
     await api.register()
     token = (await api.login())["access_token"]
 
@@ -143,7 +143,7 @@ async def test_an_operator_stays_one_until_it_is_taken_back(api: Api, operator: 
 
 
 async def test_a_reset_password_signs_in_at_once(serve: Serve, mongo_url: str) -> None:
-    """Also where the account was locked by wrong ones, and without a byte order mark; the old one is good no longer."""
+    """Also if the account was locked, and without a byte order mark; the old password stops working."""
     limit = "2 per 15 minutes"
     api = await serve(rate_limits="on", limit_login_account=limit)
     operator = Operator.of(api.settings, mongo_url, SEALPOST_LIMIT_LOGIN_ACCOUNT=limit)
@@ -160,8 +160,8 @@ async def test_a_reset_password_signs_in_at_once(serve: Serve, mongo_url: str) -
     await refused(api, pair)
 
 
-async def test_a_password_is_made_up(api: Api, operator: Operator) -> None:
-    """It is all that goes to stdout, and it signs in."""
+async def test_a_password_is_generated(api: Api, operator: Operator) -> None:
+    """It is the only output on stdout, and it signs in."""
     await api.register()
 
     ended = await operator.run("users", "reset-password", "ann", "--generate")
@@ -173,7 +173,7 @@ async def test_a_password_is_made_up(api: Api, operator: Operator) -> None:
 
 @pytest.mark.parametrize(("again", "code"), [(NEW, 0), ("another one", 1), ("\x04", 1)])
 async def test_a_password_is_asked_for_twice_on_a_terminal(api: Api, operator: Operator, again: str, code: int) -> None:
-    """It is not echoed, and two different ones, or only one, change nothing."""
+    """It is not echoed; two different ones, or a single one, change nothing."""
     await api.register()
     terminal, stdin = pty.openpty()
     async with operator.running("users", "reset-password", "ann", stdin=stdin) as process:
@@ -232,7 +232,7 @@ async def test_a_password_is_asked_for_twice_on_a_terminal(api: Api, operator: O
         ),
     ],
 )
-def test_what_cannot_be_done_says_why(
+def test_errors_are_reported(
     make_settings: Callable[..., Settings],
     mongo_url: str,
     tmp_path: Path,
@@ -244,7 +244,7 @@ def test_what_cannot_be_done_says_why(
     code: int,
     told: str,
 ) -> None:
-    """On stderr, in words and without a secret; in this process, because there are so many."""
+    """On stderr, with a reason and without a secret; in this process, because there are so many cases."""
     settings = make_settings()
     with capture_logs():
         asyncio.run(add_damaged_user(settings, mongo_url))
@@ -265,7 +265,7 @@ def test_what_cannot_be_done_says_why(
 
 
 async def add_damaged_user(settings: Settings, url: str) -> None:
-    """Store a user whose key nobody has."""
+    """Store a user under an unknown key."""
     mongo = Mongo(settings, url)
     await KeyChecks(mongo, read_key_ring(settings)).require()
     users = UserStore(mongo, KeyRing.parse(new_key()), group_commit(max_batch=1, max_queue=1))
@@ -276,8 +276,8 @@ async def add_damaged_user(settings: Settings, url: str) -> None:
     await mongo.close()
 
 
-async def test_an_unexpected_error_shows_its_place_alone(operator: Operator) -> None:
-    """Neither its message nor a traceback, which may hold what is secret."""
+async def test_an_unexpected_error_shows_only_its_place(operator: Operator) -> None:
+    """No message or traceback, which may contain secrets."""
     script = (
         "import sys; from src.manage import users; from src.manage.__main__ import main\n"
         "users.new_password = lambda: 1 / 0\n"
@@ -292,7 +292,7 @@ async def test_an_unexpected_error_shows_its_place_alone(operator: Operator) -> 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupted_command_ends_at_once(operator: Operator, number: signal.Signals, tmp_path: Path) -> None:
-    """Also while it waits for a MongoDB that does not answer."""
+    """Also while it waits for MongoDB."""
     mark = tmp_path / "waiting"
     script = (
         "import sys; from pathlib import Path\n"
@@ -314,7 +314,7 @@ async def test_an_interrupted_command_ends_at_once(operator: Operator, number: s
 
 
 def running(data_dir: Path) -> bool:
-    """Tell whether the data directory's mongod runs."""
+    """Tell whether the data directory's mongod is running."""
     return any(
         f"{data_dir}/mongo/db".encode() in entry.read_bytes().split(b"\0")
         for entry in Path("/proc").glob("[0-9]*/cmdline")
@@ -324,7 +324,7 @@ def running(data_dir: Path) -> bool:
 
 @pytest.mark.lifecycle
 async def test_the_embedded_mongodb_is_started_or_joined(tmp_path: Path) -> None:
-    """A command stops what it has started, and leaves running what it has found."""
+    """A command stops a mongod that it has started, and leaves one running that it has joined."""
     operator = Operator({"SEALPOST_DATA_DIR": str(tmp_path)})
 
     alone = await operator.run("users", "list", "--json")
@@ -339,7 +339,7 @@ async def test_the_embedded_mongodb_is_started_or_joined(tmp_path: Path) -> None
 
 
 def test_a_new_key_is_shown() -> None:
-    """A whole entry on stdout, and where it belongs on stderr; as it is typed, without the fork server."""
+    """An entry on stdout, and its destination on stderr; run without the fork server."""
     ended = subprocess.run(
         [sys.executable, "-m", "src.manage", "keys", "new"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -350,7 +350,7 @@ def test_a_new_key_is_shown() -> None:
 
 @pytest.mark.parametrize("generated", [True, False])
 async def test_a_new_key_is_added_to_the_key_file(tmp_path: Path, *, generated: bool) -> None:
-    """In front of the others, none of which is shown; where there is no file yet, there is nothing to add to."""
+    """In front of the others, without showing any; a missing file is an error."""
     path = tmp_path / ("keys" if generated else "ring")
     environment = {"SEALPOST_DATA_DIR": str(tmp_path), **({} if generated else {"SEALPOST_KEYS_FILE": str(path)})}
     old = new_key()
@@ -371,7 +371,7 @@ async def test_a_new_key_is_added_to_the_key_file(tmp_path: Path, *, generated: 
 
 
 def test_keys_added_at_once_are_all_kept(tmp_path: Path) -> None:
-    """Twelve additions through a symbolic link: thirteen keys, one file of the same mode, and the link is one still."""
+    """12 additions through a symbolic link make 13 keys in one file of the same mode; the link remains a link."""
     path, link = tmp_path / "ring", tmp_path / "link"
     path.write_text(new_key())
     path.chmod(0o640)
@@ -387,7 +387,7 @@ def test_keys_added_at_once_are_all_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["no ring", "k:schlüssel"])
 async def test_a_broken_key_file_is_left_as_it_is(tmp_path: Path, text: str) -> None:
-    """A key is not put in front of what is no ring."""
+    """No key is added to a file that is not a key ring."""
     path = tmp_path / "keys"
     path.write_text(text)
 
@@ -395,14 +395,14 @@ async def test_a_broken_key_file_is_left_as_it_is(tmp_path: Path, text: str) -> 
         put_in_front(new_key(), path)
     ended = await Operator({"SEALPOST_DATA_DIR": str(tmp_path)}).run("keys", "new", "--add")
 
-    # The second one, behind the new one.
+    # The second entry, after the new one.
     assert (1, True) == (ended.code, "entry 2 of the key ring" in ended.stderr)
     assert text == path.read_text()
     assert [path] == list(tmp_path.iterdir())
 
 
-async def test_a_change_survives_one_that_comes_between(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password that the user changes while the operator's command runs is not undone by it."""
+async def test_a_concurrent_change_survives(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that the user changes during the operator's command is kept."""
     await api.register()
     token = (await api.login())["access_token"]
     ring = read_key_ring(api.settings)

@@ -1,4 +1,4 @@
-"""The operator's commands for posts, keys that posts are under, and what has expired."""
+"""The operator's commands for posts, their keys, and expired data."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 async def test_posts_are_counted_and_deleted(api: Api, mongo_url: str) -> None:
-    """All, by author, by id; with the reactions to them, and saying what was not there."""
+    """All, by author or by id, with their reactions; missing ones are reported."""
     operator = Operator.of(api.settings, mongo_url)
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
     first, *_ = [await publish(api, ann) for _ in range(3)]
@@ -39,8 +39,8 @@ async def test_posts_are_counted_and_deleted(api: Api, mongo_url: str) -> None:
     assert "1\n" == (await operator.run("posts", "count")).stdout
 
 
-async def test_a_wrong_command_for_posts_says_so(api: Api, mongo_url: str) -> None:
-    """And deletes nothing."""
+async def test_an_invalid_command_for_posts_is_reported(api: Api, mongo_url: str) -> None:
+    """It deletes nothing."""
     operator = Operator.of(api.settings, mongo_url)
     token = await api.sign_up("ann")
     await publish(api, token)
@@ -54,7 +54,7 @@ async def test_a_wrong_command_for_posts_says_so(api: Api, mongo_url: str) -> No
 
 
 async def test_posts_move_to_a_new_key(serve: Serve, mongo_url: str) -> None:
-    """Resealed, they are read without the old one; until then, the old one is told to be needed."""
+    """Resealed posts are readable without the old key; until then, the old key is reported as needed."""
     old, new = new_key(), new_key()
     before = await serve(keys=old)
     token = await before.sign_up("ann")
@@ -71,13 +71,13 @@ async def test_posts_move_to_a_new_key(serve: Serve, mongo_url: str) -> None:
     assert (200, post) == await after.call("GET", f"/posts/{post['id']}", token=token)
 
 
-async def test_what_has_expired_is_purged(serve: Serve, own_database: str, mongo_url: str) -> None:
-    """From every collection that expires, and nothing else."""
+async def test_expired_data_is_purged(serve: Serve, own_database: str, mongo_url: str) -> None:
+    """From every collection with an expiry, and nothing else."""
     api = await serve(mongo_database=own_database)
     past, future = utc_now() - timedelta(seconds=1), utc_now() + timedelta(days=1)
     fields = expiry_fields(INDEXES)
     for name, field in fields.items():
-        # MongoDB sweeps once a minute, and may do so right here.
+        # MongoDB deletes expired documents once a minute, and may do so right here.
         await api.mongo.collection(name).drop_indexes()
         await api.mongo.collection(name).delete_many({})  # the record of this process
         for moment in (past, future):

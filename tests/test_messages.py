@@ -1,4 +1,4 @@
-"""Messages: readable by whoever has the link, as often as asked, until they expire."""
+"""Messages: readable by anyone with the link, any number of times, until they expire."""
 
 import asyncio
 import html
@@ -32,8 +32,8 @@ async def create(api: Api, message: str = "a message", **fields: Any) -> tuple[s
     return urlsplit(answer["url"]).path, answer["receipt_key"]
 
 
-async def test_a_message_is_read_as_often_as_asked(api: Api) -> None:
-    """Every reader gets it, at once or one after the other."""
+async def test_a_message_can_be_read_repeatedly(api: Api) -> None:
+    """Every reader gets it, in parallel or in sequence."""
     path, _ = await create(api, "für alle ☕\0")
 
     answers = await asyncio.gather(*(api.call("GET", path) for _ in range(50)))
@@ -54,8 +54,8 @@ async def test_a_message_is_read_as_often_as_asked(api: Api) -> None:
         (b"message=a=b", "a=b"),
     ],
 )
-async def test_what_curl_sends_is_json_or_a_form(api: Api, body: bytes, expected: str) -> None:
-    """`curl -d` calls both a form; what is meant is seen from the body."""
+async def test_curl_may_send_json_or_a_form(api: Api, body: bytes, expected: str) -> None:
+    """`curl -d` declares both as a form; the body decides."""
     created = await api.send("POST", "/", body, **FORM)
 
     assert 201 == created.status
@@ -70,7 +70,7 @@ async def test_what_curl_sends_is_json_or_a_form(api: Api, body: bytes, expected
     ],
 )
 async def test_a_malformed_form_is_refused_without_repeating_it(api: Api, body: bytes) -> None:
-    """The answer says what to change, and no part of a message is in it."""
+    """The response says what to change, and contains no part of a message."""
     answer = await api.send("POST", "/", body, **FORM)
 
     assert (400, "malformed") == (answer.status, answer.json()["code"])
@@ -78,12 +78,12 @@ async def test_a_malformed_form_is_refused_without_repeating_it(api: Api, body: 
 
 
 async def test_a_form_is_a_form_only_by_its_type(api: Api) -> None:
-    """With another content type, a body that is no JSON is refused."""
+    """With another content type, a body that is not JSON is rejected."""
     assert 400 == (await api.send("POST", "/", b"message=x", **{"Content-Type": "application/json"})).status
 
 
 async def test_a_secret_is_not_read_as_a_message(api: Api) -> None:
-    """The way without a limit of openings shows no secret, and the way with one opens no message."""
+    """The route without a limit shows no secret, and the route with one opens no message."""
     secret = (await api.create("once", max_opens=1))["secret_key"]
     path, _ = await create(api)
 
@@ -96,7 +96,7 @@ async def test_a_secret_is_not_read_as_a_message(api: Api) -> None:
 
 
 async def test_a_secret_made_a_message_in_the_database_does_not_open(api: Api) -> None:
-    """Kind and limit are bound into the envelope."""
+    """Kind and limit are authenticated by the envelope."""
     created = await api.create("once")
     await api.items.update_one({}, {"$set": {"kind": "message", "max_opens": 0}})
 
@@ -106,8 +106,8 @@ async def test_a_secret_made_a_message_in_the_database_does_not_open(api: Api) -
 
 
 @pytest.mark.parametrize("field", ["envelope", "created_at", "expires_at"])
-async def test_a_message_that_was_changed_is_told_as_damaged(api: Api, field: str) -> None:
-    """Whatever was changed, the answer is the same problem and no text."""
+async def test_a_tampered_message_is_reported_as_damaged(api: Api, field: str) -> None:
+    """Any change gets the same problem and no text."""
     path, _ = await create(api)
     document = await api.items.find_one({})
     changed = document[field][:-1] + b"x" if field == "envelope" else document[field] + timedelta(days=1)
@@ -120,7 +120,7 @@ async def test_a_message_that_was_changed_is_told_as_damaged(api: Api, field: st
 
 
 async def test_a_message_whose_key_is_not_in_the_ring_is_unavailable(api: Api) -> None:
-    """It is neither damaged nor gone: with the key back, it opens."""
+    """It is neither damaged nor gone: with the key restored, it opens."""
     path, _ = await create(api)
     document = await api.items.find_one({})
     await api.items.update_one({}, {"$set": {"key_id": "elsewhere"}})
@@ -130,8 +130,8 @@ async def test_a_message_whose_key_is_not_in_the_ring_is_unavailable(api: Api) -
     assert 200 == (await api.call("GET", path))[0]
 
 
-async def test_a_receipt_tells_of_a_message_and_burns_it(api: Api) -> None:
-    """It works as for secrets, but knows no number of openings."""
+async def test_a_receipt_shows_and_burns_a_message(api: Api) -> None:
+    """As for secrets, but without a number of openings."""
     path, receipt_key = await create(api)
 
     _, receipt = await api.call("GET", f"/receipts/{receipt_key}")
@@ -142,8 +142,8 @@ async def test_a_receipt_tells_of_a_message_and_burns_it(api: Api) -> None:
     assert ("burned", 0) == (receipt["state"], receipt["opens_left"])
 
 
-async def test_an_expired_message_is_gone_before_it_is_swept(api: Api) -> None:
-    """Expiry is part of the question."""
+async def test_an_expired_message_is_gone_before_it_is_deleted(api: Api) -> None:
+    """The query checks the expiry."""
     path, receipt_key = await create(api, ttl={"seconds": 1})
     assert 200 == (await api.call("GET", path))[0]
 
@@ -154,10 +154,10 @@ async def test_an_expired_message_is_gone_before_it_is_swept(api: Api) -> None:
     assert "expired" == await api.state(receipt_key)
 
 
-async def test_what_has_expired_is_removed_on_request(serve: Serve, own_database: str) -> None:
-    """Secrets and messages and old tombstones, and nothing that waits."""
+async def test_expired_items_are_purged_on_request(serve: Serve, own_database: str) -> None:
+    """Secrets, messages and old tombstones, but no available item."""
     api = await serve(mongo_database=own_database)
-    # MongoDB removes none of it meanwhile.
+    # MongoDB deletes none of it meanwhile.
     await api.items.drop_index("delete_at")
     (kept, _), secret = await create(api, "kept"), await api.create("kept")
     for number in range(3):
@@ -177,7 +177,7 @@ async def test_what_has_expired_is_removed_on_request(serve: Serve, own_database
 
 
 async def test_a_browser_gets_a_page_on_which_text_is_text(api: Api) -> None:
-    """Escaped, in UTF-8, under a policy that allows no script; and JSON for everybody else."""
+    """Escaped, in UTF-8, under a policy that allows no script; other clients get JSON."""
     text = "\n<script>alert(1)</script>\r\n\"quoted\" & 'so' +ADw-script+AD4- {{7*7}}\ufeff"
     path, _ = await create(api, text)
 
@@ -216,14 +216,14 @@ async def test_a_browser_gets_a_page_on_which_text_is_text(api: Api) -> None:
         (";;,,;=", False),
     ],
 )
-def test_html_is_for_who_asks_for_it(accept: str, expected: bool) -> None:
-    """Browsers name it; tools that take anything get JSON."""
+def test_html_is_for_clients_that_prefer_it(accept: str, expected: bool) -> None:
+    """Browsers request it; tools that accept anything get JSON."""
     assert expected == prefers_page(accept)
 
 
 @given(st.text(min_size=1, alphabet=st.characters(codec="utf-8")))
 def test_a_form_carries_every_text(message: str) -> None:
-    """What a browser encodes is what is stored."""
+    """The text that a browser encodes is stored exactly."""
     raw = f"message={quote_plus(message)}".encode()
 
     assert message == parse_form(MessageForm, CreateMessage, raw).message
@@ -231,7 +231,7 @@ def test_a_form_carries_every_text(message: str) -> None:
 
 @given(st.binary())
 def test_no_form_breaks_the_parser(raw: bytes) -> None:
-    """Whatever is sent, it is a message or a problem."""
+    """Any body is a message or a problem."""
     try:
         assert parse_form(MessageForm, CreateMessage, raw).message
     except Malformed:
@@ -250,10 +250,10 @@ def test_no_form_breaks_the_parser(raw: bytes) -> None:
         ({}, {"Host": "10.0.0.7:8080", "X-Forwarded-Host": "evil.example"}, "http://10.0.0.7:8080/message/"),
     ],
 )
-async def test_the_link_is_how_people_reach_the_service(
+async def test_the_link_leads_to_the_public_address(
     serve: Serve, settings: dict[str, Any], headers: dict[str, str], expected: str
 ) -> None:
-    """By the public address, or as nginx was asked; what a client forges counts only where nginx overwrites it."""
+    """The public URL, or the host of the request; forwarding headers are trusted only where nginx overwrites them."""
     api = await serve(**settings)
 
     answer = await api.send("POST", "/", b'{"message": "m"}', **headers)
@@ -262,7 +262,7 @@ async def test_the_link_is_how_people_reach_the_service(
 
 
 async def test_creating_messages_may_be_for_users_alone(serve: Serve) -> None:
-    """With SEALPOST_ANONYMOUS_CREATE=false it takes the scope for messages; reading stays free."""
+    """With SEALPOST_ANONYMOUS_CREATE=false, creation requires the scope for messages; reading does not."""
     api = await serve(anonymous_create=False)
     session = await api.sign_up()
     tokens = [

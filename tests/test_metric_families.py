@@ -34,7 +34,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.fixture
 async def alone(serve: Serve, own_database: str) -> Api:
-    """A server whose expired items go only when it is told to delete them."""
+    """A server that deletes expired items only on request."""
     api = await serve(mongo_database=own_database)
     await api.items.drop_index("delete_at")
     return api
@@ -42,18 +42,18 @@ async def alone(serve: Serve, own_database: str) -> Api:
 
 @pytest.fixture
 async def api(serve: Serve) -> Api:
-    """A server that has counted nothing yet."""
+    """A server without any counts yet."""
     return await serve()
 
 
 async def expire_all(api: Api) -> None:
-    """Let the time of everything that waits have come."""
+    """Let all available items expire."""
     past = utc_now() - timedelta(seconds=1)
     await api.items.update_many({"state": "waiting"}, {"$set": {"delete_at": past, "expires_at": past}})
 
 
 async def message(api: Api, text: str = "a message") -> tuple[str, str]:
-    """Create a message and return its path and its receipt key."""
+    """Create a message, and return its path and receipt key."""
     _, created = await api.call("POST", "/", {"message": text})
     return f"/message/{created['url'].rpartition('/')[2]}", created["receipt_key"]
 
@@ -67,8 +67,8 @@ def item_events(counts: Counts) -> dict[str, dict[str, float]]:
     }
 
 
-async def test_items_are_counted_by_what_became_of_them(alone: Api) -> None:
-    """Each creation, opening, reading, burning and locking once, and nothing that did not take place."""
+async def test_items_are_counted_by_event(alone: Api) -> None:
+    """Each creation, opening, reading, burning and locking counts once, and failed requests do not."""
     api = alone
     thrice, locked, burned, expired = [
         await api.create(**fields)
@@ -96,7 +96,7 @@ async def test_items_are_counted_by_what_became_of_them(alone: Api) -> None:
 
 
 async def test_gathered_messages_are_counted_when_they_are_stored(serve: Serve) -> None:
-    """Each once, however often its batch is sent; what is changed in the database afterwards is counted as damaged."""
+    """Once each, however often a batch is sent; messages tampered with in the database count as damaged."""
     api = await serve(behind_nginx=True, gathered_file="off")
     sender, operator = Sender(api), await operator_token(api)
     token = await sender.token()
@@ -112,8 +112,8 @@ async def test_gathered_messages_are_counted_when_they_are_stored(serve: Serve) 
     assert ([], 2) == (left, (await scrape(api)).total("sealpost_damaged_total"))
 
 
-async def test_a_request_at_once_with_others_shares_their_command(api: Api) -> None:
-    """Batches hold each request once, and in the end nobody waits."""
+async def test_batches_of_parallel_requests_are_counted(api: Api) -> None:
+    """Batches contain each request once, and in the end the queue is empty."""
     await asyncio.gather(*(api.create() for _ in range(60)))
     counts = await scrape(api)
 
@@ -126,8 +126,8 @@ async def test_a_request_at_once_with_others_shares_their_command(api: Api) -> N
     } == counts.values("sealpost_batch_queue_depth", "command")
 
 
-async def test_the_depth_of_a_queue_is_told_while_it_is_there() -> None:
-    """Behind a command in flight each one that waits counts, until it goes along."""
+async def test_the_queue_depth_is_current() -> None:
+    """Requests behind a command in flight count until they are sent."""
     metrics = Metrics(Memory("app"))
     gate = asyncio.Event()
 
@@ -150,8 +150,8 @@ async def test_the_depth_of_a_queue_is_told_while_it_is_there() -> None:
     )
 
 
-async def test_hashing_is_counted_by_what_it_is_for(api: Api) -> None:
-    """One derivation for each phrase that is set or tried, and for each password."""
+async def test_hashing_is_counted_by_purpose(api: Api) -> None:
+    """One hashing job for each password of a secret that is set or tried, and for each account password."""
     created = await api.create(phrase="right")
     for phrase in ("wrong", "right"):
         await api.open(created["secret_key"], phrase=phrase)
@@ -166,8 +166,8 @@ async def test_hashing_is_counted_by_what_it_is_for(api: Api) -> None:
     assert (0, 0) == (counts.total("sealpost_hashing_pending"), counts.total("sealpost_hashing_refusals_total"))
 
 
-async def test_a_crowd_before_the_hashing_pool_is_seen() -> None:
-    """Who runs and who waits is pending, who is sent away is counted, and the wait is that for the thread."""
+async def test_a_full_hashing_queue_is_counted() -> None:
+    """Running and waiting jobs are pending, rejected ones are counted, and the wait is that for a thread."""
     metrics = Metrics(Memory("app"))
     pool = HashingPool(threads=1, queue=2, longest_wait=60, metrics=metrics)
     gate = threading.Event()
@@ -192,8 +192,8 @@ async def test_a_crowd_before_the_hashing_pool_is_seen() -> None:
     assert held <= after.total("sealpost_hashing_duration_seconds_sum", work="password")
 
 
-async def test_one_that_is_sent_away_late_is_a_refusal_too() -> None:
-    """It waited as long as anybody may, and its derivation never ran."""
+async def test_a_job_that_times_out_in_the_queue_is_a_refusal() -> None:
+    """It waited for the maximum time and never ran."""
     metrics = Metrics(Memory("app"))
     pool = HashingPool(threads=1, queue=2, longest_wait=0.1, metrics=metrics)
     gate = threading.Event()
@@ -215,7 +215,7 @@ async def test_one_that_is_sent_away_late_is_a_refusal_too() -> None:
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
 async def test_commands_are_counted_by_outcome(serve: Serve, driver: str) -> None:
-    """What MongoDB carries out and what it refuses, and the connections that it is done over."""
+    """Successful and rejected MongoDB commands, and the connections."""
     api = await serve(mongo_driver=driver)
     before = await scrape(api)
     for number in range(5):
@@ -231,20 +231,20 @@ async def test_commands_are_counted_by_outcome(serve: Serve, driver: str) -> Non
         for labels in (("find", "failed"), ("aggregate", "ok"), ("aggregate", "failed"))
     }
     assert {("find", "failed"): 0, ("aggregate", "ok"): 0, ("aggregate", "failed"): 1} == grown
-    # Others ask too, in the background.
+    # Background tasks send commands, too.
     assert 5 <= after.total(name, command="find", outcome="ok") - before.total(name, command="find", outcome="ok")
     assert 0 < after.total("sealpost_mongo_command_duration_seconds_sum", command="find") < 60
     assert 1 <= after.total("sealpost_mongo_connections", state="open") <= 20
 
 
-async def test_connections_in_use_are_told_while_they_are(serve: Serve) -> None:
-    """As many as there are commands under way; and afterwards none."""
+async def test_connections_in_use_are_current(serve: Serve) -> None:
+    """As many as commands in flight, and none afterwards."""
     api = await serve(mongo_timeout=30)
     await api.items.insert_one({"_id": 1})
     waiting: list[Any] = []
 
     async def hold_up(session: Any) -> None:
-        """Change what others want to change: they wait for the end of this transaction."""
+        """Write to documents in a transaction, so that other writes to them wait for its end."""
         await api.items.update_one({"_id": 1}, {"$set": {"by": 0}}, session=session)
         changes = (api.items.update_one({"_id": 1}, {"$set": {"by": number}}) for number in (1, 2, 3))
         waiting.extend(asyncio.ensure_future(change) for change in changes)
@@ -261,7 +261,7 @@ async def test_connections_in_use_are_told_while_they_are(serve: Serve) -> None:
 
 
 async def test_refusals_are_counted_by_limit(serve: Serve) -> None:
-    """Each under the limit that has refused, and none under another."""
+    """Only under the limit that rejected the request."""
     api = await serve(
         rate_limits="on",
         limit_register="1 per 1 hour",
@@ -283,7 +283,7 @@ async def test_refusals_are_counted_by_limit(serve: Serve) -> None:
 
 
 async def test_authentication_is_timed_by_credential_and_without_hashing(serve: Serve) -> None:
-    """Access token, API token and password each; of a login the time on the hashing threads is left out."""
+    """Access token, API token and password; for a login without the time on the hashing threads."""
     api = await serve(bcrypt_cost=9)
     session = await api.sign_up()
     _, created = await api.call("POST", "/tokens", {"name": "n", "scopes": ["echo"]}, token=session)
@@ -306,8 +306,8 @@ async def test_authentication_is_timed_by_credential_and_without_hashing(serve: 
     assert 0 < grown(f"{name}_sum", credential="password") <= taken - hashed
 
 
-async def test_when_ends_of_sessions_were_last_learnt_is_told(api: Api) -> None:
-    """It goes with the clock, as long as MongoDB answers."""
+async def test_the_last_query_for_ended_sessions_is_reported(api: Api) -> None:
+    """It follows the clock while MongoDB answers."""
     name = "sealpost_ended_sessions_known_timestamp_seconds"
     async with asyncio.timeout(20):
         while not (first := (await scrape(api)).total(name)):
@@ -318,8 +318,8 @@ async def test_when_ends_of_sessions_were_last_learnt_is_told(api: Api) -> None:
     assert time.time() - 30 < first < later <= time.time()
 
 
-async def test_what_does_not_open_is_counted(alone: Api) -> None:
-    """Secrets, users, sessions, API tokens and posts that somebody has changed; and nothing that is whole."""
+async def test_damaged_data_is_counted(alone: Api) -> None:
+    """Secrets, users, sessions, API tokens and posts that were tampered with, and no others."""
     api = alone
     session, tokens = await api.sign_up(), await api.login()
     secrets = [await api.create() for _ in range(2)]
@@ -358,8 +358,8 @@ async def test_what_does_not_open_is_counted(alone: Api) -> None:
 @pytest.mark.parametrize(
     ("change", "status"), [({"envelope": b"\x01" + bytes(200)}, 410), ({"key_id": "another"}, 503)]
 )
-async def test_an_envelope_that_does_not_open_is_counted(alone: Api, change: dict[str, Any], status: int) -> None:
-    """Changed, or sealed under a key that is not there any more; once for each try."""
+async def test_a_damaged_envelope_is_counted(alone: Api, change: dict[str, Any], status: int) -> None:
+    """Modified, or sealed under a missing key; once per attempt."""
     created = await alone.create()
     await alone.items.update_one({}, {"$set": change})
     statuses = {(await alone.open(created["secret_key"]))[0] for _ in range(2)}
@@ -368,8 +368,8 @@ async def test_an_envelope_that_does_not_open_is_counted(alone: Api, change: dic
     assert 2 == (await scrape(alone)).total("sealpost_damaged_total")
 
 
-async def test_faults_are_counted(make_settings: Callable[..., Settings]) -> None:
-    """An exception that nobody foresaw is a fault, and a request that was answered with 5xx."""
+async def test_unexpected_errors_are_counted(make_settings: Callable[..., Settings]) -> None:
+    """An unexpected exception counts as an error, and as a request with 5xx."""
 
     async def fail(request: web.Request) -> web.Response:
         raise ValueError
@@ -385,8 +385,8 @@ async def test_faults_are_counted(make_settings: Callable[..., Settings]) -> Non
     assert {("GET", "/fail", "5xx"): 1, ("GET", "unmatched", "4xx"): 1} == counts.requests()
 
 
-async def test_a_process_tells_its_own_figures(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory, files, times and processor time; and how late its event loop came, the worst of an interval."""
+async def test_a_process_reports_its_own_metrics(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory, files, times and CPU time, and the maximum event loop lag of an interval."""
     monkeypatch.setattr(process, "INTERVAL", 0.3)
     api = await serve()
     await asyncio.sleep(0.15)

@@ -1,4 +1,4 @@
-"""Metrics: where counts are kept, who may read them, and what they must not tell."""
+"""Metrics: where they are stored, which clients may read them, and what they must not disclose."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ from .counts import Counts
 
 Serve = Callable[..., Awaitable[Api]]
 
-# A process that counts three requests under a name, says so, and waits for its end.
+# A process that counts 3 requests under a name, prints a line, and waits for its end.
 COUNTING = """
 import sys
 from pathlib import Path
@@ -44,12 +44,12 @@ metrics.close()
 
 @pytest.fixture
 async def api(serve: Serve) -> Api:
-    """A server that has counted nothing yet."""
+    """A server without any counts yet."""
     return await serve()
 
 
 async def scrape(api: Api) -> Counts:
-    """Return what a server tells."""
+    """Return the metrics of a server."""
     answer = await api.send("GET", "/metrics")
 
     assert 200 == answer.status
@@ -58,7 +58,7 @@ async def scrape(api: Api) -> Counts:
 
 @asynccontextmanager
 async def counting(directory: Path, worker: str) -> AsyncIterator[programs.Process]:
-    """Run a process that has counted three requests; it is gone afterwards."""
+    """Run a process that has counted 3 requests, and end it with the block."""
     program = ("-c", COUNTING, str(directory), worker)
     async with programs.running(*program, environment={}, stdin=PIPE) as process:
         assert process.stdout
@@ -68,17 +68,17 @@ async def counting(directory: Path, worker: str) -> AsyncIterator[programs.Proce
 
 
 def shared(directory: Path, worker: str) -> Metrics:
-    """Return the metrics of a process of this name."""
+    """Return the metrics of a process with this name."""
     return Metrics(SharedDirectory(directory, worker))
 
 
 def hello(count: int) -> dict[tuple[str, str, str], int]:
-    """Return what is told when so many have asked for a greeting."""
+    """Return the expected counts after a number of greetings."""
     return {("GET", "/hello", "2xx"): count}
 
 
 async def test_requests_are_counted_by_method_route_and_status(api: Api) -> None:
-    """Each answer is counted once, whatever became of the request, under the template of its route."""
+    """Each response counts once under the template of its route, whatever its outcome."""
     created = await api.create()
     await api.open(created["secret_key"])
     await api.open(created["secret_key"])
@@ -101,8 +101,8 @@ async def test_requests_are_counted_by_method_route_and_status(api: Api) -> None
     assert {"app"} == counts.values("sealpost_build_info", "worker")
 
 
-async def test_the_text_is_prometheus_own(api: Api) -> None:
-    """The media type names the format and its version, and every metric has its help and type."""
+async def test_the_text_format_is_that_of_prometheus(api: Api) -> None:
+    """The media type has format and version, and every metric has its help and type."""
     answer = await api.send("GET", "/metrics")
     lines = answer.body.decode().splitlines()
 
@@ -113,7 +113,7 @@ async def test_the_text_is_prometheus_own(api: Api) -> None:
 
 
 async def test_every_application_counts_for_itself(serve: Serve) -> None:
-    """Two in one process share nothing."""
+    """Two applications in one process share no counts."""
     first, second = await serve(), await serve()
     await first.send("GET", "/hello")
 
@@ -121,8 +121,8 @@ async def test_every_application_counts_for_itself(serve: Serve) -> None:
     assert {} == (await scrape(second)).requests()
 
 
-async def test_workers_tell_the_counts_of_all(serve: Serve, tmp_path: Path) -> None:
-    """Applications with one directory and names of their own add up, whichever is asked."""
+async def test_every_worker_reports_the_counts_of_all(serve: Serve, tmp_path: Path) -> None:
+    """Applications with one directory and their own names add up, whichever is scraped."""
     directory = tmp_path / "counts"
     first = await serve(metrics_dir=directory, worker="worker-1")
     second = await serve(metrics_dir=directory, worker="worker-2")
@@ -135,8 +135,8 @@ async def test_workers_tell_the_counts_of_all(serve: Serve, tmp_path: Path) -> N
     assert not [sample for counts in told for sample in counts.samples if "pid" in sample.labels]
 
 
-async def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
-    """Its successor goes on where it was; of what was true of the dead one alone, when it was last seen is told."""
+async def test_the_counts_of_a_killed_process_remain(tmp_path: Path) -> None:
+    """Its successor continues them; of its gauges only the time of the last update remains."""
     watcher = shared(tmp_path, "worker-2")
     for number in (3, 6):
         async with counting(tmp_path, "worker-1") as process:
@@ -152,8 +152,8 @@ async def test_the_counts_of_one_that_was_killed_stay(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*_worker-1.db"))) == len(storage.FILE_SIZES)
 
 
-async def test_one_that_ends_takes_its_gauges_along(tmp_path: Path) -> None:
-    """After a clean end its counts are there, and no file of what was true of it alone."""
+async def test_a_process_removes_its_gauges_at_exit(tmp_path: Path) -> None:
+    """After a clean exit its counts remain, and no file with gauges."""
     async with counting(tmp_path, "worker-1") as process:
         await process.communicate()
 
@@ -165,7 +165,7 @@ async def test_one_that_ends_takes_its_gauges_along(tmp_path: Path) -> None:
 async def test_two_living_processes_never_share_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second one waits for the first to end, says so, and says at last why it does not start."""
+    """The second waits for the first to end, logs that, and finally exits with the reason."""
     monkeypatch.setattr(storage, "PATIENCE", 0.3)
     monkeypatch.setattr(storage, "NOTICEABLE", 0.1)
     async with counting(tmp_path, "worker-1"):
@@ -177,7 +177,7 @@ async def test_two_living_processes_never_share_a_name(
 
 
 def test_the_directory_is_private(tmp_path: Path) -> None:
-    """Nobody else can read what is in it; one that is not so is refused, and stays as it is."""
+    """No other user can read its files; a directory with other permissions is rejected and unchanged."""
     directory = tmp_path / "some" / "counts"
     shared(directory, "worker-1")
     (tmp_path / "link").symlink_to(directory)
@@ -194,13 +194,13 @@ def test_the_directory_is_private(tmp_path: Path) -> None:
 
 
 def key_of(content: bytes) -> tuple[int, int]:
-    """Return where the first key of a file begins and ends."""
+    """Return the position of the first key in a file."""
     (length,) = struct.unpack_from("i", content, 8)
     return 12, 12 + length
 
 
 def value_of(content: bytes) -> int:
-    """Return where the first value of a file begins."""
+    """Return the position of the first value in a file."""
     return (key_of(content)[1] + 8) // 8 * 8
 
 
@@ -234,10 +234,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_a_damaged_file_keeps_nobody_from_starting(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
-) -> None:
-    """It is left out by others, and its owner begins anew without it; every other count stays."""
+def test_a_damaged_file_prevents_no_start(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    """Others ignore it, and its owner starts without it; all other counts remain."""
     shared(tmp_path / "elsewhere", "worker-1").request("GET", "/hello", 200, 0.2)
     whole = (tmp_path / "elsewhere" / "histogram_worker-1.db").read_bytes()
     watcher = shared(tmp_path / "counts", "worker-2")
@@ -257,7 +255,7 @@ def test_a_damaged_file_keeps_nobody_from_starting(
 
 
 async def test_the_files_are_large_enough(api: Api, tmp_path: Path) -> None:
-    """With every route and outcome counted, no file has grown: its blocks were there from the start."""
+    """With every route and outcome counted, no file has grown: its blocks were allocated at the start."""
     app = api.client.app
     assert app is not None
     metrics = shared(tmp_path, "worker-1")
@@ -273,8 +271,8 @@ async def test_the_files_are_large_enough(api: Api, tmp_path: Path) -> None:
     assert all(path.stat().st_blocks * 512 >= path.stat().st_size for path in tmp_path.glob("*.db"))
 
 
-def test_processes_that_end_meanwhile_spoil_no_reading(tmp_path: Path) -> None:
-    """A file that is gone between the look at it and the reading of it is not missed."""
+def test_a_file_that_disappears_is_ignored(tmp_path: Path) -> None:
+    """A file may be deleted between being listed and being read."""
     metrics = shared(tmp_path, "worker-1")
     metrics.request("GET", "/hello", 200, 0.2)
     content, ended = (tmp_path / "gauge_sum_worker-1.db").read_bytes(), threading.Event()
@@ -298,8 +296,8 @@ def test_processes_that_end_meanwhile_spoil_no_reading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
-async def test_what_a_proxy_passes_on_is_refused(api: Api, serve: Serve, header: str) -> None:
-    """Over TCP and over the socket: the public nginx says that it is one."""
+async def test_proxied_scrapes_are_rejected(api: Api, serve: Serve, header: str) -> None:
+    """Over TCP and over the socket: the public nginx adds a proxy's header."""
     behind_nginx = await serve(behind_nginx=True)
 
     assert [404, 404] == [
@@ -316,7 +314,7 @@ async def test_what_a_proxy_passes_on_is_refused(api: Api, serve: Serve, header:
     ],
 )
 def test_another_host_is_refused(make_settings: Callable[..., Settings], address: str, local: bool) -> None:
-    """On a TCP port only the loopback addresses are this host; behind nginx it is nginx that connects."""
+    """On a TCP port only loopback addresses count as this host; on the socket, nginx decides."""
     over_tcp = make_mocked_request("GET", "/metrics").clone(remote=address)
     with socket.socket(socket.AF_UNIX) as connection:
         transport = Mock(**{"get_extra_info.return_value": connection})
@@ -326,8 +324,8 @@ def test_another_host_is_refused(make_settings: Callable[..., Settings], address
         assert Origin(make_settings()).is_local(over_socket)
 
 
-async def test_off_means_off(serve: Serve, tmp_path: Path) -> None:
-    """Nothing is counted, nothing is written, and there is nothing at the address."""
+async def test_metrics_can_be_switched_off(serve: Serve, tmp_path: Path) -> None:
+    """Nothing is counted or written, and the route does not exist."""
     api = await serve(metrics="off", metrics_dir=tmp_path / "counts")
     await api.send("GET", "/hello")
 
@@ -338,8 +336,8 @@ async def test_off_means_off(serve: Serve, tmp_path: Path) -> None:
     assert not (tmp_path / "counts").exists()
 
 
-async def test_nothing_that_a_client_sent_is_told(api: Api) -> None:
-    """Names, keys, odd methods and paths, headers and bodies: none of them gets into a label."""
+async def test_metrics_contain_no_client_data(api: Api) -> None:
+    """Names, keys, odd methods and paths, headers and bodies: none of them is in a label."""
     token = await api.sign_up("Visible-Name")
     created = await api.create("Visible-Secret", phrase="Visible-Phrase")
     link = created["secret_key"]
@@ -358,9 +356,9 @@ async def test_nothing_that_a_client_sent_is_told(api: Api) -> None:
         assert needle not in text
 
 
-async def test_labels_stay_few(api: Api) -> None:
-    """A client that makes up methods and paths makes up no time series."""
-    await api.create()  # before which the process has looked how full the storage is
+async def test_the_number_of_labels_is_bounded(api: Api) -> None:
+    """A client that invents methods and paths creates no time series."""
+    await api.create()  # after the first check of the storage limits
     await api.send("GET", "/nowhere")
     await api.send("MADE-UP", "/nowhere")
     before = len((await scrape(api)).samples)
@@ -374,8 +372,8 @@ async def test_labels_stay_few(api: Api) -> None:
     assert before < known == after
 
 
-def test_counts_of_nobody_are_nothing() -> None:
-    """Without a storage everything may be called and nothing is told."""
+def test_metrics_without_storage_count_nothing() -> None:
+    """All methods can be called, and the result is empty."""
     metrics = Metrics.off()
     metrics.request("GET", "/hello", 200, 0.2)
     metrics.unexpected_errors.inc()
@@ -385,7 +383,7 @@ def test_counts_of_nobody_are_nothing() -> None:
 
 
 def test_the_library_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the library keeps for the whole process is changed for no longer than it takes to make a metric."""
+    """Global state of the library is changed only while a metric is created."""
     monkeypatch.setenv(storage.DIRECTORY_VARIABLE, "elsewhere")
     shared(tmp_path, "worker-1").request("GET", "/hello", 200, 0.2)
 

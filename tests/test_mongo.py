@@ -1,4 +1,4 @@
-"""MongoDB: set-up, and what its failures turn into."""
+"""MongoDB: set-up, and the translation of its errors."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.mark.lifecycle
 async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: MakeSettings) -> None:
-    """Four processes that start at once wait for mongod, agree on one set, and have their indexes."""
+    """4 processes that start at once wait for mongod, initiate a single set, and have their indexes."""
     processes = [Mongo(make_settings(), f"mongodb://{bare_mongod}/?replicaSet=rs") for _ in range(4)]
 
     await asyncio.wait_for(asyncio.gather(*(mongo.set_up(INDEXES) for mongo in processes)), 40)
@@ -55,7 +55,7 @@ async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: 
 async def test_a_standalone_server_never_becomes_ready(
     tmp_path: Path, unused_tcp_port: int, make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A server that is no replica set is refused in plain words."""
+    """A server without a replica set is rejected with a clear message."""
     command: list[Any] = [find_mongod(None), "--dbpath", tmp_path, "--port", unused_tcp_port, "--nounixsocket"]
     command += ["--bind_ip", "127.0.0.1", "--logpath", tmp_path / "log", "--networkMessageCompressors", "disabled"]
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
@@ -71,7 +71,7 @@ async def test_a_standalone_server_never_becomes_ready(
 
 
 async def test_set_up_is_repeatable_and_drops_nothing(serve: Serve, own_database: str) -> None:
-    """A second process on a set-up database changes nothing in it, indexes of others included."""
+    """A second process on the same database changes nothing, including foreign indexes."""
     api = await serve(mongo_database=own_database)
     await api.items.insert_one({"_id": b"kept"})
     await api.items.create_index("kind", name="someone else's")
@@ -87,7 +87,7 @@ async def test_set_up_is_repeatable_and_drops_nothing(serve: Serve, own_database
 async def test_without_mongodb_requests_get_503(
     serve: Callable[..., Awaitable[Api]], make_settings: MakeSettings, unused_tcp_port: int
 ) -> None:
-    """Before MongoDB answers, the process is alive and not ready, and every request is told to come back."""
+    """Before MongoDB answers, the process is alive and not ready, and every response has Retry-After."""
     settings = make_settings(mongo_timeout=0.3, shutdown_timeout=1)
     app = await build_app(settings, f"mongodb://127.0.0.1:{unused_tcp_port}/?replicaSet=rs")
     async with TestClient(TestServer(app)) as client:
@@ -105,7 +105,7 @@ async def test_without_mongodb_requests_get_503(
 
 
 async def timed(api: Api, method: str, path: str, body: bytes | None) -> tuple[int, float]:
-    """Return the status of the answer to a request, and the seconds that it took."""
+    """Return the status of the response to a request, and the seconds until it."""
     begun = time.monotonic()
     answer = await api.send(method, path, body)
     return answer.status, time.monotonic() - begun
@@ -122,7 +122,7 @@ async def until_created(api: Api) -> float:
 
 @pytest.mark.lifecycle
 async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_mongod: str) -> None:
-    """Without a primary, every request is answered 503 within a second; with one, the next request succeeds."""
+    """Without a primary, every request is answered 503 within 1 second; with one, the next succeeds."""
     with MongoClient[dict[str, Any]](bare_mongod, directConnection=True) as member:
         member.admin.command("ping")
         api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")
@@ -147,7 +147,7 @@ async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_m
 
 @pytest.mark.lifecycle
 async def test_a_primary_whose_packets_are_lost_counts_as_gone_within_seconds(serve: Serve, bare_mongod: str) -> None:
-    """A network that loses every packet is noticed by the heartbeat; requests succeed soon after it delivers again."""
+    """The heartbeat detects a network that loses every packet; requests succeed soon after it recovers."""
     async with relay_to(bare_mongod) as relay:
         api = await serve(f"mongodb://{relay.address}/?replicaSet=rs", mongo_timeout=1)
         relay.lose()
@@ -164,7 +164,7 @@ async def test_a_primary_whose_packets_are_lost_counts_as_gone_within_seconds(se
 
 
 async def test_readiness_follows_the_database(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ready once it is set up; not when the database stops answering."""
+    """Ready once it is set up; not ready when the database stops answering."""
     assert (200, {"status": "ready"}) == await api.call("GET", "/readyz")
 
     class Broken:
@@ -177,7 +177,7 @@ async def test_readiness_follows_the_database(api: Api, monkeypatch: pytest.Monk
 
 
 class Refusing:
-    """A collection whose bulk insert fails as told."""
+    """A collection whose bulk insert fails as configured."""
 
     def __init__(self, details: dict[str, Any]) -> None:
         self._details = details
@@ -188,7 +188,7 @@ class Refusing:
 
 
 async def test_one_refused_document_fails_alone(api: Api) -> None:
-    """A document that the database refuses gets its own error; its neighbours are stored."""
+    """A rejected document gets its own error; its neighbours are stored."""
     await api.items.insert_one({"_id": b"taken"})
 
     outcomes = await insert_each(api.items, [{"_id": b"one"}, {"_id": b"taken"}, {"_id": b"two"}])
@@ -198,12 +198,12 @@ async def test_one_refused_document_fails_alone(api: Api) -> None:
 
 
 async def test_what_no_majority_has_is_not_acknowledged() -> None:
-    """When the write concern fails, every document of the batch counts as not stored."""
+    """If the write concern fails, no document of the batch counts as stored."""
     with pytest.raises(Unavailable):
         await insert_each(Refusing({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}), [{"_id": 1}])
 
 
-async def test_a_duplicate_without_a_majority_is_not_told() -> None:
+async def test_a_duplicate_without_a_majority_is_not_disclosed() -> None:
     """A value is taken once a majority has it; until then, the database counts as unavailable."""
     duplicate = {"index": 0, "code": 11_000}
 
@@ -214,7 +214,7 @@ async def test_a_duplicate_without_a_majority_is_not_told() -> None:
 
 @pytest.mark.parametrize("error", [AutoReconnect("x"), OperationFailure("s3cret", code=13)])
 def test_the_drivers_failures_become_unavailable(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever the driver raises is a 503, logged by its type and code and without its message."""
+    """Any exception of the driver is a 503, logged with type and code, without its message."""
     with pytest.raises(Unavailable), translate_mongo_errors():
         raise error
 
@@ -224,8 +224,8 @@ def test_the_drivers_failures_become_unavailable(error: Exception, capsys: pytes
 
 
 @pytest.mark.parametrize("url", ["", "s3cret", "http://s3cret/", "mongodb://s3cret@@", "mongodb://h:port/"])
-def test_a_url_that_is_none_of_mongodbs_is_refused(url: str) -> None:
-    """The error names the setting and repeats nothing."""
+def test_an_invalid_mongodb_url_is_rejected(url: str) -> None:
+    """The error names the setting and does not repeat the URL."""
     with pytest.raises(SettingsError) as caught:
         check_url(url)
 
@@ -238,12 +238,12 @@ def test_a_url_that_is_none_of_mongodbs_is_refused(url: str) -> None:
     ["mongodb://a,b:1,[::1]:2/?replicaSet=x", "mongodb+srv://u:p@cluster.example/", "mongodb://u:p%40@h/db?tls=true"],
 )
 def test_replica_set_and_srv_urls_are_accepted(url: str) -> None:
-    """Every form that MongoDB documents may be configured."""
+    """All URL forms in MongoDB's documentation are accepted."""
     check_url(url)
 
 
 async def test_a_members_own_url_keeps_all_but_the_list(make_settings: MakeSettings) -> None:
-    """Initiating talks to the first member with the same credentials and options."""
+    """The set is initiated on the first member with the same credentials and options."""
     url = "mongodb://u:p%40@a:1,[::1]:2/db?replicaSet=x&tls=true"
 
     assert (["a:1", "[::1]:2"], "x") == _seeds(url)
@@ -252,9 +252,9 @@ async def test_a_members_own_url_keeps_all_but_the_list(make_settings: MakeSetti
 
 
 async def stalled_transaction(host: str, settings: Settings, process_id: int, stalls_in: str) -> tuple[float, float]:
-    """Stop mongod in the middle of a transaction; return the seconds that it took, and that the event loop stood still.
+    """Stop mongod during a transaction; return the duration, and the time that the event loop was blocked.
 
-    It is stopped before a command of the work, or before the commit.
+    It is stopped before a command of the transaction, or before the commit.
     """
     mongo = Mongo(settings, f"mongodb://{host}/?replicaSet=rs")
     longest = 0.0
@@ -269,7 +269,7 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
     async def work(session: Any) -> None:
         collection = mongo.collection("items")
         await collection.insert_one({"_id": stalls_in.encode()}, session=session)
-        # The command that is stopped begins late, and so is under way when the time of the transaction is over.
+        # The blocked command starts late, and so is in flight when the transaction times out.
         await asyncio.sleep(settings.mongo_timeout / 2)
         os.kill(process_id, signal.SIGSTOP)
         if stalls_in == "work":
@@ -282,7 +282,7 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
         with pytest.raises(Unavailable):
             await mongo.transact(work)
         took = time.monotonic() - begun
-        # The watch measures after a standstill, and what the transaction has begun ends later, in threads.
+        # The watch measures after the blocking, and commands of the transaction end later, in threads.
         await asyncio.sleep(0.05)
         if mongo._transactions:
             await asyncio.wait(mongo._transactions, timeout=3 * settings.mongo_timeout)
@@ -295,10 +295,10 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("stalls_in", ["work", "commit"])
-async def test_a_transaction_on_a_database_that_stands_still_ends_in_time(
+async def test_a_transaction_on_a_frozen_database_times_out(
     bare_mongod: str, make_settings: MakeSettings, stalls_in: str
 ) -> None:
-    """It is answered after the time of one command, and the event loop goes on meanwhile and afterwards."""
+    """It fails after the timeout of a command, and the event loop is never blocked."""
     limit = 3.0
     settings = make_settings(mongo_timeout=limit)
     found = subprocess.run(["pgrep", "-f", f"port {bare_mongod.rpartition(':')[2]}"], capture_output=True, check=True)
@@ -309,10 +309,8 @@ async def test_a_transaction_on_a_database_that_stands_still_ends_in_time(
     assert stood_still < 0.75 * limit
 
 
-async def test_a_transaction_whose_caller_was_told_that_it_failed_is_not_committed(
-    api: Api, make_settings: MakeSettings
-) -> None:
-    """Work that ends after the time of the transaction leaves nothing, and the caller may do it again."""
+async def test_a_timed_out_transaction_is_not_committed(api: Api, make_settings: MakeSettings) -> None:
+    """Work that ends after the timeout leaves nothing, and the caller may retry."""
     limit = 1.0
     settings = make_settings(mongo_timeout=limit, mongo_database=api.settings.mongo_database)
     mongo = Mongo(settings, api.mongo._url)

@@ -1,4 +1,4 @@
-"""Rules, dashboard, runbook and program fit together; promtool and a real Prometheus try what is in them elsewhere."""
+"""Prometheus rules, dashboard, runbooks and program are consistent; other tests run them in promtool and Prometheus."""
 
 import importlib
 import json
@@ -33,7 +33,7 @@ def load(path: Path) -> Any:
 
 
 def rules() -> list[dict[str, Any]]:
-    """Return every rule, its expression on one line."""
+    """Return every rule, with its expression on one line."""
     return [
         rule | {"expr": " ".join(rule["expr"].split())}
         for path in sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -64,7 +64,7 @@ def expressions() -> list[str]:
 
 
 def known() -> dict[str, set[str]]:
-    """Return the labels of every series that there can be, by name."""
+    """Return the labels of every possible series, by name."""
     served = {
         definition.name + suffix: {*definition.labels, "job", "instance"} | ({"le"} if suffix == "_bucket" else set())
         for definition in Metrics.off().definitions
@@ -75,7 +75,7 @@ def known() -> dict[str, set[str]]:
 
 
 def asked(expression: str) -> list[tuple[str, set[str]]]:
-    """Return each series that an expression asks for, with the labels by which it selects."""
+    """Return each series in an expression, with its selector's labels."""
     selectors = re.findall(r"((?:sealpost_|\w+:)[\w:]*|\bup\b|\bALERTS\b)(?:\{([^}]*)\})?", expression)
     return [(name, set(re.findall(r"(\w+) *(?:=~|!~|!=|=)", labels))) for name, labels in selectors]
 
@@ -85,8 +85,8 @@ def seconds(text: str) -> float:
     return float(number) * SECONDS[unit]
 
 
-def test_what_is_asked_for_exists() -> None:
-    """Each series in a rule or a panel is a metric of the program or a recorded one, and has the labels asked by."""
+def test_queried_series_exist() -> None:
+    """Each series in a rule or a panel is a metric of the program or a recorded one, with the labels used."""
     series = known()
     for expression in expressions():
         names = asked(expression)
@@ -97,8 +97,8 @@ def test_what_is_asked_for_exists() -> None:
             assert labels <= series[name], expression
 
 
-def test_every_metric_is_looked_at() -> None:
-    """Each metric of the program is in a rule or in a panel: what nobody looks at need not be counted."""
+def test_every_metric_is_used() -> None:
+    """Each metric of the program is in a rule or a panel; otherwise it need not be counted."""
     names = {name for expression in expressions() for name, _ in asked(expression)}
 
     for definition in Metrics.off().definitions:
@@ -106,7 +106,7 @@ def test_every_metric_is_looked_at() -> None:
 
 
 def test_labels_to_sum_by_exist() -> None:
-    """Each label that something is summed by belongs to a series of the same expression."""
+    """Each label in a `by` clause belongs to a series of the same expression."""
     series = known()
     for expression in expressions():
         labels = set().union(*(series[name] for name, _ in asked(expression)))
@@ -114,8 +114,8 @@ def test_labels_to_sum_by_exist() -> None:
             assert set(listed.split(", ")) <= labels, expression
 
 
-def test_every_alert_is_tried_both_ways() -> None:
-    """For promtool each has a case in which it fires and one in which it does not."""
+def test_every_alert_is_tested_both_ways() -> None:
+    """Promtool tests a case in which it fires and one in which it does not."""
     firing, silent = set[str](), set[str]()
     for path in (PROMETHEUS / "tests").glob("*.yml"):
         for case in load(path)["tests"]:
@@ -125,8 +125,8 @@ def test_every_alert_is_tried_both_ways() -> None:
     assert set(alerts()) == firing == silent
 
 
-def test_every_alert_says_what_to_do() -> None:
-    """It has a severity, words for people, and a section in docs/slo.md that names the severity; no section is left."""
+def test_every_alert_has_a_runbook() -> None:
+    """It has a severity, annotations, and a section in docs/slo.md with that severity; no section is left over."""
     headings = re.findall(r"(?m)^### (Sealpost\w+)$", section(SLO, "## When an alert fires"))
 
     assert sorted(alerts()) == sorted(headings)
@@ -140,7 +140,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_the_objectives_are_as_documented() -> None:
-    """Targets and budgets in docs/slo.md are those that the rules count by."""
+    """Targets and budgets in docs/slo.md match the rules."""
     budgets = {
         rule["labels"]["objective"].replace("_", " "): float(re.fullmatch(r"vector\((.+)\)", rule["expr"])[1])  # type: ignore[index]
         for rule in rules()
@@ -158,7 +158,7 @@ def test_the_objectives_are_as_documented() -> None:
 
 
 def test_the_windows_of_burn_rates_are_as_documented() -> None:
-    """Of each objective that burns, rates, windows and severities are those of docs/slo.md, and never without ten."""
+    """Rates, windows and severities of the burn rate alerts match docs/slo.md, each with at least 10 bad events."""
     table = [row for row in rows(section(SLO, "## Error budgets")) if len(row) == 5]
     documented = {tuple(cell.replace(" ", "").replace("min", "m") for cell in (*row[:3], row[4])) for row in table}
     rate = r'sealpost:burn_rate:ratio({})\{{objective="{}"\}} > '
@@ -176,7 +176,7 @@ def test_the_windows_of_burn_rates_are_as_documented() -> None:
 
 
 def test_thresholds_are_those_of_the_program() -> None:
-    """Numbers in rules and panels that the program, or another configuration, decides."""
+    """Numbers in rules and panels match the program and other configuration."""
     supervisord = (ROOT / "confs" / "supervisor" / "supervisord.conf").read_text(encoding="utf-8")
     queue = Settings(_env_file=None).batch_queue
     waiting = next(panel for panel in panels() if panel["title"] == "Queue depth")
@@ -190,8 +190,8 @@ def test_thresholds_are_those_of_the_program() -> None:
     assert rule["SealpostRevocationLate"].endswith(f"> {sessions.REVOCATION_STALE + sessions.REVOCATION_INTERVAL:.0f}")
 
 
-def test_prometheus_asks_where_nginx_answers() -> None:
-    """Job, target and port are those of the rules and of docker-compose; Grafana asks that Prometheus."""
+def test_prometheus_scrapes_nginx() -> None:
+    """Job, target and port match the rules and docker-compose; Grafana queries this Prometheus."""
     services = load(ROOT / "docker-compose.yml")["services"]
     [scrape] = load(PROMETHEUS / "prometheus.yml")["scrape_configs"]
     [source] = load(GRAFANA / "provisioning" / "datasources" / "prometheus.yml")["datasources"]
@@ -209,8 +209,8 @@ def test_prometheus_asks_where_nginx_answers() -> None:
     assert source["jsonData"]["timeInterval"] == load(PROMETHEUS / "prometheus.yml")["global"]["scrape_interval"]
 
 
-def test_every_panel_can_be_understood() -> None:
-    """Each has a title, a description, a unit and a datasource, and is one of those that Grafana comes with."""
+def test_every_panel_is_complete() -> None:
+    """Each has a title, a description, a unit and a datasource, and a built-in type."""
     ids = [panel["id"] for panel in dashboard()["panels"]]
     titles = [panel["title"] for panel in dashboard()["panels"]]
 
@@ -226,7 +226,7 @@ def test_every_panel_can_be_understood() -> None:
 
 
 def test_no_panel_covers_another() -> None:
-    """Each row of panels fills the width, and rows follow each other."""
+    """Each row of panels fills the width, and rows do not overlap."""
     places = [panel["gridPos"] for panel in dashboard()["panels"]]
 
     for place in places:
@@ -237,8 +237,8 @@ def test_no_panel_covers_another() -> None:
         assert apart or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
 
 
-def test_the_dashboard_asks_nobody_outside() -> None:
-    """No address, plug-in, or value that somebody would have to fill in."""
+def test_the_dashboard_is_self_contained() -> None:
+    """No address, plug-in, or value that an operator would have to fill in."""
     text = (GRAFANA / "dashboards" / "sealpost.json").read_text(encoding="utf-8")
 
     assert not re.search(r"https?://|__inputs|__requires|\$\{DS_", text)

@@ -1,4 +1,4 @@
-"""The configuration of nginx, as text: what is filled in, left out and refused."""
+"""The configuration of nginx as text: which values are filled in, left out and rejected."""
 
 import json
 import re
@@ -37,19 +37,19 @@ def rendered(
 
 
 def logged_route(path: str) -> str:
-    """Return what the access log calls a path: the value of the first rule that matches, as nginx's map has it."""
+    """Return the access log's name of a path: the value of the first matching rule of nginx's map."""
     rules = re.search(r"map \$uri \$route \{(.*?)\n {4}\}", rendered(), re.DOTALL)
 
     assert rules
     for expression, value in re.findall(r'"~(\S+)" (\S+);', rules[1]):
-        # What PCRE calls \z, the absolute end, is \Z to Python.
+        # PCRE's \z, the absolute end, is \Z in Python.
         if re.search(expression.replace(r"\z", r"\Z"), path):
             return path if value == "$uri" else str(value).strip('"')
     return "other"
 
 
 def test_every_name_of_the_template_is_filled_in() -> None:
-    """Nothing of the template's own notation reaches nginx, and the braces are even."""
+    """No placeholder of the template remains, and the braces are balanced."""
     text = rendered()
 
     assert re.findall(r"%\{\w+\}", TEMPLATE.read_text())
@@ -57,8 +57,8 @@ def test_every_name_of_the_template_is_filled_in() -> None:
     assert text.count("{") == text.count("}")
 
 
-def test_the_addresses_and_sockets_are_those_asked_for() -> None:
-    """Each address is listened on, and there is one upstream server for each worker."""
+def test_the_addresses_and_sockets_are_those_configured() -> None:
+    """Nginx listens on each address, and has an upstream server for each worker."""
     text = rendered()
 
     assert re.findall(r"listen (\S+) ", text) == ["80", "[::]:80"]
@@ -66,7 +66,7 @@ def test_the_addresses_and_sockets_are_those_asked_for() -> None:
     assert re.findall(r'server "(\S+)" max_fails=0;', text) == sockets
 
 
-def test_metrics_are_told_only_where_they_shall_be() -> None:
+def test_metrics_are_served_only_at_their_address() -> None:
     """With an address of their own there is a server for them; without one, there is none."""
     text = rendered(metrics_listen=["127.0.0.1:9145"])
 
@@ -77,7 +77,7 @@ def test_metrics_are_told_only_where_they_shall_be() -> None:
 
 
 def test_the_rates_come_from_the_settings() -> None:
-    """Each limit is the one that its setting names."""
+    """Each limit is that of its setting."""
     text = rendered(rate_all="9r/s", rate_create="8r/m", rate_open="7r/s")
 
     assert re.findall(r"zone=(\w+):10m rate=(\S+);", text) == [("all", "9r/s"), ("create", "8r/m"), ("open", "7r/s")]
@@ -85,7 +85,7 @@ def test_the_rates_come_from_the_settings() -> None:
 
 
 def test_no_limiter_is_left_when_they_are_off() -> None:
-    """With SEALPOST_RATE_LIMITS=off nothing counts requests or connections."""
+    """With SEALPOST_RATE_LIMITS=off, no directive counts requests or connections."""
     directives = r"limit_(req|conn)|creator|opener"
 
     assert re.search(directives, rendered())
@@ -93,7 +93,7 @@ def test_no_limiter_is_left_when_they_are_off() -> None:
 
 
 def test_only_networks_in_the_settings_are_trusted() -> None:
-    """Each trusted network is named to the module that reads X-Forwarded-For; by default there is none."""
+    """X-Forwarded-For is trusted from each configured network; by default there is none."""
     text = rendered(trusted_proxies="10.1.2.3/8, fd00::/8,192.0.2.7")
 
     assert ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"] == re.findall(r"set_real_ip_from (\S+);", text)
@@ -109,15 +109,15 @@ def test_only_networks_in_the_settings_are_trusted() -> None:
 def test_nginx_has_the_connections_that_the_machine_allows(
     monkeypatch: pytest.MonkeyPatch, hard: int, files: int, connections: int
 ) -> None:
-    """As many as one address can open, as far as the limit on open files goes: one above it would not be granted."""
+    """As many as one address can open, within the limit on open files."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, hard))
 
     assert f"worker_rlimit_nofile {files};" in rendered()
     assert f"worker_connections {connections};" in rendered()
 
 
-def test_the_largest_answer_fits_into_the_buffers() -> None:
-    """A worker hands it over at once, and none reaches the disk. A byte of a text may become six of JSON or HTML."""
+def test_the_largest_response_fits_into_the_buffers() -> None:
+    """A worker hands it over at once, without a temporary file. A byte of text may become 6 of JSON or HTML."""
     [(count, size)] = set(re.findall(r"proxy_buffers (\d+) (\d+)k;", rendered()))
 
     assert int(count) * int(size) * 1024 > 6 * MAX_BODY + 65_536
@@ -125,7 +125,7 @@ def test_the_largest_answer_fits_into_the_buffers() -> None:
 
 
 def test_nginx_waits_longer_than_a_worker() -> None:
-    """A worker answers 503 by itself when a request takes too long; nginx leaves it the time, reloads included."""
+    """A worker answers 503 by itself after its timeout; nginx waits longer, even during a reload."""
     text = rendered(request_timeout=19.5)
 
     assert "proxy_read_timeout 25s;" in text
@@ -133,25 +133,25 @@ def test_nginx_waits_longer_than_a_worker() -> None:
 
 
 def test_the_user_is_named_only_for_a_master_that_is_root() -> None:
-    """Without root the directive would do nothing but warn."""
+    """Without root the directive would only cause a warning."""
     assert "\nuser " not in rendered()
     assert "\nuser root;" in rendered(user="root")
 
 
 @pytest.mark.parametrize("name", ["a$b", 'a"b', "a\\b", "a\nb"])
 def test_a_path_that_nginx_would_misread_is_refused(name: str) -> None:
-    """A path is never taken for a variable or the end of a word."""
+    """No path can be parsed as a variable or the end of a word."""
     with pytest.raises(ValueError, match="nginx cannot use"):
         rendered(socket_dir=PLACE / name)
 
 
 def test_a_path_may_have_spaces() -> None:
-    """Paths stand in quotes."""
+    """Paths are quoted."""
     assert '"unix:/My Words/worker-1.sock"' in rendered(socket_dir=Path("/My Words"))
 
 
-def test_errors_have_the_words_of_the_workers() -> None:
-    """A client that knows the workers' 413 and 429 knows nginx's. Its only 503 says that no worker is up."""
+def test_errors_match_those_of_the_workers() -> None:
+    """Nginx's 413 and 429 equal the workers'. Its only 503 says that no worker is up."""
     text = rendered()
     for problem in (errors.NotFound, errors.TooLarge, errors.TooMany):
         for words in (problem.code, problem.title, problem.default):
@@ -159,7 +159,7 @@ def test_errors_have_the_words_of_the_workers() -> None:
 
 
 def test_no_error_needs_escaping_in_json() -> None:
-    """The words are put into JSON as they are; the standard descriptions are escaped already."""
+    """The texts are inserted into JSON unchanged; the standard descriptions are already escaped."""
     maps, descriptions = rendered().split("map $status $problem_description {")
     words = re.findall(r'^ {8}\d{3} (".*");$', maps, re.MULTILINE)
     described = re.findall(r'^ {8}(\d{3}) (".*");$', descriptions, re.MULTILINE)
@@ -172,8 +172,8 @@ def test_no_error_needs_escaping_in_json() -> None:
         assert "$" not in description
 
 
-def test_the_error_log_knows_no_request() -> None:
-    """Inside http only what cannot be about a request is logged: a request's path holds a key."""
+def test_the_error_log_contains_no_request() -> None:
+    """Inside http only messages without requests are logged: a request's path contains a key."""
     outside, _, inside = rendered().partition("\nhttp {")
 
     assert re.findall(r"error_log .* (\w+);", outside) == ["notice"]
@@ -184,7 +184,7 @@ def test_the_error_log_knows_no_request() -> None:
 
 
 async def test_the_access_log_has_each_route_by_its_template(client: Client) -> None:
-    """What the service answers is told apart in the log, and where a path has a key or an id, the log has its name."""
+    """Each route has its own name in the log, with placeholders for keys and ids."""
     async with client.get("/openapi.json") as response:
         paths = (await response.json())["paths"]
 
@@ -198,13 +198,13 @@ async def test_the_access_log_has_each_route_by_its_template(client: Client) -> 
         *("/posts/", "/posts/key/", "/posts/key/other", "/posts/key/like/more", "/posts/analytics/key"),
     ],
 )
-def test_the_access_log_has_no_path_that_is_unknown(path: str) -> None:
-    """Whatever else is asked for may hold a key, and is one word in the log."""
+def test_the_access_log_has_no_unknown_path(path: str) -> None:
+    """Any other path may contain a key, and is logged as one word."""
     assert "other" == logged_route(path)
 
 
 async def test_a_line_break_at_its_end_makes_another_path(client: Client) -> None:
-    """What is logged as it came is one of the paths that are served, to the last character."""
+    """A path is logged unchanged only if it is a served path to the last character."""
     async with client.get("/openapi.json") as response:
         paths = (await response.json())["paths"]
 
@@ -214,7 +214,7 @@ async def test_a_line_break_at_its_end_makes_another_path(client: Client) -> Non
 
 
 def test_an_id_does_not_hide_a_route_of_its_own() -> None:
-    """Where a fixed path looks like one with an id, the log has the fixed one, as the service answers it."""
+    """If a fixed path looks like one with an id, the log has the fixed one, as the service routes it."""
     assert "/posts/analytics" == logged_route("/posts/analytics")
     assert "/posts/{post_id}" == logged_route("/posts/analytic")
     assert "/posts/{post_id}/like" == logged_route("/posts/analytics/like")

@@ -1,4 +1,4 @@
-"""A client of the older service, written from the documentation alone, goes through everything without an exception."""
+"""A client of the older service, written from the documentation alone, completes every step."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ from .processes import ROOT
 async def test_a_client_written_from_the_documentation_meets_every_state_and_refusal(
     serve: Callable[..., Awaitable[Api]],
 ) -> None:
-    """It reads token, status_code, status_message and the rest of every answer, and ends with 0."""
+    """It reads the documented members of every response, and exits with 0."""
     api = await serve(rate_limits="on", limit_login_account="5 per 1 hour")
     session = await api.sign_up("owner")
     _, made = await api.call("POST", "/tokens", {"name": "x", "scopes": ["gather"]}, token=session)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, against the server that it describes."""
+"""The OpenAPI document, tested against the server that it describes."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ Answers = dict[tuple[str, str], Counter[int]]
 RunSchemathesis = Callable[..., Awaitable[Answers]]
 
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "50")
-"""Of each operation and phase."""
+"""Maximum examples of each operation and phase."""
 
 
 async def test_the_document_describes_every_route(api: Api) -> None:
-    """What is served is documented and what is documented is served, itself included."""
+    """It has exactly the served routes, including its own."""
     app = api.client.app
     assert app is not None
     served = {
@@ -42,7 +42,7 @@ async def test_the_document_describes_every_route(api: Api) -> None:
 
 
 async def test_every_reference_resolves(api: Api) -> None:
-    """No schema is missing, and none stands there unused."""
+    """No schema is missing or unused."""
     text = (await api.send("GET", "/openapi.json")).body.decode()
     document = (await api.send("GET", "/openapi.json")).json()
 
@@ -52,7 +52,7 @@ async def test_every_reference_resolves(api: Api) -> None:
 
 @pytest.mark.fuzz
 async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis) -> None:
-    """Examples, boundary values, fuzzing and stateful runs against a live server: every answer is as documented."""
+    """Examples, boundary values, fuzzing and stateful runs against a live server: every response is as documented."""
     answers = await run_schemathesis()
 
     assert ("GET", "/me") in answers
@@ -61,7 +61,7 @@ async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis
 
 @pytest.mark.fuzz
 async def test_schemathesis_finds_no_violation_with_credentials(run_schemathesis: RunSchemathesis) -> None:
-    """Nor does it as a signed-in user, and what only such a user may do was really done."""
+    """The same as a signed-in user, whose protected operations all succeeded."""
     answers = await run_schemathesis(SEALPOST_ANONYMOUS_CREATE="false", SCHEMATHESIS_HOOKS="tests.schemathesis_auth")
     let_in = {operation: statuses.total() - statuses[401] for operation, statuses in answers.items()}
 
@@ -69,13 +69,13 @@ async def test_schemathesis_finds_no_violation_with_credentials(run_schemathesis
     assert 0 < min(let_in.values()), answers
     assert sum(let_in.values()) > sum(statuses.total() for statuses in answers.values()) / 4
     for (method, path), statuses in answers.items():
-        # An id that is there has to be learnt from another answer first, which does not happen in every run.
+        # An existing id has to come from an earlier response, which does not happen in every run.
         assert {200, 201, 204} & set(statuses) or "{" in path, (method, path, statuses)
 
 
 @pytest.fixture
 def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int) -> RunSchemathesis:
-    """Run schemathesis against a server and return how often each guarded operation answered with which status."""
+    """Run schemathesis against a server, and return the number of responses of each protected operation by status."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     log = tmp_path / "log"
     defaults = {
@@ -106,7 +106,7 @@ def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
                     tmp_path,
                 ),
                 cwd=ROOT,
-                # Tracing schemathesis would take as long again, and none of its code is ours.
+                # Tracing schemathesis would double its time, and its code is not measured.
                 env={n: v for n, v in {**os.environ, **environment}.items() if not n.startswith("COVERAGE_")},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -124,7 +124,7 @@ def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
                 answers[operation][entry["status"]] += 1
 
         assert 0 == process.returncode, printed.decode()[-5000:]
-        # Schemathesis leaves out the document itself.
+        # Schemathesis does not request the document itself.
         assert f"{len(operations) - 1} selected / {len(operations) - 1} total" in printed.decode()
         assert "unexpected error" not in log.read_text()
         return answers

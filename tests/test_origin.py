@@ -1,4 +1,4 @@
-"""Where a request came from: what proxies say, which hosts are answered, and which pages may send what."""
+"""The origin of a request: trusted proxies, accepted hosts, and cross-site pages."""
 
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -44,10 +44,10 @@ def request_from(remote: str, *headers: tuple[str, str], **options: Any) -> web.
         (CLIENT, ["203.0.113.9"], CLIENT),
     ],
 )
-def test_a_client_behind_trusted_proxies_is_the_last_stranger(
+def test_a_client_is_the_last_untrusted_address(
     make_settings: MakeSettings, remote: str, forwarded: list[str], network: str
 ) -> None:
-    """Of X-Forwarded-For, the last address that is no trusted proxy counts: clients can forge those before it."""
+    """In X-Forwarded-For, the last address that is no trusted proxy counts: clients can forge earlier ones."""
     request = request_from(remote, *(("X-Forwarded-For", value) for value in forwarded))
 
     assert network == Origin(make_settings(trusted_proxies=TRUSTED)).network(request)
@@ -69,7 +69,7 @@ def test_a_client_behind_trusted_proxies_is_the_last_stranger(
 def test_a_link_has_the_scheme_host_and_prefix_of_a_trusted_proxy(
     make_settings: MakeSettings, headers: dict[str, str], link: str
 ) -> None:
-    """From a trusted proxy they are believed as far as they make sense, and from others never."""
+    """Valid values from a trusted proxy are used, and those of others never."""
     trusting, doubting = Origin(make_settings(trusted_proxies=TRUSTED)), Origin(make_settings())
 
     assert link == trusting.link(request_from(PROXY, *headers.items()), "/x")
@@ -77,8 +77,8 @@ def test_a_link_has_the_scheme_host_and_prefix_of_a_trusted_proxy(
     assert "http://inner:8080/x" == doubting.link(request_from(PROXY, *headers.items()), "/x")
 
 
-async def test_a_proxy_that_is_not_trusted_is_told(serve: Serve) -> None:
-    """`/readyz` says so in a header, for the doctor; not of a trusted one, nor where there is no proxy."""
+async def test_an_untrusted_proxy_is_reported(serve: Serve) -> None:
+    """`/readyz` has a header for the doctor, unless the proxy is trusted or there is none."""
     doubting, trusting = await serve(), await serve(trusted_proxies="127.0.0.1")
     forwarded = {"X-Forwarded-For": CLIENT}
 
@@ -90,12 +90,12 @@ async def test_a_proxy_that_is_not_trusted_is_told(serve: Serve) -> None:
 
 @pytest.fixture
 async def named(serve: Serve) -> Api:
-    """A server that knows its public address."""
+    """A server with a public URL."""
     return await serve(public_url="https://Drop.example:8443/box")
 
 
-async def test_only_the_public_host_and_the_loopback_are_answered(named: Api, api: Api) -> None:
-    """Another name gets 421, whatever it asks for, except from probes; without a public address, none does."""
+async def test_only_the_public_host_and_loopback_are_accepted(named: Api, api: Api) -> None:
+    """Other hosts get 421 on every route, except for probes; without a public URL, none does."""
     ours = ["drop.example", "DROP.EXAMPLE:8443", "drop.example:1", "localhost:5", "127.8.8.8", "[::1]:8080", ""]
     others = ["evil.example", "drop.example.evil.example", "192.0.2.1", "[2001:db8::1]:80", "evil host", "::"]
 
@@ -110,7 +110,7 @@ async def test_only_the_public_host_and_the_loopback_are_answered(named: Api, ap
 
 
 async def test_a_trusted_proxy_names_the_host(serve: Serve) -> None:
-    """The host that it was asked for counts, rather than the one that it asks for."""
+    """The host that it was asked for counts, not the one in its own request."""
     api = await serve(public_url="https://drop.example", trusted_proxies="127.0.0.1")
     headers = {"Host": "backend:8080", "X-Forwarded-Host": "drop.example"}
 
@@ -140,10 +140,10 @@ HERE = "http://drop.example"
         ({"Sec-Fetch-Site": "cross-site"}, True),
     ],
 )
-async def test_a_foreign_page_sends_nothing_that_it_need_not_ask_for(
+async def test_cross_site_posts_without_preflight_are_rejected(
     api: Api, headers: dict[str, str], *, refused: bool
 ) -> None:
-    """A POST of a type that browsers send to any site is 403 from another site's page, and nothing is stored."""
+    """A POST that browsers send cross-site without a preflight gets 403, and nothing is stored."""
     async with api.client.post(
         "/generate",
         data=b'{"secret": "x"}',
@@ -156,15 +156,15 @@ async def test_a_foreign_page_sends_nothing_that_it_need_not_ask_for(
     assert (0 if refused else 1) == await api.items.count_documents({})
 
 
-async def test_the_page_of_the_public_address_is_not_foreign(named: Api) -> None:
-    """Also where a proxy asks under another host."""
+async def test_the_page_of_the_public_address_is_same_site(named: Api) -> None:
+    """Also if a proxy forwards the request under another host."""
     headers = {"Host": "localhost:8080", "Content-Type": FORM, "Origin": "https://drop.example:8443"}
 
     assert 201 == (await named.send("POST", "/", b"message=x", **headers)).status
 
 
-def test_a_lost_connection_is_nobodys(make_settings: MakeSettings) -> None:
-    """A request whose client has gone is believed about nothing."""
+def test_a_lost_connection_is_not_trusted(make_settings: MakeSettings) -> None:
+    """No header counts if the request's client is gone."""
     request = make_mocked_request(
         "GET", "/", headers={"X-Real-IP": CLIENT}, transport=Mock(**{"get_extra_info.return_value": ""})
     )
@@ -175,7 +175,7 @@ def test_a_lost_connection_is_nobodys(make_settings: MakeSettings) -> None:
 
 
 @pytest.mark.parametrize("value", ["10.0.0.0/33", "proxy.example", "10.0.0.1-10.0.0.9", "10.0.0.1 10.0.0.2"])
-def test_what_is_no_network_is_refused(make_settings: MakeSettings, value: str) -> None:
-    """The settings name what is wrong before anything starts."""
+def test_invalid_networks_are_rejected(make_settings: MakeSettings, value: str) -> None:
+    """The settings report the invalid value before the start."""
     with pytest.raises(ValueError, match="must be networks such as"):
         make_settings(trusted_proxies=value)

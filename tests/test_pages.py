@@ -48,7 +48,7 @@ def rendered(templates: Templates, name: str, root: str) -> str:
 
 
 @pytest.mark.parametrize("path", VIEWS)
-async def test_a_view_may_do_nothing_but_what_it_is_for(client: Client, path: str) -> None:
+async def test_a_view_is_restricted_by_its_policy(client: Client, path: str) -> None:
     """Its policy allows only its own files, and the HTML has no inline script, style or event handler."""
     answer = await client.get(path, headers=BROWSER)
     page = await answer.text()
@@ -70,7 +70,7 @@ def test_the_policy_is_as_documented() -> None:
     assert set(POLICY.split("; ")) == set(re.findall(r"`([a-z-]+ '[a-z]+')`", section))
 
 
-async def test_programs_get_what_they_got_before(client: Client, api: Api) -> None:
+async def test_programs_get_json(client: Client, api: Api) -> None:
     """JSON unless they prefer HTML; `Vary` tells caches that the response depends on `Accept`."""
     key = (await (await client.post("/generate", json={"secret": "a text"})).json())["secret_key"]
     for accept in ("*/*", "application/json", "application/json, text/html;q=0.9", ""):
@@ -232,7 +232,7 @@ def test_the_files_are_installed_with_the_package() -> None:
     assert {f"{directory.name}/*" for directory in (HTML, MESSAGES, STATIC)} == set(data)
 
 
-async def test_what_became_of_a_secret_is_told_to_whoever_has_its_link(client: Client, api: Api) -> None:
+async def test_the_state_of_a_secret_is_shown_at_its_link(client: Client, api: Api) -> None:
     """The state, and the time of opening; nothing for a message or an unknown key."""
     opened, burned, locked = [
         await (await client.post("/generate", json={"secret": "a", "phrase": "b", "max_attempts": 1})).json()
@@ -255,7 +255,7 @@ async def test_what_became_of_a_secret_is_told_to_whoever_has_its_link(client: C
     assert [receipt["opened_at"], *[None] * 4] == [one.get("opened_at") for one in told]
 
 
-async def test_what_is_left_of_a_secret_and_damaged_tells_nothing(client: Client, api: Api) -> None:
+async def test_a_damaged_tombstone_discloses_nothing(client: Client, api: Api) -> None:
     """A damaged tombstone gets the response of an unknown key."""
     key = (await api.create())["secret_key"]
     await api.open(key)
@@ -269,7 +269,7 @@ async def test_what_is_left_of_a_secret_and_damaged_tells_nothing(client: Client
     ("language", "gone", "damaged"),
     [("en", "Message not found", "Damaged"), ("de-AT", "Nachricht nicht gefunden", "Beschädigt")],
 )
-async def test_a_browser_is_told_plainly_that_there_is_no_message(
+async def test_a_browser_gets_a_page_for_a_missing_message(
     client: Client, api: Api, language: str, gone: str, damaged: str
 ) -> None:
     """In its language and with the next step, with the same status; programs get the problem as JSON."""
@@ -304,7 +304,7 @@ async def test_a_browser_is_told_plainly_that_there_is_no_message(
         ),
     ],
 )
-def test_every_problem_has_its_words(problem: Problem, title: str, text: str) -> None:
+def test_every_problem_has_its_text(problem: Problem, title: str, text: str) -> None:
     """Server errors and limits are called temporary; the detail of other problems is shown, escaped."""
     request = make_mocked_request("GET", "/message/x", headers={"Accept-Language": "en"})
     page = MessagePage(LANGUAGES).refused(request, problem)

@@ -1,4 +1,4 @@
-"""Password hashes: all of the password counts, and the time of a check tells nothing."""
+"""Password hashes: every character counts, and the time of a check discloses nothing."""
 
 import random
 import statistics
@@ -17,15 +17,15 @@ from .conftest import PASSWORD, Api
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=200)
 
 
-def test_the_pre_hash_is_what_it_was() -> None:
-    """A known answer: a change to the pre-hash would lock everybody out, and takes a new version."""
+def test_the_pre_hash_is_unchanged() -> None:
+    """A known answer: a changed pre-hash would lock out all users, and needs a new version."""
     assert b"F6VPgoemTgp0gSB/B3d8m2+unqnYrWgFVZM7FSnYXm8=" == _prehash("correct horse")
 
 
 @settings(max_examples=30)
 @given(TEXT, TEXT)
-def test_a_hash_fits_its_password_alone(password: str, other: str) -> None:
-    """Any text is a password, and only what is the same text in NFC fits its hash."""
+def test_a_hash_matches_only_its_password(password: str, other: str) -> None:
+    """Any text is a valid password; only texts with the same NFC form match its hash."""
     password_hash = hash_password(password, 4)
 
     assert check_password(password, password_hash, 4)
@@ -41,8 +41,8 @@ def test_bcrypt_sees_neither_a_nul_nor_more_than_72_bytes(password: str) -> None
     assert b"\0" not in prehash
 
 
-def test_a_hash_tells_its_version_and_cost() -> None:
-    """Both are needed to replace it one day."""
+def test_a_hash_contains_its_version_and_cost() -> None:
+    """Both are needed to replace it later."""
     password_hash = hash_password(PASSWORD, 5)
 
     assert password_hash.startswith("v1$$2b$05$")
@@ -51,14 +51,14 @@ def test_a_hash_tells_its_version_and_cost() -> None:
 
 
 @pytest.mark.parametrize("password_hash", [None, "", "v1$", "v0$$2b$04$" + "a" * 53, "v1$$2b$99$" + "a" * 53 + "\n"])
-def test_what_is_no_hash_fits_nothing(password_hash: str | None) -> None:
-    """A missing or unreadable hash is a no, and no error."""
+def test_an_invalid_hash_matches_nothing(password_hash: str | None) -> None:
+    """A missing or unreadable hash is a mismatch, not an error."""
     assert False is check_password(PASSWORD, password_hash, 4)
 
 
 @pytest.mark.parametrize("made_at", [None, 4, 6, 9])
-def test_a_check_does_the_work_of_the_present_cost(made_at: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounds are counted instead of time: as many without an account and for an old one as for a new one."""
+def test_a_check_has_the_current_cost(made_at: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts rounds instead of time: the same without an account, with an old hash and with a new one."""
     password_hash = hash_password(PASSWORD, made_at) if made_at else None
     rounds = []
     hash_with, check_with = bcrypt.hashpw, bcrypt.checkpw
@@ -82,9 +82,9 @@ def test_a_check_does_the_work_of_the_present_cost(made_at: int | None, monkeypa
 async def test_the_time_of_an_answer_does_not_tell_whether_there_is_an_account(
     serve: Callable[..., Awaitable[Api]],
 ) -> None:
-    """Two hundred tries each: the median of the differences between neighbours is less than a tenth of the median try.
+    """With 200 attempts each, the median difference of pairs is below 10 % of the median attempt.
 
-    What else runs on the machine slows both neighbours alike, and which of them comes first is left to chance.
+    Other load on the machine slows down both attempts of a pair alike, and their order is random.
     """
     api = await serve(bcrypt_cost=6, hashing_threads=1)
     await api.register("ann")
@@ -104,8 +104,8 @@ async def test_the_time_of_an_answer_does_not_tell_whether_there_is_an_account(
     assert abs(difference) < min(known, unknown) / 10
 
 
-def test_a_made_up_password_is_long_and_new() -> None:
-    """It is what registration accepts, and never the same."""
+def test_a_generated_password_is_long_and_unique() -> None:
+    """Registration accepts it, and it never repeats."""
     passwords = {new_password() for _ in range(100)}
 
     assert 100 == len(passwords)

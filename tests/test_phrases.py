@@ -1,4 +1,4 @@
-"""Phrases and their budget of attempts."""
+"""Passwords of secrets and their budget of attempts."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Openings derive nothing from a phrase before this is set: time to do something meanwhile."""
+    """Block hashing until this is set, so that a test can act meanwhile."""
     proceed = threading.Event()
 
     def derive(*arguments: Any) -> bytes:
@@ -32,18 +32,18 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     monkeypatch.setattr(service, "derive_phrase_key", derive)
     yield proceed
-    # A test that failed before must not leave a thread that waits.
+    # A failed test must not leave a blocked thread.
     proceed.set()
 
 
 async def under_way(api: Api) -> None:
-    """Wait until a phrase is being checked."""
+    """Wait until a password is being checked."""
     while not (await api.items.find_one())["checks"]:
         await asyncio.sleep(0.01)
 
 
 async def test_a_missing_phrase_costs_no_attempt(api: Api) -> None:
-    """Asking without a phrase, however often, is refused and leaves the budget whole."""
+    """Requests without a password are rejected and do not count."""
     created = await api.create(phrase="p", max_attempts=2)
 
     for fields in ({}, {"phrase": None}, {"phrase": ""}) * 2:
@@ -55,7 +55,7 @@ async def test_a_missing_phrase_costs_no_attempt(api: Api) -> None:
 
 
 async def test_wrong_phrases_count_down_and_destroy(api: Api) -> None:
-    """Each wrong phrase says how many are left; with the last one the secret is gone, for the right phrase too."""
+    """Each error has the number of attempts left; after the last, the secret is gone for the right password, too."""
     created = await api.create(phrase="right", max_attempts=3)
 
     answers = [await api.open(created["secret_key"], phrase="wrong") for _ in range(3)]
@@ -68,7 +68,7 @@ async def test_wrong_phrases_count_down_and_destroy(api: Api) -> None:
 
 
 async def test_a_right_phrase_costs_no_attempt(api: Api) -> None:
-    """A secret with several openings opens that often under a budget of one."""
+    """A secret with several openings opens each time with a budget of 1."""
     created = await api.create(phrase="right", max_attempts=1, max_opens=3)
 
     answers = [await api.open(created["secret_key"], phrase="right") for _ in range(3)]
@@ -77,7 +77,7 @@ async def test_a_right_phrase_costs_no_attempt(api: Api) -> None:
 
 
 async def test_guesses_in_parallel_never_exceed_the_budget(serve: Serve, api: Api) -> None:
-    """Forty wrong guesses at once over two servers: at most five are tried, the rest is told to come back or 404."""
+    """Of 40 parallel wrong guesses on 2 servers, at most 5 are checked; the others get 429 or 404."""
     other = await serve(mongo_database=api.settings.mongo_database, keys=api.settings.keys)
     created = await api.create(phrase="right", max_attempts=5)
 
@@ -91,8 +91,8 @@ async def test_guesses_in_parallel_never_exceed_the_budget(serve: Serve, api: Ap
     assert "locked" == await api.state(created["receipt_key"])
 
 
-async def test_a_guess_beside_others_is_told_to_come_back(api: Api) -> None:
-    """Where every attempt left is being checked, one more gets 429 and costs nothing; the budget comes back."""
+async def test_a_guess_above_the_leases_gets_429(api: Api) -> None:
+    """If all remaining attempts are being checked, another gets 429 and does not count; the budget is restored."""
     created = await api.create(phrase="right", max_attempts=1)
     check = {"id": ObjectId(), "at": utc_now()}
     await api.items.update_one({}, {"$set": {"checks": [check]}})
@@ -104,8 +104,8 @@ async def test_a_guess_beside_others_is_told_to_come_back(api: Api) -> None:
     assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]
 
 
-async def test_a_dead_workers_attempt_lapses(api: Api) -> None:
-    """An attempt whose worker died is given back after the lease: a crash locks nobody out."""
+async def test_a_dead_workers_attempt_expires(api: Api) -> None:
+    """It is returned after its lease: a crash locks no reader out."""
     created = await api.create(phrase="right", max_attempts=1)
     check = {"id": ObjectId(), "at": utc_now() - LEASE - timedelta(seconds=1)}
     await api.items.update_one({}, {"$set": {"checks": [check]}})
@@ -114,8 +114,8 @@ async def test_a_dead_workers_attempt_lapses(api: Api) -> None:
 
 
 @pytest.mark.parametrize("phrase", ["right", "wrong"])
-async def test_an_attempt_that_lapsed_answers_nothing(api: Api, held: threading.Event, phrase: str) -> None:
-    """A worker whose lease ran out tells neither that the phrase was right nor that it was wrong."""
+async def test_an_expired_attempt_discloses_nothing(api: Api, held: threading.Event, phrase: str) -> None:
+    """A worker whose lease has expired tells neither that the password was right nor that it was wrong."""
     created = await api.create(phrase="right", max_attempts=1)
     opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
     await under_way(api)
@@ -129,10 +129,8 @@ async def test_an_attempt_that_lapsed_answers_nothing(api: Api, held: threading.
 
 
 @pytest.mark.parametrize("phrase", ["right", "wrong"])
-async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(
-    api: Api, held: threading.Event, phrase: str
-) -> None:
-    """Burning wins over a phrase that is being checked."""
+async def test_a_phrase_for_a_burned_secret_finds_nothing(api: Api, held: threading.Event, phrase: str) -> None:
+    """A burn takes precedence over a password that is being checked."""
     created = await api.create(phrase="right")
     opening = asyncio.create_task(api.open(created["secret_key"], phrase=phrase))
     await under_way(api)
@@ -145,7 +143,7 @@ async def test_a_phrase_for_what_was_burned_meanwhile_finds_nothing(
 
 
 async def test_a_full_hashing_queue_spends_no_attempt(serve: Serve) -> None:
-    """With the queue full a phrase is answered 503 with Retry-After, and the attempt was not spent."""
+    """It gets 503 with Retry-After, and the attempt does not count."""
     api = await serve(hashing_threads=1, hashing_queue=1, argon2_memory_kib=65_536)
     created = await api.create(phrase="right", max_attempts=100)
 
@@ -159,7 +157,7 @@ async def test_a_full_hashing_queue_spends_no_attempt(serve: Serve) -> None:
 
 
 async def test_a_phrase_is_the_same_from_every_keyboard(api: Api) -> None:
-    """Composed and decomposed characters are one phrase; case and spaces matter."""
+    """Composed and decomposed characters are the same password; case and spaces matter."""
     created = await api.create(phrase="caf\u00e9 \u1e9b\u0323")
 
     assert 403 == (await api.open(created["secret_key"], phrase="Caf\u00e9 \u1e9b\u0323"))[0]
@@ -167,7 +165,7 @@ async def test_a_phrase_is_the_same_from_every_keyboard(api: Api) -> None:
 
 
 async def test_a_phrase_keeps_its_cost(serve: Serve, api: Api) -> None:
-    """A secret opens after the operator has changed what Argon2id costs."""
+    """A secret opens after the operator has changed the cost of Argon2id."""
     created = await api.create(phrase="right")
     stronger = await serve(
         mongo_database=api.settings.mongo_database, keys=api.settings.keys, argon2_memory_kib=32_768, argon2_passes=3
@@ -177,14 +175,14 @@ async def test_a_phrase_keeps_its_cost(serve: Serve, api: Api) -> None:
 
 
 async def test_a_phrase_that_is_not_asked_for_is_ignored(api: Api) -> None:
-    """A secret without a phrase opens whatever phrase comes with the request."""
+    """A secret without a password opens with any password in the request."""
     created = await api.create()
 
     assert 200 == (await api.open(created["secret_key"], phrase="anything"))[0]
 
 
 async def test_a_missing_server_key_spends_no_attempt(api: Api) -> None:
-    """An item whose key the ring lacks is unavailable, and the request never counts as a guess."""
+    """An item under a missing key is unavailable, and the request never counts as a guess."""
     created = await api.create(phrase="right", max_attempts=1)
     document = await api.items.find_one({})
     await api.items.update_one({}, {"$set": {"key_id": "elsewhere"}})

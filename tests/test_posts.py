@@ -1,4 +1,4 @@
-"""Posts: published, listed, deleted, and gone with their author."""
+"""Posts: published, listed, deleted, and removed with their author."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ RING = KeyRing.parse(new_key())
 
 
 async def publish(api: Api, token: str, content: str = "content", **fields: Any) -> Any:
-    """Publish a post and return the answer."""
+    """Publish a post and return the response."""
     status, post = await api.call("POST", "/posts", {"content": content, **fields}, token=token)
 
     assert 201 == status
@@ -46,7 +46,7 @@ async def walk(
 
 
 async def test_a_post_is_shown_as_it_was_written(api: Api) -> None:
-    """Alone and in the list, with its author's name and counts."""
+    """At its own address and in the list, with its author's name and counts."""
     token = await api.sign_up("Ann")
 
     post = await publish(api, token, "Grüße ☕", title="Títle", ttl={"days": 30})
@@ -71,7 +71,7 @@ async def test_a_post_is_shown_as_it_was_written(api: Api) -> None:
     ],
 )
 async def test_a_malformed_post_is_refused(api: Api, body: object) -> None:
-    """The answer names the field, and nothing is published."""
+    """The response names the field, and nothing is published."""
     token = await api.sign_up()
 
     status, problem = await api.call("POST", "/posts", body, token=token)
@@ -95,7 +95,7 @@ async def test_a_malformed_post_is_refused(api: Api, body: object) -> None:
     ],
 )
 async def test_a_malformed_query_is_refused(api: Api, query: str) -> None:
-    """The answer names the parameter, and says what to do."""
+    """The response names the parameter and says what to change."""
     token = await api.sign_up()
 
     status, problem = await api.call("GET", f"/posts?{query}", token=token)
@@ -104,7 +104,7 @@ async def test_a_malformed_query_is_refused(api: Api, query: str) -> None:
 
 
 async def test_the_feed_has_every_post_once_newest_first(api: Api) -> None:
-    """Also when several pages have several authors, and for one author alone."""
+    """Over several pages and authors, and for one author."""
     tokens = {name: await api.sign_up(name) for name in ("ann", "bob")}
     written = [(name, f"{name} {number}") for number in range(5) for name in tokens]
     for name, content in written:
@@ -118,8 +118,8 @@ async def test_the_feed_has_every_post_once_newest_first(api: Api) -> None:
     assert [] == await walk(api, tokens["ann"], "author=nobody")
 
 
-async def test_pages_stay_in_step_while_posts_come_and_go(api: Api) -> None:
-    """What was there all the time is there exactly once."""
+async def test_pages_are_stable_while_posts_change(api: Api) -> None:
+    """Posts that exist throughout are listed exactly once."""
     token = await api.sign_up()
     old = [(await publish(api, token, f"old {number}"))["id"] for number in range(20)]
     doomed = old[5:8] + old[14:16]
@@ -137,8 +137,8 @@ async def test_pages_stay_in_step_while_posts_come_and_go(api: Api) -> None:
     assert stayed == [one for one in seen if one in stayed]
 
 
-async def test_a_cursor_is_good_for_its_list_alone(api: Api) -> None:
-    """With another author it is refused, and so is a changed one."""
+async def test_a_cursor_is_valid_only_for_its_list(api: Api) -> None:
+    """It is rejected with another author, or modified."""
     token = await api.sign_up("ann")
     await api.sign_up("bob")
     for _ in range(2):
@@ -152,8 +152,8 @@ async def test_a_cursor_is_good_for_its_list_alone(api: Api) -> None:
 
 
 @given(st.binary(min_size=16, max_size=16), st.none() | st.binary(min_size=16, max_size=16), st.data())
-def test_no_changed_cursor_is_read(post_id: bytes, author_id: bytes | None, data: st.DataObject) -> None:
-    """A cursor reads as it was written, and with any other character not at all."""
+def test_a_modified_cursor_is_rejected(post_id: bytes, author_id: bytes | None, data: st.DataObject) -> None:
+    """A cursor is read back unchanged, and is invalid with any other character."""
     cursor = write_cursor(RING, post_id, author_id)
 
     assert post_id == read_cursor(RING, cursor, author_id)
@@ -165,7 +165,7 @@ def test_no_changed_cursor_is_read(post_id: bytes, author_id: bytes | None, data
 
 @given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9000, 1, 1)))
 def test_a_post_id_is_a_uuid_that_sorts_by_time(moment: datetime) -> None:
-    """Version 7 of RFC 9562: a later millisecond sorts later, and no two are alike."""
+    """Version 7 of RFC 9562: ids sort by millisecond and are unique."""
     now = moment.replace(tzinfo=UTC)
     earlier, one, other = (new_post_id(when) for when in (now - timedelta(milliseconds=1), now, now))
 
@@ -177,7 +177,7 @@ def test_a_post_id_is_a_uuid_that_sorts_by_time(moment: datetime) -> None:
 
 
 async def test_only_its_author_deletes_a_post(api: Api) -> None:
-    """For others it is forbidden, and a post that is gone is not found."""
+    """Other users get 403, and a deleted post is not found."""
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
     path = f"/posts/{(await publish(api, ann))['id']}"
 
@@ -191,8 +191,8 @@ async def test_only_its_author_deletes_a_post(api: Api) -> None:
     assert "GET,HEAD" == (await api.send("PUT", "/posts/analytics")).headers["Allow"].replace(" ", "")
 
 
-async def test_an_expired_post_is_gone_before_it_is_swept(api: Api) -> None:
-    """From the list, from its address, for reactions and from the analytics."""
+async def test_an_expired_post_is_gone_before_it_is_deleted(api: Api) -> None:
+    """From the list, at its address, for reactions and in the analytics."""
     token = await api.sign_up()
     post = await publish(api, token, ttl={"minutes": 1})
     await api.call("PUT", f"/posts/{post['id']}/like", token=token)
@@ -218,7 +218,7 @@ async def today(api: Api, token: str) -> list[int]:
 
 
 async def test_analytics_list_every_day(api: Api) -> None:
-    """With what was posted and reacted on it, in UTC, and nothing on the others."""
+    """With the posts and reactions of that day in UTC, and zeros on the others."""
     token = await api.sign_up()
     posts = [await publish(api, token, f"{number}") for number in range(4)]
     for number, hour in enumerate(
@@ -259,7 +259,7 @@ async def test_analytics_list_every_day(api: Api) -> None:
     ],
 )
 async def test_malformed_days_are_refused(api: Api, query: str) -> None:
-    """The answer names the parameter."""
+    """The response names the parameter."""
     token = await api.sign_up()
 
     status, problem = await api.call("GET", f"/posts/analytics?{query}", token=token)
@@ -268,7 +268,7 @@ async def test_malformed_days_are_refused(api: Api, query: str) -> None:
 
 
 async def test_a_year_is_a_list_of_its_days(api: Api) -> None:
-    """366 days fit, to the ends of the calendar."""
+    """366 days are allowed, to the ends of the calendar."""
     token = await api.sign_up()
 
     for query, count in (
@@ -289,8 +289,8 @@ CHANGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_whatever_was_changed_in_a_post_costs_that_post_alone(api: Api, change: dict[str, Any]) -> None:
-    """It answers 410 or not at all, the feed goes on, and reactions to its neighbours count."""
+async def test_a_tampered_post_affects_no_other(api: Api, change: dict[str, Any]) -> None:
+    """It answers 410, the feed works, and reactions to its neighbours count."""
     token = await api.sign_up("ann")
     damaged, sound = [await publish(api, token) for _ in range(2)]
     await api.mongo.collection("posts").update_one({"_id": bytes.fromhex(damaged["id"])}, change)
@@ -306,8 +306,8 @@ async def test_whatever_was_changed_in_a_post_costs_that_post_alone(api: Api, ch
     assert 0 == await api.mongo.collection("reactions").count_documents({})
 
 
-async def test_a_reaction_that_was_changed_counts_for_nothing(api: Api) -> None:
-    """And can be replaced or taken back."""
+async def test_a_tampered_reaction_does_not_count(api: Api) -> None:
+    """It can be replaced or removed."""
     token = await api.sign_up("ann")
     for method, what, expected in (("PUT", "like", (2, "like")), ("DELETE", "reaction", (1, None))):
         path = f"/posts/{(await publish(api, token))['id']}"
@@ -320,7 +320,7 @@ async def test_a_reaction_that_was_changed_counts_for_nothing(api: Api) -> None:
 
 
 async def test_an_author_who_cannot_be_read_loses_nothing(api: Api) -> None:
-    """Publishing is refused and erases nothing: with the key back, all is there."""
+    """Publishing is rejected and deletes nothing: with the key restored, everything is there."""
     token = await api.sign_up("ann")
     post = await publish(api, token)
     users = api.mongo.collection("users")
@@ -334,8 +334,8 @@ async def test_an_author_who_cannot_be_read_loses_nothing(api: Api) -> None:
     assert [(post["id"], 1)] == [(one["id"], one["likes"]) for one in await walk(api, token)]
 
 
-async def test_what_a_deleted_user_still_does_leaves_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token is believed for a while after: a post or a reaction made then is taken back."""
+async def test_a_deleted_user_leaves_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token is accepted for a while after: posts and reactions made with it are removed."""
     api = await serve()
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
     theirs = await publish(api, bob)
@@ -358,7 +358,7 @@ async def test_what_a_deleted_user_still_does_leaves_nothing(serve: Serve, monke
 
 @pytest.mark.parametrize("field", ["envelope", "author_id", "key_id"])
 async def test_a_damaged_post_does_not_spoil_the_feed(api: Api, field: str) -> None:
-    """It is told of at its own address, left out of the list, and its author can delete it."""
+    """It is reported at its own address, left out of the list, and its author can delete it."""
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
     first, damaged, last = [await publish(api, token) for token in (ann, ann, bob)]
     posts = api.mongo.collection("posts")
@@ -375,8 +375,8 @@ async def test_a_damaged_post_does_not_spoil_the_feed(api: Api, field: str) -> N
     assert 204 == (await api.call("DELETE", f"/posts/{damaged['id']}", token=owner))[0]
 
 
-async def test_an_account_goes_with_its_posts_and_reactions(api: Api) -> None:
-    """And the counts of other people's posts follow."""
+async def test_an_account_is_deleted_with_its_posts_and_reactions(api: Api) -> None:
+    """The counts of other users' posts are updated."""
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
     mine, theirs = await publish(api, ann), await publish(api, bob)
     for token in (ann, bob):
@@ -392,7 +392,7 @@ async def test_an_account_goes_with_its_posts_and_reactions(api: Api) -> None:
 
 
 async def test_a_server_that_starts_finishes_a_deletion(serve: Serve) -> None:
-    """What a killed process has left is found by the mark on the post."""
+    """A starting server finds the unfinished deletion of a killed process by the mark on the post."""
     api = await serve()
     token = await api.sign_up()
     post = await publish(api, token)
@@ -408,7 +408,7 @@ async def test_a_server_that_starts_finishes_a_deletion(serve: Serve) -> None:
     assert 0 == await api.mongo.collection("reactions").count_documents({})
 
 
-async def test_posts_take_a_user_or_the_scope(api: Api) -> None:
+async def test_posts_require_a_user_or_the_scope(api: Api) -> None:
     """An API token for posts is enough, one for secrets is not."""
     session = await api.sign_up()
     tokens = [
@@ -422,7 +422,7 @@ async def test_posts_take_a_user_or_the_scope(api: Api) -> None:
 
 
 def winning(plan: Any) -> list[Any]:
-    """Return the plans that MongoDB has chosen, wherever they stand in its account."""
+    """Return the winning plans in MongoDB's explain output."""
     if isinstance(plan, list):
         return [found for part in plan for found in winning(part)]
     if not isinstance(plan, dict):
@@ -432,7 +432,7 @@ def winning(plan: Any) -> list[Any]:
 
 
 async def test_no_query_scans_a_collection(api: Api) -> None:
-    """MongoDB's own account of each query that posts lean on names an index."""
+    """MongoDB's explain output shows an index for each query of posts."""
     ann = await api.sign_up("ann")
     for number in range(30):
         post = await publish(api, ann, f"{number}")

@@ -1,4 +1,4 @@
-"""What the containers need before they start: files made once, and a database with a user who is not root."""
+"""Preparation of the containers: files created once, and a database with a user without root privileges."""
 
 import importlib
 import io
@@ -55,7 +55,7 @@ KEY_FILE = "c2VhbHBvc3Q=" * 8
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The directories as docker-compose mounts them."""
+    """The directories as mounted by docker-compose."""
     for name in ("web", "db", "nginx", "tls", "sockets", "grafana", "logs", "data/db"):
         (tmp_path / name).mkdir(parents=True)
     return tmp_path
@@ -75,11 +75,11 @@ def names(root: Path) -> set[str]:
 
 
 class CrashError(BaseException):
-    """The power is gone."""
+    """Simulates a power cut."""
 
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the call with this number, of all that change something, not happen."""
+    """Prevent the call with this number among all that change something."""
     count = 0
 
     def counted(function: Any) -> Any:
@@ -96,8 +96,8 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         monkeypatch.setattr(place, name, counted(getattr(place, name)))
 
 
-def test_files_are_made_for_their_owners_alone(root: Path, settings: Settings) -> None:
-    """Secrets have mode 0400, in directories of mode 0700; sockets are for the group as well."""
+def test_files_are_private(root: Path, settings: Settings) -> None:
+    """Secrets have mode 0400, in directories of mode 0700; sockets are also for the group."""
     provision_files(root, MEMBERS, settings, OWNERS)
     modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in SECRET_FILES}
     directories = {
@@ -110,8 +110,8 @@ def test_files_are_made_for_their_owners_alone(root: Path, settings: Settings) -
     assert FILES == names(root)
 
 
-def test_what_is_made_can_be_used(root: Path, settings: Settings) -> None:
-    """The ring is one, the URL names the members and the password, and MongoDB's limits for a key file are kept."""
+def test_created_files_are_valid(root: Path, settings: Settings) -> None:
+    """The key ring parses, the URL has the members and the password, and MongoDB accepts the key file."""
     provision_files(root, ["db:27017", "db2:27017"], settings, OWNERS)
     files = {name: text.strip() for name, text in contents(root).items()}
 
@@ -124,8 +124,8 @@ def test_what_is_made_can_be_used(root: Path, settings: Settings) -> None:
     assert all(re.fullmatch(r"[0-9a-f]{64}", files[f"db/{name}-password"]) for name in ("root", "application"))
 
 
-def test_later_runs_leave_secrets_alone(root: Path, settings: Settings) -> None:
-    """Only the URL follows the members, and nginx's configuration the settings."""
+def test_later_runs_keep_secrets(root: Path, settings: Settings) -> None:
+    """Only the URL changes with the members, and nginx's configuration with the settings."""
     provision_files(root, MEMBERS, settings, OWNERS)
     before = contents(root)
     provision_files(root, [*MEMBERS, "db2:27017"], settings.model_copy(update={"rate_open": "9r/s"}), OWNERS)
@@ -135,8 +135,8 @@ def test_later_runs_leave_secrets_alone(root: Path, settings: Settings) -> None:
     assert "rate=9r/s" in (root / "nginx" / "nginx.conf").read_text()
 
 
-def test_an_unchanged_configuration_is_not_written_anew(root: Path, settings: Settings) -> None:
-    """So nginx has nothing to take up."""
+def test_an_unchanged_configuration_is_not_rewritten(root: Path, settings: Settings) -> None:
+    """So nginx is not reloaded."""
     provision_files(root, MEMBERS, settings, OWNERS)
     before = (root / "nginx" / "nginx.conf").stat().st_ino
     provision_files(root, MEMBERS, settings, OWNERS)
@@ -144,8 +144,8 @@ def test_an_unchanged_configuration_is_not_written_anew(root: Path, settings: Se
     assert before == (root / "nginx" / "nginx.conf").stat().st_ino
 
 
-def test_a_crash_at_any_moment_leaves_nothing_half(root: Path, settings: Settings) -> None:
-    """Whatever was whole stays as it is, and the next run makes the rest."""
+def test_a_crash_leaves_no_partial_file(root: Path, settings: Settings) -> None:
+    """Complete files remain, and the next run creates the rest."""
     crashes = 0
     while True:
         before = {name: (root / name).read_text() for name in SECRET_FILES if (root / name).exists()}
@@ -164,8 +164,8 @@ def test_a_crash_at_any_moment_leaves_nothing_half(root: Path, settings: Setting
 
 
 @pytest.mark.parametrize("lost", ["web/keys", "db/root-password", "db/keyfile"])
-def test_data_without_its_keys_is_not_given_new_ones(root: Path, settings: Settings, lost: str) -> None:
-    """New keys would open nothing, and hide that the old ones are gone."""
+def test_data_without_its_keys_gets_no_new_ones(root: Path, settings: Settings, lost: str) -> None:
+    """New keys would open nothing, and hide that the old ones are missing."""
     provision_files(root, MEMBERS, settings, OWNERS)
     (root / "data" / "db" / "WiredTiger").touch()
     provision_files(root, MEMBERS, settings, OWNERS)
@@ -176,8 +176,8 @@ def test_data_without_its_keys_is_not_given_new_ones(root: Path, settings: Setti
     assert not (root / lost).exists()
 
 
-def test_a_key_ring_is_replaced_whole(root: Path, settings: Settings) -> None:
-    """By what is a ring; anything else changes nothing."""
+def test_a_key_ring_is_replaced_atomically(root: Path, settings: Settings) -> None:
+    """By a valid key ring; anything else changes nothing."""
     provision_files(root, MEMBERS, settings, OWNERS)
     text = f"{new_key()}\n{contents(root)['web/keys']}"
     ring = replace_key_ring(root, text, OWNERS)
@@ -191,15 +191,15 @@ def test_a_key_ring_is_replaced_whole(root: Path, settings: Settings) -> None:
 
 
 def give_certificate(root: Path, *, name: str = "cert") -> CertificatePair:
-    """Put a certificate where the operator puts it."""
+    """Put a certificate in the operator's place."""
     files = make_files(root / "tls", name=name)
     files.certificate.replace(root / "tls" / "cert.pem")
     files.key.replace(root / "tls" / "key.pem")
     return read_pair(root / "tls" / "cert.pem", root / "tls" / "key.pem")
 
 
-def test_a_certificate_is_copied_for_nginx_alone(root: Path) -> None:
-    """In one file of mode 0400, anew with each run, and gone when TLS is switched off."""
+def test_a_certificate_is_copied_for_nginx(root: Path) -> None:
+    """Into a file of mode 0400, again with each run, and removed if TLS is off."""
     served, configuration = root / "nginx" / "tls.pem", root / "nginx" / "nginx.conf"
     for name in ("first", "second"):
         pair = give_certificate(root, name=name)
@@ -215,8 +215,8 @@ def test_a_certificate_is_copied_for_nginx_alone(root: Path) -> None:
     assert "ssl" not in configuration.read_text().partition("\nhttp {")[2]
 
 
-def test_a_certificate_that_cannot_be_served_changes_nothing(root: Path) -> None:
-    """The error names the file as the operator sees it, and nginx keeps what it has."""
+def test_an_invalid_certificate_changes_nothing(root: Path) -> None:
+    """The error has the operator's name of the file, and nginx keeps the old one."""
     settings = Settings(_env_file=None, tls="files")
     with pytest.raises(ProvisionError, match=r"^SEALPOST_TLS=files: tls/cert\.pem cannot be read"):
         provision_files(root, MEMBERS, settings, OWNERS)
@@ -233,7 +233,7 @@ def test_a_certificate_that_cannot_be_served_changes_nothing(root: Path) -> None
 
 
 def test_a_self_signed_certificate_is_kept(root: Path) -> None:
-    """Through later runs, and while TLS is off; it is for the public host, and made anew for another."""
+    """Through later runs, and while TLS is off; it is for the public host, and recreated for another."""
     served, made = root / "nginx" / "tls.pem", list[str]()
     for public_url, tls in (("https://a.example", "self-signed"), ("http://a.example", "off")) * 2:
         provision_files(root, MEMBERS, Settings(_env_file=None, tls=tls, public_url=public_url), OWNERS)
@@ -249,7 +249,7 @@ def test_a_self_signed_certificate_is_kept(root: Path) -> None:
 def test_the_command_line_does_each_task(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And says what it did, without a key, or what is wrong."""
+    """It reports its actions, without a key, or the error."""
     monkeypatch.chdir(root)
     asked: list[tuple[Path, Sequence[str]]] = []
 
@@ -286,7 +286,7 @@ def test_the_command_line_does_each_task(
 
 @contextmanager
 def member(directory: Path, port: int) -> Iterator[None]:
-    """A mongod as in its container: of a replica set that nobody has initiated, with a key file."""
+    """A mongod as in its container: with a key file, in a replica set that is not initiated."""
     directory.mkdir()
     key_file = directory / "keyfile"
     key_file.write_text(KEY_FILE)
@@ -317,13 +317,13 @@ def as_user(members: Sequence[str], name: str, password: str) -> MongoClient[dic
 
 @pytest.mark.lifecycle
 def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It grows by a member, is left alone when nothing is missing, and takes over when killed at any command."""
+    """It grows by a member, does nothing if complete, and continues after a crash at any command."""
     first = members[:1]
     seen = set[str]()
     original = Database.command
 
     def dying(self: Any, name: str, *arguments: Any, **options: Any) -> Any:
-        """Each command is once the last one: it is carried out, and nobody hears of it."""
+        """Let each command be the last one in turn: it is executed, and its response is lost."""
         answer = original(self, name, *arguments, **options)
         step = f"{name} {arguments[0] if name == 'createUser' else ''}".strip()
         if step not in seen:
@@ -353,7 +353,7 @@ def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], m
 
         assert application.sealpost.items.count_documents({}) == 1
     with as_user(members, "sealpost", "b" * 64) as application:
-        # On a busy machine a member was missing for a moment after it had its copy.
+        # On a busy machine, a member may be missing for a moment after its initial sync.
         deadline = time.monotonic() + PATIENCE
         while sorted(members) != (hosts := sorted(application.admin.command("hello")["hosts"])):
             assert time.monotonic() < deadline, hosts
@@ -363,8 +363,8 @@ def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], m
 
 
 @pytest.mark.lifecycle
-def test_a_member_that_lost_its_data_is_not_made_a_set_of_its_own(tmp_path: Path) -> None:
-    """It joins the others' set again and copies what they have."""
+def test_a_member_that_lost_its_data_rejoins_the_set(tmp_path: Path) -> None:
+    """It copies the data of the other members, and no new set is initiated."""
     ports = [free_port() for _ in range(2)]
     members = [f"127.0.0.1:{port}" for port in ports]
     with member(tmp_path / "second", ports[1]):
@@ -384,7 +384,7 @@ def test_a_member_that_lost_its_data_is_not_made_a_set_of_its_own(tmp_path: Path
 
 @pytest.mark.lifecycle
 def test_a_mongodb_that_does_not_answer_is_an_error() -> None:
-    """After the time that it is given, with a reason and no password."""
+    """After the timeout, with a reason and no password."""
     nobody = f"127.0.0.1:{free_port()}"
 
     with pytest.raises(DatabaseError, match=r"not set up within 0 s: \w+$"):
@@ -396,7 +396,7 @@ def compose(name: str) -> Any:
 
 
 def test_compose_passes_every_setting_that_is_no_secret() -> None:
-    """Each one may be set from outside, save those that the containers themselves decide."""
+    """Each can be set from outside, except those fixed by the containers."""
     decided = {"mongo_database", "mongod", "data_dir", "log_file", "metrics_dir", "tls_cert", "tls_key", *SECRETS}
     variables = {f"SEALPOST_{name.upper()}" for name in decided}
     passed = {name for name in compose("docker-compose.yml")["x-settings"] if name.startswith("SEALPOST_")}
@@ -408,7 +408,7 @@ def test_compose_passes_every_setting_that_is_no_secret() -> None:
 def test_a_misspelt_setting_beside_compose_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Compose ignores it, so init reads .env itself; a setting that the containers decide is named, and no more."""
+    """Compose ignores it, so init reads .env itself; one fixed by the containers is only reported."""
     monkeypatch.chdir(root)
     (root / "clone").mkdir()
     (root / "clone" / ".env").write_text("HTTP_PORT=8080\nSEALPOST_TTL_MX=s3cret\nSEALPOST_KEYZ_FILE=/x\n")
@@ -427,7 +427,7 @@ def test_a_misspelt_setting_beside_compose_is_refused(
 
 
 def test_each_image_is_one_version_and_each_service_is_bounded() -> None:
-    """No tag moves by itself; processes are limited, and none leaves a core dump."""
+    """Tags are pinned; processes are limited and dump no core."""
     services = {
         f"{name} {service}": content
         for name in ("docker-compose.yml", "docker-compose.replicas.yml")
@@ -444,7 +444,7 @@ def test_each_image_is_one_version_and_each_service_is_bounded() -> None:
 
 
 def test_the_overlay_has_members_like_the_first() -> None:
-    """Db2 and db3 differ from db in where their data is."""
+    """db2 and db3 differ from db only in their data volume."""
     first = compose("docker-compose.yml")["services"]["db"]
     others = compose("docker-compose.replicas.yml")["services"]
     for name in ("db2", "db3"):
@@ -454,7 +454,7 @@ def test_the_overlay_has_members_like_the_first() -> None:
 
 
 def test_compose_names_the_users_that_files_are_given_to() -> None:
-    """Numbers in the Dockerfile, docker-compose.yml and the code agree, and so does the version."""
+    """The user ids and the version agree in the Dockerfile, docker-compose.yml and the code."""
     services = compose("docker-compose.yml")["services"]
     owners = Owners()
     dockerfile = (ROOT / "Dockerfile").read_text()
@@ -469,7 +469,7 @@ def test_compose_names_the_users_that_files_are_given_to() -> None:
 
 @contextmanager
 def worker(path: Path, answer: bytes) -> Iterator[None]:
-    """Something at a socket that says the same to everybody."""
+    """A server on a socket with a fixed response."""
 
     class Answer(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -487,7 +487,7 @@ def worker(path: Path, answer: bytes) -> Iterator[None]:
 
 
 def test_health_is_a_worker_that_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One is enough; none, one that is not ready, a dead one and one that speaks no HTTP are not."""
+    """One is enough; missing, unready, dead and non-HTTP ones do not count."""
     monkeypatch.setenv("RUN_DIR", str(tmp_path))
     found = [healthcheck.main()]
     with socket.socket(socket.AF_UNIX) as dead:

@@ -1,4 +1,4 @@
-"""Likes and dislikes: one for each user, counted exactly, whatever happens at once."""
+"""Likes and dislikes: one for each user, counted exactly under concurrency."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 def of_post(post_id: bytes) -> dict[str, bytes]:
-    """Return the range of the ids of a post's reactions."""
+    """Return the id range of a post's reactions."""
     return {"$gte": post_id + bytes(16), "$lte": post_id + b"\xff" * 16}
 
 
@@ -34,8 +34,8 @@ async def recounted(api: Api) -> dict[bytes, tuple[int, int]]:
     return counts
 
 
-async def test_a_reaction_is_one_whatever_is_sent_again(api: Api) -> None:
-    """Liking twice is liking once, a dislike replaces it, and taking back takes back."""
+async def test_reactions_are_idempotent(api: Api) -> None:
+    """A second like counts once, a dislike replaces it, and removal removes it."""
     token = await api.sign_up()
     path = f"/posts/{(await publish(api, token))['id']}"
 
@@ -54,7 +54,7 @@ async def test_a_reaction_is_one_whatever_is_sent_again(api: Api) -> None:
 
 
 async def test_reactions_of_many_users_at_once_are_all_counted(serve: Serve) -> None:
-    """On two servers that share a database: likes, then half of them dislikes, then some taken back."""
+    """On 2 servers with the same database: likes, then half of them dislikes, then some removed."""
     one = await serve()
     token = await one.sign_up()
     other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
@@ -77,8 +77,8 @@ async def test_reactions_of_many_users_at_once_are_all_counted(serve: Serve) -> 
     assert {(100, 100)} == set((await recounted(one)).values())
 
 
-async def test_one_user_who_changes_their_mind_at_once_ends_with_one_reaction(api: Api) -> None:
-    """Whatever order the requests are carried out in, there is one reaction and it is counted."""
+async def test_parallel_reactions_of_one_user_count_once(api: Api) -> None:
+    """In whichever order the requests are executed, there is one reaction, and it is counted."""
     token = await api.sign_up()
     path = f"/posts/{(await publish(api, token))['id']}"
 
@@ -91,7 +91,7 @@ async def test_one_user_who_changes_their_mind_at_once_ends_with_one_reaction(ap
 
 
 async def test_reactions_to_a_post_that_is_being_deleted_leave_nothing(api: Api) -> None:
-    """They race with the deletion: each is refused or goes with the post."""
+    """They race with the deletion: each is rejected or deleted with the post."""
     token = await api.sign_up()
     post = await publish(api, token)
     store = ReactionStore(api.mongo, group_commit(max_batch=10, max_queue=1000))
@@ -107,7 +107,7 @@ async def test_reactions_to_a_post_that_is_being_deleted_leave_nothing(api: Api)
 
 
 async def test_more_reactions_than_fit_one_batch_are_withdrawn(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those to posts that have expired meanwhile."""
+    """Including those to posts that have expired meanwhile."""
     monkeypatch.setattr("src.posts.reactions.WITHDRAWN_AT_ONCE", 3)
     token = await api.sign_up()
     store = ReactionStore(api.mongo, group_commit(max_batch=10, max_queue=1000))
@@ -124,8 +124,8 @@ async def test_more_reactions_than_fit_one_batch_are_withdrawn(api: Api, monkeyp
     assert 0 == await api.mongo.collection("reactions").count_documents({"user_id": b"a" * 16})
 
 
-async def test_a_reaction_goes_when_its_post_does(api: Api) -> None:
-    """It has the post's expiry, so the database sweeps both."""
+async def test_a_reaction_expires_with_its_post(api: Api) -> None:
+    """It has the post's expiry, so MongoDB deletes both."""
     token = await api.sign_up()
     lifetimes: list[dict[str, Any]] = [{}, {"ttl": {"days": 1}}]
     for fields in lifetimes:

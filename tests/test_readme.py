@@ -1,4 +1,4 @@
-"""What the README, the tour and the API page tell to type does what they show."""
+"""The commands in the README, the tour and the API page have the documented output."""
 
 import http.client
 import os
@@ -36,32 +36,32 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return the fenced blocks of a page in their order."""
+    """Return the fenced blocks of a page in order."""
     found = re.findall(r"(?ms)^```([^\n]*)\n(.*?)^```$", page.read_text(encoding="utf-8"))
     return [Block(*parts) for parts in found]
 
 
 def typed_and_shown(page: Path) -> list[tuple[str, str]]:
-    """Return each `sh` block with the `text` block that follows it; empty where none does."""
+    """Return each `sh` block with the `text` block that follows it, or an empty text."""
     found = blocks(page)
     pairs = zip(found, [*found[1:], Block("", "")], strict=True)
     return [(block.text, after.text if after.language == "text" else "") for block, after in pairs if block[0] == "sh"]
 
 
 def shows(expected: str, output: str) -> bool:
-    """Tell whether an output is the one shown, in which … stands for anything on its line."""
+    """Tell whether an output matches the documented one, in which … matches the rest of its line."""
     pattern = ".*?".join(re.escape(part) for part in expected.strip().split("…"))
     return re.fullmatch(pattern, output.strip()) is not None
 
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The program as `make run` runs it, on a free port and a new data directory."""
+    """The program as started by `make run`, on a free port with a new data directory."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     directory = tmp_path_factory.mktemp("readme")
-    # Other tests measure what the server runs, and the tracer would double its time.
+    # Other tests measure the server's coverage, and the tracer would double its time.
     left_out = ("SEALPOST_", "COVERAGE_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     with (directory / "output").open("wb") as output:
@@ -98,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
-    """Tell whether the server can work; ``trust`` is for one that serves TLS."""
+    """Tell whether the server is ready; ``trust`` is for one with TLS."""
     scheme, _, address = url.partition("://")
     if scheme == "https":
         return workers.is_ready(http.client.HTTPSConnection(address, timeout=10, context=trust))
@@ -108,9 +108,9 @@ def is_ready(url: str, trust: ssl.SSLContext | None = None) -> bool:
 @pytest.mark.lifecycle
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages type curl, which is not on PATH")
 @pytest.mark.parametrize("page", [README, TOUR, API], ids=lambda page: page.name)
-def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path) -> None:
-    """Typed from top to bottom into one shell, each block prints what stands below it."""
-    # What a clone has once `make` has been called.
+def test_the_session_has_the_documented_output(server: str, tmp_path: Path, page: Path) -> None:
+    """Typed from top to bottom into one shell, each block prints the text below it."""
+    # The files of a clone after `make`.
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "src").symlink_to(ROOT / "src")
     typed = typed_and_shown(page)
@@ -119,7 +119,7 @@ def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path)
         ["bash", "-c", script],
         cwd=tmp_path,
         env={
-            # Tracing each command would take as long again, and other tests type them all.
+            # Tracing would double the time of each command, and other tests run them all.
             **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             "SEALPOST": server,
             "SEALPOST_URL": server,
@@ -141,7 +141,7 @@ def test_the_session_shows_what_it_says(server: str, tmp_path: Path, page: Path)
 
 @pytest.mark.parametrize("page", [README, TOUR], ids=lambda page: page.name)
 def test_every_block_is_run_somewhere(page: Path) -> None:
-    """A block of a page is a part of the session, its output, or make targets that CI runs."""
+    """A block of a page is part of the session, its output, or make targets that CI runs."""
     found = blocks(page)
     for block, before in zip(found, [Block("", ""), *found], strict=False):
         match block.language:
@@ -155,8 +155,8 @@ def test_every_block_is_run_somewhere(page: Path) -> None:
                 pytest.fail(f"this block is neither sh, text nor console:\n{block.text}")
 
 
-def test_ci_runs_what_the_session_does_not() -> None:
-    """`.ci/run` contains each make target that the pages tell to type, and each check of CONTRIBUTING."""
+def test_ci_runs_the_remaining_commands() -> None:
+    """`.ci/run` contains each make target on the pages, and each check of CONTRIBUTING."""
     found = [*blocks(README), *blocks(TOUR)]
     consoles = [block.text.splitlines() for block in found if block.language == "console"]
     typed = [line.removeprefix("$ ") for lines in consoles for line in lines]

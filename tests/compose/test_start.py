@@ -38,7 +38,7 @@ def test_a_fresh_clone_serves_within_a_minute(
 @pytest.mark.parametrize("page", [test_readme.README, test_readme.TOUR], ids=lambda page: page.name)
 def test_the_sessions_work_through_nginx(stack: Compose, tmp_path: Path, page: Path) -> None:
     """The commands of README and tour print what is shown below them."""
-    test_readme.test_the_session_shows_what_it_says(stack.url, tmp_path, page)
+    test_readme.test_the_session_has_the_documented_output(stack.url, tmp_path, page)
 
 
 async def test_a_browser_gets_the_page(client: ClientSession) -> None:

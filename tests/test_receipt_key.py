@@ -17,8 +17,8 @@ RECEIPT = Receipt(b"0123456789abcdef", datetime(2026, 1, 1, tzinfo=UTC), datetim
 
 
 @given(st.binary(min_size=16, max_size=16), MOMENTS, MOMENTS)
-def test_what_is_written_is_read(item_id: bytes, created_at: datetime, expires_at: datetime) -> None:
-    """Id and times come back to the millisecond, in sixty characters."""
+def test_a_receipt_key_is_read_back(item_id: bytes, created_at: datetime, expires_at: datetime) -> None:
+    """Id and times come back to the millisecond, in 60 characters."""
     receipt = Receipt(item_id, created_at, expires_at)
 
     text = write_receipt_key(RING, receipt)
@@ -27,7 +27,7 @@ def test_what_is_written_is_read(item_id: bytes, created_at: datetime, expires_a
 
 
 def test_every_bit_of_a_receipt_key_counts() -> None:
-    """A key with any bit changed, or of another length, says nothing."""
+    """With any bit changed, or another length, it is invalid."""
     value = decode(write_receipt_key(RING, RECEIPT)) or b""
     for n in range(len(value) * 8):
         changed = bytearray(value)
@@ -39,12 +39,12 @@ def test_every_bit_of_a_receipt_key_counts() -> None:
 
 @given(st.text())
 def test_any_text_is_a_receipt_key_or_none(text: str) -> None:
-    """Reading raises nothing."""
+    """Parsing raises nothing."""
     assert None is read_receipt_key(RING, text)
 
 
 def test_a_receipt_outlives_a_rotation_but_not_its_key() -> None:
-    """An older key of the ring still vouches for its receipts; without it they say nothing."""
+    """It is valid with an older key of the ring; without that key it is not."""
     old = new_key()
     text = write_receipt_key(KeyRing.parse(old), RECEIPT)
 
@@ -53,7 +53,7 @@ def test_a_receipt_outlives_a_rotation_but_not_its_key() -> None:
 
 
 def test_times_are_kept_in_utc() -> None:
-    """A moment in another zone is the same moment."""
+    """A time in another zone is the same time."""
     zone = RECEIPT.created_at.astimezone().tzinfo
     shifted = Receipt(RECEIPT.item_id, RECEIPT.created_at.astimezone(zone), RECEIPT.expires_at + timedelta())
 

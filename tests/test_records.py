@@ -27,7 +27,7 @@ class Note(Content):
 
 @given(TEXT, st.binary(), st.binary(min_size=16, max_size=16))
 def test_what_was_sealed_opens(text: str, data: bytes, document_id: bytes) -> None:
-    """Any text and any bytes come back whole."""
+    """Any text and any bytes come back."""
     note = Note(text=text, data=data)
 
     assert note == SEALER.open(Note, {"_id": document_id, **SEALER.seal(note, document_id)})
@@ -59,7 +59,7 @@ def test_no_changed_byte_opens(data: st.DataObject) -> None:
     ],
 )
 def test_no_changed_document_opens(changes: dict[str, object]) -> None:
-    """Whatever stands in its fields, opening says no in one way."""
+    """With any content of its fields, opening fails in the same way."""
     document = {"_id": b"i" * 16, **SEALER.seal(Note(text="words"), b"i" * 16)}
 
     with pytest.raises(Unsealable):
@@ -67,7 +67,7 @@ def test_no_changed_document_opens(changes: dict[str, object]) -> None:
 
 
 def test_kinds_and_schemas_do_not_mix() -> None:
-    """A record of another kind, with another schema or under another ring does not open."""
+    """A record of another kind, with another schema or under another key ring does not open."""
 
     class Other(Content):
         """Other content."""
@@ -86,27 +86,27 @@ def test_kinds_and_schemas_do_not_mix() -> None:
 
 
 def test_a_known_envelope_opens() -> None:
-    """What an earlier version has sealed opens still: a change to the format takes a new version byte."""
+    """Envelopes of earlier versions still open: a new format needs a new version byte."""
     document = {"_id": bytes(range(16)), "key_id": "k1", "envelope": bytes.fromhex(KNOWN)}
 
     assert Note(text="words that stay", data=b"\x00\xff") == SEALER.open(Note, document)
 
 
 def test_an_envelope_tells_neither_the_content_nor_its_length() -> None:
-    """Equal contents look different, and short ones are of one length."""
+    """Equal contents look different, and short ones have the same length."""
     envelopes = [SEALER.seal(Note(text=text), b"i" * 16)["envelope"] for text in ("a", "a", "abcdefgh")]
 
     assert 3 == len(set(envelopes))
     assert {13 + 64 + 16} == {len(envelope) for envelope in envelopes}
 
 
-def test_content_does_not_show_itself() -> None:
-    """Neither `repr` nor `str` lets it into a log."""
+def test_content_is_not_shown() -> None:
+    """Neither `repr` nor `str` contains it."""
     assert {"Note(…)"} == {repr(Note(text="words")), str(Note(text="words")), f"{Note(text='words')}"}
 
 
-def test_a_blind_index_is_what_it_was() -> None:
-    """A known answer: a change to it would lose every user."""
+def test_the_blind_index_is_unchanged() -> None:
+    """A known answer: a change would lose every user."""
     assert ["86bf99f99bbf8bf302d06140296297767659ec43a64d1898198e583a418a9471"] == [
         one.hex() for one in BlindIndex(RING, "username").of("ann")
     ]
@@ -114,7 +114,7 @@ def test_a_blind_index_is_what_it_was() -> None:
 
 @given(TEXT, TEXT)
 def test_a_blind_index_finds_a_value_and_no_other(one: str, other: str) -> None:
-    """Equal values have equal indexes under equal keys, and only these."""
+    """Values have equal indexes only if they and the keys are equal."""
     index = BlindIndex(RING, "username")
 
     assert (one == other) == (index.of(one) == index.of(other))
@@ -123,7 +123,7 @@ def test_a_blind_index_finds_a_value_and_no_other(one: str, other: str) -> None:
 
 
 def test_an_index_under_several_keys_keeps_the_old_ones() -> None:
-    """A ring with a new key in front finds what the old ring has stored."""
+    """A ring with a new key in front finds values indexed with the old ring."""
     old = new_key()
     before, after = KeyRing.parse(old), KeyRing.parse(f"{new_key()},{old}")
 

@@ -1,4 +1,4 @@
-"""Key rotation: everything comes under the newest key, whatever happens meanwhile, and nobody notices."""
+"""Key rotation: all documents move to the newest key under traffic, without any effect on users."""
 
 import asyncio
 import itertools
@@ -74,18 +74,18 @@ class Rotation:
 
     @property
     def ids(self) -> tuple[str, str]:
-        """The ids of the old key and of the new one."""
+        """The ids of the old and the new key."""
         return self.old.partition(":")[0], self.new.partition(":")[0]
 
 
 @pytest.fixture
 def rotation(serve: Serve, mongo_url: str) -> Rotation:
-    """A rotation that has not begun."""
+    """A rotation that has not started."""
     return Rotation(new_key(), new_key(), serve, mongo_url)
 
 
 def resealing_of(api: Api, *keys: str) -> Resealing:
-    """Return what the command works with, on a server's own connection."""
+    """Return the command's objects, on a server's own connection."""
     ring = KeyRing.parse(",".join(keys)) if keys else read_key_ring(api.settings)
     return Resealing(api.mongo, ring, RESEALABLE, EXPIRING)
 
@@ -106,7 +106,7 @@ async def contents(api: Api) -> dict[str, list[Any]]:
 
 
 async def in_parallel(work: Callable[[int], Awaitable[Any]], count: int, *, at_once: int = 20) -> list[Any]:
-    """Return what the work answers for each number."""
+    """Return the results of the work for each number."""
     gate = asyncio.Semaphore(at_once)
 
     async def one(number: int) -> Any:
@@ -118,7 +118,7 @@ async def in_parallel(work: Callable[[int], Awaitable[Any]], count: int, *, at_o
 
 @dataclass
 class Person:
-    """A user with a session and an API token, as their programs remember them."""
+    """A user with a session and an API token, as known to their programs."""
 
     name: str
     password: str = PASSWORD
@@ -133,14 +133,14 @@ class Person:
         self.refresh_token, self.api_token = pair["refresh_token"], made["token"]
 
     async def refresh(self, api: Api) -> None:
-        """Go on with the session."""
+        """Refresh the session."""
         status, pair = await api.call("POST", "/refresh", {"refresh_token": self.refresh_token})
 
         assert 200 == status
         self.refresh_token = pair["refresh_token"]
 
     async def change_password(self, api: Api) -> None:
-        """Take another password."""
+        """Change the password."""
         access_token = (await api.login(self.name.upper(), self.password))["access_token"]
         body = {"current": self.password, "new": self.password + "!"}
 
@@ -152,13 +152,13 @@ class Person:
         await api.login(self.name.upper(), self.password)
         if self.refresh_token:
             await self.refresh(api)
-            # Good, and not for this: 403. A token that is no good is a 401.
+            # Valid, but without the scope: 403. An invalid token gets 401.
             assert 403 == (await api.call("GET", "/me", token=self.api_token))[0]
 
 
 @dataclass
 class Traffic:
-    """What goes on while keys are changed: it must not see anything of it."""
+    """Traffic during the rotation, which must see no effect of it."""
 
     api: Api
     signing_in: Sequence[Person]
@@ -168,7 +168,7 @@ class Traffic:
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
-        """Keep it up; what fails in it fails here."""
+        """Keep the traffic running; its failures fail the block."""
         stop = asyncio.Event()
         tasks = [
             asyncio.create_task(self._repeat(stop, act)) for act in (self._come_back, self._change, self._register)
@@ -188,7 +188,7 @@ class Traffic:
                 return
             await act(number)
             self.rounds += 1
-            # As people do, and so that the commands get a share of the machine.
+            # As users do, and to leave CPU time for the commands.
             await asyncio.sleep(0.01)
 
     async def _come_back(self, number: int) -> None:
@@ -198,7 +198,7 @@ class Traffic:
 
     async def _change(self, number: int) -> None:
         person = self.changing[number % len(self.changing)]
-        # The session of before has ended then.
+        # The earlier session has ended then.
         person.refresh_token = ""
         await person.change_password(self.api)
 
@@ -208,8 +208,8 @@ class Traffic:
 
 
 @pytest.mark.lifecycle
-async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: Rotation) -> None:
-    """Sixty users with sessions and API tokens; then the old key goes and nobody has noticed."""
+async def test_killed_and_repeated_under_traffic_no_user_is_lost(rotation: Rotation) -> None:
+    """60 users with sessions and API tokens notice nothing, also when the old key is removed."""
     before = await rotation.start(rotation.old, bcrypt_cost=4)
     people = [Person(f"User-{number}") for number in range(60)]
     await in_parallel(lambda number: people[number].arrive(before), len(people))
@@ -265,7 +265,7 @@ async def test_killed_and_run_again_under_live_traffic_everyone_stays(rotation: 
 async def test_of_two_at_once_each_document_is_resealed_by_one(
     rotation: Rotation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compare-and-set: what one has sealed anew, the other leaves."""
+    """By compare-and-set, one process skips documents that the other has resealed."""
     monkeypatch.setattr(resealing, "BATCH", 7)
     before = await rotation.start(rotation.old)
     await in_parallel(lambda number: Person(f"user-{number}").arrive(before), 30)
@@ -278,10 +278,10 @@ async def test_of_two_at_once_each_document_is_resealed_by_one(
         assert (0, 30) == (await under(before, rotation.ids[0], name), await under(before, rotation.ids[1], name))
 
 
-async def test_a_document_that_changes_meanwhile_is_looked_at_again(
+async def test_a_document_that_changes_meanwhile_is_read_again(
     rotation: Rotation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A password change between reading and writing is kept, and a deleted account stays deleted."""
+    """A concurrent password change is kept, and a deleted account stays deleted."""
     before = await rotation.start(rotation.old)
     both = await rotation.start(rotation.new, rotation.old)
     ann, bob, eve = Person("ann"), Person("bob"), Person("eve")
@@ -291,7 +291,7 @@ async def test_a_document_that_changes_meanwhile_is_looked_at_again(
 
     async def write_late(records: Any, changes: Any) -> Any:
         monkeypatch.setattr(resealing._Records, "_write", write)
-        await ann.change_password(before)  # as a process does that has not got the new key yet
+        await ann.change_password(before)  # as a process without the new key does
         await bob.change_password(both)
         token = (await both.login("eve"))["access_token"]
         assert 204 == (await both.call("DELETE", "/me", {"password": PASSWORD}, token=token))[0]
@@ -301,7 +301,7 @@ async def test_a_document_that_changes_meanwhile_is_looked_at_again(
 
     users, *_ = await resealing_of(both).run(quietly)
 
-    # Bob has been sealed under the new key by his own change, and only had to be indexed by it.
+    # Bob's own change has sealed him under the new key; only his index was missing.
     assert (2, [], []) == (users.changed, users.unopened, users.clashing)
     await KeyChecks(both.mongo, read_key_ring(both.settings)).retire_all_but([])
     after = await rotation.start(rotation.new)
@@ -311,7 +311,7 @@ async def test_a_document_that_changes_meanwhile_is_looked_at_again(
 
 
 async def test_an_account_without_an_index_under_the_newest_key_keeps_the_old_one(rotation: Rotation) -> None:
-    """A password change seals under the newest key and does not index: without resealing, the name would be lost."""
+    """A password change seals under the newest key but does not index: without resealing, the name would be lost."""
     before = await rotation.start(rotation.old)
     await before.register()
     both = await rotation.start(rotation.new, rotation.old)
@@ -332,8 +332,8 @@ async def test_an_account_without_an_index_under_the_newest_key_keeps_the_old_on
     await after.login("ANN", f"{PASSWORD}!")
 
 
-async def test_a_key_is_needed_while_secrets_wait_under_it(rotation: Rotation) -> None:
-    """Until they are opened, or have expired; the command says how many and until when."""
+async def test_a_key_is_needed_until_its_secrets_are_gone(rotation: Rotation) -> None:
+    """Until they are opened or have expired; the command says how many and until when."""
     before = await rotation.start(rotation.old)
     await before.create(ttl={"minutes": 5})
     longest = await before.create(ttl={"hours": 1})
@@ -356,8 +356,8 @@ async def test_a_key_is_needed_while_secrets_wait_under_it(rotation: Rotation) -
     assert [False, True] == [uses.may_be_dropped(use) for use in uses.keys]
 
 
-async def test_what_does_not_open_is_reported_and_left(rotation: Rotation) -> None:
-    """Neither a changed envelope nor an unknown key stops the others, and a key id that is none is not shown."""
+async def test_damaged_documents_are_reported_and_left(rotation: Rotation) -> None:
+    """A modified envelope or unknown key does not stop the others; an invalid key id is not shown."""
     before = await rotation.start(rotation.old)
     for name in ("ann", "bob", "eve"):
         await Person(name).arrive(before)
@@ -399,7 +399,7 @@ async def test_what_does_not_open_is_reported_and_left(rotation: Rotation) -> No
 
 
 async def test_two_of_one_name_are_reported_and_left(rotation: Rotation) -> None:
-    """As happens where somebody registered while the old key was missing from the ring."""
+    """A name may be registered again while the old key is missing from the ring."""
     before = await rotation.start(rotation.old)
     await before.register("ann")
     await before.register("bob")
@@ -416,8 +416,8 @@ async def test_two_of_one_name_are_reported_and_left(rotation: Rotation) -> None
     assert 1 == (await rotation.operator(both).run("keys", "reseal")).code
 
 
-async def test_what_mongodb_refuses_is_no_success(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that fails for another reason than a name ends the run, which can be done again."""
+async def test_a_rejected_write_is_no_success(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails, except for a duplicate name, ends the run, which can be repeated."""
     before = await rotation.start(rotation.old)
     await Person("ann").arrive(before)
     both = await rotation.start(rotation.new, rotation.old)
@@ -430,8 +430,8 @@ async def test_what_mongodb_refuses_is_no_success(rotation: Rotation, monkeypatc
     assert [1, 1, 1, 0, 0] == [done.changed for done in await resealing_of(both).run(quietly)]
 
 
-async def test_a_user_who_is_being_deleted_is_resealed_along(rotation: Rotation) -> None:
-    """So that such a one does not keep the old key for ever."""
+async def test_a_user_who_is_being_deleted_is_resealed(rotation: Rotation) -> None:
+    """So that such a user does not keep the old key in use."""
     before = await rotation.start(rotation.old)
     store = UserStore(before.mongo, read_key_ring(before.settings), group_commit(max_batch=1, max_queue=1))
     user = await store.add(UserContent(username="ann"))
@@ -443,8 +443,8 @@ async def test_a_user_who_is_being_deleted_is_resealed_along(rotation: Rotation)
     assert Resealed("users", changed=1) == users
 
 
-async def test_a_bar_is_shown_on_a_terminal(rotation: Rotation) -> None:
-    """On stderr, one line a collection; the results stay on stdout."""
+async def test_a_progress_bar_is_shown_on_a_terminal(rotation: Rotation) -> None:
+    """On stderr, one line for each collection; results are on stdout."""
     before = await rotation.start(rotation.old)
     await Person("ann").arrive(before)
     both = await rotation.start(rotation.new, rotation.old)
@@ -454,7 +454,7 @@ async def test_a_bar_is_shown_on_a_terminal(rotation: Rotation) -> None:
 
     os.close(stderr)
     written = b""
-    # A terminal hands out a page at a time, and where everybody has left it, an error ends it.
+    # A terminal returns a page at a time; once all writers have closed it, reading raises an error.
     with suppress(OSError):
         while part := os.read(terminal, 100_000):
             written += part

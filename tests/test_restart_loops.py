@@ -1,4 +1,4 @@
-"""Workers that end as often as they are started."""
+"""Workers that exit soon after every start."""
 
 from src.core.supervisor import ProcessState, RestartLoops
 
@@ -8,7 +8,7 @@ def state(name: str, started_at: int) -> ProcessState:
 
 
 def test_a_loop_is_several_short_starts_in_a_row() -> None:
-    """Seen any number of times, a start counts once; a worker that stays up has none; each worker counts by itself."""
+    """A start counts once, however often it is seen; a worker that stays up has none; each worker counts separately."""
     loops = RestartLoops(allowed=2)
     noted = [
         loops.note({1: state(first, started), 2: state(second, started)})

@@ -1,4 +1,4 @@
-"""Sealing: known answers, and what must never open."""
+"""Sealing: known answers, and envelopes that must never open."""
 
 import base64
 import hmac
@@ -32,12 +32,12 @@ CHEAP = Argon2Cost(memory_kib=8, passes=1)
 
 
 def hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
-    """HKDF-SHA256 for one block, from RFC 5869, beside the library that the code uses."""
+    """HKDF-SHA256 for one block, implemented from RFC 5869 without the library of the code."""
     return hmac.digest(hmac.digest(salt, key, sha256), info + b"\x01", sha256)
 
 
 def test_the_envelope_is_as_documented() -> None:
-    """An envelope written here by its description opens, so the format is what docs/security.md says."""
+    """An envelope built here from the description in docs/security.md opens."""
     salt, nonce = b"s" * SALT_BYTES, b"n" * NONCE_BYTES
     server_key = RING.subkey(Purpose.SEAL, "kid-1") or b""
     phrase_key = b"p" * 32
@@ -53,7 +53,7 @@ def test_the_envelope_is_as_documented() -> None:
 
 
 def test_ids_and_phrase_keys_match_their_known_answers() -> None:
-    """A change here would orphan everything that is stored."""
+    """A change would make all stored data unreadable."""
     assert "494e244dff1e5393ec636f9544c61a03" == LINK.item_id.hex()
     assert (
         "ae4d8c8b713876044c8347c76986a9b5655944aaacfffe9bea4dff9e7b6a1899"
@@ -63,7 +63,7 @@ def test_ids_and_phrase_keys_match_their_known_answers() -> None:
 
 @given(st.binary(max_size=1000), st.binary(max_size=40), st.sampled_from([b"", b"p" * 32]))
 def test_what_is_sealed_opens(plaintext: bytes, terms: bytes, phrase_key: bytes) -> None:
-    """Any bytes come back, and the envelope's length tells only the multiple of 64 that they fit in."""
+    """Any bytes come back, and the envelope's length discloses only the multiple of 64 that they fit in."""
     sealer, link = Sealer(RING), Link.new()
 
     key_id, envelope = sealer.seal(plaintext, link=link, terms=terms, phrase_key=phrase_key)
@@ -74,7 +74,7 @@ def test_what_is_sealed_opens(plaintext: bytes, terms: bytes, phrase_key: bytes)
 
 
 def test_every_byte_of_an_envelope_counts() -> None:
-    """Changing any one byte, cutting any tail or adding one makes it unsealable."""
+    """With any byte changed, or the end cut off or extended, it does not open."""
     sealer = Sealer(RING)
     key_id, envelope = sealer.seal(b"secret", link=LINK, terms=TERMS)
     changed = [envelope[:n] + bytes([envelope[n] ^ 1]) + envelope[n + 1 :] for n in range(len(envelope))]
@@ -86,7 +86,7 @@ def test_every_byte_of_an_envelope_counts() -> None:
 
 
 def test_every_part_of_the_key_counts() -> None:
-    """Another link, phrase, server key, key id or terms: unsealable each."""
+    """With another link, password, server key, key id or terms, it does not open."""
     sealer = Sealer(KeyRing.parse(f"{new_key()},kid-2:{base64.b64encode(os.urandom(32)).decode()}"))
     key_id, envelope = sealer.seal(b"secret", link=LINK, terms=TERMS, phrase_key=b"p" * 32)
     right = {"key_id": key_id, "link": LINK, "terms": TERMS, "phrase_key": b"p" * 32}
@@ -109,7 +109,7 @@ def test_every_part_of_the_key_counts() -> None:
 
 
 def test_older_keys_still_open() -> None:
-    """A key added in front seals from now on; what the older one sealed opens."""
+    """A key added in front seals from now on; data of the older one still opens."""
     old = new_key()
     key_id, envelope = Sealer(KeyRing.parse(old)).seal(b"secret", link=LINK, terms=TERMS)
 
@@ -120,7 +120,7 @@ def test_older_keys_still_open() -> None:
 
 
 def test_nothing_repeats() -> None:
-    """The same text sealed twice under one link gives envelopes that share nothing but their version."""
+    """Two envelopes of the same text and link have only their version in common."""
     sealer = Sealer(RING)
     (_, first), (_, second) = (sealer.seal(b"secret", link=LINK, terms=TERMS) for _ in range(2))
 
@@ -131,7 +131,7 @@ def test_nothing_repeats() -> None:
 
 @given(st.binary(max_size=80))
 def test_a_key_in_a_link_has_one_spelling(value: bytes) -> None:
-    """Encoding is undone by decoding, and nothing else decodes to the same bytes."""
+    """Decoding reverses encoding, and no other text decodes to the same bytes."""
     text = encode(value)
 
     assert value == decode(text)
@@ -143,7 +143,7 @@ def test_a_key_in_a_link_has_one_spelling(value: bytes) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_link_key_or_none(text: str) -> None:
-    """Parsing raises nothing, and what it accepts is spelt as it would spell it."""
+    """Parsing raises nothing, and accepted text is in canonical form."""
     link = Link.parse(text)
 
     assert link is None or text == link.text
@@ -151,14 +151,14 @@ def test_any_text_is_a_link_key_or_none(text: str) -> None:
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
 def test_different_phrases_give_different_keys(first: str, second: str) -> None:
-    """Phrases are equal only where their normal forms are."""
+    """Passwords are equal only if their normal forms are."""
     keys = [derive_phrase_key(phrase, b"s" * 16, CHEAP) for phrase in (first, second)]
 
     assert (normalize("NFC", first) == normalize("NFC", second)) == (keys[0] == keys[1])
 
 
 def test_a_link_shows_nothing_of_its_key() -> None:
-    """Neither the representation nor the id tells the key."""
+    """Neither the `repr` nor the id discloses the key."""
     assert LINK.key.hex() not in repr(LINK)
     assert LINK.text not in repr(LINK)
     assert LINK.item_id not in LINK.key

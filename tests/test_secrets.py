@@ -1,4 +1,4 @@
-"""One-time secrets and receipts, as their users meet them."""
+"""One-time secrets and receipts over the API."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ Serve = Callable[..., Awaitable[Api]]
 
 
 async def test_a_secret_opens_once(api: Api) -> None:
-    """The first opening gets the text, the second learns nothing but that there is none."""
+    """The first opening gets the text; the second gets only a 404."""
     created = await api.create("correct horse")
 
     assert (200, {"secret": "correct horse", "opens_left": 0}) == await api.open(created["secret_key"])
@@ -23,7 +23,7 @@ async def test_a_secret_opens_once(api: Api) -> None:
 
 
 async def test_the_older_api_works_unchanged(api: Api) -> None:
-    """JSON sent by `curl -d`, with its form content type, is understood; phrase, ttl and errors are as they were."""
+    """JSON sent by `curl -d`, with its form content type, is accepted; passwords, ttl and errors are unchanged."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     body = b'{"secret": "s3cret", "phrase": "open sesame", "ttl": {"days": 1, "hours": 2, "minutes": 3}}'
 
@@ -39,8 +39,8 @@ async def test_the_older_api_works_unchanged(api: Api) -> None:
     assert "Key not found" == again.json()["Error"]
 
 
-async def test_creation_answers_all_that_it_promises(api: Api) -> None:
-    """Key, receipt, link and the time of expiry: seven days unless said otherwise."""
+async def test_creation_returns_everything_documented(api: Api) -> None:
+    """Key, receipt, link and expiry: 7 days by default."""
     before = datetime.now(UTC)
 
     created = await api.create()
@@ -52,7 +52,7 @@ async def test_creation_answers_all_that_it_promises(api: Api) -> None:
 
 
 async def test_looking_opens_nothing(api: Api) -> None:
-    """A link preview may ask as often as it likes, with GET or HEAD."""
+    """A link preview may send any number of GET or HEAD requests."""
     created = await api.create(max_opens=3, phrase="p", ttl={"hours": 1})
     path = f"/secrets/{created['secret_key']}"
 
@@ -70,7 +70,7 @@ async def test_looking_opens_nothing(api: Api) -> None:
     "text", ["\x00", " ", "é", "漢字", "🔑" * 40, "\ufeffa", "a\r\nb", "\U0010ffff", "x" * 200_000]
 )
 async def test_the_text_comes_back_exactly(api: Api, text: str) -> None:
-    """Every plane of Unicode, control characters and long texts survive."""
+    """Every plane of Unicode, control characters and long texts."""
     created = await api.create(text)
 
     status, answer = await api.open(created["secret_key"])
@@ -79,7 +79,7 @@ async def test_the_text_comes_back_exactly(api: Api, text: str) -> None:
 
 
 async def test_several_openings_are_counted_down(api: Api) -> None:
-    """With max_opens the text opens that often, each answer saying how many are left."""
+    """With max_opens the text opens that often, and each response has the number left."""
     created = await api.create(max_opens=3)
 
     answers = [await api.open(created["secret_key"]) for _ in range(4)]
@@ -89,7 +89,7 @@ async def test_several_openings_are_counted_down(api: Api) -> None:
 
 @pytest.mark.parametrize("max_opens", [1, 7])
 async def test_racing_readers_never_open_more_than_allowed(serve: Serve, api: Api, max_opens: int) -> None:
-    """Two hundred readers over four servers on one database: exactly max_opens of them succeed."""
+    """Of 200 readers over 4 servers on one database, exactly max_opens succeed."""
     shared = {"mongo_database": api.settings.mongo_database, "keys": api.settings.keys}
     servers = [api, *[await serve(**shared) for _ in range(3)]]
     for _ in range(3):
@@ -102,8 +102,8 @@ async def test_racing_readers_never_open_more_than_allowed(serve: Serve, api: Ap
         assert list(range(max_opens)) == left
 
 
-async def test_what_has_expired_does_not_open(api: Api) -> None:
-    """Expiry is part of the query: it does not wait for the database's sweep."""
+async def test_an_expired_secret_does_not_open(api: Api) -> None:
+    """The query checks the expiry, and does not depend on MongoDB's deletion."""
     created = await api.create(ttl={"seconds": 1})
     path = f"/secrets/{created['secret_key']}"
     assert 200 == (await api.call("GET", path))[0]
@@ -116,8 +116,8 @@ async def test_what_has_expired_does_not_open(api: Api) -> None:
     assert 404 == (await api.call("DELETE", f"/receipts/{created['receipt_key']}"))[0]
 
 
-async def test_the_receipt_tells_what_became_of_a_secret(api: Api) -> None:
-    """Waiting, opened and burned, with the time of the opening and nothing of the content."""
+async def test_the_receipt_shows_the_state_of_a_secret(api: Api) -> None:
+    """Waiting, opened and burned, with the time of opening and without content."""
     created = await api.create()
     path = f"/receipts/{created['receipt_key']}"
 
@@ -134,7 +134,7 @@ async def test_the_receipt_tells_what_became_of_a_secret(api: Api) -> None:
 
 
 async def test_the_sender_burns_a_secret(api: Api) -> None:
-    """A burned secret opens no more; burning twice, or what was opened, says that it is already gone."""
+    """A burned secret cannot be opened; burning it again, or an opened one, says that it is already gone."""
     burned, opened = await api.create(), await api.create()
     await api.open(opened["secret_key"])
 
@@ -146,7 +146,7 @@ async def test_the_sender_burns_a_secret(api: Api) -> None:
 
 
 async def test_a_receipt_outlives_its_document(api: Api) -> None:
-    """What expired unopened leaves no document, and its receipt still tells; later nothing is known any more."""
+    """A secret that expired unopened leaves no document, and its receipt still works; later it is unknown."""
     expired, lost = await api.create(ttl={"seconds": 1}), await api.create()
     await asyncio.sleep((datetime.fromisoformat(expired["expires_at"]) - datetime.now(UTC)).total_seconds())
     await api.items.delete_many({})
@@ -159,7 +159,7 @@ async def test_a_receipt_outlives_its_document(api: Api) -> None:
 
 
 async def test_a_tombstone_holds_no_content(api: Api) -> None:
-    """However an item ends, its envelope and its phrase's salt are gone and a sweep date is set."""
+    """However an item ends, its envelope and its password's salt are removed and a deletion date is set."""
     opened, burned, locked = [await api.create(phrase="p", max_attempts=1) for _ in range(3)]
     await api.open(opened["secret_key"], phrase="p")
     await api.call("DELETE", f"/receipts/{burned['receipt_key']}")
@@ -177,14 +177,14 @@ async def test_a_tombstone_holds_no_content(api: Api) -> None:
     "key", ["x", "A" * 42, "A" * 44, "A" * 42 + "B", "%C3%A9" * 43, "%00" * 43, "a%2Fb", "=" * 43, "A" * 4000, "%ff%fe"]
 )
 async def test_a_malformed_key_is_an_unknown_key(api: Api, key: str) -> None:
-    """Whatever stands where a key should is answered as if there were nothing under it."""
+    """Any text in place of a key gets the response of an unknown key."""
     for method, kind in [("GET", "secrets"), ("POST", "secrets"), ("GET", "receipts"), ("DELETE", "receipts")]:
         async with api.client.request(method, URL(f"/{kind}/{key}", encoded=True)) as response:
             assert 404 == response.status
 
 
 async def test_a_receipt_key_opens_nothing(api: Api) -> None:
-    """The sender's key is not the reader's, nor the other way round."""
+    """The sender's key is not the reader's, and vice versa."""
     created = await api.create()
 
     assert 404 == (await api.open(created["receipt_key"]))[0]
@@ -204,8 +204,8 @@ async def test_a_receipt_key_opens_nothing(api: Api) -> None:
         {"days": 10**30},
     ],
 )
-async def test_a_ttl_out_of_bounds_is_told_the_limit(api: Api, ttl: dict[str, int]) -> None:
-    """Zero, negative and too long are refused with the limit in words."""
+async def test_a_ttl_out_of_bounds_is_rejected_with_the_limit(api: Api, ttl: dict[str, int]) -> None:
+    """Zero, negative and too long ones; the error has the limit in words."""
     status, problem = await api.call("POST", "/generate", {"secret": "s", "ttl": ttl})
 
     assert (400, "ttl") == (status, problem["errors"][0]["field"])
@@ -213,7 +213,7 @@ async def test_a_ttl_out_of_bounds_is_told_the_limit(api: Api, ttl: dict[str, in
 
 
 async def test_the_limits_are_the_operators(serve: Serve) -> None:
-    """Default and longest time to live come from the settings."""
+    """Default and maximum time to live come from the settings."""
     api = await serve(ttl_default=60, ttl_max=5400)
 
     created = await api.create()
@@ -225,8 +225,8 @@ async def test_the_limits_are_the_operators(serve: Serve) -> None:
 
 
 @pytest.mark.lifecycle
-async def test_the_database_sweeps_what_has_expired(bare_mongod: str, serve: Serve) -> None:
-    """A secret with two seconds to live opens before, is 404 after, and its document goes with the next sweep."""
+async def test_mongodb_deletes_expired_secrets(bare_mongod: str, serve: Serve) -> None:
+    """A secret with 2 seconds to live opens before, is 404 after, and its document is deleted."""
     api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")
     created = await api.create(ttl={"seconds": 2}, max_opens=2)
 

@@ -1,4 +1,4 @@
-"""Sessions: a refresh token is good once, ends are known everywhere, and nothing in the database makes a session."""
+"""Sessions: refresh tokens work once, every worker learns of ended sessions, and database writes create none."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,7 +29,7 @@ async def refresh(api: Api, token: str) -> tuple[int, Any]:
 
 
 async def test_a_refresh_gives_a_new_pair_of_the_same_session(api: Api) -> None:
-    """The session goes on under new tokens, as often as wanted."""
+    """The session continues with new tokens, any number of times."""
     await api.register()
     pair = await api.login()
 
@@ -45,7 +45,7 @@ async def test_a_refresh_gives_a_new_pair_of_the_same_session(api: Api) -> None:
 
 @pytest.mark.parametrize("first", ["thief", "owner"])
 async def test_a_stolen_refresh_token_signs_out_thief_and_owner(api: Api, first: str) -> None:
-    """Whoever comes second ends the session for both, whatever the first one has got."""
+    """The second use ends the session for both, including the tokens of the first."""
     await api.register()
     stolen = (await api.login())["refresh_token"]
 
@@ -61,7 +61,7 @@ async def test_a_stolen_refresh_token_signs_out_thief_and_owner(api: Api, first:
 
 
 async def test_of_two_refreshes_at_once_neither_leaves_a_session(serve: Serve) -> None:
-    """One of them is a reuse, whichever it is; thirty races on two servers."""
+    """One of them is a reuse; 30 races on 2 servers."""
     one = await serve()
     other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
     await one.register()
@@ -75,7 +75,7 @@ async def test_of_two_refreshes_at_once_neither_leaves_a_session(serve: Serve) -
         assert 401 == (await refresh(one, pair["refresh_token"]))[0]
 
 
-async def test_a_made_up_token_ends_nobodys_session(api: Api) -> None:
+async def test_a_forged_token_ends_no_session(api: Api) -> None:
     """Knowing a session's id is not enough to end it."""
     await api.register()
     pair = await api.login()
@@ -93,7 +93,7 @@ async def test_a_made_up_token_ends_nobodys_session(api: Api) -> None:
 
 @given(st.binary(min_size=64, max_size=64))
 def test_a_refresh_token_reads_as_it_was_written(value: bytes) -> None:
-    """All of its bytes come back."""
+    """All of its bytes are read back."""
     token = RefreshToken(value[:16], value[16:32], value[32:])
 
     assert token == RefreshToken.parse(token.text)
@@ -102,12 +102,12 @@ def test_a_refresh_token_reads_as_it_was_written(value: bytes) -> None:
 
 @given(st.text() | st.binary(max_size=70).map(lambda value: "sr_" + encode(value)).filter(lambda text: len(text) != 89))
 def test_no_other_text_is_a_refresh_token(text: str) -> None:
-    """Whatever is sent, reading it says no and raises nothing."""
+    """Parsing any text returns None and raises nothing."""
     assert None is RefreshToken.parse(text)
 
 
 async def test_a_session_expires_without_a_refresh(serve: Serve) -> None:
-    """Its refresh token is good no longer, and the access token was not to outlive it."""
+    """Its refresh token stops working, and its access token does not outlive it."""
     api = await serve(session_ttl=60)
     await api.register()
     pair = await api.login()
@@ -118,7 +118,7 @@ async def test_a_session_expires_without_a_refresh(serve: Serve) -> None:
 
 
 async def test_an_end_on_one_server_is_known_on_another_within_two_seconds(serve: Serve) -> None:
-    """And its access token was good there until then."""
+    """Its access token was valid there until then."""
     one = await serve()
     other = await serve(mongo_database=one.settings.mongo_database, keys=one.settings.keys)
     token = await one.sign_up()
@@ -132,10 +132,10 @@ async def test_an_end_on_one_server_is_known_on_another_within_two_seconds(serve
 
 
 async def test_no_command_is_sent_for_a_request_of_a_known_session(api: Api) -> None:
-    """While the worker keeps up with the ends of sessions, a token is believed without asking MongoDB."""
+    """While the worker's data on ended sessions is current, it checks a token without MongoDB."""
     token = await api.sign_up()
     _, created = await api.call("GET", "/sessions", token=token)
-    path = f"/sessions/{created['sessions'][0]['id'][:-1]}"  # no id at all, so the answer needs no database either
+    path = f"/sessions/{created['sessions'][0]['id'][:-1]}"  # an invalid id, so the response needs no database either
 
     async def queries() -> int:
         top = await api.mongo.database.client.admin.command("top")
@@ -151,7 +151,7 @@ async def test_no_command_is_sent_for_a_request_of_a_known_session(api: Api) -> 
 
 @pytest.fixture
 async def ended(api: Api, mongo_url: str) -> AsyncIterator[tuple[EndedSessions, Mongo]]:
-    """What another worker knows of the ends of sessions, and its own connection."""
+    """Another worker's data on ended sessions, with its own connection."""
     assert api.settings.keys is not None
     mongo = Mongo(api.settings, mongo_url)
     store = SessionStore(mongo, KeyRing.parse(api.settings.keys.get_secret_value()), life=timedelta(days=1))
@@ -159,10 +159,10 @@ async def ended(api: Api, mongo_url: str) -> AsyncIterator[tuple[EndedSessions, 
     await mongo.close()
 
 
-async def test_where_ends_cannot_be_known_nobody_is_believed(
+async def test_without_data_on_ended_sessions_tokens_are_rejected(
     api: Api, ended: tuple[EndedSessions, Mongo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stale knowledge is renewed before it is used, and where MongoDB does not answer, there is none."""
+    """Old data is updated before use; if MongoDB does not answer, no token is accepted."""
     known, mongo = ended
     token = await api.sign_up()
     await api.call("POST", "/logout", token=token)
@@ -177,7 +177,7 @@ async def test_where_ends_cannot_be_known_nobody_is_believed(
 
 
 async def test_an_end_is_learned_whatever_the_time_of_its_mark(api: Api, ended: tuple[EndedSessions, Mongo]) -> None:
-    """After a failover to a primary whose clock is minutes behind, a worker learns of each session that ends."""
+    """After a failover to a primary whose clock is minutes behind, a worker learns of each ended session."""
     known, _ = ended
     tokens = [await api.sign_up("ann"), await api.sign_up("eve")]
     sessions = api.mongo.collection("sessions")
@@ -194,7 +194,7 @@ async def test_an_end_is_learned_whatever_the_time_of_its_mark(api: Api, ended: 
 
 
 async def test_ends_are_forgotten_when_no_access_token_lives(ended: tuple[EndedSessions, Mongo]) -> None:
-    """A worker that runs for a year does not remember a year of sign-outs."""
+    """A worker that runs for a year does not keep a year of logouts in memory."""
     known, _ = ended
     known.add(b"old")
     known._known[b"old"] -= 3600
@@ -205,8 +205,8 @@ async def test_ends_are_forgotten_when_no_access_token_lives(ended: tuple[EndedS
 
 
 @pytest.mark.parametrize("field", ["envelope", "secret_hash", "user_id"])
-async def test_whoever_writes_to_the_database_makes_no_session(api: Api, field: str) -> None:
-    """Neither a session moved to another user, nor one copied, nor one changed, gives tokens of the victim."""
+async def test_write_access_to_the_database_makes_no_session(api: Api, field: str) -> None:
+    """A session moved to another user, copied or modified gives no tokens of the victim."""
     await api.register("ann")
     await api.register("eve")
     victim, attacker = await api.login("ann"), await api.login("eve")
@@ -225,7 +225,7 @@ async def test_whoever_writes_to_the_database_makes_no_session(api: Api, field: 
 
 
 async def test_marks_are_swept_when_no_access_token_lives(api: Api) -> None:
-    """The end of a session leaves the database by its TTL index, after the last access token."""
+    """The TTL index deletes the mark of an ended session after its last access token."""
     token = await api.sign_up()
     await api.call("POST", "/logout", token=token)
 

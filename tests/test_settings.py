@@ -21,13 +21,13 @@ from src.settings import (
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, so that no .env of a developer's is read."""
+    """An empty working directory, without a developer's .env."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_every_setting_has_a_safe_default() -> None:
-    """With nothing configured it starts: limiters on, no MongoDB of others, seven days."""
+    """Without configuration: limiters on, no external MongoDB, 7 days."""
     settings = read_settings()
 
     assert ("on", None, None, 604_800) == (
@@ -40,7 +40,7 @@ def test_every_setting_has_a_safe_default() -> None:
 
 
 def test_the_environment_wins_over_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings come from .env, and the environment overrides it; what is empty counts as unset."""
+    """Settings come from .env, and the environment overrides it; empty values count as unset."""
     (elsewhere / ".env").write_text("SEALPOST_TTL_MAX=700000\nSEALPOST_LOG_LEVEL=debug\nHTTP_PORT=80\nSEALPOST_KEYS=\n")
     monkeypatch.setenv("SEALPOST_LOG_LEVEL", "error")
     monkeypatch.setenv("SEALPOST_PUBLIC_URL", "")
@@ -50,7 +50,7 @@ def test_the_environment_wins_over_the_file(elsewhere: Path, monkeypatch: pytest
     assert (700_000, "error", None) == (settings.ttl_max, settings.log_level, settings.public_url)
 
 
-def test_what_is_given_directly_wins_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_win_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line overrides the environment."""
     monkeypatch.setenv("SEALPOST_LOG_LEVEL", "error")
 
@@ -58,7 +58,7 @@ def test_what_is_given_directly_wins_over_both(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_level_of_logging_is_known_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names are those of `logging`: debug, WARN, Fatal."""
+    """The names are those of `logging`, such as debug, WARN or Fatal."""
     names = logging.getLevelNamesMapping()
     found = set()
     for name in names:
@@ -74,7 +74,7 @@ def test_every_level_of_logging_is_known_in_any_case(monkeypatch: pytest.MonkeyP
 def test_every_secret_can_come_from_a_file(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
 ) -> None:
-    """A secret setting has a _FILE form, in the environment and in .env; white space around it is dropped."""
+    """A secret setting has a _FILE form, in the environment and in .env; surrounding white space is removed."""
     secret = elsewhere / "secret"
     secret.write_text("mongodb://example.org/?replicaSet=x \n")
     variable = f"SEALPOST_{name.upper()}_FILE"
@@ -94,7 +94,7 @@ def test_every_secret_can_come_from_a_file(
 def test_a_byte_order_mark_is_part_of_no_secret_and_of_no_name(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, *, in_dotenv: bool
 ) -> None:
-    """Neither in a file that holds a secret nor in `.env`, whose first setting would be passed over."""
+    """Neither in a secret's file nor in `.env`, whose first setting would be ignored."""
     ring = new_key()
     if in_dotenv:
         (elsewhere / ".env").write_text(f"SEALPOST_KEYS={ring}\nSEALPOST_TTL_MAX=77\n", encoding="utf-8-sig")
@@ -112,7 +112,7 @@ def test_a_byte_order_mark_is_part_of_no_secret_and_of_no_name(
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_a_file_in_another_encoding_is_refused(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    """By the name of the setting, or of `.env`, and without a word of what is in it."""
+    """With the name of the setting, or of `.env`, and nothing of its content."""
     (elsewhere / "secret").write_text("s3cret", encoding=encoding)
     monkeypatch.setenv("SEALPOST_KEYS_FILE", str(elsewhere / "secret"))
     with pytest.raises(SettingsError, match=r"^SEALPOST_KEYS_FILE: cannot be read: not UTF-8 text$"):
@@ -142,7 +142,7 @@ def test_a_file_in_another_encoding_is_refused(elsewhere: Path, monkeypatch: pyt
 def test_a_bad_setting_is_named_and_not_repeated(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
 ) -> None:
-    """Misspelt, wrong or missing: the error names the setting and holds nothing of its value."""
+    """Misspelt, invalid or missing: the error names the setting and contains nothing of its value."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
@@ -154,7 +154,7 @@ def test_a_bad_setting_is_named_and_not_repeated(
 
 
 def test_the_files_that_hold_secrets_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are named, and `.env` as long as a secret stands in it."""
+    """Files named in settings, and `.env` if it contains a secret."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEALPOST_KEYS_FILE", "ring")
     found = []
@@ -166,7 +166,7 @@ def test_the_files_that_hold_secrets_are_known(tmp_path: Path, monkeypatch: pyte
 
 
 def test_settings_show_no_secret() -> None:
-    """A representation of the settings, as a traceback might print it, holds no key and no URL."""
+    """Their `repr`, as in a traceback, contains no key and no URL."""
     key = new_key()
 
     shown = repr(Settings(_env_file=None, keys=key, mongo_url="mongodb://u:s3cret@h/?replicaSet=x"))
@@ -175,8 +175,8 @@ def test_settings_show_no_secret() -> None:
     assert "s3cret" not in shown
 
 
-def test_variables_of_the_client_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell in which somebody uses the client can start a server."""
+def test_variables_of_the_client_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell with settings of the client can start a server."""
     for name in OF_THE_CLIENT:
         monkeypatch.setenv(name, "x")
 
@@ -193,5 +193,5 @@ def test_variables_of_the_client_are_passed_over(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_limit_is_a_maximum_in_a_window(limit: str, parsed: tuple[int, timedelta]) -> None:
-    """The notation of the settings gives a number and a time."""
+    """The notation in settings gives a number and a time."""
     assert parsed == parse_limit(limit)

@@ -1,4 +1,4 @@
-"""Settings that all hosts must share: a process that differs from another one says so, and `doctor` does."""
+"""Settings that all hosts must share: a process logs a difference, and `doctor` reports it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ KEYS = new_key()
 
 @pytest.fixture
 async def mongo(databases: Databases, mongo_url: str, make_settings: MakeSettings) -> AsyncIterator[Mongo]:
-    """A connection to an empty database that no server uses."""
+    """A connection to an empty database without a server."""
     name = databases.take()
     mongo = Mongo(make_settings(mongo_database=name), mongo_url)
     yield mongo
@@ -38,7 +38,7 @@ async def mongo(databases: Databases, mongo_url: str, make_settings: MakeSetting
 def on_host(
     mongo: Mongo, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SharedSettings]:
-    """Make what a process on a host has, with a key ring and settings of its own."""
+    """Create the objects of a process on a host, with its own key ring and settings."""
 
     def on_host(host: str, keys: str = KEYS, **settings: Any) -> SharedSettings:
         monkeypatch.setattr("socket.gethostname", lambda: host)
@@ -49,7 +49,7 @@ def on_host(
 
 @asynccontextmanager
 async def watched(shared: SharedSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Let a process compare all the time."""
+    """Compare the settings of a process continuously."""
     monkeypatch.setattr("src.core.database.shared_settings.INTERVAL", 0.01)
     watching = asyncio.create_task(shared.watch())
     yield
@@ -57,7 +57,7 @@ async def watched(shared: SharedSettings, monkeypatch: pytest.MonkeyPatch) -> As
 
 
 async def until_printed(text: str, capsys: pytest.CaptureFixture[str], printed: str = "") -> str:
-    """Wait until the log has a text, and return all that was logged."""
+    """Wait until the log contains a text, and return the whole log."""
     async with asyncio.timeout(30):
         while text not in printed:
             await asyncio.sleep(0.01)
@@ -65,8 +65,8 @@ async def until_printed(text: str, capsys: pytest.CaptureFixture[str], printed: 
     return printed
 
 
-async def test_what_differs_is_named_by_host(on_host: Callable[..., SharedSettings]) -> None:
-    """Lifetimes, limits and switches that differ are named; what may differ between hosts is not."""
+async def test_differences_are_reported_by_host(on_host: Callable[..., SharedSettings]) -> None:
+    """Different lifetimes, limits and switches are named, but no setting that may differ between hosts."""
     here = on_host("a")
     for other in (
         on_host("b", ttl_max=60, anonymous_create=False, hashing_threads=7, log_level="error"),
@@ -78,7 +78,7 @@ async def test_what_differs_is_named_by_host(on_host: Callable[..., SharedSettin
 
 
 async def test_settings_are_compared_across_a_rotation_of_keys(on_host: Callable[..., SharedSettings]) -> None:
-    """A host with a new key in front differs in its keys, and its other settings are compared all the same."""
+    """A host with a new key in front differs in its keys; its other settings are still compared."""
     new = new_key()
     here, behind, foreign = on_host("a", f"{new},{KEYS}"), on_host("b", KEYS, ttl_max=60), on_host("c", new_key())
     await here.store()
@@ -92,7 +92,7 @@ async def test_settings_are_compared_across_a_rotation_of_keys(on_host: Callable
 async def test_a_difference_is_logged_once(
     on_host: Callable[..., SharedSettings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is logged when it appears and when it is gone, with the names of the settings and without a value."""
+    """When it appears and when it ends, with the names of the settings and without values."""
     here, other = on_host("a"), on_host("b", public_url="https://other.example.org")
     await other.store()
     async with watched(here, monkeypatch):
@@ -107,7 +107,7 @@ async def test_a_difference_is_logged_once(
 
 
 async def test_the_record_of_a_process_holds_no_value(mongo: Mongo, on_host: Callable[..., SharedSettings]) -> None:
-    """It holds names, fingerprints, the ids of keys and the host's name, and expires within minutes."""
+    """It has names, fingerprints, key ids and the host's name, and expires within minutes."""
     await on_host("a", public_url="https://secrets.example.org").store()
 
     [record] = await mongo.collection(COLLECTION).find().to_list(None)
@@ -116,8 +116,8 @@ async def test_the_record_of_a_process_holds_no_value(mongo: Mongo, on_host: Cal
     assert set(SHARED) - {"keys"} == record["settings"].keys()
 
 
-async def test_a_process_that_took_anothers_place_has_its_record(on_host: Callable[..., SharedSettings]) -> None:
-    """A restarted worker does not differ from the one that it was."""
+async def test_a_restarted_process_replaces_its_record(on_host: Callable[..., SharedSettings]) -> None:
+    """A restarted worker does not differ from its predecessor."""
     await on_host("a", ttl_max=60).store()
     restarted = on_host("a")
 
@@ -125,7 +125,7 @@ async def test_a_process_that_took_anothers_place_has_its_record(on_host: Callab
 
 
 async def test_a_server_has_a_record_while_it_runs(serve: Serve) -> None:
-    """Each process of the service stores its record before it is ready, and deletes it at its end."""
+    """Each process stores its record before it is ready, and deletes it at exit."""
     api = await serve()
     records = Mongo(api.settings, api.mongo._url)
     present = await records.collection(COLLECTION).count_documents({})
@@ -136,7 +136,7 @@ async def test_a_server_has_a_record_while_it_runs(serve: Serve) -> None:
     assert (1, 0) == (present, left)
 
 
-async def test_the_doctor_names_what_differs(mongo_url: str, serve: Serve) -> None:
+async def test_the_doctor_names_differences(mongo_url: str, serve: Serve) -> None:
     """A warning names the settings and the host; hosts that agree are listed."""
     server = await serve()
     settings = server.settings.model_copy(update={"mongo_url": SecretStr(mongo_url)})
@@ -152,6 +152,6 @@ async def test_the_doctor_names_what_differs(mongo_url: str, serve: Serve) -> No
 
 
 def test_each_setting_is_of_a_host_or_shared() -> None:
-    """A new setting is compared unless it is listed, and no secret but the keys is."""
+    """A new setting is compared unless it is listed; the only secrets compared are the keys."""
     assert OF_A_HOST <= Settings.model_fields.keys()
     assert {"keys"} == set(SECRETS) & set(SHARED)

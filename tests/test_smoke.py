@@ -36,7 +36,7 @@ async def run(*arguments: str, **environment: str) -> Ended:
 async def test_it_leaves_nothing_in_the_database(
     mongo_url: str, mongo_directory: Path, own_database: str, databases: Databases
 ) -> None:
-    """On a MongoDB in use, it passes and leaves the collections and their contents as they were."""
+    """On a MongoDB in use, it passes and leaves the collections and their contents unchanged."""
     with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
         database = client[own_database]
         database["items"].insert_one({"_id": b"before"})
@@ -53,7 +53,7 @@ async def test_it_leaves_nothing_in_the_database(
 async def test_stopped_midway_it_leaves_nothing(
     mongo_url: str, mongo_directory: Path, own_database: str, number: signal.Signals
 ) -> None:
-    """Ctrl-C and SIGTERM: its collections are dropped as well."""
+    """After Ctrl-C and SIGTERM, its collections are dropped as well."""
     environment = {
         **ENVIRONMENT,
         "SEALPOST_DATA_DIR": str(mongo_directory),
@@ -75,7 +75,7 @@ async def test_stopped_midway_it_leaves_nothing(
 
 
 async def test_without_a_deployment_it_makes_none(tmp_path: Path) -> None:
-    """In a fresh clone, `python -m unittest` finds it, and it runs on a MongoDB that is gone afterwards."""
+    """In a fresh clone, `python -m unittest` finds it and runs it on a temporary MongoDB."""
     ended = await run(SEALPOST_DATA_DIR=str(tmp_path / "data"))
 
     assert (0, True) == (ended.code, "Ran 6 tests" in ended.stderr), ended.stderr
@@ -93,7 +93,7 @@ async def test_without_a_deployment_it_makes_none(tmp_path: Path) -> None:
 async def test_a_run_that_tests_nothing_fails(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], told: str
 ) -> None:
-    """Pytest's tests, wrong settings, no MongoDB: the exit code is 1, and the reason is in the output."""
+    """With pytest's tests, invalid settings or no MongoDB, the exit code is 1, and the output has the reason."""
     ended = await run(*arguments, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
 
     assert (1, True) == (ended.code, told in ended.stderr)

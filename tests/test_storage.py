@@ -1,4 +1,4 @@
-"""Limits on what is stored: the storage budget, and the byte budget of each caller."""
+"""Storage limits: the limit of the service, and the byte budget of each client."""
 
 import asyncio
 import json
@@ -46,11 +46,11 @@ STORED_NOTHING_NEW = {
     "POST /authenticate": "changes what /identify has stored",
     "PUT /me/password": "changes an account",
 }
-"""Requests that are not GET or DELETE and are not refused while storage is full, and why."""
+"""Requests other than GET and DELETE that are accepted while storage is full, with the reason."""
 
 
 async def operations(api: Api) -> dict[str, dict[str, Any]]:
-    """Return what the OpenAPI document says of each operation."""
+    """Return the OpenAPI description of each operation."""
     document = (await api.send("GET", "/openapi.json")).json()
     return {
         f"{method.upper()} {path}": operation
@@ -60,7 +60,7 @@ async def operations(api: Api) -> dict[str, dict[str, Any]]:
 
 
 async def fill(api: Api) -> Any:
-    """Store so much that creating pauses, and return the ids."""
+    """Store until creation pauses, and return the ids."""
     collection = api.mongo.collection("items")
     documents = [{"_id": os.urandom(16), "envelope": os.urandom(MIB)} for _ in range((MAX - PAUSE_ROOM) // MIB + 1)]
     await collection.insert_many(documents)
@@ -69,7 +69,7 @@ async def fill(api: Api) -> Any:
 
 
 async def until(api: Api, creating: str | None) -> None:
-    """Wait until the service says so of creating."""
+    """Wait until the service reports this state of creation."""
     async with asyncio.timeout(30):
         while (answer := (await api.send("GET", "/readyz")).json()).get("creating") != creating:
             assert answer["status"] == "ready"
@@ -77,15 +77,15 @@ async def until(api: Api, creating: str | None) -> None:
 
 
 async def test_every_route_that_creates_is_declared(api: Api) -> None:
-    """Of the requests that may change something, each is refused while storage is full, or creates nothing."""
+    """Every request that may write is either rejected while storage is full, or creates nothing."""
     changing = {name: operation for name, operation in (await operations(api)).items() if name[:3] in {"POS", "PUT"}}
     storing = {name for name, operation in changing.items() if "507" in operation["responses"]}
 
     assert set(changing) - storing == STORED_NOTHING_NEW.keys()
 
 
-async def test_storing_pauses_at_the_maximum_and_everything_else_goes_on(serve: Serve) -> None:
-    """Every declared route answers 507 unread; opening, reading, burning and signing in work; deleting ends it."""
+async def test_creation_pauses_at_the_maximum_and_everything_else_works(serve: Serve) -> None:
+    """Declared routes answer 507 without reading the body; other requests work; creation resumes after deletions."""
     api = await serve(storage_max=MAX)
     token = await api.sign_up()
     secret = await api.create()
@@ -98,7 +98,7 @@ async def test_storing_pauses_at_the_maximum_and_everything_else_goes_on(serve: 
     for name in refused:
         method, path = name.split(" ")
         path = path.replace("{post_id}", post["id"])
-        # The body is no JSON: it has not been looked at.
+        # The body is no JSON: it has not been read.
         answer = await api.send(method, path, b"nonsense", Authorization=f"Bearer {token}")
 
         assert (507, "storage_full") == (answer.status, answer.json()["code"]), name
@@ -110,7 +110,7 @@ async def test_storing_pauses_at_the_maximum_and_everything_else_goes_on(serve: 
     refresh = (await api.login())["refresh_token"]
     assert 200 == (await api.call("POST", "/refresh", {"refresh_token": refresh}))[0]
 
-    # One document less is not enough to resume: creating would pause at once again.
+    # One document less is not enough to resume: creation would pause again at once.
     await api.items.delete_one({"_id": ids.pop()})
     await asyncio.sleep(1.5 * storage_budget.NEAR_SECONDS)
     assert "paused" == (await api.send("GET", "/readyz")).json()["creating"]
@@ -120,7 +120,7 @@ async def test_storing_pauses_at_the_maximum_and_everything_else_goes_on(serve: 
 
 
 async def test_a_paused_service_says_so_in_its_metrics(serve: Serve) -> None:
-    """The metrics have the bytes, the limit, the pause and the refusals."""
+    """The metrics have the bytes, the limit, the pause and the rejected requests."""
     api = await serve(storage_max=MAX)
     await fill(api)
     await api.send("POST", "/generate", b"{}")
@@ -172,8 +172,8 @@ def test_room_counts_each_copy_of_a_byte(disk: Disk, room: int) -> None:
 
 
 @pytest.mark.parametrize("figures", [{"oplog_growth": 0, "unwritten": 0}, {}])
-def test_deleting_gives_a_full_disk_its_room_back(figures: dict[str, int]) -> None:
-    """Creating pauses while the journal still has space, so what data files can reuse is enough to resume."""
+def test_deleting_frees_space_on_a_full_disk(figures: dict[str, int]) -> None:
+    """Creation pauses while the journal still has space, so reusable space in data files is enough to resume."""
     free = next(
         free
         for free in range(1024 * MIB, 0, -MIB)
@@ -184,7 +184,7 @@ def test_deleting_gives_a_full_disk_its_room_back(figures: dict[str, int]) -> No
 
 
 class FakeDisk:
-    """A MongoDB that tells of a stored byte only after a while."""
+    """A MongoDB that reports a stored byte with a delay."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -198,7 +198,7 @@ class FakeDisk:
 
 @pytest.fixture
 def make_budget(monkeypatch: pytest.MonkeyPatch, api: Api) -> Callable[[FakeDisk], StorageBudget]:
-    """Make budgets of processes that share a disk."""
+    """Create the budgets of processes that share a disk."""
 
     def make(disk: FakeDisk) -> StorageBudget:
         monkeypatch.setattr(storage_budget, "read_storage_figures", disk.figures)
@@ -209,7 +209,7 @@ def make_budget(monkeypatch: pytest.MonkeyPatch, api: Api) -> Callable[[FakeDisk
 
 
 async def test_many_processes_together_stay_within_the_room(make_budget: Callable[[FakeDisk], StorageBudget]) -> None:
-    """However many requests sixteen processes have under way, they pause with the reserve untouched."""
+    """Whatever 16 processes have in flight, they pause before they use the reserve."""
     disk = FakeDisk(LEAST_RESERVE + 200 * MIB)
     budgets = [make_budget(disk) for _ in range(SHARES)]
 
@@ -217,7 +217,7 @@ async def test_many_processes_together_stay_within_the_room(make_budget: Callabl
         while True:
             try:
                 async with budget.storing(MIB):
-                    # The bytes are on the disk only after others have looked.
+                    # The bytes are on the disk only after other processes have read its size.
                     await asyncio.sleep(0.001)
                     disk.free -= MIB
             except StorageFull:
@@ -229,10 +229,10 @@ async def test_many_processes_together_stay_within_the_room(make_budget: Callabl
     assert LEAST_RESERVE < disk.free < LEAST_RESERVE + PAUSE_ROOM
 
 
-async def test_creating_resumes_well_above_the_room_at_which_it_pauses(
+async def test_creation_resumes_well_above_the_pause_threshold(
     make_budget: Callable[[FakeDisk], StorageBudget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the two it stays as it is, so that it does not start and stop all the time."""
+    """The state is kept between the two thresholds, so that it does not flap."""
     monkeypatch.setattr(storage_budget, "NEAR_SECONDS", 0)
     disk = FakeDisk(LEAST_RESERVE + PAUSE_ROOM)
     budget = make_budget(disk)
@@ -246,7 +246,7 @@ async def test_creating_resumes_well_above_the_room_at_which_it_pauses(
 
 
 async def test_plenty_of_room_costs_no_commands(make_budget: Callable[[FakeDisk], StorageBudget]) -> None:
-    """With gigabytes left, requests are let through without asking MongoDB."""
+    """With gigabytes left, requests are accepted without asking MongoDB."""
     disk = FakeDisk(10**12)
     budget = make_budget(disk)
     for _ in range(1000):
@@ -257,10 +257,10 @@ async def test_plenty_of_room_costs_no_commands(make_budget: Callable[[FakeDisk]
     assert 1 == disk.looks
 
 
-async def test_a_user_who_may_not_ask_has_no_budget(
+async def test_a_user_without_dbstats_has_no_storage_limit(
     make_budget: Callable[[FakeDisk], StorageBudget], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The log says so once, and requests are let through."""
+    """It is logged once, and requests are accepted."""
     disk = FakeDisk(0)
 
     async def refuse(_: object) -> StorageFigures:
@@ -293,8 +293,8 @@ async def test_a_user_who_may_not_ask_has_no_budget(
         ),
     ],
 )
-def test_the_doctor_says_how_full_it_is(figures: StorageFigures, mark: Status, found: str) -> None:
-    """Past a limit is a failure, and near one a warning; both come with advice."""
+def test_the_doctor_reports_the_storage(figures: StorageFigures, mark: Status, found: str) -> None:
+    """Above a limit is a failure, near it a warning, both with advice."""
     outcome = judge_storage(figures, Settings(_env_file=None, storage_max=200 * MIB))
 
     assert mark == outcome.status
@@ -303,7 +303,7 @@ def test_the_doctor_says_how_full_it_is(figures: StorageFigures, mark: Status, f
 
 
 def test_a_maximum_under_which_nothing_could_be_stored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the least that is allowed."""
+    """The error has the minimum."""
     monkeypatch.setenv("SEALPOST_STORAGE_MAX", "1000000")
 
     with pytest.raises(SettingsError, match="SEALPOST_STORAGE_MAX must be 0 or at least 134217728"):
@@ -320,7 +320,7 @@ def test_a_maximum_under_which_nothing_could_be_stored_is_refused(monkeypatch: p
     ],
 )
 def test_a_byte_limit_is_written_with_its_unit(text: str, size: int, seconds: int) -> None:
-    """Bytes, KiB, MiB or GiB, in a span of time."""
+    """Bytes, KiB, MiB or GiB, per time span."""
     settings = Settings(_env_file=None, limit_create_bytes=text)
     maximum, window = parse_byte_limit(settings.limit_create_bytes)
 
@@ -328,7 +328,7 @@ def test_a_byte_limit_is_written_with_its_unit(text: str, size: int, seconds: in
 
 
 async def generate(api: Api, size: int, token: str = "") -> int:
-    """Send a creation whose body has that many bytes, and return the status."""
+    """Send a creation with a body of that many bytes, and return the status."""
     body = json.dumps({"secret": ""}).encode()
     body = body.replace(b'""', b'"' + b"x" * (size - len(body)) + b'"')
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -340,8 +340,8 @@ async def generate(api: Api, size: int, token: str = "") -> int:
     return answer.status
 
 
-async def test_an_address_stores_so_many_bytes(serve: Serve) -> None:
-    """Exactly so many, whatever the sizes; what is refused counts nothing; malformed requests count nothing."""
+async def test_the_byte_budget_of_an_address(serve: Serve) -> None:
+    """Exactly its bytes, in any sizes; rejected and malformed requests do not count."""
     api = await serve(rate_limits="on", limit_create_bytes="10000 bytes per 1 hour")
 
     assert 201 == await generate(api, 6000)
@@ -354,7 +354,7 @@ async def test_an_address_stores_so_many_bytes(serve: Serve) -> None:
 
 
 async def test_an_account_has_a_budget_of_its_own(serve: Serve) -> None:
-    """Where a token is required, bytes count for the account, from whatever address."""
+    """If a token is required, bytes count for the account, from any address."""
     api = await serve(rate_limits="on", anonymous_create=False, limit_create_bytes="1000 bytes per 1 hour")
     ann, bob = await api.sign_up("ann"), await api.sign_up("bob")
 
@@ -365,7 +365,7 @@ async def test_an_account_has_a_budget_of_its_own(serve: Serve) -> None:
 
 
 async def test_workers_count_together_and_mostly_without_commands(serve: Serve, own_database: str) -> None:
-    """Two workers together stay within the budget, and small requests share a block."""
+    """2 workers together stay within the budget, and small requests share a block."""
     shared = {"mongo_database": own_database, "rate_limits": "on", "limit_create_bytes": "100 KiB per 1 hour"}
     one = await serve(**shared)
     other = await serve(**shared, keys=one.settings.keys)
@@ -376,7 +376,7 @@ async def test_workers_count_together_and_mostly_without_commands(serve: Serve, 
 
 
 async def test_a_block_is_reserved_with_one_command(serve: Serve) -> None:
-    """A hundred small requests cost one command on the counter, not a hundred."""
+    """100 small requests cost one command on the counter."""
     api = await serve(rate_limits="on")
     for _ in range(100):
         assert 201 == await generate(api, 100)
@@ -389,7 +389,7 @@ async def test_a_block_is_reserved_with_one_command(serve: Serve) -> None:
 
 
 async def test_the_budget_comes_back_with_its_window(serve: Serve) -> None:
-    """Once Retry-After has passed, as much may be stored again, and no more."""
+    """After Retry-After, exactly the same amount may be stored again."""
     api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 2 seconds")
 
     assert 201 == await generate(api, 900)
@@ -400,7 +400,7 @@ async def test_the_budget_comes_back_with_its_window(serve: Serve) -> None:
 
 
 async def test_few_subjects_are_remembered(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
-    """Memory is bounded; a subject that has left it goes on with a new block."""
+    """Memory is bounded; a subject that was evicted continues with a new block."""
     monkeypatch.setattr(limits, "MOST_SUBJECTS", 2)
     api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 1 hour")
     budget: ByteBudget = create_byte_budget(api.settings, api.mongo, read_key_ring(api.settings), Metrics.off())

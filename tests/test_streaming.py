@@ -1,4 +1,4 @@
-"""Streamed answers: whole or told from a whole one, no faster than the client reads, and in constant memory."""
+"""Streamed responses: recognizably complete or not, at the client's speed, and in constant memory."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ class Line(Answer):
 
 @dataclass(frozen=True)
 class Running:
-    """A server as the process runs it, and a client of it."""
+    """A server as run by the process, and a client of it."""
 
     runner: web.AppRunner
     port: int
@@ -69,7 +69,7 @@ async def streaming(
 
 @asynccontextmanager
 async def logged() -> AsyncIterator[list[MutableMapping[str, Any]]]:
-    """Collect what is logged, up to the line of the request."""
+    """Collect the log up to the line of the request."""
     with capture_logs() as entries:
         yield entries
         async with asyncio.timeout(5):
@@ -77,8 +77,8 @@ async def logged() -> AsyncIterator[list[MutableMapping[str, Any]]]:
                 await asyncio.sleep(0.01)
 
 
-async def test_a_streamed_answer_is_an_answer_like_any_other(streaming: Streaming) -> None:
-    """It has every header and one line in the log, written at its end, and may take longer than a request may."""
+async def test_a_streamed_response_is_like_any_other(streaming: Streaming) -> None:
+    """It has every header and one log line, written at its end, and may take longer than the request timeout."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         for number in range(5):
@@ -101,8 +101,8 @@ async def test_a_streamed_answer_is_an_answer_like_any_other(streaming: Streamin
     assert entry["duration_ms"] >= 500
 
 
-async def test_nothing_is_an_answer_too(streaming: Streaming) -> None:
-    """No line at all is a body of no bytes that ends well."""
+async def test_an_empty_stream_is_a_response(streaming: Streaming) -> None:
+    """Without any line, the body is empty and complete."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         for _ in range(0):
@@ -114,8 +114,8 @@ async def test_nothing_is_an_answer_too(streaming: Streaming) -> None:
         assert (200, b"") == (answer.status, await answer.read())
 
 
-async def test_a_head_request_gets_the_headers_alone(streaming: Streaming) -> None:
-    """It makes one chunk to know that there would be an answer, and ends there."""
+async def test_a_head_request_gets_only_the_headers(streaming: Streaming) -> None:
+    """It creates one chunk to check for errors, and stops there."""
     made: list[int] = []
     closed = asyncio.Event()
 
@@ -135,8 +135,8 @@ async def test_a_head_request_gets_the_headers_alone(streaming: Streaming) -> No
     assert [0] == made
 
 
-async def test_what_fails_before_the_first_line_is_a_problem(streaming: Streaming) -> None:
-    """As long as nothing has been sent, the answer says what went wrong."""
+async def test_a_failure_before_the_first_line_is_a_problem(streaming: Streaming) -> None:
+    """Until the first byte is sent, the response can report the error."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         for retry_after in (7,):
@@ -151,7 +151,7 @@ async def test_what_fails_before_the_first_line_is_a_problem(streaming: Streamin
 
 
 async def read_in_vain(answer: ClientResponse) -> bytes:
-    """Return what came before an answer broke off, which the client must notice."""
+    """Return the part of a truncated response, which the client must detect."""
     body = bytearray()
 
     async def read() -> None:
@@ -164,8 +164,8 @@ async def read_in_vain(answer: ClientResponse) -> bytes:
 
 
 @pytest.mark.parametrize("error", [ValueError("s3cret"), Unavailable()])
-async def test_what_fails_in_the_middle_is_recognised(streaming: Streaming, error: Exception) -> None:
-    """The body does not end as a whole one does, and the log has the type and not the words."""
+async def test_a_failure_in_the_middle_is_recognizable(streaming: Streaming, error: Exception) -> None:
+    """The body lacks its end, and the log has the error's type without its message."""
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         yield b"{}\n"
@@ -184,8 +184,8 @@ async def test_what_fails_in_the_middle_is_recognised(streaming: Streaming, erro
     assert "test_streaming.py" in str(entry["places"])
 
 
-async def test_a_chunk_that_takes_too_long_ends_the_answer(streaming: Streaming) -> None:
-    """The limit of a request holds for each chunk, and what makes them is cancelled."""
+async def test_a_chunk_that_takes_too_long_ends_the_response(streaming: Streaming) -> None:
+    """The request timeout applies to each chunk, and the generator is cancelled."""
     cancelled = asyncio.Event()
 
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -206,7 +206,7 @@ async def test_a_chunk_that_takes_too_long_ends_the_answer(streaming: Streaming)
 
 
 class Endless:
-    """Chunks without end, counted, with a note of when nobody wants any more."""
+    """An endless generator that counts its chunks and records when it is closed."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -222,7 +222,7 @@ class Endless:
 
 
 async def test_no_more_is_made_than_the_client_reads(streaming: Streaming) -> None:
-    """A client that stops reading stops the making after some buffers, is cut off at last, and costs nobody else."""
+    """A client that stops reading stops the generator after some buffers, is cut off later, and affects no other."""
     endless = Endless()
     port = (await streaming(endless, stall_timeout=0.5)).port
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
@@ -236,8 +236,8 @@ async def test_no_more_is_made_than_the_client_reads(streaming: Streaming) -> No
     assert reader is not None
 
 
-async def test_a_server_that_stops_breaks_an_answer_off(streaming: Streaming) -> None:
-    """Its client is not left to think that this was all, and the log has a line."""
+async def test_a_server_that_stops_truncates_a_response(streaming: Streaming) -> None:
+    """The client can detect that it is incomplete, and the log has a line."""
     endless = Endless()
     running = await streaming(endless)
 
@@ -252,8 +252,8 @@ async def test_a_server_that_stops_breaks_an_answer_off(streaming: Streaming) ->
     assert ["stopped"] == [entry["reason"] for entry in entries if entry["event"] == BROKEN_OFF]
 
 
-async def test_a_client_that_leaves_ends_the_making(streaming: Streaming) -> None:
-    """Nothing is made for nobody, and the others were served meanwhile."""
+async def test_a_client_that_disconnects_ends_the_stream(streaming: Streaming) -> None:
+    """The generator is closed, and other clients are served meanwhile."""
     endless = Endless()
     client = (await streaming(endless)).client
 

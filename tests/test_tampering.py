@@ -1,4 +1,4 @@
-"""Whoever can write to the database can destroy an item, and nothing else."""
+"""Write access to the database can destroy an item, and nothing else."""
 
 import asyncio
 import copy
@@ -27,7 +27,7 @@ def changes(value: Any) -> Iterator[Any]:
 
 
 def tampered(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the document with one field changed or missing, every field in turn, and what was changed."""
+    """Yield the document with one field modified or removed, for every field, and a description of the change."""
     for name, value in document.items():
         if name == "_id":
             continue
@@ -44,13 +44,13 @@ def tampered(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name}={other!r}"[:80], {**copy.deepcopy(document), name: other}
 
 
-# Neither is part of what was promised: how many wrong phrases there have been, and which are being checked.
+# Neither is authenticated: the number of wrong passwords, and the attempts being checked.
 COUNTERS = ("failed_attempts", "checks")
 
 
 @pytest.mark.parametrize("phrase", [None, "right"])
 async def test_a_changed_document_never_opens_and_never_crashes(api: Api, phrase: str | None) -> None:
-    """Any byte of any field changed, replaced by another type or removed: a clear 4xx, and no plaintext."""
+    """With any byte changed, or any field removed or of another type: a clear 4xx, and no plaintext."""
     fields: dict[str, Any] = {"phrase": phrase, "max_attempts": 100} if phrase else {}
     created = await api.create("the plaintext", **fields, max_opens=2)
     original = await api.items.find_one()
@@ -59,7 +59,7 @@ async def test_a_changed_document_never_opens_and_never_crashes(api: Api, phrase
         if described.startswith(COUNTERS) or described.removeprefix("without ") in COUNTERS:
             continue
         if phrase and described.startswith("envelope=") and tried % 8:
-            # One in eight bytes is enough where each costs an Argon2id derivation.
+            # 1 in 8 bytes is enough if each costs an Argon2id derivation.
             tried += 1
             continue
         tried += 1
@@ -69,7 +69,7 @@ async def test_a_changed_document_never_opens_and_never_crashes(api: Api, phrase
         status, answer = await api.open(created["secret_key"], **({"phrase": phrase} if phrase else {}))
         told, _ = await api.call("GET", f"/receipts/{created['receipt_key']}")
 
-        # A changed key id may be that of a key which the ring lacks.
+        # A changed key id may be that of a key missing from the ring.
         another_key = {503} if described.startswith("key_id=") else set()
         assert status in {403, 404, 410} | another_key, (described, status, answer)
         assert {looked, told} <= {200, 404, 410}, described
@@ -82,7 +82,7 @@ async def test_a_changed_document_never_opens_and_never_crashes(api: Api, phrase
 
 @pytest.mark.parametrize("name", COUNTERS)
 async def test_broken_counters_never_crash(api: Api, name: str) -> None:
-    """The budget's bookkeeping replaced by nonsense is a clear problem, never a 500."""
+    """Invalid values in the attempt counters are a clear problem, never a 500."""
     created = await api.create("the plaintext", phrase="right")
     original = await api.items.find_one()
     nonsense: Any
@@ -95,7 +95,7 @@ async def test_broken_counters_never_crash(api: Api, name: str) -> None:
 
 
 async def test_a_document_moved_to_another_id_never_opens(api: Api) -> None:
-    """An envelope opens only under the id that it was sealed for, whichever of the two links is used."""
+    """An envelope opens only under its own id, whichever of the two links is used."""
     mine, victims = await api.create("mine", max_opens=2), await api.create("the victim's", max_opens=2)
     first, second = await api.items.find({}, sort=[("_id", 1)]).to_list(None)
     for one, other in ((first, second), (second, first)):
@@ -107,7 +107,7 @@ async def test_a_document_moved_to_another_id_never_opens(api: Api) -> None:
 
 
 async def test_a_damaged_neighbour_spoils_nothing(api: Api) -> None:
-    """An item that cannot be read shares a look-up with sound ones, and they open."""
+    """A damaged item shares a look-up with intact ones, and they open."""
     bad = await api.create()
     await api.items.update_one({}, {"$set": {"max_opens": "many"}})
     sound = [await api.create(f"text {n}") for n in range(20)]

@@ -1,4 +1,4 @@
-"""TLS: its settings, what nginx is told of it, renewal, and one process that serves it by itself."""
+"""TLS: settings, nginx's configuration, renewal, and a single process that serves it."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ READ, REFUSED = "certificate loaded", "certificate cannot be loaded: the old one
 def test_settings_that_contradict_each_other_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
 ) -> None:
-    """A certificate that would not be served, and links that would begin without TLS, are told before the start."""
+    """A certificate that would not be served, and links without TLS, are reported before the start."""
     monkeypatch.chdir(tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(f"SEALPOST_{name}", value)
@@ -76,7 +76,7 @@ def rendered(port: int = 8443, **settings: Any) -> str:
 
 
 def test_http_only_redirects_where_there_is_tls() -> None:
-    """The workers are behind the addresses with TLS alone, and limits count on both."""
+    """Only the addresses with TLS lead to workers, and limits apply to both."""
     api, redirecting = re.findall(r"(?s)\n    server \{\n(.*?)\n    \}", rendered())
 
     assert re.findall(r"listen (.+);", api) == [f"{host}:443 ssl backlog=4096" for host in ("127.0.0.1", "[::1]")]
@@ -91,7 +91,7 @@ def test_http_only_redirects_where_there_is_tls() -> None:
 
 
 def test_without_tls_nothing_of_it_is_left() -> None:
-    """Neither a directive for TLS nor a redirect."""
+    """Neither a TLS directive nor a redirect."""
     text = render(
         Settings(_env_file=None),
         listen=["80"],
@@ -115,7 +115,7 @@ def test_without_tls_nothing_of_it_is_left() -> None:
     ],
 )
 def test_the_redirect_leads_to_where_links_lead(port: int, public_url: str | None, target: str) -> None:
-    """To the public address if there is one, otherwise to the host that was asked for, on the port of TLS."""
+    """To the public URL if set, otherwise to the request's host, on the TLS port."""
     text = rendered(port, public_url=public_url)
 
     assert {target} == set(re.findall(r'return 308 "(.*)";', text))
@@ -136,13 +136,13 @@ def test_the_redirect_leads_to_where_links_lead(port: int, public_url: str | Non
         ),
     ],
 )
-def test_only_a_host_is_taken_for_one(host: str, found: str | None) -> None:
-    """A Host header that is none leads nowhere."""
+def test_an_invalid_host_is_not_redirected(host: str, found: str | None) -> None:
+    """An invalid Host header leads nowhere."""
     rules = re.search(r"map \$http_host \$redirect_host \{(.*?)\n    \}", rendered(), re.DOTALL)
 
     assert rules
     matches = [
-        # What PCRE calls \z and (?<name>) is \Z and (?P<name>) to Python.
+        # PCRE's \z and (?<name>) are \Z and (?P<name>) in Python.
         re.search(rule.replace(r"\z", r"\Z").replace("?<", "?P<"), host)
         for rule in re.findall(r'"~(\S+)" \$redirect_\w+;', rules[1])
     ]
@@ -164,7 +164,7 @@ def test_nginx_and_one_process_take_the_same_suites(tmp_path: Path) -> None:
 
 
 def test_a_certificate_is_checked_before_anything_is_made(tmp_path: Path) -> None:
-    """One of the operator's own that is broken ends the start; nothing is read that is not to be served."""
+    """An invalid one of the operator ends the start; unused files are not read."""
     none: Any = {"tls_cert": tmp_path / "none", "tls_key": tmp_path / "none"}
 
     assert not check_certificate(Settings(_env_file=None))
@@ -175,7 +175,7 @@ def test_a_certificate_is_checked_before_anything_is_made(tmp_path: Path) -> Non
 
 
 def test_a_self_signed_certificate_is_provided(tmp_path: Path) -> None:
-    """It is made once, said so, and what nginx reads is for nginx alone and gone afterwards."""
+    """It is created once and announced; nginx's private copy is removed afterwards."""
     settings = Settings(_env_file=None, tls="self-signed", data_dir=tmp_path, public_url="https://words.example")
     served, said = tmp_path / "tls.pem", list[str]()
     served.touch()
@@ -192,7 +192,7 @@ def test_a_self_signed_certificate_is_provided(tmp_path: Path) -> None:
 
 
 def test_without_tls_no_copy_of_a_key_is_left(tmp_path: Path) -> None:
-    """What an earlier run with TLS has left is removed."""
+    """The copy of an earlier run with TLS is removed."""
     (tmp_path / "tls.pem").touch()
 
     assert provide_certificate(Settings(_env_file=None), "", tmp_path / "tls.pem", print) is None
@@ -200,7 +200,7 @@ def test_without_tls_no_copy_of_a_key_is_left(tmp_path: Path) -> None:
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Simulated time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -210,7 +210,7 @@ class Clock:
 
 
 class Follower:
-    """What the launcher does with a certificate: look now and again, and pass on what there is to say."""
+    """The launcher's handling of a certificate: check it periodically, and pass on reports."""
 
     def __init__(self, files: Files, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.said: list[str] = []
@@ -225,7 +225,7 @@ class Follower:
 
 
 def test_a_renewed_certificate_is_taken_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once both files are at rest, and not while one of them is the old one."""
+    """Once both files are unchanged for a while, not while one of them is still the old one."""
     files, renewed = make_files(tmp_path, name="first"), make_files(tmp_path, name="second")
     follower = Follower(files, tmp_path / "served", monkeypatch)
     looks = [follower.look(after=100)]
@@ -245,7 +245,7 @@ def test_a_renewed_certificate_is_taken_whole(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_broken_renewal_leaves_the_old_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be served is told once, whatever is wrong with it, and the next one is tried again."""
+    """An invalid one is reported once, and the next one is tried again."""
     files, renewed = make_files(tmp_path, name="first"), make_files(tmp_path, name="second")
     ended = make_files(tmp_path, name="third", begins=-2 * DAY, ends=-DAY)
     follower = Follower(files, tmp_path / "served", monkeypatch)
@@ -276,7 +276,7 @@ def test_a_broken_renewal_leaves_the_old_certificate(tmp_path: Path, monkeypatch
     assert [False, False, True] == [follower.look(after=1) for _ in range(3)]
 
 
-async def test_without_tls_nobody_is_told_to_come_back_with_it(
+async def test_without_tls_there_is_no_hsts(
     client: TestClient[web.Request, web.Application],
 ) -> None:
     """A browser would have to ignore it, and a proxy might pass it on."""
@@ -295,7 +295,7 @@ async def test_without_tls_nobody_is_told_to_come_back_with_it(
 def test_arguments_that_contradict_each_other_are_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
-    """A certificate goes with its key, and with a port."""
+    """A certificate requires its key and a port."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
 
@@ -304,7 +304,7 @@ def test_arguments_that_contradict_each_other_are_refused(
 
 
 async def served_by(port: int) -> str:
-    """Return the certificate that a local server shows to somebody who names no host."""
+    """Return the certificate that a local server shows to a client without SNI."""
     return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
 
 
@@ -312,7 +312,7 @@ async def served_by(port: int) -> str:
 async def test_one_process_serves_tls_and_renews_its_certificate(
     mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:
-    """Links begin with https, every answer says so for the future, and SIGHUP takes what can be served."""
+    """Links begin with https, every response has HSTS, and SIGHUP loads a valid certificate."""
     files, renewed = make_files(tmp_path, kind="rsa"), make_files(tmp_path, name="renewed")
     url, output = f"https://localhost:{unused_tcp_port}", tmp_path / "out"
     trust = ssl.create_default_context(cafile=files.authority)

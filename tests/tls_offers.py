@@ -1,4 +1,4 @@
-"""What a TLS server accepts, asked with a ClientHello of our own: no library offers what these have given up."""
+"""The versions and suites that a TLS server accepts, tested with a custom ClientHello: libraries lack old ones."""
 
 import os
 import socket
@@ -27,14 +27,14 @@ _ALERT, _HANDSHAKE = 21, 22
 
 @dataclass(frozen=True)
 class Refusal:
-    """The server has sent an alert, or closed the connection without a word."""
+    """The server sent an alert, or closed the connection without one."""
 
     alert: int | None
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """The server goes on with a version and a suite."""
+    """The server continued with a version and a suite."""
 
     version: int
     suite: int
@@ -67,7 +67,7 @@ def _client_hello(version: int, suites: tuple[int, ...]) -> bytes:
 
 
 def offer(port: int, version: int, suites: tuple[int, ...]) -> Refusal | Acceptance:
-    """Offer one version, TLS 1.2 at the most, with some suites, and return what a local server makes of it."""
+    """Offer a version up to TLS 1.2 with some suites, and return the result of a local server."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(_client_hello(version, suites))
         with connection.makefile("rb") as stream:

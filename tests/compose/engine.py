@@ -1,4 +1,4 @@
-"""A fresh copy of the tree that runs under docker-compose, and what the tests ask the Docker engine."""
+"""A fresh copy of the tree under docker-compose, and queries of the Docker engine."""
 
 import json
 import os
@@ -30,7 +30,7 @@ NOTHING = Path(os.devnull)
 
 
 def docker(*arguments: str | Path, check: bool = True) -> str:
-    """Run a command of docker and return what it prints."""
+    """Run a docker command and return its output."""
     return run(["docker", *arguments], check=check)
 
 
@@ -48,7 +48,7 @@ def run(
 
 
 def report(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    """Print a figure past pytest."""
+    """Print a figure, bypassing pytest's capture."""
     with capsys.disabled():
         sys.stdout.write(f"\n{text}\n")
 
@@ -58,7 +58,7 @@ def compose_command() -> list[str | Path]:
 
 
 def fresh_clone(directory: Path) -> Path:
-    """Copy what git knows of the tree, changes that are not committed yet included."""
+    """Copy the files that git tracks, including uncommitted changes."""
     listed = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
@@ -68,7 +68,7 @@ def fresh_clone(directory: Path) -> Path:
 
 
 def trusting_anybody() -> ssl.SSLContext:
-    """Return a context for those who do not ask who is there; what the certificate says has a test of its own."""
+    """Return a context without verification; another test checks the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
@@ -76,7 +76,7 @@ def trusting_anybody() -> ssl.SSLContext:
 
 @dataclass
 class Compose:
-    """One project; its ``settings`` are what the person who types `docker-compose` has in the environment."""
+    """One project; ``settings`` are the environment variables of `docker-compose`."""
 
     directory: Path
     image: str
@@ -111,7 +111,7 @@ class Compose:
         return run([*compose_command(), *arguments], cwd=self.directory, env=environment, **options)
 
     def up(self) -> float:
-        """Bring everything up and return the seconds until it can work."""
+        """Start everything, and return the seconds until it is ready."""
         begun = time.monotonic()
         self.compose("up", "-d")
         while not self.is_ready():
@@ -120,7 +120,7 @@ class Compose:
         return time.monotonic() - begun
 
     def apply(self, **settings: str) -> None:
-        """Bring it up with other settings, and wait until nginx has taken up those that concern it."""
+        """Start it with other settings, and wait until nginx has loaded its own."""
         before = self.nginx_configuration()
         self.settings |= settings
         self.up()
@@ -128,11 +128,11 @@ class Compose:
         while self.nginx_configuration() == before:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        # The old processes end when they have answered.
+        # The old processes exit after their last response.
         time.sleep(1)
 
     def nginx_configuration(self) -> tuple[str, int]:
-        """Return what changes when nginx takes up a new configuration: by a start, or while it runs."""
+        """Return a value that changes when nginx loads a configuration, by a start or a reload."""
         log = self.execute("nginx", "cat", "/var/log/sealpost/nginx.log")
         return self.start_of("nginx"), log.count("(SIGHUP) received")
 
@@ -162,7 +162,7 @@ class Compose:
         self.helper("--pid=host", "--cap-add=KILL", code=f"import os; os.kill({pid}, 9)")
 
     def helper(self, *options: str, code: str) -> str:
-        """Run some Python as root in a container that is gone afterwards."""
+        """Run Python code as root in a temporary container."""
         hardened = ("--rm", "--user=0:0", "--cap-drop=ALL")
         return docker("run", *hardened, *options, self.image, "python", "-c", code)
 
@@ -170,7 +170,7 @@ class Compose:
         return str(self.inspect(service)["State"]["StartedAt"])
 
     def remove(self) -> None:
-        """Take away every container, volume and network, and the files that belong to the containers' users."""
+        """Remove every container, volume and network, and the files of the containers' users."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout=20", check=False)
         self.helper(
             "--cap-add=DAC_OVERRIDE",
@@ -183,7 +183,7 @@ class Compose:
 
 @contextmanager
 def project(directory: Path, image: str) -> Iterator[Compose]:
-    """Yield a project in a fresh clone, and leave nothing of it behind."""
+    """Yield a project in a fresh clone, and remove it afterwards."""
     made = Compose(fresh_clone(directory), image)
     try:
         yield made

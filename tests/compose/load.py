@@ -1,4 +1,4 @@
-"""Clients that create and open without pause, and a book of what they were told."""
+"""Clients that create and open continuously, and a record of their responses."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ PAUSE = 0.04
 
 
 class Load:
-    """Load on one service; every secret is asked for twice at once."""
+    """Load on one service; every secret is opened twice at once."""
 
     def __init__(self, client: ClientSession) -> None:
         self._client = client
@@ -41,7 +41,7 @@ class Load:
                 self._stopping = True
 
     async def until_stored(self, after: float, within: float) -> float:
-        """Wait for a secret that was stored later than ``after``, and return how long it took."""
+        """Wait for a secret that was stored later than ``after``, and return the duration."""
         async with asyncio.timeout(within):
             while not self.acknowledged_at or self.acknowledged_at[-1] < after:
                 await asyncio.sleep(0.05)
@@ -53,7 +53,7 @@ class Load:
         return max(after - before for before, after in pairwise(times))
 
     async def settle(self) -> None:
-        """Open all that nobody has opened for certain."""
+        """Open every secret that has not certainly been opened."""
         waiting = [*self._unopened, *self.unclear]
         await gather_limited(len(waiting), CLIENTS, lambda index: self._race(waiting[index]))
 
@@ -77,7 +77,7 @@ class Load:
 
     async def _open(self) -> None:
         while not self._stopping:
-            # Some stay for the end, so that there is always something that a crash could lose.
+            # Some remain until the end, so that a crash could always lose some.
             if len(self._unopened) > 50:
                 await self._race(self._unopened.pop(0))
             await asyncio.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""Each container has what it needs and no more, and no secret shows where it should not."""
+"""Each container has only the privileges it needs, and no secret is exposed."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def secrets(stack: Compose) -> list[str]:
 
 
 def holds(command: list[str], needles: list[str]) -> bool:
-    """Tell whether what a command prints, however long, has one of the texts."""
+    """Tell whether the output of a command contains one of the texts."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         tail = b""
@@ -53,8 +53,8 @@ def holds(command: list[str], needles: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_container_runs_as_a_user_who_can_do_nothing_else(stack: Compose, service: str) -> None:
-    """Not root, no capability, no way to a privilege, nothing of its own to write to."""
+def test_a_container_runs_unprivileged(stack: Compose, service: str) -> None:
+    """Not root, no capabilities, no privilege escalation, no writable files of its own."""
     host = stack.inspect(service)["HostConfig"]
     status = dict(re.findall(r"(?m)^(\w+):\s+(.+)$", stack.execute(service, "cat", "/proc/1/status")))
 
@@ -68,7 +68,7 @@ def test_a_container_runs_as_a_user_who_can_do_nothing_else(stack: Compose, serv
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_container_has_bounds_and_comes_back(stack: Compose, service: str) -> None:
-    """Memory, processes and logs are limited, no core is dumped, and Docker starts it anew."""
+    """Memory, processes and logs are limited, no core is dumped, and Docker restarts it."""
     host = stack.inspect(service)["HostConfig"]
 
     assert host["Memory"] > 0
@@ -79,7 +79,7 @@ def test_a_container_has_bounds_and_comes_back(stack: Compose, service: str) -> 
 
 
 def test_each_container_mounts_only_what_it_needs(stack: Compose) -> None:
-    """Nginx has no key, the database not the key ring, and only the one-shot that makes them has all."""
+    """Nginx has no key, the database no key ring, and only the init container has everything."""
     mounts = {
         service: {(mount.get("Name", "").removeprefix(f"{stack.project}_"), mount["RW"]) for mount in found}
         for service in SERVICES
@@ -114,13 +114,13 @@ def test_each_container_mounts_only_what_it_needs(stack: Compose) -> None:
         ("db", "/data/db", "700 999:999"),
     ],
 )
-def test_files_belong_to_who_needs_them(stack: Compose, service: str, path: str, expected: str) -> None:
-    """Owner and mode, as the container sees them."""
+def test_files_have_the_right_owners(stack: Compose, service: str, path: str, expected: str) -> None:
+    """Owner and mode, as seen in the container."""
     assert expected == stack.execute(service, "stat", "-c", "%a %u:%g", path).strip()
 
 
-def test_no_secret_shows(stack: Compose) -> None:
-    """Neither in the configuration, nor in what Docker tells of containers and image, nor in a layer or a log."""
+def test_no_secret_is_exposed(stack: Compose) -> None:
+    """Neither in the configuration, nor in Docker's data on containers and image, nor in a layer or a log."""
     needles = secrets(stack)
     told = [
         stack.compose("config"),
@@ -139,7 +139,7 @@ def test_no_secret_shows(stack: Compose) -> None:
 
 
 def test_the_image_holds_the_program_and_no_tool_to_build(stack: Compose, capsys: pytest.CaptureFixture[str]) -> None:
-    """No compiler, no pip, no uv, no tests, no settings; labels and a user instead."""
+    """No compiler, pip, uv, tests or settings; it has labels and a user."""
     image = json.loads(docker("inspect", stack.image))[0]
     tools = stack.execute(
         "web",
@@ -162,7 +162,7 @@ def test_the_image_holds_the_program_and_no_tool_to_build(stack: Compose, capsys
 
 
 def test_nginx_does_not_reach_the_database(stack: Compose) -> None:
-    """By name or by address: they share no network. A worker does."""
+    """By name or by address: they share no network. A worker reaches it."""
     address = next(iter(stack.inspect("db")["NetworkSettings"]["Networks"].values()))["IPAddress"]
     beside_nginx = ("run", "--rm", f"--network=container:{stack.container('nginx')}", stack.image)
     for host in ("db", address):
@@ -171,7 +171,7 @@ def test_nginx_does_not_reach_the_database(stack: Compose) -> None:
 
 
 def test_the_database_is_published_nowhere(stack: Compose) -> None:
-    """Nginx alone has a port on the host; the database's network has no way out; it answers nobody unknown."""
+    """Only nginx has a port on the host; the database's network is internal; the database requires authentication."""
     published = {
         service: [port for ports in stack.inspect(service)["NetworkSettings"]["Ports"].values() for port in ports or []]
         for service in SERVICES
@@ -190,7 +190,7 @@ def test_the_database_is_published_nowhere(stack: Compose) -> None:
 
 
 def test_the_workers_are_not_root_in_the_database(stack: Compose) -> None:
-    """They read and write their own database; another one, and the users, are refused."""
+    """They read and write their own database; other databases and user management are denied."""
     ask = (
         "import pathlib, pymongo\n"
         "client = pymongo.MongoClient(pathlib.Path('/etc/sealpost/mongo-url').read_text().strip())\n"
@@ -204,8 +204,8 @@ def test_the_workers_are_not_root_in_the_database(stack: Compose) -> None:
     assert stack.execute("web", "python", "-c", ask) == "[{'role': 'readWrite', 'db': 'sealpost'}]\n13\n13\n13\n"
 
 
-def test_metrics_are_told_inside_and_not_outside(stack: Compose) -> None:
-    """Of all four workers, to whoever shares a network with nginx; on the published port there are none."""
+def test_metrics_are_served_only_inside(stack: Compose) -> None:
+    """Of all 4 workers, to containers on nginx's network; not on the published port."""
     ask = (
         "import sys, urllib.error, urllib.request\n"
         "try: print(urllib.request.urlopen(sys.argv[1]).read().decode())\n"
@@ -213,7 +213,7 @@ def test_metrics_are_told_inside_and_not_outside(stack: Compose) -> None:
     )
 
     def told(port: int) -> str:
-        # As Prometheus asks, from another container.
+        # As Prometheus does, from another container.
         network = f"--network={stack.project}_monitoring"
         return docker("run", "--rm", network, stack.image, "python", "-c", ask, f"http://nginx:{port}/metrics")
 

@@ -1,4 +1,4 @@
-"""What was acknowledged is there, and opens once, whichever container dies."""
+"""Acknowledged data survives, and opens once, whichever container dies."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ async def check(load: Load) -> None:
     assert load.lost == set()
     assert set(load.opened.values()) == {1}
     assert set(load.acknowledged) == set(load.opened) | load.unclear
-    # What was being opened at the moment of the crash: a handful, not a way out for everything.
+    # The openings in flight at the crash: a handful, not an excuse for all.
     assert len(load.unclear) < len(load.acknowledged) / 4
 
 
@@ -38,7 +38,7 @@ async def check(load: Load) -> None:
 async def test_a_container_that_dies_comes_back_and_nothing_is_lost(
     unlimited: Compose, client: ClientSession, service: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Docker starts it anew, the others find it, and what was acknowledged opens once."""
+    """Docker restarts it, the others reconnect, and acknowledged secrets open once."""
     before = unlimited.start_of(service)
     load = Load(client)
     async with load.running():
@@ -70,7 +70,7 @@ def replicas(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 async def test_one_member_becomes_three_and_the_primary_may_die(
     replicas: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the overlay old secrets still open; a primary that is killed, and stays so, is replaced within 15 s."""
+    """With the overlay, old secrets still open; a killed primary that does not return is replaced within 15 s."""
     async with session(replicas) as client:
         early = Load(client)
         async with early.running():
@@ -91,7 +91,7 @@ async def test_one_member_becomes_three_and_the_primary_may_die(
                 else:
                     await asyncio.to_thread(replicas.kill_main_process, primary)
                 killed = time.monotonic()
-                # Answers to what was under way are not the new primary's.
+                # Responses to requests in flight are not from the new primary.
                 await asyncio.sleep(1)
                 resumed = 1 + await load.until_stored(after=time.monotonic(), within=PATIENCE)
                 await asyncio.sleep(3)

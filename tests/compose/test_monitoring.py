@@ -60,14 +60,14 @@ def monitored(stack: Compose, prometheus_image: None) -> Iterator[Compose]:
 
 
 def ask(stack: Compose, path: str) -> Any:
-    """Return what Prometheus' API tells inside its container, or None where it does not answer."""
+    """Return a response of Prometheus' API inside its container, or None without one."""
     beside = f"--network=container:{stack.container('prometheus')}"
     answer = docker("run", "--rm", beside, stack.image, "python", "-c", ASK, path, check=False)
     return json.loads(answer)["data"] if answer else None
 
 
 def reached(stack: Compose) -> Any:
-    """Return the target once it was asked, and what Prometheus says of it."""
+    """Return the target after its first scrape, as reported by Prometheus."""
     deadline = time.monotonic() + PATIENCE
     while True:
         targets = (ask(stack, "targets") or {}).get("activeTargets", [])
@@ -84,7 +84,7 @@ def test_without_the_profile_there_is_nothing_of_it(stack: Compose) -> None:
 
 
 def test_prometheus_reaches_the_workers_and_loads_the_rules(monitored: Compose) -> None:
-    """Over a network without a way out, on a port that is not published, as somebody who can do nothing else."""
+    """Over an internal network, on a port that is not published, as an unprivileged user."""
     [target] = reached(monitored)
     rules = [rule for group in ask(monitored, "rules")["groups"] for rule in group["rules"]]
     status = dict(re.findall(r"(?m)^(\w+):\s+(.+)$", monitored.execute("prometheus", "cat", "/proc/1/status")))
@@ -102,8 +102,8 @@ def test_prometheus_reaches_the_workers_and_loads_the_rules(monitored: Compose) 
     has_bounds_and_comes_back(monitored, "prometheus")
 
 
-def test_grafana_has_a_password_of_its_own_and_asks_nobody(stack: Compose) -> None:
-    """It comes from a file that its user alone reads; nobody else gets in; whatever would ask outside is off."""
+def test_grafana_has_its_own_password_and_contacts_no_other_host(stack: Compose) -> None:
+    """Its file is readable only by its user; anonymous access and external requests are off."""
     listed = stack.compose(
         *("run", "--rm", "-T", "--no-deps", "init"),
         *("sh", "-c", "stat -c '%a %u:%g' /provision/grafana /provision/grafana/admin-password"),

@@ -1,4 +1,4 @@
-"""What docs/compose.md tells an operator to type."""
+"""The operator's commands in docs/compose.md."""
 
 import asyncio
 import json
@@ -47,12 +47,12 @@ async def restart_workers(stack: Compose) -> None:
 
 
 def served(stack: Compose) -> str:
-    """Return the certificate that nginx shows."""
+    """Return nginx's certificate."""
     return ssl.get_server_certificate(("127.0.0.1", stack.tls_port))
 
 
 async def test_http_only_redirects_to_the_port_that_is_published(own: Compose) -> None:
-    """What nginx serves over TLS is not served without, and its certificate's file is for nginx alone."""
+    """Nothing served over TLS is served without it, and only nginx can read the certificate's file."""
     async with session(own) as client:
         async with client.get(f"http://127.0.0.1:{own.port}/secrets/x", allow_redirects=False) as response:
             assert 308 == response.status
@@ -64,7 +64,7 @@ async def test_http_only_redirects_to_the_port_that_is_published(own: Compose) -
 
 
 def test_a_certificate_is_brought_in_and_renewed(own: Compose, tmp_path: Path) -> None:
-    """A self-signed one gives way to one beside docker-compose.yml; a broken one changes nothing, the next one does."""
+    """One beside docker-compose.yml replaces a self-signed one; an invalid one changes nothing, the next one does."""
     assert own.compose(*INIT, "cat", "/provision/nginx/tls/cert.pem") == served(own)
 
     def put(files: Files) -> str:
@@ -91,7 +91,7 @@ def test_a_certificate_is_brought_in_and_renewed(own: Compose, tmp_path: Path) -
 
 
 async def test_a_key_is_replaced_while_it_runs(own: Compose, tmp_path: Path) -> None:
-    """What was sealed under the old key opens after, and what is new is sealed under the new one."""
+    """Data sealed under the old key opens, and new data is sealed under the new key."""
     async with session(own) as client:
         old = await create(client, "old")
         fresh = own.compose(*PROVISION, "new-key")
@@ -109,7 +109,7 @@ async def test_a_key_is_replaced_while_it_runs(own: Compose, tmp_path: Path) -> 
 
 
 async def test_volumes_that_were_removed_are_put_back_from_a_copy(own: Compose, tmp_path: Path) -> None:
-    """Without the copy nothing starts over the data with new keys; with it all is as before."""
+    """Without the copy, nothing starts with new keys; with it, everything is as before."""
     copy = tmp_path / "keys.tar"
     async with session(own) as client:
         key = await create(client, "kept")
@@ -126,7 +126,7 @@ async def test_volumes_that_were_removed_are_put_back_from_a_copy(own: Compose, 
 
 
 def test_a_misspelt_setting_is_refused(own: Compose) -> None:
-    """Docker Compose ignores it; `init` says which it is, and what runs goes on."""
+    """Docker Compose ignores it; `init` names it, and running containers continue."""
     path = own.directory / ".env"
     path.write_text("SEALPOST_TTL_MX=60\n")
     try:
@@ -142,7 +142,7 @@ def test_a_misspelt_setting_is_refused(own: Compose) -> None:
 
 
 def test_the_doctor_finds_nothing_wrong(own: Compose) -> None:
-    """Beside the workers, as their user; nginx is out of its reach and not asked."""
+    """Beside the workers, as their user; nginx is out of its reach and not checked."""
     lines = own.execute("web", "python", "-m", "src.manage", "doctor", "--json", "--strict").splitlines()
     marks = {finding["check"]: finding["mark"] for finding in map(json.loads, lines)}
     left_out = {"data directory", "front", "security headers", "metrics", "body limit"}
@@ -157,7 +157,7 @@ def test_the_smoke_test_runs_beside_the_deployment(own: Compose) -> None:
     dump = ("sh", "-c", "cat logs/gathered.jsonl | wc -c")
     before = own.execute("web", *dump)
 
-    # Fails with what it printed unless the exit code is 0.
+    # Fails with the output unless the exit code is 0.
     own.compose("run", "--rm", "-T", "web", "python", "-m", "unittest", "src/tests.py")
 
     assert before == own.execute("web", *dump)
@@ -165,7 +165,7 @@ def test_the_smoke_test_runs_beside_the_deployment(own: Compose) -> None:
 
 
 def test_the_database_is_opened_by_an_override(own: Compose) -> None:
-    """With the lines of docs/compose.md, MongoDB is reached on a loopback port; by default it is not."""
+    """With the lines of docs/compose.md, MongoDB is reachable on a loopback port; by default it is not."""
     text = (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"(?m)^    services: \{db:.*\n(?:    .+\n)+", text)
     port = free_port()

@@ -28,7 +28,7 @@ def digests(stack: Compose) -> list[str]:
 def test_a_fresh_clone_serves_within_a_minute(
     first_start: tuple[Compose, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With nothing filled in, and the images there, it is ready in under sixty seconds."""
+    """Without configuration, and with the images present, it is ready in under 60 seconds."""
     _, seconds = first_start
     report(capsys, f"ready {seconds:.1f} s after `up -d` on a fresh clone")
 
@@ -37,7 +37,7 @@ def test_a_fresh_clone_serves_within_a_minute(
 
 @pytest.mark.parametrize("page", [test_readme.README, test_readme.TOUR], ids=lambda page: page.name)
 def test_the_sessions_work_through_nginx(stack: Compose, tmp_path: Path, page: Path) -> None:
-    """The commands of README and tour print what is shown below them."""
+    """The commands of README and tour have the documented output."""
     test_readme.test_the_session_has_the_documented_output(stack.url, tmp_path, page)
 
 
@@ -50,12 +50,12 @@ async def test_a_browser_gets_the_page(client: ClientSession) -> None:
     for name, body in assets.files.items():
         async with client.get(f"/{assets.path}{name}") as answer:
             assert (200, body, CACHE_CONTROL) == (answer.status, await answer.read(), answer.headers["Cache-Control"])
-            # A worker names itself.
+            # Responses of workers name the worker.
             assert answer.headers["Server"].startswith("nginx")
 
 
 async def test_down_and_up_keep_every_secret(unlimited: Compose, client: ClientSession) -> None:
-    """Keys and passwords are left alone, and what was created before opens after, once."""
+    """Keys and passwords are kept, and secrets created before open after, once."""
     keys = [await create(client, f"secret {number}") for number in range(20)]
     before = digests(unlimited)
     await asyncio.to_thread(unlimited.compose, "down")
@@ -70,7 +70,7 @@ async def test_down_and_up_keep_every_secret(unlimited: Compose, client: ClientS
 
 
 def test_a_new_setting_reaches_workers_and_nginx(stack: Compose) -> None:
-    """`up -d` with another setting makes the workers anew, and nginx takes its configuration up."""
+    """`up -d` with another setting recreates the workers, and nginx loads its configuration."""
     before = stack.container("web")
     stack.apply(SEALPOST_RATE_LIMITS="on", SEALPOST_RATE_OPEN="7r/s")
 
@@ -79,7 +79,7 @@ def test_a_new_setting_reaches_workers_and_nginx(stack: Compose) -> None:
 
 
 def test_the_logs_are_in_the_clone(stack: Compose) -> None:
-    """./logs has nginx's and every worker's, as JSON lines."""
+    """./logs has those of nginx and every worker, as JSON lines."""
     listed = stack.execute("web", "ls", "/app/logs").split()
     access = stack.execute("nginx", "tail", "-n", "1", "/var/log/sealpost/access.jsonl")
     mounts = {mount["Source"] for service in ("web", "nginx") for mount in stack.inspect(service)["Mounts"]}
@@ -91,7 +91,7 @@ def test_the_logs_are_in_the_clone(stack: Compose) -> None:
 
 
 def test_docker_calls_the_workers_healthy(stack: Compose) -> None:
-    """The health check finds a worker that is ready, and says so."""
+    """The health check finds a ready worker."""
     docker("exec", stack.container("web"), "python", "-m", "src.stack.healthcheck")
     failing = stack.compose("run", "--rm", "--no-deps", "-T", "init", "sh", "-c", "! python -m src.stack.healthcheck")
 

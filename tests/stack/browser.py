@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over the DevTools protocol: what a page shows, and all that it tries to do."""
+"""A headless Chromium, driven over the DevTools protocol: the content of a page, and every action of it."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ FLAGS = (
     "--no-first-run",
     "--no-default-browser-check",
     "--disable-background-networking",
-    # Tabs that are not in front are to work as fast as the one that is.
+    # Background tabs must run as fast as the one in front.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
@@ -33,7 +33,7 @@ FLAGS = (
     "--disable-extensions",
     "--disable-gpu",
     "--disable-sync",
-    # Whatever a page asks for elsewhere is seen, and goes nowhere.
+    # Requests of a page to other hosts are recorded, but not sent.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 DOMAINS = ("Page", "Network", "Runtime", "Log", "Audits")
@@ -62,7 +62,7 @@ LOOK = """(() => {
 
 @dataclass(frozen=True)
 class Look:
-    """What is in a page once it has loaded: ``ran`` is what a script has left in ``window.ran``."""
+    """The content of a loaded page: ``ran`` is what a script has left in ``window.ran``."""
 
     text: str | None
     outline: list[str]
@@ -76,7 +76,7 @@ class Look:
 
 @dataclass
 class Visit:
-    """A page that is opened and left alone until it does nothing more, and what is noticed of it meanwhile."""
+    """A page that is loaded until it is idle, and the events recorded meanwhile."""
 
     frame_id: str
     before: str
@@ -89,12 +89,12 @@ class Visit:
 
     @property
     def look(self) -> Look:
-        """What the page has come to."""
+        """The content of the page."""
         assert self.shown is not None
         return self.shown
 
     def notice(self, method: str, event: dict[str, Any]) -> None:
-        """Keep what an event tells."""
+        """Record an event."""
         match method:
             case "Network.requestWillBeSent":
                 self.requests.append(event["request"]["url"])
@@ -109,7 +109,7 @@ class Visit:
             case "Audits.issueAdded":
                 self.issues.append(event["issue"]["code"])
             case "Page.lifecycleEvent" if event["name"] == "networkIdle" and event["frameId"] == self.frame_id:
-                # Of the page itself or of where it has gone since, not of the page that was there before.
+                # Of this page or of one that it navigated to, not of the page before it.
                 if event["loaderId"] != self.before:
                     self.idle.set()
 
@@ -136,7 +136,7 @@ class Browser:
         return dict(answer["result"])
 
     async def read(self) -> None:
-        """Take what the browser says until it hangs up; close each dialog that opens, or its page would stand still."""
+        """Process the browser's messages until it disconnects; close each dialog, which would block its page."""
         async for message in self._socket:
             assert message.type == WSMsgType.TEXT, message
             said = json.loads(message.data)
@@ -168,7 +168,7 @@ class Browser:
         return visit
 
     async def _new_tab(self) -> str:
-        # The tabs go with the connection, and nothing of them stays in the profile.
+        # The tabs close with the connection, and leave nothing in the profile.
         if not self._context:
             self._context = await self.call("Target.createBrowserContext", disposeOnDetach=True)
         target_id = (await self.call("Target.createTarget", url="about:blank", **self._context))["targetId"]
@@ -183,7 +183,7 @@ class Browser:
 @contextmanager
 def running_chromium() -> Iterator[str]:
     """Run a headless Chromium with a new profile until the block ends; yields the address of its DevTools."""
-    # Not in pytest's own: the path of a socket in there must stay short.
+    # Not in pytest's directory: the path of a socket in it must be short.
     with TemporaryDirectory(prefix="sealpost-browser-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         profile, log = directory / "profile", directory / "log"
@@ -196,7 +196,7 @@ def running_chromium() -> Iterator[str]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # In a process group of its own, of which nothing is left in the end.
+                # In its own process group, all of which is killed at the end.
                 start_new_session=True,
             )
         try:
@@ -209,7 +209,7 @@ def running_chromium() -> Iterator[str]:
 
 @asynccontextmanager
 async def connected(devtools: str) -> AsyncIterator[Browser]:
-    """Connect to a browser; raises what went wrong with the connection meanwhile."""
+    """Connect to a browser; raises errors of the connection that occurred meanwhile."""
     async with (
         ClientSession() as session,
         session.ws_connect(devtools, max_msg_size=LARGEST_ANSWER) as socket,

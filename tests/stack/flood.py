@@ -1,7 +1,7 @@
-"""A flood of requests from one address, in a process of its own.
+"""A flood of requests from one address, in a separate process.
 
-`python -m tests.stack.flood HOST PORT ADDRESS SECONDS` writes a line when it has begun, and in the end how often it got
-which answer: by status, code and Retry-After.
+`python -m tests.stack.flood HOST PORT ADDRESS SECONDS` writes a line when it starts, and at the end the number of
+responses by status, code and Retry-After.
 """
 
 import asyncio

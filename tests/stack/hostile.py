@@ -1,7 +1,7 @@
-"""Clients that send the bodies that cost most, in a process of its own.
+"""Clients that send the most expensive bodies, in a separate process.
 
-`python -m tests.stack.hostile HOST PORT` sends four at once, again and again. It writes a line when it begins, and at
-the end, as JSON, how often each status came, the longest answer in bytes, and how long all of it took.
+`python -m tests.stack.hostile HOST PORT` sends four at once, repeatedly. It writes a line when it starts, and at the
+end, as JSON, the number of responses by status, the longest response in bytes, and the total duration.
 """
 
 import http.client

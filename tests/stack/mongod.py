@@ -33,7 +33,7 @@ class Mongod:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        # In a session of its own: the terminal's Ctrl-C ends the tests, and they end it.
+        # In its own session: the terminal's Ctrl-C ends the tests, which stop it.
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, start_new_session=True)
         url = f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
         with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=PATIENCE_MS) as client:
@@ -51,13 +51,13 @@ class Mongod:
         self._process.send_signal(number)
 
     def dump(self) -> str:
-        """Return every document of every collection, written out."""
+        """Return every document of every collection as text."""
         with MongoClient[dict[str, object]](self.url, serverSelectionTimeoutMS=PATIENCE_MS) as client:
             texts = []
             for name in client.list_database_names():
                 for collection in client[name].list_collection_names():
                     try:
                         texts += [repr(document) for document in client[name][collection].find()]
-                    except PyMongoError:  # views and the like of MongoDB's own
+                    except PyMongoError:  # MongoDB's own views and the like
                         assert name in {"admin", "config", "local"}
             return "\n".join(texts)

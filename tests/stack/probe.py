@@ -1,4 +1,4 @@
-"""A worker that does what tests of nginx ask it to: tell what it was sent, take its time, or die."""
+"""A worker for tests of nginx: on request it echoes what it receives, sleeps or dies."""
 
 import argparse
 import asyncio

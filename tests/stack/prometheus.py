@@ -1,4 +1,4 @@
-"""A real Prometheus with the rules of the repository, which asks a stack of the tests."""
+"""A real Prometheus with the rules of the repository, which scrapes a stack of the tests."""
 
 import importlib
 import subprocess
@@ -22,14 +22,14 @@ yaml: Any = importlib.import_module("yaml")  # schemathesis brings it, without t
 
 
 class Prometheus:
-    """What its API tells."""
+    """A client of its API."""
 
     def __init__(self, url: str, session: ClientSession) -> None:
         self._url = url
         self._session = session
 
     async def ask(self, path: str, **parameters: str) -> Any:
-        """Return the data of an answer."""
+        """Return the data of a response."""
         async with self._session.post(f"{self._url}/api/v1/{path}", data=parameters) as response:
             answer = await response.json()
 
@@ -37,17 +37,17 @@ class Prometheus:
         return answer["data"]
 
     async def tell(self, path: str) -> Any:
-        """Return the data of what takes a GET."""
+        """Return the data of a GET."""
         async with self._session.get(f"{self._url}/api/v1/{path}") as response:
             return (await response.json())["data"]
 
     async def has_data(self, expression: str) -> bool:
-        """Tell whether a query returns a number; one that divides by nothing does not."""
+        """Tell whether a query returns a number, not the result of a division by zero."""
         found = await self.ask("query", query=expression)
         return any(isfinite(float(sample["value"][1])) for sample in found["result"])
 
     async def is_ready(self) -> bool:
-        """Tell whether it answers."""
+        """Tell whether it is ready."""
         try:
             async with self._session.get(f"{self._url}/-/ready") as response:
                 return response.status == 200
@@ -57,7 +57,7 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(metrics_url: str, directory: Path) -> Iterator[str]:
-    """Run it, much quicker than it is set in the repository, until the block ends; yield its address."""
+    """Run it with much shorter intervals than the repository's until the block ends; yield its address."""
     configuration = yaml.safe_load((CONFIGURATION / "prometheus.yml").read_text(encoding="utf-8"))
     configuration["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
     configuration["scrape_configs"][0]["static_configs"][0]["targets"] = [urlsplit(metrics_url).netloc]

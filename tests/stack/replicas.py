@@ -1,4 +1,4 @@
-"""A replica set of three members, of which tests freeze some."""
+"""A replica set of 3 members, some of which tests freeze."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ STEADY = 60_000
 
 
 class Replicas:
-    """The members; the first one is made primary, and keeps its place while the others are frozen."""
+    """The members; the first is made primary, and remains so while the others are frozen."""
 
     def __init__(self, directory: Path) -> None:
         self._ports = [free_port() for _ in range(3)]
@@ -48,7 +48,7 @@ class Replicas:
         config: dict[str, Any] = {"_id": "rs0", "members": members, "settings": {"electionTimeoutMillis": 1000}}
         for address in self._addresses:
             with _connect(address) as client:
-                client.admin.command("ping")  # a set is initiated only where all of its members answer
+                client.admin.command("ping")  # a set can be initiated only if all of its members answer
         with _connect(self._addresses[0]) as client:
             client.admin.command("replSetInitiate", config)
             self._await_all(client)
@@ -71,7 +71,7 @@ class Replicas:
 
     @staticmethod
     def _await_all(client: MongoClient[dict[str, Any]]) -> None:
-        """Wait until the first member is primary and the others follow it."""
+        """Wait until the first member is primary and the others are secondaries."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Clients that send or read one byte a second."""
+"""Clients that send or read 1 byte a second."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ LEAST_BUFFER = 1  # bytes; the kernel takes its own minimum
 
 
 class SlowClients:
-    """A hundred of them: a third slow at headers, a third at bodies, the rest at reading large answers.
+    """100 clients: a third slow at headers, a third at bodies, the rest at reading large responses.
 
-    They send what is large at once and are slow from then on. Whoever is cut off comes again.
+    They send large data at once and are slow from then on. A client that is cut off reconnects.
     """
 
     def __init__(self, host: str, port: int, token: str) -> None:
@@ -32,9 +32,10 @@ class SlowClients:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Have them all at it inside the block, and end them after it.
+        """Keep all of them busy inside the block, and stop them after it.
 
-        What a third of them sends at once, over 30 MiB, is answered before it begins: that is much, and not slow.
+        The data that a third of them sends at once, over 30 MiB, is answered before the block starts: it is a
+        lot, but not slow.
         """
         ways = [self._send_headers] * 33 + [self._send_body] * 33 + [self._read] * 34
         tasks = [asyncio.create_task(self._again_and_again(way)) for way in ways]
@@ -53,7 +54,7 @@ class SlowClients:
         while True:
             with socket.socket() as client:
                 client.setblocking(False)
-                # Before connecting: the window that the other side sees follows from it.
+                # Before connecting, because it determines the TCP window.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LEAST_BUFFER)
                 await asyncio.get_running_loop().sock_connect(client, (self._host, self._port))
                 try:

@@ -1,4 +1,4 @@
-"""Accounts through nginx and four workers: what one worker did, all of them know."""
+"""Accounts through nginx and 4 workers: every worker knows the changes of the others."""
 
 import asyncio
 import json
@@ -97,21 +97,21 @@ async def sign_up(client: ClientSession) -> SignedIn:
 
 
 def at_worker(stack: RunningStack, number: int) -> ClientSession:
-    """Return a client of one worker, past nginx."""
+    """Return a client of one worker, bypassing nginx."""
     connector = UnixConnector(str(stack.run_dir / f"worker-{number}.sock"))
     return ClientSession("http://worker", connector=connector, timeout=ClientTimeout(total=60))
 
 
 @pytest.fixture
 async def workers(stack: RunningStack) -> AsyncIterator[list[ClientSession]]:
-    """A client of each worker, past nginx."""
+    """A client of each worker, bypassing nginx."""
     await all_running(stack)
     async with AsyncExitStack() as clients:
         yield [await clients.enter_async_context(at_worker(stack, number)) for number in range(1, 5)]
 
 
 async def status_of(client: ClientSession, token: str) -> int:
-    """Return 401 for a token that is refused, 200 for an access token, 403 for an API token, which is not for this."""
+    """Return 401 for a rejected token, 200 for an access token, 403 for an API token, which has no access here."""
     return (await ask(client, "GET", "/me", token=token)).status
 
 
@@ -171,11 +171,11 @@ async def refresh_twice(worker: ClientSession, user: SignedIn) -> tuple[Tokens, 
 async def test_an_end_on_one_worker_is_known_to_all_within_two_seconds(
     client: ClientSession, workers: list[ClientSession], ending: Ending
 ) -> None:
-    """Each worker refuses what has ended, asked on its own socket, and so does nginx; the rest stays good."""
+    """Each worker, on its own socket, and nginx reject ended credentials; the others remain valid."""
     everywhere = [*workers, client]
 
     async def one_round(number: int) -> float:
-        # The workers ask twice a second: the rounds meet them at different moments.
+        # The workers query twice a second, so the rounds hit different phases.
         await asyncio.sleep(number * 0.17)
         user = await sign_up(client)
         for token, good in ((user.token, 200), (user.other_token, 200), (user.api_token["token"], 403)):
@@ -195,10 +195,10 @@ async def test_an_end_on_one_worker_is_known_to_all_within_two_seconds(
 
 @pytest.mark.timed
 @pytest.mark.parametrize("at_once", [2, 8])
-async def test_a_refresh_token_that_many_send_at_once_is_good_for_nobody(
+async def test_a_refresh_token_sent_in_parallel_ends_its_session(
     client: ClientSession, workers: list[ClientSession], at_once: int
 ) -> None:
-    """Never two answers with tokens, and what the first one got ends as well: nobody knows who is the thief."""
+    """At most one response has tokens, and these end as well: the thief cannot be told from the owner."""
     name = await register(client)
     for _ in range(20):
         first = await log_in(client, name)
@@ -218,7 +218,7 @@ async def test_a_refresh_token_that_many_send_at_once_is_good_for_nobody(
 
 
 async def test_of_a_hundred_who_register_one_name_at_once_one_succeeds(client: ClientSession) -> None:
-    """Whatever the case in which each writes it, and five times over."""
+    """In any case of letters, 5 times over."""
     for _ in range(5):
         name = "name-" + "".join(secrets.choice("abcdefgh") for _ in range(20))
         names = ["".join(secrets.choice((letter, letter.upper())) for letter in name) for _ in range(100)]
@@ -234,7 +234,7 @@ async def test_of_a_hundred_who_register_one_name_at_once_one_succeeds(client: C
 
 @pytest.fixture(scope="module")
 def limited(mongod: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack that limits tries at credentials, and nginx next to nothing."""
+    """A stack that limits attempts on credentials, with hardly any limits in nginx."""
     directory = tmp_path_factory.mktemp("accounts")
     environment = {
         "SEALPOST_MONGO_URL": mongod.url,
@@ -252,7 +252,7 @@ def limited(mongod: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def from_address(running: RunningStack, address: str) -> ClientSession:
-    """Return a client that comes to nginx from an address of its own; all of 127.0.0.0/8 is this machine."""
+    """Return a client with its own address; all of 127.0.0.0/8 is this machine."""
     connector = TCPConnector(limit=0, local_addr=(address, 0))
     return ClientSession(running.url, connector=connector, timeout=ClientTimeout(total=60))
 
@@ -265,7 +265,7 @@ async def attempt(client: ClientSession, name: str, password: str, **headers: st
 async def test_all_workers_together_check_as_many_passwords_as_are_allowed(
     limited: RunningStack, exists: bool, address: str
 ) -> None:
-    """Of fifty wrong ones at once exactly ten are checked, then the right one is refused too: account or none."""
+    """Of 50 parallel wrong passwords exactly 10 are checked, then the right one is rejected too, account or none."""
     async with from_address(limited, address) as client:
         name = await register(client) if exists else "nobody"
         outcomes = await asyncio.gather(*(attempt(client, name, f"wrong {number}") for number in range(50)))
@@ -291,8 +291,8 @@ async def test_parallel_right_passwords_lock_nothing(limited: RunningStack) -> N
     assert [401] * TRIES_PER_ACCOUNT + [429] == wrong
 
 
-async def test_a_stranger_locks_nobody_out(limited: RunningStack) -> None:
-    """Wrong passwords from another address keep the owner neither from signing in nor from changing the password."""
+async def test_wrong_passwords_from_elsewhere_lock_no_owner_out(limited: RunningStack) -> None:
+    """The owner can still sign in and change the password."""
     async with from_address(limited, "127.0.1.4") as owner, from_address(limited, "127.0.1.5") as stranger:
         name = await register(owner)
         token = (await log_in(owner, name))["access_token"]
@@ -306,7 +306,7 @@ async def test_a_stranger_locks_nobody_out(limited: RunningStack) -> None:
 
 
 async def test_a_user_has_no_more_tokens_than_allowed_whatever_comes_at_once(limited: RunningStack) -> None:
-    """Of 120 requests at once, over four workers, exactly 50 make a token."""
+    """Of 120 parallel requests over 4 workers, exactly 50 create a token."""
     body = {"name": "a", "scopes": ["echo"]}
     async with from_address(limited, "127.0.1.6") as one, from_address(limited, "127.0.1.7") as other:
         token = (await log_in(one, await register(one)))["access_token"]
@@ -318,7 +318,7 @@ async def test_a_user_has_no_more_tokens_than_allowed_whatever_comes_at_once(lim
 
 
 async def test_the_address_that_counts_is_the_one_that_nginx_sees(limited: RunningStack) -> None:
-    """Whatever a client says of where it comes from: it neither escapes its limit nor spends another's."""
+    """A client's forged headers neither evade its limit nor use up another's."""
     claims = ("X-Real-IP", "X-Forwarded-For", "Forwarded", "X-Client-IP")
 
     def claiming(address: str) -> dict[str, str]:
@@ -336,8 +336,8 @@ async def test_the_address_that_counts_is_the_one_that_nginx_sees(limited: Runni
     assert (429, 401) == (escaping.status, innocent.status)
 
 
-async def test_an_address_without_tries_left_locks_nobody_out(limited: RunningStack) -> None:
-    """What is refused for its address is not tried, and so counts against no account."""
+async def test_an_address_above_its_limit_locks_no_account(limited: RunningStack) -> None:
+    """Attempts rejected for their address do not count for the account."""
     async with from_address(limited, "127.0.3.1") as blocked, from_address(limited, "127.0.3.2") as owner:
         name = await register(owner)
         for number in range(TRIES_PER_ADDRESS):
@@ -351,7 +351,7 @@ async def test_an_address_without_tries_left_locks_nobody_out(limited: RunningSt
 async def test_a_deletion_in_which_a_worker_is_killed_is_finished(
     stack: RunningStack, client: ClientSession, workers: list[ClientSession], mongod: Mongod
 ) -> None:
-    """The account is gone from the first step on, and the last one is made by whoever comes after the killed worker."""
+    """The account is gone after the first step, and another process finishes the killed worker's job."""
     user = await sign_up(client)
     user_id = bytes.fromhex((await do(client, "GET", "/me", token=user.token))["user_id"])
     async with AsyncMongoClient[dict[str, Any]](mongod.url) as mongo, mongo.start_session() as session:
@@ -387,8 +387,8 @@ async def test_a_deletion_in_which_a_worker_is_killed_is_finished(
 
 
 @pytest.mark.parametrize("way", ["frozen", "stopped"])
-async def test_without_mongodb_nobody_gets_in(limited: RunningStack, mongod: Mongod, way: str) -> None:
-    """Only 503s that say when to come again, none of them late; then all goes on with the same workers."""
+async def test_without_mongodb_no_request_is_authenticated(limited: RunningStack, mongod: Mongod, way: str) -> None:
+    """Only fast 503s with Retry-After; then the same workers continue."""
     address = {"frozen": "127.0.4.1", "stopped": "127.0.4.2"}[way]
     before = await all_running(limited)
     async with AsyncExitStack() as clients:
@@ -402,7 +402,7 @@ async def test_without_mongodb_nobody_gets_in(limited: RunningStack, mongod: Mon
         else:
             await asyncio.to_thread(mongod.stop)
         try:
-            # What a worker knows of ended sessions is good for a moment longer.
+            # A worker's data on ended sessions is valid for a moment longer.
             await asyncio.sleep(KNOWN_WITHIN)
             requests: list[tuple[str, str, object, str]] = [
                 ("POST", "/register", {"username": "new-" + way, "password": PASSWORD}, ""),
@@ -414,7 +414,7 @@ async def test_without_mongodb_nobody_gets_in(limited: RunningStack, mongod: Mon
                 ("GET", "/me", None, gone.token),
                 ("GET", "/me", None, user.api_token["token"]),
                 ("GET", "/sessions", None, user.token),
-                # No id at all: that there is no such session could be said without MongoDB, but not to whom.
+                # An invalid id: a 404 would not need MongoDB, but authentication does.
                 ("DELETE", f"/sessions/{'0' * 32}", None, user.token),
                 ("PUT", "/me/password", {"current": PASSWORD, "new": PASSWORD}, user.token),
                 ("DELETE", "/me", {"password": PASSWORD}, user.token),
@@ -437,13 +437,13 @@ async def test_without_mongodb_nobody_gets_in(limited: RunningStack, mongod: Mon
                 await asyncio.sleep(0.1)
         statuses = Counter(outcome.status for outcome in outcomes)
 
-        # This end had been acknowledged, and a worker knows its own ones.
+        # The end of this session was acknowledged, and a worker remembers its own.
         assert {401, 503} >= set(statuses), statuses
         assert statuses[401] <= len(workers) + 1, statuses
         assert all(outcome.retry_after for outcome in outcomes if outcome.status == 503)
         assert max(outcome.seconds for outcome in outcomes) < 3 * MONGO_TIMEOUT
         assert {401} == {await status_of(one, gone.token) for one in workers}
-        # Tries that MongoDB noted down when it came to itself may count against the other account.
+        # Attempts that MongoDB recorded when it recovered may count for the other account.
         for one in (*workers, client):
             await log_in(one, gone.name)
         assert before == await all_running(limited)
@@ -451,15 +451,15 @@ async def test_without_mongodb_nobody_gets_in(limited: RunningStack, mongod: Mon
 
 @pytest.fixture
 async def visitor(limited: RunningStack) -> AsyncIterator[ClientSession]:
-    """A client whose tries nobody else spends."""
+    """A client with its own budget of attempts."""
     async with from_address(limited, "127.0.5.1") as client:
         yield client
 
 
-async def test_no_log_and_no_document_names_anybody(
+async def test_no_log_and_no_document_contains_names(
     limited: RunningStack, visitor: ClientSession, mongod: Mongod
 ) -> None:
-    """After right, wrong, broken and interrupted requests: no name, password or token in any log or document."""
+    """After valid, invalid and aborted requests: no name, password or token in any log or document."""
     name, new_password = f"Leak.{secrets.token_hex(8)}.Name", PASSWORD + "-new"
     seen = Counter[int]()
 
@@ -513,7 +513,7 @@ async def test_no_log_and_no_document_names_anybody(
     await send("DELETE", "/me", {"password": PASSWORD}, last["access_token"])
     await send("DELETE", "/me", {"password": new_password}, last["access_token"])
     tokens += [pair[field] for pair in (following, last) for field in ("access_token", "refresh_token")]
-    # The signature is what makes an access token.
+    # Without its signature, an access token is useless.
     needles = [name, name.lower(), PASSWORD, *tokens, *(token.rpartition(".")[2] for token in tokens)]
 
     assert {200, 201, 204, 400, 401, 403, 404, 405, 409, 413, 502, 503} <= set(seen), seen

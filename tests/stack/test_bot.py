@@ -1,4 +1,4 @@
-"""The activity bot against nginx and four workers."""
+"""The activity bot against nginx and 4 workers."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ SIZE = ("--users", "200", "--posts", "50", "--likes", "1000", "--secrets", "100"
 
 
 async def test_two_hundred_users_find_nothing_wrong(stack: RunningStack, tmp_path: Path) -> None:
-    """Every secret is opened once, every count is right, and no request meets an error."""
+    """Every secret is opened once, every count is right, and no request fails."""
     await all_running(stack)
     arguments = ("-m", "src.client", "bot", *SIZE, "--concurrency", "16", "--json", "--url", stack.url)
     async with programs.running(*arguments, environment={"XDG_CONFIG_HOME": str(tmp_path)}) as process:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.stack
 
 
 async def test_a_running_stack_is_healthy_until_a_worker_stops(stack: RunningStack, mongod: Mongod) -> None:
-    """Workers, nginx and MongoDB are all ok; one worker that is gone is told, and the others still are."""
+    """Workers, nginx and MongoDB are ok; a missing worker is reported, and the others still are ok."""
     operator = Operator(
         {
             "SEALPOST_MONGO_URL": mongod.url,
@@ -39,7 +39,7 @@ async def test_a_running_stack_is_healthy_until_a_worker_stops(stack: RunningSta
     finally:
         await asyncio.to_thread(stack.supervisorctl, "start", "worker:worker-3")
 
-    # No secret is in a file here, and TLS is off on an address of this host alone.
+    # Here no secret is in a file, and TLS is off on a loopback address.
     left_out = dict.fromkeys(("secret files", "certificate files", "HTTPS", "certificate"), "not checked")
     assert 0 == code
     assert {**dict.fromkeys(healthy, "ok"), **left_out} == healthy
@@ -48,8 +48,8 @@ async def test_a_running_stack_is_healthy_until_a_worker_stops(stack: RunningSta
     assert {**healthy, "worker 3": "failed"} == without
 
 
-async def test_a_shell_with_other_settings_is_noticed(stack: RunningStack, mongod: Mongod) -> None:
-    """The doctor goes by the settings of the workers and nginx, and names what its own shell has otherwise."""
+async def test_a_shell_with_other_settings_is_detected(stack: RunningStack, mongod: Mongod) -> None:
+    """The doctor uses the settings of the workers and nginx, and names those that differ in its shell."""
     operator = Operator(
         {
             "SEALPOST_MONGO_URL": mongod.url,

@@ -1,4 +1,4 @@
-"""What was acknowledged is there, whatever dies or stops meanwhile."""
+"""Acknowledged data survives, whichever process dies."""
 
 import asyncio
 import os
@@ -20,14 +20,14 @@ from .traffic import Outcome, gather_limited, open_secret, post
 pytestmark = pytest.mark.stack
 
 OUTAGE = 10.0
-SLOWEST = 12.0  # seconds that an answer may take while MongoDB is away
-RECOVERY = 30.0  # seconds within which an opening without a known outcome is given back
+SLOWEST = 12.0  # seconds that a response may take while MongoDB is away
+RECOVERY = 30.0  # seconds within which an opening with an unknown outcome is returned
 
 
 async def test_every_acknowledged_secret_opens_after_workers_were_killed(
     stack: RunningStack, client: ClientSession
 ) -> None:
-    """Ten thousand creations were answered 201 while a worker was killed twice: all ten thousand open."""
+    """10,000 creations are answered 201 while a worker is killed twice: all open."""
     keys: dict[str, str] = {}
     lost = Counter[int]()
     kills = 0
@@ -46,7 +46,7 @@ async def test_every_acknowledged_secret_opens_after_workers_were_killed(
         for threshold in (2_500, 6_000):
             while len(keys) < threshold:
                 await asyncio.sleep(0.01)
-            # Not 0, which would be the process group of the tests: supervisord may be about to start it again.
+            # Not 0, the process group of the tests, which it is while supervisord restarts the worker.
             while not (victim := (await asyncio.to_thread(stack.worker_pids))[1]):
                 await asyncio.sleep(0.01)
             os.kill(victim, signal.SIGKILL)
@@ -77,7 +77,7 @@ async def until_stored(client: ClientSession) -> None:
 
 
 class Load:
-    """Clients that create and open without pause, and a book of what they were told."""
+    """Clients that create and open continuously, and a record of their responses."""
 
     def __init__(self, client: ClientSession) -> None:
         self._client = client
@@ -126,10 +126,10 @@ class Load:
 
 
 @pytest.mark.parametrize("way", ["frozen", "restarted"])
-async def test_a_database_that_is_away_for_ten_seconds_costs_no_secret(
+async def test_a_ten_second_outage_of_mongodb_loses_no_secret(
     stack: RunningStack, client: ClientSession, mongod: Mongod, way: str
 ) -> None:
-    """Only 503s meanwhile, none of them late; then all goes on with the same workers, and each secret opens once."""
+    """Only fast 503s meanwhile; then the same workers continue, and each secret opens once."""
     before = await all_running(stack)
     load = Load(client)
     async with load.running():
@@ -157,7 +157,7 @@ async def test_a_database_that_is_away_for_ten_seconds_costs_no_secret(
     while load.refused and time.monotonic() < deadline:
         for key in list(load.refused):
             outcome = await load.open(key)
-            # Until the claim is given back there seems to be nothing.
+            # Until the claim is returned, the secret seems to be gone.
             assert outcome.status in {200, 404}
             if outcome.status == 200:
                 load.refused.remove(key)

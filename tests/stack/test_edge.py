@@ -1,4 +1,4 @@
-"""What nginx does by itself, before workers that do as they are told."""
+"""The behaviour of nginx itself, in front of workers that follow the tests' instructions."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def chunks(size: int, chunk: int = 65_536) -> AsyncIterator[bytes]:
 
 
 async def raw(stack: RunningStack, request: bytes) -> bytes:
-    """Send bytes as they are and return all that is answered until the connection closes."""
+    """Send raw bytes, and return all bytes received until the connection closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.url.rpartition(":")[2]))
     writer.write(request)
     async with asyncio.timeout(PATIENCE):
@@ -41,7 +41,7 @@ async def raw(stack: RunningStack, request: bytes) -> bytes:
 
 
 def nginx_files(stack: RunningStack) -> list[str]:
-    """List what the nginx processes have open."""
+    """List the open files of the nginx processes."""
     master = (stack.run_dir / "nginx.pid").read_text().strip()
     workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
     descriptors = [path for pid in (master, *workers) for path in Path(f"/proc/{pid}/fd").iterdir()]
@@ -59,7 +59,7 @@ def bodies_on_disk(stack: RunningStack) -> list[str]:
 async def test_a_body_of_exactly_one_mebibyte_passes_and_one_more_byte_does_not(
     prober: ClientSession, *, chunked: bool
 ) -> None:
-    """The limit is 1 MiB, no matter how the body is sent."""
+    """The limit is 1 MiB, however the body is sent."""
     for size, status in ((MEBIBYTE, 200), (MEBIBYTE + 1, 413), (2 * MEBIBYTE, 413)):
         async with prober.post("/generate", data=chunks(size) if chunked else BytesIO(b"x" * size)) as response:
             assert status == response.status
@@ -73,7 +73,7 @@ async def test_a_body_of_exactly_one_mebibyte_passes_and_one_more_byte_does_not(
 async def test_a_body_never_touches_the_disk(
     probes: RunningStack, prober: ClientSession, chunk: int, count: int
 ) -> None:
-    """Half a body waits in nginx, and no file holds it, however it is cut into chunks."""
+    """Nginx buffers half a body in memory, without a file, however it is cut into chunks."""
     looked: list[list[str]] = []
 
     async def halting() -> AsyncIterator[bytes]:
@@ -90,8 +90,8 @@ async def test_a_body_never_touches_the_disk(
     assert looked == [[]]
 
 
-async def test_an_answer_never_touches_the_disk(probes: RunningStack, prober: ClientSession) -> None:
-    """A large answer to a slow reader waits in memory and in the worker."""
+async def test_a_response_never_touches_the_disk(probes: RunningStack, prober: ClientSession) -> None:
+    """A large response to a slow reader is buffered in memory and in the worker."""
     size = 16 * MEBIBYTE
     async with prober.get("/", params={"size": size}) as response:
         first = await response.content.read(1000)
@@ -101,8 +101,8 @@ async def test_an_answer_never_touches_the_disk(probes: RunningStack, prober: Cl
         assert size == len(first) + len(await response.content.read())
 
 
-async def test_whoever_is_slow_is_cut_off(probes: RunningStack) -> None:
-    """A header that does not arrive ends the connection, unanswered, after five seconds, and a body after ten."""
+async def test_slow_clients_are_cut_off(probes: RunningStack) -> None:
+    """An incomplete header closes the connection after 5 seconds without a response, an incomplete body after 10."""
     begun = time.monotonic()
 
     async def wait_for_the_end(request: bytes) -> tuple[bytes, float]:
@@ -119,8 +119,8 @@ async def test_whoever_is_slow_is_cut_off(probes: RunningStack) -> None:
     assert await grep_logs(probes, "SLOWKEY") == []
 
 
-async def test_what_a_client_says_of_itself_is_overwritten(prober: ClientSession) -> None:
-    """The address, the scheme and the request id that a worker believes are nginx's own."""
+async def test_headers_of_clients_are_overwritten(prober: ClientSession) -> None:
+    """Workers get address, scheme and request id from nginx."""
     forged = ["X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Request-ID", "Forwarded"]
     async with prober.get("/", headers={**dict.fromkeys(forged, "forged"), "Host": "words.example:81"}) as response:
         headers = json.loads(await response.text())["headers"]
@@ -139,16 +139,16 @@ async def test_metrics_are_not_public(probes: RunningStack, prober: ClientSessio
             await assert_problem(response, 404, "not_found")
 
 
-async def test_a_workers_own_errors_pass_untouched(prober: ClientSession) -> None:
-    """Only what nginx itself refuses gets nginx's words."""
+async def test_errors_of_workers_pass_unchanged(prober: ClientSession) -> None:
+    """Only nginx's own errors have nginx's text."""
     for status in (400, 404, 413, 429, 500, 503):
         async with prober.get("/", params={"status": status}) as response:
             assert status == response.status
             assert json.loads(await response.text())["method"] == "GET"
 
 
-async def test_a_worker_that_takes_too_long_is_a_504(prober: ClientSession) -> None:
-    """Nginx waits longer than a worker should, and not for ever."""
+async def test_a_worker_that_times_out_is_a_504(prober: ClientSession) -> None:
+    """Nginx waits longer than a worker's timeout, but not for ever."""
     async with prober.post("/generate", params={"sleep": 8}) as response:
         await assert_problem(response, 504, "timeout")
         assert "Retry-After" not in response.headers
@@ -172,10 +172,10 @@ async def test_a_worker_that_takes_too_long_is_a_504(prober: ClientSession) -> N
     ],
     ids=lambda value: value if isinstance(value, int) else value[:12].decode(),
 )
-async def test_what_cannot_be_read_is_a_problem_and_leaves_no_trace(
+async def test_invalid_requests_get_a_problem_and_leave_no_trace(
     probes: RunningStack, request_: bytes, status: int
 ) -> None:
-    """A broken request is answered in the API's shape, and no log quotes it."""
+    """They are answered in the API's format, and no log contains them."""
     head, _, body = (await raw(probes, request_)).partition(b"\r\n\r\n")
     problem = json.loads(body)
 
@@ -188,7 +188,7 @@ async def test_what_cannot_be_read_is_a_problem_and_leaves_no_trace(
 
 
 async def test_the_access_log_names_routes_and_not_paths(probes: RunningStack, prober: ClientSession) -> None:
-    """A line says which route, how long and which worker, and nothing that a client chose."""
+    """A line has route, duration and worker, and no client data."""
     paths = ["/secrets/LOGKEY?LOGKEY=1", "/message/LOGKEY", "/receipts/LOGKEY", "/LOGKEY", "/secrets/LOGKEY/LOGKEY"]
     request_ids = []
     for path in paths:

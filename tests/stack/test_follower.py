@@ -1,4 +1,4 @@
-"""`gather --follow` against nginx and four workers that die, on a MongoDB that is away: each line once, in order."""
+"""`gather --follow` during crashes of workers and outages of MongoDB: each line once, in order."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The gatherer through nginx and four workers: each line once, in MongoDB and in the dump, whoever is killed."""
+"""The gatherer through nginx and 4 workers: each line once, in MongoDB and in the dump, despite crashes."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ SENDERS, EACH = 8, 100
 
 
 async def identify(client: ClientSession, username: str) -> str:
-    """Identify and authenticate, as often as it takes, and return the token."""
+    """Identify and authenticate, with retries, and return the token."""
     while True:
         outcome = await post(client, "/identify", {"message_type": "IDENTIFY", "username": username})
         if outcome.status in {201, 202}:
@@ -67,7 +67,7 @@ async def operator(client: ClientSession, mongod: Mongod, stack: RunningStack) -
 
 
 async def gathered(client: ClientSession, operator: str, prefix: str) -> dict[str, list[tuple[int, str]]]:
-    """Return number and text of each message by sender, as they are given out."""
+    """Return number and text of each message by sender, as exported."""
     headers = {"Authorization": f"Bearer {operator}"}
     async with client.get("/gathered", headers=headers) as response:
         assert response.status == 200
@@ -87,7 +87,7 @@ def by_sender(lines: list[str], prefix: str) -> dict[str, list[tuple[int, str]]]
 
 
 def dumped(stack: RunningStack, prefix: str) -> dict[str, list[tuple[int, str]]]:
-    """Return the same of the dump, with the files that were set aside first."""
+    """Return the same from the dump, rotated files first."""
     path = stack.log_dir / "gathered.jsonl"
     files = [*sorted(path.parent.glob(f"{path.name}.2*")), path]
     return by_sender([line for one in files for line in one.read_text().split("\n")], prefix)
@@ -106,7 +106,7 @@ def dump_writer(stack: RunningStack) -> int:
 async def test_every_line_is_there_once_after_workers_were_killed(
     stack: RunningStack, client: ClientSession, operator: str
 ) -> None:
-    """Twenty thousand lines while a worker and the one that dumps are killed: once each, numbered, in order."""
+    """20,000 lines while a worker and the dump's writer are killed: once each, numbered, in order."""
     prefix = "killed-"
     sent: dict[str, list[str]] = {}
     failures: set[int] = set()
@@ -147,10 +147,10 @@ async def test_every_line_is_there_once_after_workers_were_killed(
     await all_running(stack)
 
 
-async def test_an_answer_whose_worker_dies_is_not_taken_for_a_whole_one(
+async def test_a_response_of_a_dying_worker_is_recognizably_incomplete(
     stack: RunningStack, client: ClientSession, operator: str
 ) -> None:
-    """Nginx passes on that it ended too early."""
+    """Nginx closes the connection before the end of the body."""
     token = await identify(client, "large")
     for number in range(20):
         assert (await send(client, token, ["x" * 1_000_000], f"large {number}")).status == 201
@@ -165,8 +165,8 @@ async def test_an_answer_whose_worker_dies_is_not_taken_for_a_whole_one(
     await all_running(stack)
 
 
-async def test_refusals_of_nginx_have_the_words_of_the_protocol(client: ClientSession) -> None:
-    """A sender reads the status from the body, whoever has answered; others get no such members."""
+async def test_errors_of_nginx_have_the_members_of_the_protocol(client: ClientSession) -> None:
+    """A sender reads the status from the body, also of nginx; other clients get no such members."""
     for path in ("/identify", "/authenticate", "/message", "/generate"):
         async with client.post(path, data=BytesIO(b"x" * 1_100_000)) as response:
             problem: dict[str, Any] = await response.json(content_type="application/problem+json")
@@ -184,10 +184,8 @@ async def test_refusals_of_nginx_have_the_words_of_the_protocol(client: ClientSe
             }
 
 
-async def test_what_senders_send_is_in_the_dump_and_nowhere_else(
-    stack: RunningStack, client: ClientSession, mongod: Mongod
-) -> None:
-    """Neither logs nor database have names, passwords, tokens, ids of batches, or texts."""
+async def test_data_of_senders_is_only_in_the_dump(stack: RunningStack, client: ClientSession, mongod: Mongod) -> None:
+    """Neither logs nor database contain names, passwords, tokens, batch ids or texts."""
     name, text, batch = "leak-sender-71c0", "Leak-Message-5e21d8", "Leak-Batch-0b9f3a"
     token = await identify(client, name)
     assert (await send(client, token, [text], batch)).status == 201

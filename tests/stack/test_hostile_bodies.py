@@ -1,4 +1,4 @@
-"""Bodies that cost most to refuse, at the whole stack: they hold no other client up, and leave no memory taken."""
+"""The bodies that are most expensive to reject do not delay other clients and leak no memory."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.stack
 
 ROOT = Path(__file__).parents[2]
 PROCESSOR_SECONDS = 0.05
-"""Mean processor time of a worker for each hostile body, the greetings in between included."""
+"""Mean CPU seconds of a worker for each hostile body, including the greetings in between."""
 PACE = 0.01
 LARGEST_REFUSAL = 64 * 1024
 GROWTH = 48 * 1024 * 1024
@@ -28,18 +28,18 @@ GROWTH = 48 * 1024 * 1024
 
 
 def resident(process: int) -> int:
-    """Return the bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096
 
 
 def processor_seconds(process: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
+    """Return the CPU time of a process, in seconds."""
     user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 async def test_hostile_bodies_cost_the_workers_little(stack: RunningStack, client: ClientSession) -> None:
-    """4 at a time: greetings are answered meanwhile, refusals are short and cheap, and no worker grows by much."""
+    """4 at a time: greetings are answered meanwhile, errors are short and cheap, and no worker's memory grows much."""
     workers = await all_running(stack)
     before = [resident(worker) for worker in workers]
     used = sum(map(processor_seconds, workers))
@@ -70,7 +70,7 @@ async def test_hostile_bodies_cost_the_workers_little(stack: RunningStack, clien
 
 
 async def test_nginx_names_the_limit_of_the_echo_and_leaves_a_token_empty(client: ClientSession) -> None:
-    """Its own 413 at /echo, and what it answers to a sender."""
+    """In its own 413 at /echo, and in its errors for senders."""
     details = {}
     for path in ("/echo", "/generate", "/authenticate"):
         async with client.post(path, data=BytesIO(JSON_BODIES["white space"] + b"  ")) as response:

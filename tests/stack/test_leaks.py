@@ -1,4 +1,4 @@
-"""What clients trusted the service with is nowhere but in the answers."""
+"""Client data is only in responses."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.stack
 
 SECRET = "Leak-Secret-5c1f0b"
 PHRASE = "Leak-Phrase-77e2ad"
-# What nginx lets through, and a worker may find fault with.
+# Requests that nginx passes on and a worker may reject.
 BROKEN = {
     "control character": b"POST /secrets/%s HTTP/1.1\r\nHost: a\r\nX-A: %s\x01\r\n",
     "no host": b"POST /secrets/%s HTTP/1.0\r\nX-A: %s\r\n",
@@ -38,10 +38,10 @@ BROKEN = {
 }
 
 
-async def test_no_log_and_no_document_holds_what_clients_sent(
+async def test_no_log_and_no_document_contains_client_data(
     stack: RunningStack, client: ClientSession, mongod: Mongod
 ) -> None:
-    """After opened, refused, failed and broken requests: no secret, phrase or key in any log, nor in the database."""
+    """After opened, rejected, failed and aborted requests: no secret, password or key in any log or document."""
     workers = await all_running(stack)
     keys, receipts = [], []
     for fields in ({}, {"phrase": PHRASE}, {"max_opens": 3}, {"phrase": PHRASE, "max_attempts": 1}) * 3:
@@ -82,10 +82,10 @@ async def test_no_log_and_no_document_holds_what_clients_sent(
 
 
 @pytest.mark.parametrize("case", BROKEN)
-async def test_a_broken_request_is_a_problem_of_its_sender_and_leaves_no_trace(
+async def test_an_invalid_request_is_a_4xx_and_leaves_no_trace(
     stack: RunningStack, client: ClientSession, case: str
 ) -> None:
-    """What a worker cannot read is a 4xx in the API's shape that quotes nothing, and no log quotes it either."""
+    """A worker answers it in the API's format without quoting it, and no log quotes it either."""
     await all_running(stack)
     key = await create(client, SECRET, phrase=PHRASE)
     bodies = {"not gzip": PHRASE.encode(), "odd chunk": b"1;%s\r\n{\r\n0\r\n\r\n" % PHRASE.encode()}
@@ -100,8 +100,8 @@ async def test_a_broken_request_is_a_problem_of_its_sender_and_leaves_no_trace(
     assert await grep_logs(stack, key, PHRASE) == []
 
 
-async def test_a_dump_finds_what_is_there(stack: RunningStack, client: ClientSession, mongod: Mongod) -> None:
-    """The search itself works: it finds a document's state and a route."""
+async def test_the_search_finds_existing_data(stack: RunningStack, client: ClientSession, mongod: Mongod) -> None:
+    """It finds a document's state and a route."""
     await create(client, SECRET)
 
     assert "waiting" in mongod.dump()

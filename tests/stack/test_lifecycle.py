@@ -1,4 +1,4 @@
-"""How the stack starts, ends, and does not outlive its launcher."""
+"""How the stack starts and stops, and ends with its launcher."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.stack
 
 
 def processes(directory: Path) -> list[str]:
-    """List the processes at work in a directory: all of a stack's are."""
+    """List the processes whose working directory is in a directory: all of a stack."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -51,7 +51,7 @@ def is_free(url: str) -> bool:
 
 
 def core_limits(directory: Path) -> set[int]:
-    """Return the limits, in bytes, on core dumps of the processes at work in a directory."""
+    """Return the core dump limits, in bytes, of the processes in a working directory."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -68,7 +68,7 @@ def probe_stack(directory: Path, **settings: str) -> AbstractContextManager[Runn
 
 
 def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
-    """Ctrl-C and SIGTERM end every process, with exit code 0 and the port free; the next run finds the data."""
+    """Ctrl-C and SIGTERM stop every process, with exit code 0 and the port free; the next run finds the data."""
 
     async def ask(stack: RunningStack, path: str, body: dict[str, str]) -> dict[str, str]:
         async with session(stack) as client, client.post(path, json=body) as response:
@@ -79,7 +79,7 @@ def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
         running = " ".join(processes(tmp_path))
         key = asyncio.run(ask(stack, "/generate", {"secret": "kept"}))["secret_key"]
 
-        # A dump would hold keys: 1 byte is none, also where the kernel pipes dumps to a program.
+        # A dump would contain keys: 1 byte disables it, even if the kernel pipes dumps to a program.
         assert core_limits(tmp_path) <= {0, 1}
         assert all(name in running for name in ("nginx: master", "nginx: worker", "supervisord", "src.app", "mongod"))
         assert stack.end(signal.SIGINT) == 0
@@ -98,7 +98,7 @@ def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
 
 @pytest.mark.timed
 def test_a_second_signal_hurries_and_leaves_nothing(tmp_path: Path) -> None:
-    """Whoever presses Ctrl-C twice waits for no request, and still no process stays behind."""
+    """A second Ctrl-C stops it without waiting for requests, and no process remains."""
     with probe_stack(tmp_path) as stack:
         with socket.create_connection(("127.0.0.1", int(stack.url.rpartition(":")[2]))) as client:
             client.sendall(b"GET /?sleep=30 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -113,7 +113,7 @@ def test_a_second_signal_hurries_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_stack_does_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
-    """After kill -9 nginx and the workers go by themselves, the port is free, and a new stack starts."""
+    """After kill -9, nginx and the workers exit by themselves, the port is free, and a new stack starts."""
     with probe_stack(tmp_path) as stack:
         stack.end(signal.SIGKILL)
 
@@ -124,7 +124,7 @@ def test_the_stack_does_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
 
 
 def kill(directory: Path, victim: str) -> None:
-    """Kill what is at work in a directory under that name."""
+    """Kill the processes with this name and working directory."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (entry / "cwd").readlink().is_relative_to(directory) and victim in (entry / "cmdline").read_text():
@@ -133,7 +133,7 @@ def kill(directory: Path, victim: str) -> None:
 
 @pytest.mark.parametrize("victim", ["nginx: master", "supervisord"])
 def test_a_part_that_dies_ends_all_of_it(tmp_path: Path, victim: str) -> None:
-    """A stack without one of its parts would look alive: it ends instead, with an exit code that says so."""
+    """A stack with a missing part would look alive; instead it exits with an error."""
     with probe_stack(tmp_path) as stack:
         kill(tmp_path, victim)
 
@@ -142,8 +142,8 @@ def test_a_part_that_dies_ends_all_of_it(tmp_path: Path, victim: str) -> None:
         assert is_free(stack.url)
 
 
-def test_a_killed_mongod_is_started_again(tmp_path: Path) -> None:
-    """The same workers go on with the same data, and nothing has to be restarted by hand."""
+def test_a_killed_mongod_is_restarted(tmp_path: Path) -> None:
+    """The same workers continue with the same data, without a manual restart."""
 
     async def kill_and_open(stack: RunningStack) -> tuple[int, str]:
         async with session(stack) as client:
@@ -165,7 +165,7 @@ def test_a_killed_mongod_is_started_again(tmp_path: Path) -> None:
 
 
 def test_the_access_log_is_rotated_and_loses_no_line(tmp_path: Path) -> None:
-    """A log over the size moves on, and every request has its one line."""
+    """A log over the size is rotated, and every request has exactly one line."""
     count = 300
 
     async def ask(stack: RunningStack) -> None:
@@ -209,8 +209,8 @@ def run_launcher(directory: Path, *arguments: str, **settings: str) -> tuple[int
     return done.returncode, done.stderr
 
 
-def test_an_occupied_port_is_said_before_anything_starts(tmp_path: Path) -> None:
-    """The message names the address and what to do, and nothing was made."""
+def test_an_occupied_port_is_reported_before_the_start(tmp_path: Path) -> None:
+    """The message names the address and the remedy, and nothing is created."""
     with occupied_port() as port:
         code, message = run_launcher(tmp_path, "--port", str(port))
 
@@ -220,8 +220,8 @@ def test_an_occupied_port_is_said_before_anything_starts(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
-    """Nothing starts with a setting that is misspelt or out of range."""
+def test_invalid_settings_are_named(tmp_path: Path) -> None:
+    """The stack does not start with a misspelt setting or one out of range."""
     code, message = run_launcher(tmp_path, SEALPOST_RATE_OPEN="fast", SEALPOST_KEY="x")
 
     assert code == 1
@@ -230,7 +230,7 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
 
 
 def test_a_second_stack_on_the_same_data_is_refused(tmp_path: Path) -> None:
-    """Two stacks would take each other's sockets."""
+    """Two stacks would replace each other's sockets."""
     with probe_stack(tmp_path):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -241,7 +241,7 @@ def test_a_second_stack_on_the_same_data_is_refused(tmp_path: Path) -> None:
     assert "A stack is running" in message
 
 
-def test_a_missing_nginx_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_nginx_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The message says what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(launcher, "_SBIN", ())
@@ -250,7 +250,7 @@ def test_a_missing_nginx_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_long_data_directory_moves_the_sockets(tmp_path: Path) -> None:
-    """The path of a socket has 107 bytes at the most: the stack still runs, and its directory is as private."""
+    """The path of a socket is limited to 107 bytes: the stack still runs, with an equally private directory."""
     data_dir = tmp_path / ("long" * 30)
     with probe_stack(data_dir) as stack:
         assert not stack.run_dir.is_relative_to(tmp_path)
@@ -262,7 +262,7 @@ def test_a_long_data_directory_moves_the_sockets(tmp_path: Path) -> None:
 
 
 def test_a_run_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:
-    """Whoever made it could put sockets of their own in it."""
+    """Its owner could place sockets in it."""
     (tmp_path / "run").mkdir(mode=0o755)
     with pytest.raises(StackError, match="0700"):
         run_directory(tmp_path)

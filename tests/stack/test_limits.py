@@ -1,4 +1,4 @@
-"""What one client address may do, with the limiters on."""
+"""The limits of one client address."""
 
 import asyncio
 from collections import Counter
@@ -31,7 +31,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 @pytest.fixture
 async def stranger(limited: RunningStack) -> AsyncIterator[ClientSession]:
-    # Time for what the tests before spent of the limit on all requests to come back.
+    # Time for the limit on all requests to recover from earlier tests.
     await asyncio.sleep(BURST_OF_ALL / 60)
     async with session(limited) as client:
         yield client
@@ -48,7 +48,7 @@ async def stranger(limited: RunningStack) -> AsyncIterator[ClientSession]:
 async def test_creations_and_openings_have_a_limit_of_their_own(
     limited: RunningStack, stranger: ClientSession, method: str, paths: list[str]
 ) -> None:
-    """After the burst an address gets 429 with Retry-After, on each path that does the same, and nowhere else."""
+    """After the burst an address gets 429 with Retry-After, on all paths of the same kind, and nowhere else."""
     for index in range(BURST + 1):
         async with stranger.request(method, limited.url + paths[index % len(paths)]) as response:
             assert response.status == 200
@@ -62,7 +62,7 @@ async def test_creations_and_openings_have_a_limit_of_their_own(
 
 
 async def test_all_requests_together_have_a_limit(stranger: ClientSession) -> None:
-    """Many more requests at once than the burst: the excess gets 429."""
+    """Of many more requests at once than the burst, the excess gets 429."""
 
     async def ask() -> int:
         async with stranger.get("/healthz") as response:
@@ -75,7 +75,7 @@ async def test_all_requests_together_have_a_limit(stranger: ClientSession) -> No
 
 
 async def test_requests_at_once_have_a_limit(limited: RunningStack) -> None:
-    """An address has a hundred requests in progress at the most."""
+    """An address has at most 100 requests in progress."""
     await asyncio.sleep(2 * BURST_OF_ALL / 60)
 
     async def hold(client: ClientSession) -> int:

@@ -1,4 +1,4 @@
-"""A primary that has lost its majority tells nothing that may be rolled back."""
+"""A primary without a majority discloses nothing that may be rolled back."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def replicas(mongo_directory: Path) -> Iterator[Replicas]:
-    """Three members for this file."""
+    """3 members for this file."""
     with tempfile.TemporaryDirectory(prefix="replicas-", dir=mongo_directory) as directory:
         replicas = Replicas(Path(directory))
         try:
@@ -44,7 +44,7 @@ async def api(replicas: Replicas, make_settings: Callable[..., Settings]) -> Asy
 
 @contextmanager
 def cut_off(replicas: Replicas) -> Iterator[None]:
-    """Leave the primary without the other members until the block ends."""
+    """Freeze the other members until the block ends."""
     replicas.signal_secondaries(signal.SIGSTOP)
     try:
         yield
@@ -53,7 +53,7 @@ def cut_off(replicas: Replicas) -> Iterator[None]:
 
 
 async def on_primary(replicas: Replicas, api: Api, collection: str, query: dict[str, Any]) -> None:
-    """Wait until the primary itself has a document, whether or not a majority has it."""
+    """Wait until the primary has a document, with or without a majority."""
     with pymongo.MongoClient[dict[str, Any]](replicas.primary_url, readConcernLevel="local") as client:
         documents = client[api.settings.mongo_database][collection]
         async with asyncio.timeout(PATIENCE):
@@ -62,14 +62,14 @@ async def on_primary(replicas: Replicas, api: Api, collection: str, query: dict[
 
 
 async def until(api: Api, receipt_key: str, state: str) -> None:
-    """Wait until a receipt tells a state."""
+    """Wait until a receipt shows a state."""
     async with asyncio.timeout(PATIENCE):
         while state != await api.state(receipt_key):
             await asyncio.sleep(0.05)
 
 
-async def test_a_burn_is_told_once_a_majority_has_it(replicas: Replicas, api: Api) -> None:
-    """A receipt and a look say that a secret waits until the burn is acknowledged by a majority."""
+async def test_a_burn_is_shown_once_a_majority_has_it(replicas: Replicas, api: Api) -> None:
+    """A receipt and a look show a secret as waiting until a majority acknowledges the burn."""
     created = await api.create()
     receipt_key, secret_key = created["receipt_key"], created["secret_key"]
     with cut_off(replicas):
@@ -83,7 +83,7 @@ async def test_a_burn_is_told_once_a_majority_has_it(replicas: Replicas, api: Ap
 
 
 async def test_an_opening_counts_once_a_majority_has_it(replicas: Replicas, api: Api) -> None:
-    """The number of openings left goes down when an opening is acknowledged, and not before."""
+    """The number of openings left decreases only when an opening is acknowledged."""
     created = await api.create(max_opens=3)
     receipt_key = created["receipt_key"]
     with cut_off(replicas):
@@ -96,7 +96,7 @@ async def test_an_opening_counts_once_a_majority_has_it(replicas: Replicas, api:
 
 
 async def test_a_name_is_taken_once_a_majority_has_it(replicas: Replicas, api: Api) -> None:
-    """A registration of a name that a majority does not have yet is told to come back, and not that it is taken."""
+    """Until then, its registration gets Retry-After instead of a conflict."""
     with cut_off(replicas):
         first = asyncio.create_task(api.call("POST", "/register", {"username": "ann", "password": PASSWORD}))
         await on_primary(replicas, api, "users", {})

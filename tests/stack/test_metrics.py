@@ -1,4 +1,4 @@
-"""Metrics of the whole stack: where they are told, and that none are lost with a worker."""
+"""Metrics of the whole stack: where they are served, and that none are lost with a worker."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ SPELLINGS = [
 
 
 async def scrape(stack: RunningStack) -> Counts:
-    """Return what the stack tells."""
+    """Return the metrics of the stack."""
     async with ClientSession() as session, session.get(stack.metrics_url) as response:
         assert response.status == 200
         return Counts(await response.text())
@@ -41,13 +41,13 @@ async def scrape(stack: RunningStack) -> Counts:
 def differences(
     before: dict[tuple[str, str, str], int], after: dict[tuple[str, str, str], int]
 ) -> dict[tuple[str, str, str], int]:
-    """Return by how much each count has grown, where it has."""
+    """Return the increase of each count that has grown."""
     grown = {key: count - before.get(key, 0) for key, count in after.items()}
     return {key: count for key, count in grown.items() if count}
 
 
 async def some_of_everything(client: ClientSession, count: int) -> dict[tuple[str, str, str], int]:
-    """Send so many requests of several kinds, a few at once, and return what that comes to."""
+    """Send requests of several kinds, a few in parallel, and return the expected counts."""
 
     async def one(number: int) -> None:
         key = await create(client, f"a secret {number}")
@@ -75,7 +75,7 @@ async def some_of_everything(client: ClientSession, count: int) -> dict[tuple[st
 
 
 async def test_counts_are_exact_through_the_death_of_a_worker(stack: RunningStack, client: ClientSession) -> None:
-    """Over four workers they add up to what was sent, also after one was killed and another one restarted."""
+    """Over 4 workers they add up to the requests sent, even after one was killed and another restarted."""
     workers = await all_running(stack)
     before = (await scrape(stack)).requests()
     sent = await some_of_everything(client, 60)
@@ -97,7 +97,7 @@ async def test_counts_are_exact_through_the_death_of_a_worker(stack: RunningStac
 
 
 async def test_any_number_of_scrapes_agree(stack: RunningStack) -> None:
-    """Whichever worker answers tells the same."""
+    """Every worker reports the same."""
     await all_running(stack)
     told = await asyncio.gather(*(scrape(stack) for _ in range(12)))
 
@@ -106,7 +106,7 @@ async def test_any_number_of_scrapes_agree(stack: RunningStack) -> None:
 
 @pytest.mark.parametrize("path", SPELLINGS)
 async def test_metrics_are_not_public(stack: RunningStack, path: bytes) -> None:
-    """However the path is spelt, and whatever a client says of itself, the public port tells none."""
+    """The public port serves none, with any spelling of the path and any headers."""
     answer = await raw(
         stack, b"GET %s HTTP/1.1\r\nHost: a\r\nX-Real-IP:\r\nX-Real-IP: 127.0.0.1\r\nConnection: close\r\n\r\n" % path
     )
@@ -116,7 +116,7 @@ async def test_metrics_are_not_public(stack: RunningStack, path: bytes) -> None:
 
 
 async def test_the_port_of_metrics_has_nothing_else(stack: RunningStack) -> None:
-    """No other route is reached through it, and no odd request gets past nginx."""
+    """It serves no other route, and nginx passes on no odd request."""
     address = stack.metrics_url.removesuffix("/metrics")
     seen = {}
     async with ClientSession(address) as session:
@@ -127,7 +127,7 @@ async def test_the_port_of_metrics_has_nothing_else(stack: RunningStack) -> None
             seen["POST"] = response.status
         async with session.request("ODD", "/metrics") as response:
             seen["ODD"] = response.status
-        # What a client says about proxies is not what this server says.
+        # A client's proxy headers are not passed on.
         async with session.get("/metrics", headers={"X-Real-IP": "192.0.2.1", "Via": "x"}) as response:
             seen["told"] = response.status
 
@@ -136,7 +136,7 @@ async def test_the_port_of_metrics_has_nothing_else(stack: RunningStack) -> None
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    """The stack does not start, and says which port to change, and how."""
+    """The stack does not start, and names the port and how to change it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,4 +1,4 @@
-"""What confs/prometheus and confs/grafana ask for, asked of a real Prometheus about the running stack."""
+"""The queries of confs/prometheus and confs/grafana, run by a real Prometheus against the running stack."""
 
 import asyncio
 import re
@@ -26,13 +26,13 @@ SLOW = {
     *("SealpostEchoLatencyBurnsFast", "SealpostEchoLatencyBurnsSlowly", "SealpostAuthenticationSlow"),
     *("SealpostEventLoopLags", "SealpostMongoSlow"),
 }
-"""The alerts that a machine calls for which does something else for a moment."""
+"""Alerts that a busy machine may fire."""
 VARIABLES = {"$__rate_interval": "15s", "$route": ".*"}
 
 
 @asynccontextmanager
 async def prometheus(stack: RunningStack, directory: Path) -> AsyncIterator[Prometheus]:
-    """Run a Prometheus that knows nothing of what was before."""
+    """Run a Prometheus without earlier data."""
     with running_prometheus(stack.metrics_url, directory) as url:
         async with ClientSession() as session:
             prometheus = Prometheus(url, session)
@@ -43,7 +43,7 @@ async def prometheus(stack: RunningStack, directory: Path) -> AsyncIterator[Prom
 
 
 async def a_bit_of_everything(client: ClientSession) -> None:
-    """Use each feature as people do, mistakes included."""
+    """Use each feature, including invalid requests."""
     for fields in ({}, {"phrase": "old friend"}):
         key = await create(client, "a secret", **fields)
         assert (await ask(client, "POST", f"/secrets/{key}", {"phrase": "old foe"} if fields else None)).status in {
@@ -68,7 +68,7 @@ async def a_bit_of_everything(client: ClientSession) -> None:
 
 
 def queries() -> list[str]:
-    """Return what the dashboard asks for, its variables filled in, and what the rules record."""
+    """Return the queries of the dashboard, with variables filled in, and the recorded series."""
     asked = [target["expr"] for panel in panels() for target in panel["targets"]]
     for name, value in VARIABLES.items():
         asked = [expression.replace(name, value) for expression in asked]
@@ -79,13 +79,13 @@ def queries() -> list[str]:
 
 
 @pytest.mark.timed
-async def test_every_query_has_an_answer_and_no_alert_fires(
+async def test_every_query_has_data_and_no_alert_fires(
     stack: RunningStack, client: ClientSession, tmp_path: Path
 ) -> None:
-    """With some of all traffic, each panel and each recorded series has data, and a healthy stack calls nobody.
+    """With some of all traffic, each panel and each recorded series has data, and a healthy stack fires no alert.
 
-    A machine that stood still for a moment is slow for hours in the eyes of a Prometheus that saw it: another one,
-    which did not, is asked then. Of any other alert, once is too often.
+    If the machine pauses for a moment, its latency looks bad for hours in the data of that Prometheus, so another
+    one without that data is used. Any other alert fails at once.
     """
     [variable] = dashboard()["templating"]["list"]
     metric, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])[0]
@@ -107,9 +107,10 @@ async def test_every_query_has_an_answer_and_no_alert_fires(
 
 
 async def looked_at(prometheus: Prometheus, client: ClientSession) -> tuple[list[str], list[str]]:
-    """Return the queries without an answer and the alerts that are not silent, once there are none or it takes long.
+    """Return the queries without data and the alerts that are not silent, once there are none or on timeout.
 
-    Whatever was answered counts: an instance that is asked every second is late now and then, and has no value then.
+    A query that had data once counts: an instance that is scraped every second is sometimes late, and then has no
+    value.
     """
     loop = asyncio.get_running_loop()
     deadline, missing, calling = loop.time() + PATIENCE, queries(), list[str]()
@@ -122,5 +123,5 @@ async def looked_at(prometheus: Prometheus, client: ClientSession) -> tuple[list
 
 
 async def rules_of(prometheus: Prometheus) -> list[Any]:
-    """Return what it tells of all rules."""
+    """Return the state of all rules."""
     return [rule for group in (await prometheus.tell("rules"))["groups"] for rule in group["rules"]]

@@ -1,4 +1,4 @@
-"""A secret opens as often as it may, over all workers, whatever happens in between."""
+"""A secret opens exactly as often as allowed, over all workers and despite crashes."""
 
 import asyncio
 import os
@@ -18,14 +18,14 @@ AT_ONCE = 200
 
 
 async def race(client: ClientSession, key: str) -> list[int]:
-    """Open one secret many times at once and return the statuses, sorted."""
+    """Open one secret many times at once, and return the sorted statuses."""
     outcomes = await asyncio.gather(*(open_secret(client, key) for _ in range(AT_ONCE)))
     assert {"raced"} >= {outcome.body["secret"] for outcome in outcomes if outcome.status == 200}
     return sorted(outcome.status for outcome in outcomes)
 
 
 async def test_of_two_hundred_who_open_at_once_one_succeeds(stack: RunningStack, client: ClientSession) -> None:
-    """Fifty times over: one reads the secret, and 199 learn that there is none."""
+    """50 times over: 1 opening succeeds, and 199 get a 404."""
     await all_running(stack)
     for _ in range(50):
         statuses = await race(client, await create(client, "raced"))
@@ -34,7 +34,7 @@ async def test_of_two_hundred_who_open_at_once_one_succeeds(stack: RunningStack,
 
 
 async def test_seven_openings_are_seven(stack: RunningStack, client: ClientSession) -> None:
-    """A secret with max_opens 7 is read by seven of two hundred."""
+    """A secret with max_opens 7 is opened by 7 of 200."""
     await all_running(stack)
     for _ in range(20):
         statuses = await race(client, await create(client, "raced", max_opens=7))
@@ -46,7 +46,7 @@ async def test_seven_openings_are_seven(stack: RunningStack, client: ClientSessi
 async def test_never_two_openings_while_a_worker_is_killed(
     stack: RunningStack, client: ClientSession, victim: int
 ) -> None:
-    """The worker may die before or after its claim: the secret may be lost with it, and never comes out twice."""
+    """The worker may die before or after its claim: the secret may be lost with it, but never opens twice."""
     workers = await all_running(stack)
     keys = [await create(client, "raced") for _ in range(5)]
     races = asyncio.gather(*(race(client, key) for key in keys))

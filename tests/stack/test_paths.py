@@ -1,4 +1,4 @@
-"""The stack in directories of every name that a person may give, or refused in plain words."""
+"""The stack in directories with any name, or a clear error."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def post(url: str, path: str, body: dict[str, str]) -> dict[str, str]:
 
 
 def test_everything_works_in_directories_of_any_name(tmp_path: Path) -> None:
-    """Clone, data and logs may have spaces, quotes, per cent signs and the like in their paths."""
+    """Paths of clone, data and logs may contain spaces, quotes, per cent signs and the like."""
     clone = tmp_path / STRANGE
     for name in ("src", "confs"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -42,7 +42,7 @@ def test_everything_works_in_directories_of_any_name(tmp_path: Path) -> None:
         "PYTHONPATH": str(clone),
         "SEALPOST_DATA_DIR": f"{STRANGE} data",
         "SEALPOST_RATE_LIMITS": "off",
-        # Other programs' variables may hold anything.
+        # Variables of other programs may have any value.
         "PS1": "100% %(here)s %",
     }
     ports = ["--port", str(free_port()), "--tls-port", str(free_port())]
@@ -77,7 +77,7 @@ def test_everything_works_in_directories_of_any_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("character", ["$", '"', "\\", "\n", "\udce4"])
 def test_a_path_that_nginx_cannot_use_is_refused(tmp_path: Path, character: str) -> None:
-    """One sentence names the path and the character, and nothing is made."""
+    """One sentence names the path and the character, and nothing is created."""
     for setting, arguments in ({"SEALPOST_DATA_DIR": f"a{character}b"}, ()), ({}, ("--log-dir", f"a{character}b")):
         code, message = run_launcher(tmp_path, *arguments, **setting)
 
@@ -87,7 +87,7 @@ def test_a_path_that_nginx_cannot_use_is_refused(tmp_path: Path, character: str)
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     """A name that is too long, a file in place of a directory, and a TMPDIR that is too long for sockets."""
     (tmp_path / "file").touch()
     long = tmp_path / ("long" * 30)
@@ -106,7 +106,7 @@ def test_a_path_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_workers_that_never_start_end_the_stack(tmp_path: Path) -> None:
-    """The launcher shows why, in the words of the worker, and exits with an error."""
+    """The launcher prints the worker's error and exits with a failure."""
     (tmp_path / "broken.py").write_text("raise SystemExit('this worker is broken')\n")
     code, message = run_launcher(
         tmp_path,

@@ -26,11 +26,11 @@ pytestmark = pytest.mark.stack
 
 
 async def all_running(stack: RunningStack) -> list[int]:
-    """Wait until supervisord has all four workers running and they listen; return their process ids."""
+    """Wait until supervisord has all 4 workers running and they listen; return their process ids."""
     async with asyncio.timeout(PATIENCE):
         while True:
             states = await asyncio.to_thread(stack.supervisorctl, "status")
-            # A killed worker leaves its socket, and a slow successor counts as running before it listens.
+            # A killed worker leaves its socket, and a slow successor counts as running before it listens on it.
             listening = [await listens(path) for path in worker_sockets(stack.run_dir)]
             if states.count("RUNNING") == 4 and all(listening):
                 return await asyncio.to_thread(stack.worker_pids)
@@ -49,15 +49,15 @@ async def listens(path: Path) -> bool:
 
 
 async def failures_of_workers(stack: RunningStack) -> str:
-    """Return what the logs say of answers that no worker gave, and of workers that ended."""
-    await asyncio.sleep(1.1)  # nginx writes its log out every second
+    """Return the log lines of responses without a worker, and of workers that exited."""
+    await asyncio.sleep(1.1)  # nginx flushes its log every second
     answers = [line for line in (stack.log_dir / "access.jsonl").read_text().splitlines() if '"status":502' in line]
     story = (stack.log_dir / "supervisord.log").read_text().splitlines()[-30:]
     return "\n".join([*answers[-30:], *story, datetime.now(tz=UTC).isoformat()])
 
 
 async def test_a_killed_worker_comes_back(stack: RunningStack, client: ClientSession) -> None:
-    """Supervisord starts a worker anew within seconds, and the others answer meanwhile."""
+    """Supervisord restarts it within seconds, and the others answer meanwhile."""
     before = await all_running(stack)
     os.kill(before[0], signal.SIGKILL)
     for _ in range(20):
@@ -72,7 +72,7 @@ async def test_a_killed_worker_comes_back(stack: RunningStack, client: ClientSes
 async def test_a_get_in_flight_on_a_worker_that_dies_is_answered_by_another(
     probes: RunningStack, prober: ClientSession, tmp_path: Path
 ) -> None:
-    """What is idempotent is tried again, so the client notices nothing."""
+    """Idempotent requests are retried, so the client notices nothing."""
     before = await all_running(probes)
     for method in ("GET", "HEAD"):
         async with prober.request(method, "/", params={"die-once": str(tmp_path / method)}) as response:
@@ -86,7 +86,7 @@ async def test_a_get_in_flight_on_a_worker_that_dies_is_answered_by_another(
 async def test_a_post_in_flight_on_a_worker_that_dies_is_not_sent_to_another(
     probes: RunningStack, prober: ClientSession, tmp_path: Path
 ) -> None:
-    """It may have been carried out, so the client is told, and no second worker sees it."""
+    """It may have been executed, so the client gets an error, and no second worker receives it."""
     before = await all_running(probes)
     async with prober.post("/generate", params={"die-once": str(tmp_path / "mark")}) as response:
         await assert_problem(response, 502, "worker_failed")
@@ -96,8 +96,8 @@ async def test_a_post_in_flight_on_a_worker_that_dies_is_not_sent_to_another(
     assert len(set(before) - set(after)) == 1
 
 
-async def test_what_no_worker_accepts_is_starting(probes: RunningStack, prober: ClientSession) -> None:
-    """It has not been carried out, so it is a 503 that says when to send it again, and `/metrics` says the same."""
+async def test_without_workers_requests_get_503(probes: RunningStack, prober: ClientSession) -> None:
+    """The request was not executed, so a 503 with Retry-After is correct, also for `/metrics`."""
     await asyncio.to_thread(probes.supervisorctl, "stop", "all")
     try:
         for method, url in (("GET", "/readyz"), ("POST", "/generate"), ("GET", probes.metrics_url)):
@@ -111,7 +111,7 @@ async def test_what_no_worker_accepts_is_starting(probes: RunningStack, prober: 
 async def test_a_post_goes_to_another_worker_when_one_does_not_listen(
     probes: RunningStack, prober: ClientSession
 ) -> None:
-    """A connection that fails has carried nothing, so any method may be tried elsewhere."""
+    """A failed connection has carried no request, so any method may be retried elsewhere."""
     for number in (1, 2, 3):
         await asyncio.to_thread(probes.supervisorctl, "stop", f"worker:worker-{number}")
     answers = set()
@@ -161,7 +161,7 @@ async def test_a_rolling_restart_drops_no_request(stack: RunningStack, client: C
 
 
 async def test_the_sockets_are_for_their_owner_and_group(stack: RunningStack) -> None:
-    """Nobody else on the machine reaches a worker past nginx, or controls supervisord."""
+    """No other user of the machine reaches a worker without nginx, or controls supervisord."""
     await all_running(stack)
     modes = {path.name: path.stat().st_mode & 0o777 for path in stack.run_dir.glob("*.sock")}
 
@@ -172,7 +172,7 @@ async def test_the_sockets_are_for_their_owner_and_group(stack: RunningStack) ->
 
 @contextmanager
 def dotenv(stack: RunningStack, text: str) -> Iterator[None]:
-    """Have a file .env in the directory where the stack was started."""
+    """Create a file .env in the stack's working directory."""
     path = stack.log_dir.parent / ".env"
     path.write_text(text)
     try:
@@ -183,7 +183,7 @@ def dotenv(stack: RunningStack, text: str) -> Iterator[None]:
 
 @contextmanager
 def without_counts(stack: RunningStack) -> Iterator[None]:
-    """Make the directory of counts unusable for workers that start."""
+    """Make the metrics directory unusable for starting workers."""
     counts, away = stack.run_dir / "metrics", stack.run_dir / "metrics.away"
     counts.rename(away)
     counts.touch()
@@ -199,7 +199,7 @@ def restart(stack: RunningStack) -> Awaitable[Ended]:
 
 
 async def test_a_restart_with_invalid_settings_restarts_nothing(stack: RunningStack) -> None:
-    """The settings are checked first, in the workers' own environment, and what is wrong is named."""
+    """The settings are checked first, in the workers' environment, and the error names the invalid one."""
     before = await all_running(stack)
     with dotenv(stack, "SEALPOST_TTL_MX=5\nSEALPOST_BATCH_MAX=many\n"):
         ended = await restart(stack)
@@ -215,7 +215,7 @@ async def test_a_restart_with_invalid_settings_restarts_nothing(stack: RunningSt
 async def test_a_restart_stops_at_the_first_worker_that_does_not_come_back(
     stack: RunningStack, client: ClientSession
 ) -> None:
-    """The others run on as they were and serve; once the cause is gone, the same command restarts all of them."""
+    """The others keep running; once the cause is fixed, the same command restarts all of them."""
     before = await all_running(stack)
     with without_counts(stack):
         failed = await restart(stack)
@@ -238,7 +238,7 @@ async def test_a_restart_stops_at_the_first_worker_that_does_not_come_back(
 async def test_a_worker_that_starts_but_is_not_ready_gets_no_requests(
     stack: RunningStack, mongod: Mongod, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is stopped, so that nginx sends requests to the others alone."""
+    """It is stopped, so that nginx sends requests only to the others."""
     monkeypatch.setenv("RUN_DIR", str(stack.run_dir))
     monkeypatch.setattr("src.manage.restart.READY_SECONDS", 4)
     await all_running(stack)
@@ -257,7 +257,7 @@ async def test_a_worker_that_starts_but_is_not_ready_gets_no_requests(
 
 
 async def test_a_restart_without_a_stack_says_where_it_looked(tmp_path: Path) -> None:
-    """The directory of the sockets is named."""
+    """The error has the directory of the sockets."""
     nowhere = await Operator({"SEALPOST_DATA_DIR": str(tmp_path)}).run("restart")
 
     assert 1 == nowhere.code

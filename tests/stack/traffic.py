@@ -1,4 +1,4 @@
-"""Requests as clients send them, and what came of them."""
+"""Requests of clients, and their outcomes."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request came to; status 0 when the connection broke."""
+    """The outcome of a request; status 0 if the connection broke."""
 
     status: int
     body: dict[str, Any]
@@ -60,7 +60,7 @@ async def gather_limited(count: int, at_once: int, one: Any) -> None:
 
 
 async def assert_problem(response: ClientResponse, status: int, code: str) -> None:
-    """Check one of nginx's own errors against the API's shape and headers."""
+    """Check an error of nginx against the API's format and headers."""
     problem = await response.json(content_type="application/problem+json")
     request_id = response.headers["X-Request-ID"]
 

@@ -76,11 +76,18 @@ def answer_late(route: Route) -> None:
     route.continue_()
 
 
-def expire_soon(route: Route) -> None:
-    """Pass on the response with an expiry in 1 second."""
-    answer = route.fetch()
-    soon = datetime.now(UTC) + timedelta(seconds=1)
-    route.fulfill(response=answer, json={**answer.json(), "expires_at": soon.isoformat()})
+def expire_soon(page: Page, pattern: str) -> None:
+    """Let what a page loads expire in 1 second, and answer later requests as if the server had deleted it."""
+
+    def answer_expiring(route: Route) -> None:
+        answer = route.fetch()
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        route.fulfill(response=answer, json={**answer.json(), "expires_at": soon.isoformat()})
+
+    gone = {"status": 404, "content_type": "application/problem+json", "body": '{"code": "key_not_found"}'}
+    page.route(pattern, lambda route: route.fulfill(**gone))
+    # The route that was added last comes first, while its times last.
+    page.route(pattern, answer_expiring, times=1)
 
 
 def await_expiry(link: str) -> None:
@@ -141,7 +148,7 @@ def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: s
     of.check("receipt, burned")
     of.check_link("message, gone", link, "notice")
     expiring, _ = of.visitor.share(base, TEXT, kind="message")
-    of.page.route("**/message/*", expire_soon)
+    expire_soon(of.page, "**/message/*")
     of.visitor.goes(expiring, "notice")
     assert "Expired" == of.visitor.text("#notice-title")
     of.check("message, expired while open")
@@ -201,7 +208,7 @@ def test_nobody_is_shut_out_where_nothing_opens(base: str, visitors: Visitors, s
     of.check_link("busy", encrypted, "notice")
     assert "The server is busy" == of.visitor.text("#notice-title")
     of.page.unroute("**/secrets/*")
-    of.page.route("**/secrets/*", expire_soon)
+    expire_soon(of.page, "**/secrets/*")
     of.visitor.goes(encrypted, "notice")
     assert "Expired" == of.visitor.text("#notice-title")
     of.check("expired while open")

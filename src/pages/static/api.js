@@ -1,5 +1,7 @@
 // The client for the API of the server that served this page.
 
+import { setClock } from "./clock.js";
+
 /** Base URL of the service. */
 export const ROOT = new URL("../../", import.meta.url);
 const TIMEOUT_MS = 60000;
@@ -19,6 +21,7 @@ export async function call(method, path, body) {
       referrerPolicy: "no-referrer",
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
+    setClock(response.headers.get("Date"));
     const answer = response.status === 204 ? {} : await response.json();
     return { ok: response.ok, status: response.status, code: answer.code, answer };
   } catch {

@@ -1,12 +1,14 @@
 // The view that opens a link: shows its state, and opens it when the reader asks to.
 
 import { ConnectionLost, call, failureKey } from "./api.js";
+import { callAt, now, timeUntil } from "./clock.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, readFragment } from "./envelope.js";
-import { $, callAt, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, t, toggleOnClick } from "./page.js";
+import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, t, toggleOnClick } from "./page.js";
 
 const isMessage = document.body.dataset.view === "message";
 const isApiLink = location.pathname.includes("/secrets/");
 let link;
+let expiresAt;
 let text = "";
 
 /** Return the keys in this page's URL; null if they are incomplete. */
@@ -25,10 +27,14 @@ async function start() {
   return isMessage ? showMessage() : showStatus();
 }
 
-/** Send a request. Show a notice and return null if it fails, except for a wrong or missing password. */
-async function request(method, path, body, retry, lost) {
+/**
+ * Send a request. Show a notice and return null if it fails, except for a wrong or missing password.
+ * If `abandoned()` is true by then, return null without a notice.
+ */
+async function request(method, path, body, retry, lost, abandoned = () => false) {
   try {
     const result = await call(method, path, body);
+    if (abandoned()) return null;
     if (!result.ok && !["incorrect_phrase", "phrase_required"].includes(result.code)) {
       showFailure(result, retry);
       return null;
@@ -36,7 +42,7 @@ async function request(method, path, body, retry, lost) {
     return result;
   } catch (error) {
     if (!(error instanceof ConnectionLost)) throw error;
-    showNotice(lost, {}, retry);
+    if (!abandoned()) showNotice(lost, {}, retry);
     return null;
   }
 }
@@ -45,20 +51,35 @@ function showFailure(result, retry) {
   const failed = failureKey(result);
   if (failed !== "gone") return showNotice(failed, { detail: result.answer.detail }, retry);
   const { state, opened_at: openedAt } = result.answer;
+  // The clock is up to 1 second late.
+  if (!state && expiresAt && timeUntil(expiresAt) < 1000) return showNotice(isMessage ? "expired_message" : "expired", { time: formatTime(expiresAt) });
   if (isMessage) return showNotice("gone_message");
   if (state === "opened") return showNotice("opened", { time: formatTime(openedAt) });
   return showNotice({ burned: "burned", locked: "locked" }[state] ?? "gone");
 }
 
+/** When a text expires while its section is visible, ask the server: it decides what is shown. */
+function watchExpiry(section, path, time) {
+  expiresAt = time;
+  callAt(time, async () => {
+    const left = () => $(section).hidden;
+    if (left()) return;
+    const result = await request("GET", path, undefined, start, "offline", left);
+    if (result) watchExpiry(section, path, result.answer.expires_at);
+    else if (isMessage) clearText();
+  });
+}
+
 async function showStatus() {
-  const result = await request("GET", `secrets/${link.linkKey}`, undefined, start, "offline");
+  const path = `secrets/${link.linkKey}`;
+  const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
-  const { phrase_required: hasPhrase, opens_left: left, expires_at: expiresAt } = result.answer;
+  const { phrase_required: hasPhrase, opens_left: left } = result.answer;
+  watchExpiry("waiting", path, result.answer.expires_at);
   $("waiting-until").textContent = t("waiting_until", { time: formatTime(expiresAt) });
   $("waiting-views").textContent = t("waiting_views", { n: left });
   $("phrase-field").hidden = !hasPhrase;
   $("problem").textContent = "";
-  callAt(expiresAt, () => $("waiting").hidden || showNotice("expired", { time: formatTime(expiresAt) }));
   showSection("waiting");
 }
 
@@ -79,20 +100,18 @@ async function open() {
   const left = result.answer.opens_left;
   if (!left) {
     // Going back or reloading must not request it again, and the key is no longer needed in the URL.
-    history.replaceState({ openedAt: new Date().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
+    history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
   }
   await showText(result.answer.secret, keys, left ? t("shown_left", { n: left }) : t("shown_last"));
 }
 
 async function showMessage() {
-  const result = await request("GET", `message/${link.linkKey}`, undefined, start, "offline");
+  const path = `message/${link.linkKey}`;
+  const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
-  const time = formatTime(result.answer.expires_at);
-  await showText(result.answer.message, await deriveKeys(link.fragmentKey), t("message_until", { time }));
-  callAt(result.answer.expires_at, () => {
-    clearText();
-    showNotice("expired_message", { time });
-  });
+  const { message, expires_at: time } = result.answer;
+  await showText(message, await deriveKeys(link.fragmentKey), t("message_until", { time: formatTime(time) }));
+  watchExpiry("shown", path, time);
 }
 
 async function showText(sealed, keys, remark) {

@@ -92,10 +92,3 @@ export function toggleOnClick(button, field) {
     button.setAttribute("aria-pressed", String(!hidden));
   });
 }
-
-/** Call a function at a given time. */
-export function callAt(time, act) {
-  const left = new Date(time) - Date.now();
-  // A timer overflows after 24.8 days.
-  setTimeout(() => (left > 1e9 ? callAt(time, act) : act()), Math.max(0, Math.min(left, 1e9)));
-}

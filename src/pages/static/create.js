@@ -2,9 +2,9 @@
 
 import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
 import { utf8 } from "./bytes.js";
-import { canEncrypt, deriveKeys, newFragmentKey, sealText, writeFragment } from "./envelope.js";
+import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
 import { generate } from "./lean-qr.js";
-import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showSection, t, toggleOnClick } from "./page.js";
+import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { newPassphrase, newPassword } from "./random.js";
 
 // Bytes. Encrypted and base64-encoded, a longer text exceeds the server's limit of 1 MiB.
@@ -101,4 +101,7 @@ for (const id of ["link", "receipt-link"]) $(id).addEventListener("focus", (even
 $("plain").hidden = canEncrypt;
 if (!canEncrypt) hideEncryptionClaims();
 showKindFields();
-form.classList.remove("unready");
+startView(async () => {
+  if (canEncrypt) await testEncryption();
+  form.classList.remove("unready");
+});

@@ -28,20 +28,20 @@ async function derive(key, label) {
 }
 
 /** Derive the keys of a text. The server gets `verifier` in place of the password; it is null without a password. */
-export async function deriveKeys(fragmentKey, phrase) {
+export async function deriveKeys(fragmentKey, phrase, iterations = ITERATIONS) {
   let both = fragmentKey;
   let verifier = null;
   if (phrase) {
     const salt = await derive(fragmentKey, "text-salt");
     const imported = await crypto.subtle.importKey("raw", utf8(phrase.normalize("NFC")), "PBKDF2", false, ["deriveBits"]);
-    const parameters = { name: "PBKDF2", hash: "SHA-256", salt, iterations: ITERATIONS };
+    const parameters = { name: "PBKDF2", hash: "SHA-256", salt, iterations };
     both = join(fragmentKey, new Uint8Array(await crypto.subtle.deriveBits(parameters, imported, KEY * 8)));
     verifier = writeBase64(await derive(both, "text-verifier"));
   }
   const dataKey = await crypto.subtle.importKey("raw", await derive(both, "text-key"), "AES-GCM", false, ["encrypt", "decrypt"]);
   const header = new Uint8Array(5);
   header[0] = VERSION;
-  new DataView(header.buffer).setUint32(1, phrase ? ITERATIONS : 0);
+  new DataView(header.buffer).setUint32(1, phrase ? iterations : 0);
   return { dataKey, verifier, header };
 }
 
@@ -66,18 +66,29 @@ export async function openText(envelope, { dataKey, header }) {
   const raw = envelope.startsWith(PREFIX) ? readBase64(envelope.slice(PREFIX.length)) : null;
   const begin = header.length + NONCE;
   if (!raw || raw.length < begin + TAG || header.some((byte, at) => byte !== raw[at])) throw new NotOpened();
+  const nonce = raw.subarray(header.length, begin);
   let padded;
   try {
-    const nonce = raw.subarray(header.length, begin);
     padded = new Uint8Array(await crypto.subtle.decrypt(cipher(nonce, header), dataKey, raw.subarray(begin)));
-    const end = padded.findLastIndex((byte) => byte !== 0);
+  } catch (error) {
+    // Any other error is a failure of the browser, and not of the link.
+    throw error.name === "OperationError" ? new NotOpened() : error;
+  }
+  try {
+    let end = padded.length - 1;
+    while (padded[end] === 0) end -= 1;
     if (padded[end] !== 0x80) throw new NotOpened();
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(padded.subarray(0, end));
-  } catch {
-    throw new NotOpened();
   } finally {
-    padded?.fill(0);
+    padded.fill(0);
   }
+}
+
+/** Seal and open a text. Throws if this browser lacks a function that either needs. */
+export async function testEncryption() {
+  // The password covers every step; 1 iteration keeps it fast.
+  const keys = await deriveKeys(newFragmentKey(), "é", 1);
+  if ((await openText(await sealText("☕", keys), keys)) !== "☕") throw new NotOpened();
 }
 
 async function check(both) {

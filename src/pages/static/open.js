@@ -2,14 +2,16 @@
 
 import { ConnectionLost, call, failureKey } from "./api.js";
 import { callAt, now, timeUntil } from "./clock.js";
-import { NotOpened, canEncrypt, deriveKeys, openText, readFragment } from "./envelope.js";
-import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, t, toggleOnClick } from "./page.js";
+import { NotOpened, canEncrypt, deriveKeys, openText, readFragment, testEncryption } from "./envelope.js";
+import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
 
 const isMessage = document.body.dataset.view === "message";
 const isApiLink = location.pathname.includes("/secrets/");
 let link;
 let expiresAt;
 let text = "";
+// Whether a secret was opened that has not been decrypted yet: the server no longer has it.
+let kept = false;
 
 /** Return the keys in this page's URL; null if they are incomplete. */
 async function readLink() {
@@ -24,6 +26,8 @@ async function start() {
   if (!canEncrypt && !isApiLink) return showNotice("no_crypto");
   link = await readLink();
   if (!link) return showNotice("incomplete");
+  // Opening uses the secret up, so everything that can fail is tried first.
+  if (!isApiLink) await testEncryption();
   return isMessage ? showMessage() : showStatus();
 }
 
@@ -97,12 +101,18 @@ async function open() {
     const left = result.answer.attempts_left;
     return left ? showProblem("wrong_password", { n: left }) : showNotice("locked");
   }
-  const left = result.answer.opens_left;
-  if (!left) {
-    // Going back or reloading must not request it again, and the key is no longer needed in the URL.
-    history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
-  }
-  await showText(result.answer.secret, keys, left ? t("shown_left", { n: left }) : t("shown_last"));
+  await showOpened(result.answer, keys);
+}
+
+/** Show an opened secret. Until it has been decrypted, only this tab has it: keep it for a retry. */
+async function showOpened(answer, keys) {
+  kept = true;
+  const left = answer.opens_left;
+  const remark = left ? t("shown_left", { n: left }) : t("shown_last");
+  kept = !(await showText(answer.secret, keys, remark, () => showOpened(answer, keys)));
+  if (kept || left) return;
+  // Going back or reloading must not request it again, and the key is no longer needed in the URL.
+  history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
 }
 
 async function showMessage() {
@@ -110,21 +120,23 @@ async function showMessage() {
   const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
   const { message, expires_at: time } = result.answer;
-  await showText(message, await deriveKeys(link.fragmentKey), t("message_until", { time: formatTime(time) }));
+  await showText(message, await deriveKeys(link.fragmentKey), t("message_until", { time: formatTime(time) }), start);
   watchExpiry("shown", path, time);
 }
 
-async function showText(sealed, keys, remark) {
+/** Decrypt a text and show it; return whether that succeeded. `retry` is called by the button of the notice. */
+async function showText(sealed, keys, remark, retry) {
   try {
     text = keys ? await openText(sealed, keys) : sealed;
   } catch (error) {
-    if (!(error instanceof NotOpened)) throw error;
-    return showNotice("unreadable");
+    showNotice(error instanceof NotOpened ? "unreadable" : "failed", {}, retry);
+    return false;
   }
   $("phrase").value = "";
   $("shown-left").textContent = remark;
   setVisible(true);
   showSection("shown");
+  return true;
 }
 
 function setVisible(visible) {
@@ -153,7 +165,11 @@ $("hide").addEventListener("click", () => setVisible($("hide").getAttribute("ari
 toggleOnClick($("show-phrase"), $("phrase"));
 copyOnClick($("copy"), () => text);
 addEventListener("pagehide", clearText);
-addEventListener("pageshow", (event) => event.persisted && location.reload());
+addEventListener("pageshow", (event) => event.persisted && !kept && location.reload());
+addEventListener("beforeunload", (event) => {
+  // Older browsers read only this property.
+  if (kept) event.returnValue = "kept";
+});
 addEventListener("hashchange", () => location.reload());
 if (isApiLink) hideEncryptionClaims();
-start();
+startView(start);

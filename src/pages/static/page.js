@@ -25,6 +25,21 @@ export function showSection(id) {
   scrollTo(0, 0);
 }
 
+/** Start a view. If that fails, this browser lacks a function: show which browsers work, in place of the view. */
+export async function startView(start) {
+  const notice = $("unsupported");
+  notice.hidden = true;
+  notice.classList.remove("late");
+  try {
+    await start();
+  } catch (error) {
+    for (const section of document.querySelectorAll("main > section")) section.hidden = true;
+    notice.hidden = false;
+    notice.focus();
+    throw error;
+  }
+}
+
 /** Hide the claims that the browser encrypts, for when the server does. */
 export function hideEncryptionClaims() {
   for (const claim of document.querySelectorAll("[data-encrypted]")) claim.hidden = true;

@@ -1,7 +1,7 @@
 // The view of a receipt: shows its sender the state of a secret or message, and deletes it.
 
 import { ConnectionLost, call, failureKey } from "./api.js";
-import { $, formatTime, showNotice, showSection, t } from "./page.js";
+import { $, formatTime, showNotice, showSection, startView, t } from "./page.js";
 
 const POLL_INTERVAL_MS = 5000;
 const FINAL = ["opened", "burned", "locked", "expired"];
@@ -72,5 +72,4 @@ $("burn-now").addEventListener("click", async () => {
 });
 document.addEventListener("visibilitychange", () => document.hidden || $("receipt").hidden || refresh());
 addEventListener("hashchange", () => location.reload());
-if (/^[A-Za-z0-9_-]{60}$/.test(key)) refresh();
-else showNotice("incomplete_receipt");
+startView(() => (/^[A-Za-z0-9_-]{60}$/.test(key) ? refresh() : showNotice("incomplete_receipt")));

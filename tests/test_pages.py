@@ -150,6 +150,17 @@ def test_a_language_has_every_text(code: str) -> None:
             )
 
 
+@pytest.mark.parametrize("code", sorted(LANGUAGES))
+def test_every_language_names_the_browsers_of_the_documentation(code: str) -> None:
+    """The same browsers with the same versions, in the same order."""
+    table = (ROOT / "docs" / "pages.md").read_text().partition("| browser |")[2].partition("\n\n")[0]
+    rows = re.findall(r"(?m)^\| ([A-Z][\w, ]+) \| (\d+) \|", table)
+    text = LANGUAGES[code].html["unsupported"]
+
+    assert [version for _, version in rows] == re.findall(r"\d+", text)
+    assert [name for names, _ in rows for name in names.split(", ")] == re.findall("Chrome|Edge|Firefox|Safari", text)
+
+
 def test_every_text_is_used_and_there() -> None:
     """Templates and scripts use exactly the texts in the messages."""
     english = LANGUAGES["en"]

@@ -69,3 +69,71 @@ def test_an_opened_secret_is_kept_until_it_is_decrypted(base: str, visitors: Vis
     assert TEXT * 10 == reader.page.text_content("#text")
     assert 1 == len(posts(reader))
     assert f"{base}/s" == reader.page.url
+
+
+# Built-in functions that Chrome 109, Firefox 115 or Safari 16 lacks, and some that they have only just got.
+NEWER = """
+AbortSignal.any AbortSignal.timeout Array.fromAsync Array.prototype.at Array.prototype.findLast
+Array.prototype.findLastIndex Array.prototype.toReversed Array.prototype.toSorted Array.prototype.toSpliced
+Array.prototype.with ArrayBuffer.prototype.transfer globalThis.CompressionStream globalThis.Iterator
+globalThis.structuredClone Intl.DurationFormat Intl.Segmenter Map.groupBy Object.groupBy Object.hasOwn Promise.try
+Promise.withResolvers Response.json Set.prototype.difference Set.prototype.union String.prototype.isWellFormed
+String.prototype.toWellFormed Symbol.asyncDispose Symbol.dispose Uint8Array.fromBase64
+Uint8Array.prototype.toBase64 URL.canParse URL.parse globalThis.navigation globalThis.scheduler
+"""
+# `findLastIndex` and `at` of typed arrays belong to the prototype that they share.
+WITHOUT_NEWER = (
+    "".join(f"delete {name};\n" for name in NEWER.split())
+    + "for (const name of ['at', 'findLast', 'findLastIndex', 'toReversed', 'toSorted', 'with'])"
+    + " delete Object.getPrototypeOf(Uint8Array.prototype)[name];"
+)
+
+
+def test_the_page_needs_no_newer_function_than_it_says(base: str, visitors: Visitors) -> None:
+    """Sharing, opening and the receipt work without the built-in functions that the named versions lack."""
+    visitor = visitors.new()
+    visitor.page.add_init_script(WITHOUT_NEWER)
+    link, receipt_link = visitor.share(base, TEXT, phrase=PHRASE)
+
+    lacking = "[AbortSignal.timeout, new Uint8Array().findLastIndex].filter(Boolean)"
+    assert [] == visitor.page.evaluate(lacking)
+    visitor.page.goto(link)
+    visitor.sees("waiting")
+    visitor.page.fill("#phrase", PHRASE)
+    visitor.page.click("#open")
+    visitor.sees("shown")
+    assert TEXT == visitor.page.text_content("#text")
+    visitor.page.goto(receipt_link)
+    visitor.sees("receipt")
+    assert "Opened" in visitor.text("#state")
+    assert visitor.page.is_hidden("#unsupported")
+
+
+def test_a_browser_that_lacks_a_part_of_fetch_has_a_connection(base: str, visitors: Visitors) -> None:
+    """The page says which browsers work and does not blame the connection."""
+    sender, reader = visitors.new(), visitors.new()
+    link, receipt_link = sender.share(base, TEXT)
+    reader.page.add_init_script("delete globalThis.AbortController")
+    for url in (link, receipt_link):
+        reader.page.goto(url)
+        reader.page.wait_for_selector("#unsupported:focus")
+        assert reader.page.is_hidden("#notice")
+    reader.complaints.clear()
+
+
+@pytest.mark.parametrize("path", ["/", "/s", "/m", "/r"])
+def test_where_scripts_are_blocked_the_page_says_which_browsers_work(base: str, visitors: Visitors, path: str) -> None:
+    """After a while, without any script: blocked by an extension, lost on the way, or too new for the browser."""
+    visitor = visitors.new()
+    visitor.page.route("**/*.js", lambda route: route.abort())
+    visitor.page.goto(base + path)
+    visitor.page.wait_for_selector("#unsupported", state="visible")
+
+    assert "Safari from 16" in visitor.text("#unsupported")
+    assert 0 == visitor.page.locator("main > section:visible").count()
+    visitor.page.unroute("**/*.js")
+    broken = {"content_type": "text/javascript", "body": "this is newer than the browser"}
+    visitor.page.route("**/clock.js", lambda route: route.fulfill(**broken))
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#unsupported", state="visible")
+    visitor.complaints.clear()

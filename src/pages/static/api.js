@@ -11,21 +11,27 @@ export class ConnectionLost extends Error {}
 
 /** Send a request; return its status and JSON. Throws `ConnectionLost`. */
 export async function call(method, path, body) {
+  // Not AbortSignal.timeout, and outside the block: what a browser lacks must not look like a lost connection.
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), TIMEOUT_MS);
+  const options = {
+    method,
+    body: body && JSON.stringify(body),
+    headers: { Accept: "application/json" },
+    cache: "no-store",
+    credentials: "omit",
+    referrerPolicy: "no-referrer",
+    signal: controller.signal,
+  };
   try {
-    const response = await fetch(new URL(path, ROOT), {
-      method,
-      body: body && JSON.stringify(body),
-      headers: { Accept: "application/json" },
-      cache: "no-store",
-      credentials: "omit",
-      referrerPolicy: "no-referrer",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
+    const response = await fetch(new URL(path, ROOT), options);
     setClock(response.headers.get("Date"));
     const answer = response.status === 204 ? {} : await response.json();
     return { ok: response.ok, status: response.status, code: answer.code, answer };
   } catch {
     throw new ConnectionLost();
+  } finally {
+    clearTimeout(timer);
   }
 }
 

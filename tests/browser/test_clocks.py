@@ -1,5 +1,6 @@
 """Expiry by the server's clock, whatever the clock of the reader says."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -70,3 +71,42 @@ def test_the_server_is_asked_before_anything_is_called_expired(
     reader.page.route(pattern, lambda route: route.abort())
     expect(reader.page.locator("#notice-title")).to_have_text("No connection", timeout=PATIENCE)
     assert TEXT.strip() not in reader.page.content()
+
+
+ZONE = "GMT+5:45"
+
+
+def test_every_time_has_its_zone(base: str, visitors: Visitors) -> None:
+    """On the result, before and after opening, on the notice and on the receipt."""
+    visitor = visitors.new(timezone_id="Asia/Kathmandu")
+    link, receipt_link = visitor.share(base, TEXT)
+    assert ZONE in visitor.text("#result-until")
+    visitor.goes(link, "waiting")
+    assert ZONE in visitor.text("#waiting-until")
+    assert " left" not in visitor.text("#waiting-until")
+    visitor.page.click("#open")
+    visitor.sees("shown")
+    visitor.goes(link, "notice")
+    assert ZONE in visitor.text("#notice-text")
+    visitor.goes(receipt_link, "receipt")
+    assert [ZONE] * 3 == [ZONE for row in ("created", "expires", "opened") if ZONE in visitor.text(f"#{row}")]
+    message, _ = visitor.share(base, TEXT, kind="message")
+    visitor.goes(message, "shown")
+    assert ZONE in visitor.text("#shown-left")
+
+
+@pytest.mark.parametrize(("locale", "minutes"), [("en-GB", "4 minutes left"), ("de-DE", "noch 4 Minuten")])
+def test_near_the_end_the_remaining_time_is_shown(base: str, visitors: Visitors, locale: str, minutes: str) -> None:
+    """In minutes on page and receipt, then in seconds, which count down."""
+    reader = reader_with_clock(visitors, hours=2) if locale == "en-GB" else visitors.new(locale=locale)
+    answer = created(f"{base}/generate", secret="a text", ttl={"minutes": 4, "seconds": 59})
+    reader.goes(answer["url"], "waiting")
+    assert minutes in reader.text("#waiting-until")
+    reader.goes(f"{base}/r#{answer['receipt_key']}", "receipt")
+    assert minutes in reader.text("#expires")
+    link = created(f"{base}/generate", secret="a text", ttl={"seconds": 50})["url"]
+    reader.goes(link, "waiting")
+    for _ in range(2):
+        shown = reader.text("#waiting-until")
+        assert re.search(r"\d+ (seconds left|Sekunden\))", shown)
+        expect(reader.page.locator("#waiting-until")).not_to_have_text(shown, timeout=PATIENCE)

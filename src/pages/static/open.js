@@ -3,7 +3,7 @@
 import { ConnectionLost, call, failureKey } from "./api.js";
 import { callAt, now, timeUntil } from "./clock.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, readFragment, testEncryption } from "./envelope.js";
-import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
+import { $, copyOnClick, formatExpiry, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
 
 const isMessage = document.body.dataset.view === "message";
 const isApiLink = location.pathname.includes("/secrets/");
@@ -65,6 +65,7 @@ function showFailure(result, retry) {
 /** When a text expires while its section is visible, ask the server: it decides what is shown. */
 function watchExpiry(section, path, time) {
   expiresAt = time;
+  showExpiry();
   callAt(time, async () => {
     const left = () => $(section).hidden;
     if (left()) return;
@@ -74,13 +75,19 @@ function watchExpiry(section, path, time) {
   });
 }
 
+function showExpiry() {
+  if (!expiresAt) return;
+  const element = $(isMessage ? "shown-left" : "waiting-until");
+  const remark = t(isMessage ? "message_until" : "waiting_until", { time: formatExpiry(expiresAt) });
+  if (element.textContent !== remark) element.textContent = remark;
+}
+
 async function showStatus() {
   const path = `secrets/${link.linkKey}`;
   const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
   const { phrase_required: hasPhrase, opens_left: left } = result.answer;
   watchExpiry("waiting", path, result.answer.expires_at);
-  $("waiting-until").textContent = t("waiting_until", { time: formatTime(expiresAt) });
   $("waiting-views").textContent = t("waiting_views", { n: left });
   $("phrase-field").hidden = !hasPhrase;
   $("problem").textContent = "";
@@ -120,7 +127,7 @@ async function showMessage() {
   const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
   const { message, expires_at: time } = result.answer;
-  await showText(message, await deriveKeys(link.fragmentKey), t("message_until", { time: formatTime(time) }), start);
+  await showText(message, await deriveKeys(link.fragmentKey), t("message_until", { time: formatExpiry(time) }), start);
   watchExpiry("shown", path, time);
 }
 
@@ -171,5 +178,6 @@ addEventListener("beforeunload", (event) => {
   if (kept) event.returnValue = "kept";
 });
 addEventListener("hashchange", () => location.reload());
+setInterval(showExpiry, 1000);
 if (isApiLink) hideEncryptionClaims();
 startView(start);

@@ -1,11 +1,14 @@
 // Shared by all views: texts, sections, times and copying.
 
+import { timeUntil } from "./clock.js";
+
 const strings = JSON.parse(document.getElementById("strings").textContent);
 const language = document.documentElement.lang;
 const plurals = new Intl.PluralRules(language);
 // The user's own variant of the page's language, such as de-CH for a page in German.
 const locale = navigator.languages.find((candidate) => candidate.split("-")[0] === language) ?? language;
-const timeFormat = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "medium" });
+const timeFormat = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "long" });
+const LAST_HOUR_SECONDS = 3600;
 
 export const $ = (id) => document.getElementById(id);
 
@@ -15,8 +18,18 @@ export function t(key, values = {}) {
   return form.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** Format a timestamp of the API for the user. */
+/** Format a timestamp of the API for the user, with the time zone. */
 export const formatTime = (text) => timeFormat.format(new Date(text));
+
+/** Like `formatTime`, with the remaining time in the last hour: in minutes, then in seconds. */
+export function formatExpiry(text) {
+  const time = formatTime(text);
+  const seconds = Math.floor(timeUntil(text) / 1000);
+  if (seconds < 0 || seconds >= LAST_HOUR_SECONDS) return time;
+  const [number, unit] = seconds < 60 ? [seconds, "second"] : [Math.floor(seconds / 60), "minute"];
+  const left = new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(number);
+  return t("time_left", { time, left });
+}
 
 /** Show one section in place of the others, and focus it for screen readers. */
 export function showSection(id) {

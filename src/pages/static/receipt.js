@@ -1,7 +1,7 @@
 // The view of a receipt: shows its sender the state of a secret or message, and deletes it.
 
 import { ConnectionLost, call, failureKey } from "./api.js";
-import { $, formatTime, showNotice, showSection, startView, t } from "./page.js";
+import { $, formatExpiry, formatTime, showNotice, showSection, startView, t } from "./page.js";
 
 const POLL_INTERVAL_MS = 5000;
 const FINAL = ["opened", "burned", "locked", "expired"];
@@ -18,7 +18,7 @@ function display(receipt) {
   // A screen reader announces each assignment: assign only changes.
   if ($("state").textContent !== state) $("state").textContent = state;
   setRow("created", formatTime(receipt.created_at));
-  setRow("expires", formatTime(receipt.expires_at));
+  setRow("expires", (receipt.state === "waiting" ? formatExpiry : formatTime)(receipt.expires_at));
   setRow("opened", receipt.opened_at && formatTime(receipt.opened_at));
   setRow("left", receipt.state === "waiting" ? receipt.opens_left : null);
   setRow("failed", receipt.failed_attempts || null);

@@ -102,6 +102,18 @@ def test_a_receipt_follows_and_burns(base: str, visitors: Visitors) -> None:
     assert "Burned by the sender" == reader.text("#notice-title")
 
 
+def test_a_receipt_says_whose_it_is(base: str, visitors: Visitors) -> None:
+    """A reader who gets its link by mistake learns that it opens nothing, whether the text is available or not."""
+    sender, reader = visitors.new(), visitors.new()
+    link, receipt_link = sender.share(base, TEXT)
+    for opened in (False, True):
+        if opened:
+            sender.open(link)
+        reader.goes(receipt_link, "receipt")
+        for words in ("is for the person who shared the text", "cannot open it", "ask for the link to the text"):
+            assert words in reader.text("#receipt")
+
+
 def test_links_are_copied_and_drawn(base: str, visitors: Visitors) -> None:
     """The buttons copy links and text to the clipboard, and the QR code contains the link."""
     visitor = visitors.new(permissions=["clipboard-read", "clipboard-write"])

@@ -188,7 +188,7 @@ async def test_a_browser_gets_a_page_on_which_text_is_text(api: Api) -> None:
         page.headers["Content-Type"],
         page.headers["Vary"],
     )
-    shown = re.search(r"<pre>\n(.*)</pre>", page.body.decode(), re.DOTALL)
+    shown = re.search(r"<pre translate=\"no\" class=\"notranslate\">\n(.*)</pre>", page.body.decode(), re.DOTALL)
     assert shown
     assert "<" not in shown[1]
     assert text == html.unescape(shown[1])

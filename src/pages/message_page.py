@@ -57,8 +57,10 @@ def message_page(answer: ReadMessage, language: Language) -> Page:
     """Return the page of a message in a language."""
     # An HTML parser drops a line feed at the start of a <pre>, and turns an unescaped carriage return into a line feed.
     text = "\n" + html.escape(answer.message).replace("\r", "&#13;")
+    # A translator in the browser would send the message to its own server.
+    pre = f'<pre translate="no" class="notranslate">{text}</pre>'
     until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
-    return _page(language, language.html["title_message"], f"<pre>{text}</pre>\n<p>{html.escape(until)}</p>")
+    return _page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>")
 
 
 def _page(language: Language, title: str, content: str) -> Page:

@@ -170,3 +170,16 @@ def test_passwords_are_drawn_evenly(base: str, visitors: Visitors) -> None:
     assert "text" == visitor.page.get_attribute("#phrase", "type")
     visitor.page.click("#generate")
     assert 20 == len(visitor.page.input_value("#text"))
+
+
+def test_translators_leave_the_text_alone(base: str, visitors: Visitors) -> None:
+    """What shows or takes a text or password is excluded from translation, and the rest of the page is not."""
+    sender, reader = visitors.new(), visitors.new()
+    link, _ = sender.share(base, TEXT)
+    excluded = """[...document.querySelectorAll("body *")].filter(
+        one => !one.translate && one.classList.contains("notranslate")).map(one => one.id || one.localName)"""
+    reader.open(link)
+    assert ["phrase", "text"] == reader.page.evaluate(excluded)
+    assert reader.page.evaluate("document.documentElement.translate")
+    reader.page.goto(created(f"{base}/", message=TEXT)["url"])
+    assert ["pre"] == reader.page.evaluate(excluded)

@@ -298,7 +298,7 @@ async def unescaped() -> AsyncIterator[tuple[str, list[str], asyncio.Event]]:
         page = message_page(MessageAnswer(message=message, created_at=now, expires_at=now), ENGLISH)
         if kind == "right":
             return page_response(page)
-        before, after = page.body.partition("<pre>")[0], page.body.rpartition("</pre>")[2]
+        before, after = page.body.partition("<pre ")[0], page.body.rpartition("</pre>")[2]
         response = page_response(replace(page, body=f"{before}<pre>\n{message}</pre>{after}"))
         if kind == "latin":
             response.headers["Content-Type"] = "text/html; charset=windows-1252"

@@ -1,14 +1,18 @@
 // The view that opens a link: shows its state, and opens it when the reader asks to.
 
 import { ConnectionLost, call, failureKey } from "./api.js";
-import { callAt, now, timeUntil } from "./clock.js";
+import { now, timeUntil } from "./clock.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, readFragment, testEncryption } from "./envelope.js";
 import { $, copyOnClick, formatExpiry, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
 
 const isMessage = document.body.dataset.view === "message";
 const isApiLink = location.pathname.includes("/secrets/");
+// The section that shows the expiry, and the path of the status.
+const section = isMessage ? "shown" : "waiting";
+let path;
 let link;
 let expiresAt;
+let asking = false;
 let text = "";
 // Whether a secret was opened that has not been decrypted yet: the server no longer has it.
 let kept = false;
@@ -26,6 +30,7 @@ async function start() {
   if (!canEncrypt && !isApiLink) return showNotice("no_crypto");
   link = await readLink();
   if (!link) return showNotice("incomplete");
+  path = `${isMessage ? "message" : "secrets"}/${link.linkKey}`;
   // Opening uses the secret up, so everything that can fail is tried first.
   if (!isApiLink) await testEncryption();
   return isMessage ? showMessage() : showStatus();
@@ -62,32 +67,31 @@ function showFailure(result, retry) {
   return showNotice({ burned: "burned", locked: "locked" }[state] ?? "gone");
 }
 
-/** When a text expires while its section is visible, ask the server: it decides what is shown. */
-function watchExpiry(section, path, time) {
-  expiresAt = time;
-  showExpiry();
-  callAt(time, async () => {
-    const left = () => $(section).hidden;
-    if (left()) return;
-    const result = await request("GET", path, undefined, start, "offline", left);
-    if (result) watchExpiry(section, path, result.answer.expires_at);
-    else if (isMessage) clearText();
-  });
-}
-
 function showExpiry() {
-  if (!expiresAt) return;
   const element = $(isMessage ? "shown-left" : "waiting-until");
   const remark = t(isMessage ? "message_until" : "waiting_until", { time: formatExpiry(expiresAt) });
   if (element.textContent !== remark) element.textContent = remark;
 }
 
+/** Show the remaining time, and ask the server when it is over: only the server knows whether the text has expired. */
+async function checkExpiry() {
+  const abandoned = () => $(section).hidden;
+  if (asking || abandoned()) return;
+  showExpiry();
+  if (timeUntil(expiresAt) > 0) return;
+  asking = true;
+  const result = await request("GET", path, undefined, start, "offline", abandoned);
+  asking = false;
+  if (result) expiresAt = result.answer.expires_at;
+  else if (isMessage) clearText();
+}
+
 async function showStatus() {
-  const path = `secrets/${link.linkKey}`;
   const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
   const { phrase_required: hasPhrase, opens_left: left } = result.answer;
-  watchExpiry("waiting", path, result.answer.expires_at);
+  expiresAt = result.answer.expires_at;
+  showExpiry();
   $("waiting-views").textContent = t("waiting_views", { n: left });
   $("phrase-field").hidden = !hasPhrase;
   $("problem").textContent = "";
@@ -101,7 +105,7 @@ async function open() {
   $("problem").textContent = "";
   const keys = link.fragmentKey && (await deriveKeys(link.fragmentKey, phrase));
   const sent = keys ? keys.verifier : phrase;
-  const result = await request("POST", `secrets/${link.linkKey}`, sent ? { phrase: sent } : {}, start, "lost");
+  const result = await request("POST", path, sent ? { phrase: sent } : {}, start, "lost");
   if (!result) return;
   if (result.code === "phrase_required") return showStatus();
   if (result.code === "incorrect_phrase") {
@@ -115,24 +119,23 @@ async function open() {
 async function showOpened(answer, keys) {
   kept = true;
   const left = answer.opens_left;
-  const remark = left ? t("shown_left", { n: left }) : t("shown_last");
-  kept = !(await showText(answer.secret, keys, remark, () => showOpened(answer, keys)));
+  $("shown-left").textContent = left ? t("shown_left", { n: left }) : t("shown_last");
+  kept = !(await showText(answer.secret, keys, () => showOpened(answer, keys)));
   if (kept || left) return;
   // Going back or reloading must not request it again, and the key is no longer needed in the URL.
   history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
 }
 
 async function showMessage() {
-  const path = `message/${link.linkKey}`;
   const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
-  const { message, expires_at: time } = result.answer;
-  await showText(message, await deriveKeys(link.fragmentKey), t("message_until", { time: formatExpiry(time) }), start);
-  watchExpiry("shown", path, time);
+  expiresAt = result.answer.expires_at;
+  showExpiry();
+  await showText(result.answer.message, await deriveKeys(link.fragmentKey), start);
 }
 
 /** Decrypt a text and show it; return whether that succeeded. `retry` is called by the button of the notice. */
-async function showText(sealed, keys, remark, retry) {
+async function showText(sealed, keys, retry) {
   try {
     text = keys ? await openText(sealed, keys) : sealed;
   } catch (error) {
@@ -140,7 +143,6 @@ async function showText(sealed, keys, remark, retry) {
     return false;
   }
   $("phrase").value = "";
-  $("shown-left").textContent = remark;
   setVisible(true);
   showSection("shown");
   return true;
@@ -178,6 +180,7 @@ addEventListener("beforeunload", (event) => {
   if (kept) event.returnValue = "kept";
 });
 addEventListener("hashchange", () => location.reload());
-setInterval(showExpiry, 1000);
+// A timer until the expiry would stop while the device sleeps.
+setInterval(checkExpiry, 1000);
 if (isApiLink) hideEncryptionClaims();
 startView(start);

@@ -57,7 +57,8 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   $("result-until").textContent = t(isMessage() ? "created_message" : "created_secret", { time: formatTime(expiresAt) });
   $("result-phrase").hidden = !phrase;
   $("result-plain").hidden = Boolean(fragmentKey);
-  generate(link).toCanvas($("qr"));
+  // White pixels, not a white background: forced colours and dark mode repaint a background.
+  generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
   form.reset();
   if ($("phrase").type === "text") $("show-phrase").click();
   showKindFields();

@@ -1,0 +1,58 @@
+"""The form and its result: errors, generated passwords, the links that it makes, and receipts that are kept."""
+
+import base64
+
+import pytest
+import zxingcpp
+from playwright.sync_api import Locator
+
+from .conftest import TEXT, Visitors
+
+pytestmark = pytest.mark.browser
+
+QUIET_MODULES, QR_LEAST_CONTRAST = 4, 15
+# Decodes a PNG: its width, and the relative luminance of each pixel (WCAG 2.2), from 0 to 255.
+LUMINANCE = """async png => {
+    const image = new Image();
+    image.src = "data:image/png;base64," + png;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.width, image.height];
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    const {data} = context.getImageData(0, 0, image.width, image.height);
+    const linear = value => value <= 10.31 ? value / 255 / 12.92 : ((value / 255 + .055) / 1.055) ** 2.4;
+    return [image.width, Array.from({length: data.length / 4}, (_, at) =>
+        Math.round(255 * (.2126 * linear(data[4 * at]) + .7152 * linear(data[4 * at + 1])
+            + .0722 * linear(data[4 * at + 2]))))];
+}"""
+
+
+def luminances(visitors: Visitors, element: Locator) -> list[list[int]]:
+    """Return the relative luminance of each pixel of a screenshot of an element, row by row."""
+    png = base64.b64encode(element.screenshot(animations="disabled")).decode()
+    width, pixels = visitors.new().page.evaluate(LUMINANCE, png)
+    return [pixels[at : at + width] for at in range(0, len(pixels), width)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"forced_colors": "active", "color_scheme": "dark"}],
+)
+def test_a_camera_can_read_the_code(base: str, visitors: Visitors, options: dict[str, str]) -> None:
+    """Black modules on a white tile with a quiet zone, as rendered, in each color scheme."""
+    sender = visitors.new(viewport={"width": 1100, "height": 1600}, **options)
+    link, _ = sender.share(base, TEXT)
+    code = sender.page.locator("#qr")
+    modules = int(code.get_attribute("width") or 0)
+    rows = luminances(visitors, code)
+    side = len(rows)
+    # Whole modules without the blurred edge of the outermost dark ones.
+    quiet = int(side / modules * (QUIET_MODULES - 0.5))
+    zone = [value for row in rows[:quiet] + rows[-quiet:] for value in row]
+    zone += [value for row in rows for value in row[:quiet] + row[-quiet:]]
+    darkest = min(value for row in rows for value in row)
+
+    assert (min(zone) + 0.05 * 255) / (darkest + 0.05 * 255) > QR_LEAST_CONTRAST
+    image = memoryview(bytes(value for row in rows for value in row)).cast("B", (side, len(rows[0])))
+    assert [link] == [one.text for one in zxingcpp.read_barcodes(image)]

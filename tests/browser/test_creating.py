@@ -4,7 +4,7 @@ import base64
 
 import pytest
 import zxingcpp
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, Page
 
 from .conftest import TEXT, Visitors
 
@@ -56,3 +56,49 @@ def test_a_camera_can_read_the_code(base: str, visitors: Visitors, options: dict
     assert (min(zone) + 0.05 * 255) / (darkest + 0.05 * 255) > QR_LEAST_CONTRAST
     image = memoryview(bytes(value for row in rows for value in row)).cast("B", (side, len(rows[0])))
     assert [link] == [one.text for one in zxingcpp.read_barcodes(image)]
+
+
+# The problem that belongs to the focused field: its text, its distance from the field, and whether it is on the screen.
+PROBLEM = """() => {
+    const field = document.activeElement;
+    const problem = document.getElementById(field.getAttribute("aria-describedby")?.split(" ").at(-1) ?? "problem");
+    const {top, bottom} = problem.getBoundingClientRect();
+    const seen = top >= 0 && bottom <= innerHeight && bottom > top;
+    const distance = top - (field.closest(".row, label") ?? field).getBoundingClientRect().bottom;
+    return [field.id, field.getAttribute("aria-invalid"), problem.innerText, seen, distance >= 0 && distance < 24];
+}"""
+
+
+def refused(page: Page) -> tuple[str, str]:
+    """Send the form; return the focused field and its problem, which must be on the screen under the field."""
+    page.click("#create")
+    field, invalid, problem, seen, close = page.evaluate(PROBLEM)
+
+    assert (True, True) == (seen, close), (field, problem)
+    assert ("true" if field != "create" else None) == invalid
+    return field, problem
+
+
+@pytest.mark.parametrize("window", [{"width": 390, "height": 844}, {"width": 320, "height": 256}])
+def test_an_error_is_seen_at_its_field(base: str, visitors: Visitors, window: dict[str, int]) -> None:
+    """On a phone and at 400 %: the field gets the focus, and the error is on the screen right under it."""
+    visitor = visitors.new(viewport=window)
+    visitor.page.goto(base.replace("127.0.0.1", "plain.test"))
+    field, problem = refused(visitor.page)
+    assert ("server-side", True) == (field, problem.startswith("Nothing was sent."))
+    visitor.page.goto(base)
+    field, problem = refused(visitor.page)
+    assert ("text", True) == (field, problem.startswith("There is no text"))
+    visitor.page.fill("#text", "x" * 780_001)
+    field, problem = refused(visitor.page)
+    assert ("text", True) == (field, problem.startswith("The text is too long"))
+    visitor.page.fill("#text", TEXT)
+    visitor.page.fill("#opens", "101")
+    assert ("opens", "Enter a number of views from 1 to 100.") == refused(visitor.page)
+    visitor.page.fill("#opens", "1")
+    visitor.page.route("**/generate", lambda route: route.abort())
+    visitor.page.click("#create")
+    visitor.page.wait_for_selector("#problem:not(:empty)")
+    field, _, problem, seen, close = visitor.page.evaluate(PROBLEM)
+    assert ("create", True, True) == (field, seen, close)
+    assert "" == visitor.text("#opens-problem")

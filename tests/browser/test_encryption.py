@@ -128,7 +128,7 @@ def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) 
 
     assert visitor.page.is_visible("#plain")
     assert "this browser." not in visitor.text("body")
-    assert "Nothing was sent" in visitor.text("#problem")
+    assert "Nothing was sent" in visitor.text("#server-side-problem")
     assert [] == [path for path in visitor.paths() if path.startswith("POST")]
     visitor.page.check("#server-side")
     visitor.page.click("#create")

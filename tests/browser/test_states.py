@@ -224,7 +224,7 @@ def test_nobody_is_shut_out_without_encryption_or_javascript(base: str, visitors
     assert of.page.is_visible("#plain")
     of.page.fill("#text", LONG)
     of.page.click("#create")
-    assert "Nothing was sent" in of.visitor.text("#problem")
+    assert "Nothing was sent" in of.visitor.text("#server-side-problem")
     of.check("create over plain HTTP, refused")
     of.page.check("#server-side")
     of.page.click("#create")

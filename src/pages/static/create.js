@@ -12,10 +12,28 @@ const MAX_TEXT_BYTES = 780000;
 const form = $("form");
 const isMessage = () => form.elements.kind.value === "message";
 
-function showProblem(key, values, field) {
-  $("problem").textContent = key ? t(key, values) : "";
-  for (const id of ["text", "opens"]) $(id).setAttribute("aria-invalid", String(id === field?.id));
-  field?.focus();
+function clearProblems() {
+  for (const problem of form.querySelectorAll(".problem")) problem.textContent = "";
+  for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+}
+
+/** Show a problem under its field and focus the field; without a field, under the button, which gets the focus. */
+function showProblem({ key, values, field }) {
+  clearProblems();
+  const problem = $(field ? `${field}-problem` : "problem");
+  problem.textContent = t(key, values);
+  if (field) $(field).setAttribute("aria-invalid", "true");
+  $(field ?? "create").focus();
+  problem.scrollIntoView({ block: "nearest" });
+}
+
+/** Return the first problem of the form; undefined if it can be sent. */
+function findProblem() {
+  const opens = Number($("opens").value);
+  if (!canEncrypt && !$("server-side").checked) return { key: "insecure_refused", field: "server-side" };
+  if (!$("text").value) return { key: "no_text", field: "text" };
+  if (utf8($("text").value).length > MAX_TEXT_BYTES) return { key: "create_too_large", field: "text" };
+  if (!isMessage() && !(Number.isInteger(opens) && opens >= 1 && opens <= 100)) return { key: "views_invalid", field: "opens" };
 }
 
 function insertText(text) {
@@ -31,6 +49,7 @@ async function prepareText(text, phrase) {
   return { text: await sealText(text, keys), phrase: keys.verifier, fragmentKey };
 }
 
+/** Share the text and show its link; return the problem if the server refuses. */
 async function send() {
   const phrase = isMessage() ? "" : $("phrase").value;
   const sealed = await prepareText($("text").value, phrase);
@@ -40,8 +59,8 @@ async function send() {
     : { secret: sealed.text, max_opens: Number($("opens").value), ...ttl, ...(sealed.phrase ? { phrase: sealed.phrase } : {}) };
   const result = await call("POST", isMessage() ? "" : "generate", body);
   if (!result.ok) {
-    showProblem(`create_${failureKey(result)}`, { detail: result.answer.detail });
-    return;
+    const failed = failureKey(result);
+    return { key: `create_${failed}`, values: { detail: result.answer.detail }, field: failed === "too_large" ? "text" : undefined };
   }
   await showResult(result.answer, sealed.fragmentKey, phrase);
 }
@@ -72,18 +91,19 @@ function showKindFields() {
 form.addEventListener("change", showKindFields);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const opens = Number($("opens").value);
-  if (!$("text").value) return showProblem("no_text", {}, $("text"));
-  if (utf8($("text").value).length > MAX_TEXT_BYTES) return showProblem("create_too_large", {}, $("text"));
-  if (!isMessage() && !(Number.isInteger(opens) && opens >= 1 && opens <= 100)) return showProblem("views_invalid", {}, $("opens"));
-  if (!canEncrypt && !$("server-side").checked) return showProblem("insecure_refused", {}, $("server-side"));
-  showProblem();
+  let problem = findProblem();
+  if (problem) return showProblem(problem);
+  clearProblems();
   try {
-    await runBusy($("create"), send);
+    await runBusy($("create"), async () => {
+      problem = await send();
+    });
   } catch (error) {
     if (!(error instanceof ConnectionLost)) throw error;
-    showProblem("create_lost");
+    problem = { key: "create_lost" };
   }
+  // Only now: a disabled button cannot have the focus.
+  if (problem) showProblem(problem);
 });
 $("generate").addEventListener("click", () => insertText($("generated").value === "password" ? newPassword() : newPassphrase()));
 $("new-phrase").addEventListener("click", () => {

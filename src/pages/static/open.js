@@ -158,6 +158,7 @@ function showProblem(key, values) {
   $("problem").textContent = t(key, values);
   $("phrase").focus();
   $("phrase").select();
+  $("problem").scrollIntoView({ block: "nearest" });
 }
 
 function clearText() {

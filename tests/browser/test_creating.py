@@ -102,3 +102,39 @@ def test_an_error_is_seen_at_its_field(base: str, visitors: Visitors, window: di
     field, _, problem, seen, close = visitor.page.evaluate(PROBLEM)
     assert ("create", True, True) == (field, seen, close)
     assert "" == visitor.text("#opens-problem")
+
+
+@pytest.mark.parametrize(
+    ("button", "undo", "field"), [("#generate", "#undo-text", "#text"), ("#new-phrase", "#undo-phrase", "#phrase")]
+)
+def test_the_generator_replaces_and_undo_brings_back(
+    base: str, visitors: Visitors, button: str, undo: str, field: str
+) -> None:
+    """Two clicks leave one password; undo, by button or by key, brings back each earlier content."""
+    page = visitors.new().page
+    page.goto(base)
+    page.fill(field, "mine")
+    page.click(button)
+    first = page.input_value(field)
+    page.click(button)
+    second = page.input_value(field)
+
+    assert (len(first), True, True) == (len(second), "mine" not in first, first not in second)
+    page.click(undo)
+    assert first == page.input_value(field)
+    page.keyboard.press("Enter")
+    assert "mine" == page.input_value(field)
+    assert page.is_hidden(undo)
+    page.click("#generate")
+    page.focus("#text")
+    page.keyboard.press("Control+z")
+    assert ("mine" if field == "#text" else "") == page.input_value("#text")
+    page.click("#new-phrase")
+    page.fill("#text", TEXT)
+    page.click("#create")
+    page.wait_for_selector("#result:not([hidden])")
+    page.click("#again")
+    assert ["", ""] == [page.input_value(filled) for filled in ("#text", "#phrase")]
+    assert ["undo-text", "undo-phrase"] == page.eval_on_selector_all(
+        "#form [id^=undo][hidden]", "all => all.map(one => one.id)"
+    )

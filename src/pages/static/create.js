@@ -36,9 +36,33 @@ function findProblem() {
   if (!isMessage() && !(Number.isInteger(opens) && opens >= 1 && opens <= 100)) return { key: "views_invalid", field: "opens" };
 }
 
-function insertText(text) {
-  const { selectionStart, selectionEnd } = $("text");
-  $("text").setRangeText(text, selectionStart, selectionEnd, "end");
+/** Replace the content of a field as typing does, so that the browser's own undo brings it back as well. */
+function replaceContent(field, text) {
+  field.focus({ preventScroll: true });
+  field.select();
+  // Deprecated, and the only command that keeps the undo history.
+  document.execCommand(text ? "insertText" : "delete", false, text);
+  if (field.value !== text) field.value = text;
+}
+
+/** Replace the content of a field by a generated text when the button is clicked; `undo` brings each earlier one back. */
+function generateOnClick(button, undo, field, generateText) {
+  let replaced = [];
+  button.addEventListener("click", () => {
+    replaced.push(field.value);
+    replaceContent(field, generateText());
+    undo.hidden = false;
+    button.focus({ preventScroll: true });
+  });
+  undo.addEventListener("click", () => {
+    replaceContent(field, replaced.pop());
+    undo.hidden = !replaced.length;
+    (undo.hidden ? button : undo).focus({ preventScroll: true });
+  });
+  form.addEventListener("reset", () => {
+    replaced = [];
+    undo.hidden = true;
+  });
 }
 
 /** Return the text and password to send, and the key of the link; the key is null if the server is to encrypt. */
@@ -105,11 +129,9 @@ form.addEventListener("submit", async (event) => {
   // Only now: a disabled button cannot have the focus.
   if (problem) showProblem(problem);
 });
-$("generate").addEventListener("click", () => insertText($("generated").value === "password" ? newPassword() : newPassphrase()));
-$("new-phrase").addEventListener("click", () => {
-  $("phrase").value = newPassphrase();
-  if ($("phrase").type === "password") $("show-phrase").click();
-});
+generateOnClick($("generate"), $("undo-text"), $("text"), () => ($("generated").value === "password" ? newPassword() : newPassphrase()));
+generateOnClick($("new-phrase"), $("undo-phrase"), $("phrase"), newPassphrase);
+$("new-phrase").addEventListener("click", () => $("phrase").type === "password" && $("show-phrase").click());
 $("again").addEventListener("click", () => {
   for (const id of ["link", "receipt-link"]) $(id).value = "";
   showSection("write");

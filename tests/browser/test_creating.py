@@ -6,7 +6,7 @@ import pytest
 import zxingcpp
 from playwright.sync_api import Locator, Page
 
-from .conftest import TEXT, Visitors
+from .conftest import TEXT, Visitors, created
 
 pytestmark = pytest.mark.browser
 
@@ -138,3 +138,53 @@ def test_the_generator_replaces_and_undo_brings_back(
     assert ["undo-text", "undo-phrase"] == page.eval_on_selector_all(
         "#form [id^=undo][hidden]", "all => all.map(one => one.id)"
     )
+
+
+def test_a_password_is_neither_edited_nor_cut(base: str, visitors: Visitors) -> None:
+    """The fields turn off all edits by the browser; a password over the limit is refused and stays as it is."""
+    visitor = visitors.new()
+    page = visitor.page
+    link, long = created(f"{base}/generate", secret=TEXT, phrase="b")["url"], "x" * 1025
+    for url, section, button in ((base, "write", "#create"), (link, "waiting", "#open")):
+        visitor.goes(url, section)
+        field = page.locator("#phrase")
+        names = ("autocapitalize", "autocorrect", "spellcheck", "maxlength")
+        assert ["none", "off", "false", None] == [field.get_attribute(name) for name in names]
+        page.fill(f"#{section} textarea, #{section} #phrase", TEXT)
+        field.fill(long)
+        page.click(button)
+        problem = page.locator("[role=alert]:not(:empty)")
+        assert "The password is too long: at most 1024 characters." == problem.inner_text()
+        assert ("phrase", long) == (page.evaluate("document.activeElement.id"), field.input_value())
+    assert [] == [path for path in visitor.paths() if path.startswith("POST")]
+
+
+def test_a_slip_in_a_password_is_questioned_once(base: str, visitors: Visitors) -> None:
+    """An outer space when it is set, or a capital first letter when it is entered, costs no attempt."""
+    sender, reader = visitors.new(), visitors.new()
+    sender.page.goto(base)
+    sender.page.fill("#text", TEXT)
+    sender.page.fill("#phrase", " bumir kopad\xa0")
+    assert ("phrase", True) == (refused(sender.page)[0], sender.page.is_visible("#correct"))
+    sender.page.click("#correct")
+    assert "bumir kopad" == sender.page.input_value("#phrase")
+    sender.page.click("#create")
+    sender.sees("result")
+    reader.page.goto(sender.page.input_value("#link"))
+    reader.sees("waiting")
+    for entered in ("Bumir kopad", "bumir kopad ", " Bumir kopad"):
+        reader.page.fill("#phrase", entered)
+        reader.page.click("#open")
+        reader.page.click("#correct")
+        assert "bumir kopad" == reader.page.input_value("#phrase")
+    assert [] == [path for path in reader.paths() if path.startswith("POST")]
+    reader.page.fill("#phrase", "Bumir kopad")
+    reader.page.click("#open")
+    assert reader.text("#problem").startswith("The password begins with a capital letter")
+    reader.page.click("#open")
+    reader.page.get_by_text("4 attempts left").wait_for()
+    assert reader.page.is_hidden("#correct")
+    reader.page.fill("#phrase", "bumir kopad")
+    reader.page.click("#open")
+    reader.sees("shown")
+    assert TEXT == reader.page.text_content("#text")

@@ -5,6 +5,7 @@ import { utf8 } from "./bytes.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
 import { generate } from "./lean-qr.js";
 import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
+import { checkPassword } from "./password.js";
 import { newPassphrase, newPassword } from "./random.js";
 
 // Bytes. Encrypted and base64-encoded, a longer text exceeds the server's limit of 1 MiB.
@@ -34,6 +35,8 @@ function findProblem() {
   if (!$("text").value) return { key: "no_text", field: "text" };
   if (utf8($("text").value).length > MAX_TEXT_BYTES) return { key: "create_too_large", field: "text" };
   if (!isMessage() && !(Number.isInteger(opens) && opens >= 1 && opens <= 100)) return { key: "views_invalid", field: "opens" };
+  const slip = !isMessage() && checkPassword($("phrase"), ["password_blank"]);
+  if (slip) return { key: slip, field: "phrase" };
 }
 
 /** Replace the content of a field as typing does, so that the browser's own undo brings it back as well. */

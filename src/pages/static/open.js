@@ -4,6 +4,7 @@ import { ConnectionLost, call, failureKey } from "./api.js";
 import { now, timeUntil } from "./clock.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, readFragment, testEncryption } from "./envelope.js";
 import { $, copyOnClick, formatExpiry, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
+import { checkPassword } from "./password.js";
 
 const isMessage = document.body.dataset.view === "message";
 const isApiLink = location.pathname.includes("/secrets/");
@@ -101,7 +102,10 @@ async function showStatus() {
 async function open() {
   const hasPhrase = !$("phrase-field").hidden;
   const phrase = hasPhrase ? $("phrase").value : "";
-  if (hasPhrase && !phrase) return showProblem("no_password");
+  const slips = ["password_blank", "password_capital"];
+  // The terminal client sets longer passwords; only the verifier of those is sent.
+  const problem = hasPhrase && (checkPassword($("phrase"), slips, link.fragmentKey ? Infinity : undefined) || (!phrase && "no_password"));
+  if (problem) return showProblem(problem);
   $("problem").textContent = "";
   const keys = link.fragmentKey && (await deriveKeys(link.fragmentKey, phrase));
   const sent = keys ? keys.verifier : phrase;

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 import zxingcpp
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, Route
 
 from .conftest import TEXT, Visitors, created
 
@@ -188,3 +188,26 @@ def test_a_slip_in_a_password_is_questioned_once(base: str, visitors: Visitors) 
     reader.page.click("#open")
     reader.sees("shown")
     assert TEXT == reader.page.text_content("#text")
+
+
+@pytest.mark.parametrize("kind", ["secret", "message"])
+@pytest.mark.parametrize("prefix", ["", "/tools/sealpost"])
+def test_links_lead_to_where_the_page_was_reached(base: str, visitors: Visitors, prefix: str, kind: str) -> None:
+    """Whatever URL the server reports: the page's own origin, and its path behind a proxy."""
+    visitor = visitors.new()
+
+    def pass_on(route: Route) -> None:
+        answer = route.fetch(url=route.request.url.replace(prefix, "", 1))
+        if route.request.method != "POST":
+            return route.fulfill(response=answer)
+        key = answer.json()["url"].rpartition("/")[2]
+        url = f"http://sealpost.internal:8080/elsewhere/{'message' if kind == 'message' else 'secrets'}/{key}"
+        return route.fulfill(response=answer, json={**answer.json(), "url": url})
+
+    visitor.page.route(f"{base}{prefix}/**", pass_on)
+    link, receipt_link = visitor.share(base + prefix, TEXT, kind=kind)
+
+    assert link.startswith(f"{base}{prefix}/{kind[0]}#1")
+    assert receipt_link.startswith(f"{base}{prefix}/r#")
+    assert receipt_link == visitor.page.get_attribute("#to-receipt", "href")
+    visitor.goes(link, "waiting" if kind == "secret" else "shown")

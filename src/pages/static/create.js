@@ -93,12 +93,11 @@ async function send() {
 }
 
 async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt }, fragmentKey, phrase) {
-  // The server's own URL may differ from the one in the address bar.
-  const whole = new URL(url, ROOT).href;
-  const [, base, key] = whole.match(/^(.*\/)(?:secrets|message)\/([^/]+)$/);
-  const link = fragmentKey ? `${base}${isMessage() ? "m" : "s"}#${await writeFragment(key, fragmentKey)}` : whole;
+  // Behind a proxy the server may not know the address that leads to it; this page was reached at one that does.
+  const [path, key] = url.match(/\w+\/([^/]+)$/);
+  const link = ROOT + (fragmentKey ? `${isMessage() ? "m" : "s"}#${await writeFragment(key, fragmentKey)}` : path);
   $("link").value = link;
-  $("receipt-link").value = `${base}r#${receiptKey}`;
+  $("receipt-link").value = `${ROOT}r#${receiptKey}`;
   $("to-receipt").href = $("receipt-link").value;
   $("result-until").textContent = t(isMessage() ? "created_message" : "created_secret", { time: formatTime(expiresAt) });
   $("result-phrase").hidden = !phrase;

@@ -211,3 +211,15 @@ def test_links_lead_to_where_the_page_was_reached(base: str, visitors: Visitors,
     assert receipt_link.startswith(f"{base}{prefix}/r#")
     assert receipt_link == visitor.page.get_attribute("#to-receipt", "href")
     visitor.goes(link, "waiting" if kind == "secret" else "shown")
+
+
+def test_translators_are_told_to_leave_it_alone(base: str, visitors: Visitors) -> None:
+    """Each element that takes or shows a text, a password, a link or a receipt is excluded from translation."""
+    page = visitors.new().page
+    page.goto(base)
+    excluded = """(selector) => [...document.querySelectorAll(selector)].filter(
+        one => one.translate === false && one.classList.contains("notranslate")).map(one => one.id)"""
+
+    assert ["text", "phrase"] == page.evaluate(excluded, "#write *")
+    assert ["link", "qr", "receipt-link"] == page.evaluate(excluded, "#result *")
+    assert page.evaluate("document.documentElement.translate")

@@ -69,7 +69,7 @@ class Templates:
             "script": script,
             "view": name,
             # `</script` ends a script element, even inside a JSON string.
-            "strings": json.dumps(language.script, ensure_ascii=False).replace("<", "\\u003c"),
+            "strings": json.dumps(language.script, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
             "ttl_options": _options(language, self._settings),
         }
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)

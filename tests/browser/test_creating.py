@@ -1,10 +1,13 @@
 """The form and its result: errors, generated passwords, the links that it makes, and receipts that are kept."""
 
 import base64
+import json
+from collections.abc import Callable
 
 import pytest
 import zxingcpp
-from playwright.sync_api import Locator, Page, Route
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from .conftest import TEXT, Visitors, created
 
@@ -88,7 +91,7 @@ def test_an_error_is_seen_at_its_field(base: str, visitors: Visitors, window: di
     assert ("server-side", True) == (field, problem.startswith("Nothing was sent."))
     visitor.page.goto(base)
     field, problem = refused(visitor.page)
-    assert ("text", True) == (field, problem.startswith("There is no text"))
+    assert ("text", True) == (field, problem.startswith("Enter a text"))
     visitor.page.fill("#text", "x" * 780_001)
     field, problem = refused(visitor.page)
     assert ("text", True) == (field, problem.startswith("The text is too long"))
@@ -133,6 +136,7 @@ def test_the_generator_replaces_and_undo_brings_back(
     page.fill("#text", TEXT)
     page.click("#create")
     page.wait_for_selector("#result:not([hidden])")
+    page.click("#copy-receipt")
     page.click("#again")
     assert ["", ""] == [page.input_value(filled) for filled in ("#text", "#phrase")]
     assert ["undo-text", "undo-phrase"] == page.eval_on_selector_all(
@@ -221,5 +225,94 @@ def test_translators_are_told_to_leave_it_alone(base: str, visitors: Visitors) -
         one => one.translate === false && one.classList.contains("notranslate")).map(one => one.id)"""
 
     assert ["text", "phrase"] == page.evaluate(excluded, "#write *")
-    assert ["link", "qr", "receipt-link"] == page.evaluate(excluded, "#result *")
+    assert ["link", "receipt-link"] == page.evaluate(excluded, "#result *")
     assert page.evaluate("document.documentElement.translate")
+
+
+def dialogs(page: Page, act: Callable[[], object]) -> list[str]:
+    """Return the types of the dialogs that an act opens; each is dismissed."""
+    asked: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
+    act()
+    page.wait_for_function("true")
+    page.remove_listener("dialog", dismiss)
+    return asked
+
+
+@pytest.mark.parametrize("saved", ["#copy-receipt", "#to-receipt", "#keep-receipt"])
+def test_a_receipt_is_not_left_behind_unasked(base: str, visitors: Visitors, saved: str) -> None:
+    """The page asks before it shares another or is left, until the receipt is copied, opened or kept."""
+    visitor = visitors.new()
+    page = visitor.page
+    page.remove_listener("dialog", visitor.dismiss)
+    link, _ = visitor.share(base, TEXT)
+    leave = "document.querySelector('header a').click()"
+
+    assert ["confirm"] == dialogs(page, lambda: page.click("#again"))
+    assert ["beforeunload"] == dialogs(page, lambda: page.evaluate(leave))
+    assert link == page.input_value("#link")
+    page.click(saved)
+    assert [] == dialogs(page, lambda: page.click("#again"))
+    visitor.sees("write")
+
+
+def test_receipts_are_kept_only_on_request(base: str, visitors: Visitors) -> None:
+    """Only receipt keys and times are stored; the page lists them, opens them and removes them."""
+    visitor = visitors.new()
+    page = visitor.page
+    stored = "JSON.stringify(localStorage)"
+    items = page.locator("#kept li")
+    visitor.share(base, TEXT)
+    assert "{}" == page.evaluate(stored)
+    shared = [visitor.share(base, TEXT, phrase="unmistakable")]
+    page.check("#keep-receipt")
+    shared.append(visitor.share(base, TEXT, kind="message"))
+    assert not page.is_checked("#keep-receipt")
+    page.check("#keep-receipt")
+
+    kept = json.loads(page.evaluate("Object.values(localStorage)[0]"))
+    assert 1 == page.evaluate("localStorage.length")
+    assert [{"key", "created", "expires"}] * 2 == [set(one) for one in kept]
+    receipts = [receipt for _, receipt in reversed(shared)]
+    assert receipts == [f"{base}/r#{one['key']}" for one in kept]
+    assert "unmistakable" not in page.evaluate(stored)
+    assert [] == [link for link, _ in shared if link.partition("#")[2][1:40] in page.evaluate(stored)]
+    page.uncheck("#keep-receipt")
+    page.check("#keep-receipt")
+    page.reload()
+    expect(items).to_have_count(2)
+    assert receipts == [one.get_attribute("href") for one in items.locator("a").all()]
+    assert [] == Axe().run(page).response["violations"]
+    items.first.locator("a").click()
+    visitor.sees("receipt")
+    page.go_back()
+    items.first.locator("button").click()
+    expect(items).to_have_count(1)
+    page.evaluate("""() => {
+        const [name, kept] = Object.entries(localStorage)[0];
+        localStorage.setItem(name, kept.replace(/"expires":"[^"]+"/, '"expires":"2020-01-01T00:00:00Z"'));
+    }""")
+    page.reload()
+    visitor.sees("write")
+    assert page.is_hidden("#kept")
+    visitor.share(base, TEXT)
+    page.check("#keep-receipt")
+    page.uncheck("#keep-receipt")
+    assert "{}" == page.evaluate(stored)
+
+
+def test_where_nothing_can_be_stored_the_page_works(base: str, visitors: Visitors) -> None:
+    """A browser that blocks storage shares as before, and the box does not stay ticked."""
+    visitor = visitors.new()
+    visitor.page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError'); }})"
+    )
+    visitor.share(base, TEXT)
+    visitor.page.click("#keep-receipt")
+
+    assert not visitor.page.is_checked("#keep-receipt")

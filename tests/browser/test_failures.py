@@ -99,7 +99,7 @@ def test_payloads_stay_text(base: str, visitors: Visitors) -> None:
     def translate(route: Route) -> None:
         answer = route.fetch()
         body = answer.text().replace(
-            '"opened_here_title": "', '"opened_here_title": "' + r"\u003cimg src=x onerror=alert(1)>"
+            '"opened_here_title":"', '"opened_here_title":"' + r"\u003cimg src=x onerror=alert(1)>"
         )
         route.fulfill(response=answer, body=body)
 

@@ -3,6 +3,7 @@
 import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
 import { utf8 } from "./bytes.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
+import { listKept, setKept } from "./kept.js";
 import { generate } from "./lean-qr.js";
 import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
@@ -12,13 +13,15 @@ import { newPassphrase, newPassword } from "./random.js";
 const MAX_TEXT_BYTES = 780000;
 const form = $("form");
 const isMessage = () => form.elements.kind.value === "message";
+let receipt;
+let receiptSaved = true;
 
 function clearProblems() {
   for (const problem of form.querySelectorAll(".problem")) problem.textContent = "";
   for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
 }
 
-/** Show a problem under its field and focus the field; without a field, under the button, which gets the focus. */
+/** Show a problem under its field, or under the button, and focus that. */
 function showProblem({ key, values, field }) {
   clearProblems();
   const problem = $(field ? `${field}-problem` : "problem");
@@ -39,28 +42,28 @@ function findProblem() {
   if (slip) return { key: slip, field: "phrase" };
 }
 
-/** Replace the content of a field as typing does, so that the browser's own undo brings it back as well. */
+/** Replace the content of a field as typing does, so that the browser can undo it. */
 function replaceContent(field, text) {
   field.focus({ preventScroll: true });
   field.select();
-  // Deprecated, and the only command that keeps the undo history.
+  // Deprecated, but nothing else keeps the undo history.
   document.execCommand(text ? "insertText" : "delete", false, text);
   if (field.value !== text) field.value = text;
 }
 
-/** Replace the content of a field by a generated text when the button is clicked; `undo` brings each earlier one back. */
+/** Replace the content of a field when the button is clicked; `undo` brings each earlier content back. */
 function generateOnClick(button, undo, field, generateText) {
   let replaced = [];
   button.addEventListener("click", () => {
     replaced.push(field.value);
     replaceContent(field, generateText());
     undo.hidden = false;
-    button.focus({ preventScroll: true });
+    button.focus();
   });
   undo.addEventListener("click", () => {
     replaceContent(field, replaced.pop());
     undo.hidden = !replaced.length;
-    (undo.hidden ? button : undo).focus({ preventScroll: true });
+    (undo.hidden ? button : undo).focus();
   });
   form.addEventListener("reset", () => {
     replaced = [];
@@ -87,22 +90,27 @@ async function send() {
   const result = await call("POST", isMessage() ? "" : "generate", body);
   if (!result.ok) {
     const failed = failureKey(result);
-    return { key: `create_${failed}`, values: { detail: result.answer.detail }, field: failed === "too_large" ? "text" : undefined };
+    if (failed === "too_large") return { key: "create_too_large", field: "text" };
+    const hasText = ["busy", "lost", "unauthorized"].includes(failed);
+    return { key: hasText ? `create_${failed}` : "refused_text", values: { detail: result.answer.detail } };
   }
   await showResult(result.answer, sealed.fragmentKey, phrase);
 }
 
 async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt }, fragmentKey, phrase) {
-  // Behind a proxy the server may not know the address that leads to it; this page was reached at one that does.
+  // Behind a proxy, the server may not know its own address. This page was loaded from it.
   const [path, key] = url.match(/\w+\/([^/]+)$/);
   const link = ROOT + (fragmentKey ? `${isMessage() ? "m" : "s"}#${await writeFragment(key, fragmentKey)}` : path);
   $("link").value = link;
   $("receipt-link").value = `${ROOT}r#${receiptKey}`;
   $("to-receipt").href = $("receipt-link").value;
-  $("result-until").textContent = t(isMessage() ? "created_message" : "created_secret", { time: formatTime(expiresAt) });
+  receipt = { key: receiptKey, created: new Date().toISOString(), expires: expiresAt };
+  receiptSaved = false;
+  $("keep-receipt").checked = false;
+  $("result-until").textContent = t(isMessage() ? "message_until" : "created_secret", { time: formatTime(expiresAt) });
   $("result-phrase").hidden = !phrase;
   $("result-plain").hidden = Boolean(fragmentKey);
-  // White pixels, not a white background: forced colours and dark mode repaint a background.
+  // White pixels: forced colors would repaint a background.
   generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
   form.reset();
   if ($("phrase").type === "text") $("show-phrase").click();
@@ -128,13 +136,16 @@ form.addEventListener("submit", async (event) => {
     if (!(error instanceof ConnectionLost)) throw error;
     problem = { key: "create_lost" };
   }
-  // Only now: a disabled button cannot have the focus.
+  // Only now: a disabled button cannot get the focus.
   if (problem) showProblem(problem);
 });
 generateOnClick($("generate"), $("undo-text"), $("text"), () => ($("generated").value === "password" ? newPassword() : newPassphrase()));
 generateOnClick($("new-phrase"), $("undo-phrase"), $("phrase"), newPassphrase);
 $("new-phrase").addEventListener("click", () => $("phrase").type === "password" && $("show-phrase").click());
+const isReceiptLost = () => !receiptSaved && !$("keep-receipt").checked;
 $("again").addEventListener("click", () => {
+  if (isReceiptLost() && !confirm(t("leave"))) return;
+  receiptSaved = true;
   for (const id of ["link", "receipt-link"]) $(id).value = "";
   showSection("write");
   $("text").focus();
@@ -143,9 +154,22 @@ toggleOnClick($("show-phrase"), $("phrase"));
 copyOnClick($("copy-link"), () => $("link").value);
 copyOnClick($("copy-receipt"), () => $("receipt-link").value);
 for (const id of ["link", "receipt-link"]) $(id).addEventListener("focus", (event) => event.target.select());
+for (const [id, event] of [["copy-receipt", "click"], ["receipt-link", "copy"], ["to-receipt", "click"]]) {
+  $(id).addEventListener(event, () => (receiptSaved = true));
+}
+$("keep-receipt").addEventListener("change", ({ target }) => {
+  target.checked = setKept(receipt, target.checked);
+});
+addEventListener("beforeunload", (event) => {
+  if (!isReceiptLost()) return;
+  event.preventDefault();
+  // Older browsers ignore preventDefault here. All show a text of their own.
+  event.returnValue = t("leave");
+});
 $("plain").hidden = canEncrypt;
 if (!canEncrypt) hideEncryptionClaims();
 showKindFields();
+listKept();
 startView(async () => {
   if (canEncrypt) await testEncryption();
   form.classList.remove("unready");

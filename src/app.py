@@ -69,7 +69,8 @@ async def build_app(
     ring = read_key_ring(settings)
     origin = Origin(settings)
     metrics = Metrics.of(settings, worker)
-    edge = Edge(origin, metrics, request_timeout=settings.request_timeout)
+    pages = PagesFeature(settings)
+    edge = Edge(origin, metrics, request_timeout=settings.request_timeout, pages=pages)
     figures = ProcessFigures(metrics)
     mongo = Mongo(settings, url, mongo_listeners(metrics), prefix=prefix)
     hashing = HashingPool(
@@ -89,7 +90,6 @@ async def build_app(
         metrics=metrics,
     )
     authenticator = accounts.authenticator
-    pages = PagesFeature(settings)
     sealed = SealedFeature(
         settings=settings,
         ring=ring,

@@ -194,13 +194,38 @@ async def test_the_access_log_has_each_route_by_its_template(client: Client) -> 
 @pytest.mark.parametrize(
     "path",
     [
-        *("/secrets/key/", "/x/key", "/me/key", "/register/key", "/tokens/key/more", "/delete/key", "/message/"),
+        *(
+            "/secrets/key/x",
+            "/secrets/key//",
+            "/s/key",
+            "/skey",
+            "/x/key",
+            "/me/key",
+            "/register/key",
+            "/tokens/key/more",
+            "/delete/key",
+            "/message/",
+        ),
         *("/posts/", "/posts/key/", "/posts/key/other", "/posts/key/like/more", "/posts/analytics/key"),
     ],
 )
 def test_the_access_log_has_no_unknown_path(path: str) -> None:
     """Any other path may contain a key, and is logged as one word."""
     assert "other" == logged_route(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/secrets/key/", "/secrets/{secret_key}"),
+        ("/message/key/", "/message/{message_key}"),
+        ("/receipts/key\n/", "/receipts/{receipt_key}"),
+        *((f"/{view}{rest}", f"/{view}") for view in "smr" for rest in ("/", "#key", "/#key/x", "#k\ney\n", "%23key")),
+    ],
+)
+def test_the_access_log_has_the_route_of_an_altered_link(path: str, route: str) -> None:
+    """Without the key, whatever it contains and whatever follows it."""
+    assert route == logged_route(path)
 
 
 async def test_a_line_break_at_its_end_makes_another_path(client: Client) -> None:

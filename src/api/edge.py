@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 from ..core.metrics import Metrics
 from ..errors import Malformed, Problem, Unavailable
 from .origin import Origin
-from .pages import page_response
+from .pages import BrowserPages, page_response, prefers_page
 from .problems import UNREADABLE, from_http, from_unreadable, problem_response
 from .routing import DETAILS, PAGE
 from .schema import ProblemDetails
@@ -48,16 +48,24 @@ def security_headers(request: web.BaseRequest) -> dict[str, str]:
 class Edge:
     """The outermost middleware.
 
-    ``draining`` closes each connection after its response, so that nginx sends the next request to another worker.
+    ``pages`` answers browsers where no route does. ``draining`` closes each connection after its response, so that
+    nginx sends the next request to another worker.
     """
 
     def __init__(
-        self, origin: Origin, metrics: Metrics, *, request_timeout: float, stall_timeout: float = STALL_SECONDS
+        self,
+        origin: Origin,
+        metrics: Metrics,
+        *,
+        request_timeout: float,
+        stall_timeout: float = STALL_SECONDS,
+        pages: BrowserPages | None = None,
     ) -> None:
         self._origin = origin
         self._metrics = metrics
         self._request_timeout = request_timeout
         self._stall_timeout = stall_timeout
+        self._pages = pages
         # Bound once: for a module's logger, structlog looks up the configuration for every line.
         self._log = log.bind()
         self.draining = False
@@ -106,7 +114,8 @@ class Edge:
         except Problem as error:
             return self._refused(request, error, request_id)
         except web.HTTPException as error:
-            return self._refused(request, from_http(error), request_id)
+            page = self._find_page(request) if isinstance(error, web.HTTPNotFound) else None
+            return self._refused(request, from_http(error), request_id) if page is None else page
         except TimeoutError:
             return self._refused(request, Unavailable("The request timed out. Try again."), request_id)
         except UNREADABLE as error:
@@ -124,6 +133,11 @@ class Edge:
         # By path, because a request may be rejected before routing.
         details = request.app.get(DETAILS, {}).get(request.path, ProblemDetails)
         return problem_response(problem, request_id, details)
+
+    def _find_page(self, request: web.Request) -> web.Response | None:
+        if self._pages is None or not prefers_page(request.headers.get(hdrs.ACCEPT, "")):
+            return None
+        return self._pages.find(request)
 
     async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:
         """Send a streamed response. After the first chunk, time limits apply per chunk."""

@@ -33,6 +33,13 @@ class PageMaker(Protocol):
         """Return the page that replaces the JSON of a problem."""
 
 
+class BrowserPages(Protocol):
+    """Answers browsers where no route does."""
+
+    def find(self, request: web.Request) -> web.Response | None:
+        """Return the page that an altered link was meant for; None for any other path."""
+
+
 def page_response(page: Page, *, status: int = 200) -> web.Response:
     """Return a response with the page and a Content-Security-Policy that allows only its style."""
     text = (

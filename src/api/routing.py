@@ -17,6 +17,7 @@ from .streaming import StreamedResponse
 
 ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
+_KEY_PARAMETER = re.compile(r"{(\w+_key)}$")
 FORM_TYPE = "application/x-www-form-urlencoded"
 DETAILS = web.AppKey("DETAILS", dict[str, type[ProblemDetails]])
 """The types of problem details, by path, of routes with their own type."""
@@ -60,6 +61,7 @@ class StorageControl(Protocol):
 class Route(Generic[BodyT]):
     """A method and path with their complete contract; a path parameter ``…_id`` is 32 hexadecimal digits.
 
+    A slash after a path parameter ``…_key`` at the end of a path is ignored.
     ``guard`` runs before the body is read. ``optional_guard`` is documented but not applied: the handler also accepts
     credentials from the body. ``form`` has the fields of the body that a web form may send.
     For browsers, ``page`` renders the answer or a problem, and ``shell`` replaces the handler.
@@ -120,6 +122,8 @@ def add_routes(
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         # The pattern keeps /posts/analytics from matching /posts/{post_id}, also in the Allow header.
         path = _ID_PARAMETER.sub(rf"{{\1:{ID_PATTERN}}}", route.path)
+        # Mail programs and browsers add a slash to links. The parser of the key ignores it.
+        path = _KEY_PARAMETER.sub(r"{\1:[^{}/]+/?}", path)
         for method in methods:
             app.router.add_route(method, path, _endpoint(route, admit_to_database, storage), expect_handler=_expect)
 

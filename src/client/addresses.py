@@ -6,19 +6,22 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from ..lenient_keys import find_key
 from .encodings import BYTE_ORDER_MARK
-from .envelopes import LinkKeys, NotOpened, read_base64, read_fragment, write_base64, write_fragment
+from .envelopes import LinkKeys, NotOpened, find_fragment, read_base64, write_base64, write_fragment
 from .errors import NotSealpost, WrongUsage
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_LINK_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
-_RECEIPT_KEY = re.compile(r"[A-Za-z0-9_-]{60}")
+_LINK_KEY_LENGTH, _RECEIPT_KEY_LENGTH = 43, 60
+_LINK_KEY = re.compile(rf"[A-Za-z0-9_-]{{{_LINK_KEY_LENGTH}}}")
+_RECEIPT_KEY = re.compile(rf"[A-Za-z0-9_-]{{{_RECEIPT_KEY_LENGTH}}}")
+_NO_LINK = "this is not a link to a secret or a message, nor a key. Is it complete?"
 _USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
-_LINK = re.compile(r"(?P<base>.*)/(?P<kind>secrets|message)/(?P<key>[^/]+)/?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_KIND = re.compile(r"/(secrets|message|s|m)(?![A-Za-z0-9_-])")
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}(?:/.*)?")
-_PAGE_LINK = re.compile(r"(?P<base>[^?#]*)/(?P<page>[sm])/?(?:\?[^#]*)?(?:#(?P<fragment>.*))?")
 
 
 class Kind(StrEnum):
@@ -72,18 +75,31 @@ def has_scheme(text: str) -> bool:
 
 
 def parse_link(text: str) -> ParsedLink:
-    """Parse a link to a secret or a message, or a bare key. Raises `WrongUsage`."""
-    text = _trim(text)
-    if _LINK_KEY.fullmatch(text):
-        return ParsedLink(None, None, text)
-    if _RECEIPT_KEY.fullmatch(text):
-        raise WrongUsage("this is a receipt key, which cannot open anything: use `sealpost receipt` or `sealpost burn`")
-    if "://" in text and (page := _PAGE_LINK.fullmatch(text)):
-        return _parse_page_link(page["base"], page["page"], page["fragment"] or "")
-    found = _LINK.fullmatch(text.partition("#")[0].partition("?")[0])
-    if "://" not in text or not found or not _LINK_KEY.fullmatch(found["key"]):
-        raise WrongUsage("this is not a link to a secret or a message, nor a key. Is it complete?")
-    return ParsedLink(parse_server_url(found["base"]), Kind(found["kind"]), found["key"])
+    """Parse a link to a secret or a message, or a bare key. Raises `WrongUsage`.
+
+    Ignores what other programs have added: punctuation, parameters, and white space and invisible characters.
+    """
+    scheme = _SCHEME.search(text)
+    if not scheme:
+        return _parse_key(text)
+    text = text[scheme.start() :]
+    has_page = False
+    # From the end: the path prefix of a server may contain the same words.
+    for found in reversed(list(_KIND.finditer(text))):
+        base, rest = text[: found.start()], text[found.end() :]
+        if re.search(r"[\s?#%]", base):
+            continue
+        kind = next(kind for kind in Kind if found[1] in (kind, kind.page))
+        if found[1] == kind:
+            if key := find_key(rest, _LINK_KEY_LENGTH, is_key):
+                return ParsedLink(parse_server_url(base), kind, key)
+        elif keys := find_fragment(rest):
+            return ParsedLink(parse_server_url(base), kind, write_base64(keys.link_key), keys.fragment_key)
+        else:
+            has_page = True
+    if has_page:
+        raise WrongUsage("this link is incomplete or was altered: ask the sender for it again")
+    raise WrongUsage(_NO_LINK)
 
 
 def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | None) -> str:
@@ -112,11 +128,11 @@ def is_key(text: str) -> bool:
 
 
 def parse_receipt_key(text: str) -> str:
-    """Return a receipt key without surrounding white space. Raises `WrongUsage`."""
-    text = _trim(text)
-    if not _RECEIPT_KEY.fullmatch(text):
+    """Return the receipt key in a text, but not in a link, which may be to another server. Raises `WrongUsage`."""
+    key = None if _SCHEME.search(text) else find_key(text, _RECEIPT_KEY_LENGTH, is_key)
+    if not key:
         raise WrongUsage("a receipt key has 60 characters; it is shown when you create a secret or a message")
-    return text
+    return key
 
 
 def parse_id(text: str) -> str:
@@ -172,13 +188,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _parse_page_link(base: str, page: str, fragment: str) -> ParsedLink:
-    try:
-        keys = read_fragment(fragment)
-    except NotOpened:
-        raise WrongUsage("this link is incomplete or was altered: ask the sender for it again") from None
-    kind = next(kind for kind in Kind if kind.page == page)
-    return ParsedLink(parse_server_url(base), kind, write_base64(keys.link_key), keys.fragment_key)
+def _parse_key(text: str) -> ParsedLink:
+    if key := find_key(text, _LINK_KEY_LENGTH, is_key):
+        return ParsedLink(None, None, key)
+    if find_key(text, _RECEIPT_KEY_LENGTH, is_key):
+        raise WrongUsage("this is a receipt key, which cannot open anything: use `sealpost receipt` or `sealpost burn`")
+    raise WrongUsage(_NO_LINK)
 
 
 def _split(text: str) -> SplitResult:

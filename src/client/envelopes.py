@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ..lenient_keys import find_candidates
+
 VERSION = 1
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -27,6 +29,7 @@ ITERATIONS = 600_000
 PREFIX = "sealpost-text-1."
 _ITERATIONS_BYTES = 4
 _HEADER_BYTES = 1 + _ITERATIONS_BYTES
+_FRAGMENT_CHARACTERS = 92
 _BASE64 = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -113,6 +116,16 @@ def read_fragment(fragment: str) -> LinkKeys:
     if fragment[:1] != str(VERSION) or len(both) != 2 * KEY_BYTES or check != _check(both):
         raise NotOpened
     return LinkKeys(both[:KEY_BYTES], both[KEY_BYTES:])
+
+
+def find_fragment(text: str) -> LinkKeys | None:
+    """Return the keys of a fragment within a text, which the check makes unambiguous; None if there is none."""
+    for candidate in find_candidates(text, str(VERSION), _FRAGMENT_CHARACTERS):
+        try:
+            return read_fragment(candidate)
+        except NotOpened:
+            continue
+    return None
 
 
 def write_base64(raw: bytes) -> str:

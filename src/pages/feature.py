@@ -1,5 +1,6 @@
 """Wiring of the page: its views, its static files and their routes."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from .message_page import MessagePage
 from .templates import Templates
 
 PAGES = "pages"
+# A page with a slash after its path, or with an encoded `#`, after which another slash may follow.
+_ALTERED = re.compile(r"/([smr])(?:/|/?%(?:25)*23[^/]*/?)")
+_VIEWS = {"s": "secret", "m": "message", "r": "receipt"}
 
 
 class PagesFeature:
@@ -29,29 +33,48 @@ class PagesFeature:
         languages = read_languages()
         self._templates = Templates(settings, self._assets, languages)
         self.create = self._templates.view("create")
-        self.secret = self._templates.view("secret", root="../")
+        roots = ("./", "../", "../../")
+        self._views = {
+            (view, depth): self._templates.view(view, root=root)
+            for view in _VIEWS.values()
+            for depth, root in enumerate(roots)
+        }
         self.message = MessagePage(languages)
+
+    def secret(self, request: web.Request) -> web.Response:
+        """Return the page of an API secret."""
+        return self._respond(request, "secret")
+
+    def find(self, request: web.Request) -> web.Response | None:
+        """Return the page that an altered link was meant for; None for any other path."""
+        found = _ALTERED.fullmatch(request.rel_url.raw_path)
+        return self._respond(request, _VIEWS[found[1]]) if found and request.method in {"GET", "HEAD"} else None
+
+    def _respond(self, request: web.Request, view: str) -> web.Response:
+        """Return a view whose relative URLs begin at the root of the service, however deep the path is."""
+        depth = request.rel_url.raw_path.count("/") - 1
+        return self._views[view, depth](request)
 
     def routes(self) -> list[Route[Any]]:
         """Declare the routes of the views and of the static files."""
-        views = {
-            "/s": ("secret", "Page that opens a secret"),
-            "/m": ("message", "Page that shows a message"),
-            "/r": ("receipt", "Page that shows a receipt"),
+        summaries = {
+            "s": "Page that opens a secret",
+            "m": "Page that shows a message",
+            "r": "Page that shows a receipt",
         }
         return [
             *(
                 Route(
                     method="GET",
-                    path=path,
+                    path=f"/{letter}",
                     tag=PAGES,
                     summary=summary,
                     description="The same page for every link: the key is in the URL fragment, which is not sent.",
-                    handler=_handler(self._templates.view(view)),
+                    handler=_handler(self._views[_VIEWS[letter], 0]),
                     text=CONTENT_TYPE,
                     needs_database=False,
                 )
-                for path, (view, summary) in views.items()
+                for letter, summary in summaries.items()
             ),
             Route(
                 method="GET",

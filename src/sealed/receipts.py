@@ -12,6 +12,7 @@ from ..core.clock import EPOCH, DatabaseClock, milliseconds
 from ..core.crypto.keys import KeyRing, Purpose
 from ..core.crypto.sealing import ID_BYTES, decode, encode
 from ..core.metrics import Metrics
+from ..lenient_keys import find_key
 from .items import KINDS, TOMBSTONE_LIFE, ItemState
 from .problems import KeyNotFound
 from .store import ItemStore
@@ -19,6 +20,7 @@ from .store import ItemStore
 VERSION = b"\x01"
 TIME_BYTES = 6
 _LABEL = b"receipt"
+_CHARACTERS = 60
 _BODY_BYTES = len(VERSION) + ID_BYTES + 2 * TIME_BYTES
 
 
@@ -39,8 +41,11 @@ def write_receipt_key(ring: KeyRing, receipt: Receipt) -> str:
 
 
 def read_receipt_key(ring: KeyRing, text: str) -> Receipt | None:
-    """Return the content of a receipt key; None unless a key of the ring has authenticated it."""
-    value = decode(text) or b""
+    """Return the content of a receipt key; None unless a key of the ring has authenticated it.
+
+    The key may be surrounded or broken by other characters.
+    """
+    value = decode(text if len(text) == _CHARACTERS else find_key(text, _CHARACTERS, decode) or "") or b""
     body, mac = value[:_BODY_BYTES], value[_BODY_BYTES:]
     if body[:1] != VERSION or not ring.has_made(mac, Purpose.RECEIPT, _LABEL + body):
         return None

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ...lenient_keys import find_key
 from .keys import KEY_BYTES, KeyRing, Purpose
 
 VERSION = b"\x01"
@@ -52,9 +53,11 @@ class Link:
 
     @classmethod
     def parse(cls, text: str) -> "Link | None":
-        """Parse a link key of 43 characters of URL-safe base64; None for anything else."""
+        """Parse a link key of 43 characters of URL-safe base64, or find it in a text; None if there is none."""
         key = decode(text) if len(text) == _LINK_KEY_CHARACTERS else None
-        return None if key is None else cls(key)
+        if key is None:
+            key = decode(find_key(text, _LINK_KEY_CHARACTERS, decode) or "")
+        return cls(key) if key else None
 
     @cached_property
     def text(self) -> str:

@@ -2,7 +2,8 @@
 
 import { ConnectionLost, call, failureKey } from "./api.js";
 import { now, timeUntil } from "./clock.js";
-import { NotOpened, canEncrypt, deriveKeys, openText, readFragment, testEncryption } from "./envelope.js";
+import { NotOpened, canEncrypt, deriveKeys, openText, testEncryption } from "./envelope.js";
+import { fragmentOfUrl, linkKeyOfPath } from "./links.js";
 import { $, copyOnClick, formatExpiry, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
 
@@ -20,8 +21,9 @@ let kept = false;
 
 /** Return the keys in this page's URL; null if they are incomplete. */
 async function readLink() {
-  const [, key] = location.pathname.match(/\/secrets\/([A-Za-z0-9_-]{43})$/) ?? [];
-  return key ? { linkKey: key, fragmentKey: null } : readFragment(location.hash.slice(1));
+  if (!isApiLink) return fragmentOfUrl(isMessage ? "m" : "s");
+  const linkKey = linkKeyOfPath();
+  return linkKey && { linkKey, fragmentKey: null };
 }
 
 async function start() {
@@ -34,6 +36,7 @@ async function start() {
   path = `${isMessage ? "message" : "secrets"}/${link.linkKey}`;
   // Opening uses the secret up, so everything that can fail is tried first.
   if (!isApiLink) await testEncryption();
+  $("sent").hidden = !link.wasSent;
   return isMessage ? showMessage() : showStatus();
 }
 

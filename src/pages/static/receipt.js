@@ -1,11 +1,12 @@
 // The view of a receipt: shows its sender the state of a secret or message, and deletes it.
 
 import { ConnectionLost, call, failureKey } from "./api.js";
+import { receiptKeyOfUrl } from "./links.js";
 import { $, formatExpiry, formatTime, showNotice, showSection, startView, t } from "./page.js";
 
 const POLL_INTERVAL_MS = 5000;
 const FINAL = ["opened", "burned", "locked", "expired"];
-const key = location.hash.slice(1);
+const key = receiptKeyOfUrl();
 let timer;
 
 function setRow(id, value) {
@@ -72,4 +73,4 @@ $("burn-now").addEventListener("click", async () => {
 });
 document.addEventListener("visibilitychange", () => document.hidden || $("receipt").hidden || refresh());
 addEventListener("hashchange", () => location.reload());
-startView(() => (/^[A-Za-z0-9_-]{60}$/.test(key) ? refresh() : showNotice("incomplete_receipt")));
+startView(() => (key ? refresh() : showNotice("incomplete_receipt")));

@@ -30,6 +30,8 @@ _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!&'()*+,;=:@%/-]*)?"
 )
 
+_CONTACT = re.compile(r"(mailto:|https://|tel:)[!-~]+")
+
 LogLevel = Literal["debug", "info", "warn", "warning", "error", "critical", "fatal", "notset"]
 """The level names of `logging`, in lower case."""
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
@@ -93,6 +95,11 @@ class Settings(BaseSettings):
         "",
         description="Networks of proxies whose headers for client address, scheme, host and path prefix are trusted,"
         " separated by commas: 10.0.0.0/8, 192.0.2.7. Empty: none.",
+    )
+    security_contact: str = Field(
+        "",
+        description="Where to report vulnerabilities, for /.well-known/security.txt: addresses such as"
+        " mailto:security@example.org or https://example.org/report, separated by commas. Empty: no such file.",
     )
     tls: Literal["off", "files", "self-signed"] = Field(
         "off",
@@ -206,6 +213,13 @@ class Settings(BaseSettings):
             raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
         return value
 
+    @field_validator("security_contact")
+    @classmethod
+    def _are_contacts(cls, value: str) -> str:
+        if not all(_CONTACT.fullmatch(contact) for contact in _contacts(value)):
+            raise ValueError("must begin with mailto:, https:// or tel:, without spaces, separated by commas")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _ignore_case(cls, level: object) -> object:
@@ -246,6 +260,11 @@ class Settings(BaseSettings):
         return _networks(self.trusted_proxies)
 
     @property
+    def security_contacts(self) -> tuple[str, ...]:
+        """URIs of the contacts for reports of vulnerabilities."""
+        return _contacts(self.security_contact)
+
+    @property
     def ttl_limit(self) -> timedelta:
         """Maximum time to live of an item."""
         return timedelta(seconds=self.ttl_max)
@@ -253,6 +272,10 @@ class Settings(BaseSettings):
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def _contacts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse_limit(limit: Limit) -> tuple[int, timedelta]:

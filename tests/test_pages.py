@@ -16,6 +16,7 @@ from src.errors import Malformed, Problem, TooMany, Unavailable
 from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
 from src.pages.languages import MESSAGES, Language, choose_language, read_languages
 from src.pages.message_page import MessagePage
+from src.pages.problem_page import problem_page
 from src.pages.templates import HTML, LIFETIMES, POLICY, Templates
 from src.settings import Settings
 
@@ -137,7 +138,7 @@ async def test_all_that_a_browser_loads_is_small(client: Client) -> None:
 @pytest.mark.parametrize("code", sorted(set(LANGUAGES) - {"en"}))
 def test_a_language_has_every_text(code: str) -> None:
     """The keys of English, except plural forms, with the same placeholders; no text is empty."""
-    for part in ("html", "script"):
+    for part in ("html", "script", "problems"):
         english, texts = getattr(LANGUAGES["en"], part), getattr(LANGUAGES[code], part)
 
         assert {key for key in english if not key.endswith("_one")} == {
@@ -177,13 +178,15 @@ def test_every_text_is_used_and_there() -> None:
         stem = re.sub(r"_(one|other)$", "", key)
         notice = re.sub(r"_(title|text|next)$", "", stem)
         assert {stem, notice, stem.removeprefix("create_"), stem.removeprefix("state_")} & words, key
+    shown = {problem_page(english, status, "").title for status in range(400, 512)}
+    assert {english.problems[key] for key in english.problems if key.endswith("_title")} <= shown
 
 
 def test_html_in_a_translation_is_text() -> None:
     """HTML in a text is escaped, in the templates and in the JSON for the scripts."""
     payload = "</script><script>alert(1)</script>{{{strings}}}"
     english = LANGUAGES["en"]
-    odd = Language("en", dict.fromkeys(english.html, payload), dict.fromkeys(english.script, payload))
+    odd = Language("en", *(dict.fromkeys(texts, payload) for texts in (english.html, english.script, english.problems)))
     templates = Templates(Settings(_env_file=None), read_assets(), {"en": odd})
 
     for name, root in product(("create", "secret", "message", "receipt"), ("./", "../")):

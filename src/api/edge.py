@@ -126,7 +126,7 @@ class Edge:
             return self._refused(request, Problem(), request_id)
 
     def _refused(self, request: web.Request, problem: Problem, request_id: str) -> web.StreamResponse:
-        if page := request.get(PAGE):
+        if page := request.get(PAGE) or self._pages_for(request):
             response = page_response(page.refused(request, problem), status=problem.status)
             response.headers.update(problem.headers)
             return response
@@ -135,9 +135,11 @@ class Edge:
         return problem_response(problem, request_id, details)
 
     def _find_page(self, request: web.Request) -> web.Response | None:
-        if self._pages is None or not prefers_page(request.headers.get(hdrs.ACCEPT, "")):
-            return None
-        return self._pages.find(request)
+        pages = self._pages_for(request)
+        return pages.find(request) if pages else None
+
+    def _pages_for(self, request: web.Request) -> BrowserPages | None:
+        return self._pages if prefers_page(request.headers.get(hdrs.ACCEPT, "")) else None
 
     async def _stream(self, request: web.Request, response: StreamedResponse, request_id: str) -> None:
         """Send a streamed response. After the first chunk, time limits apply per chunk."""

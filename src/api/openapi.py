@@ -168,9 +168,8 @@ def _problems(problems: Iterable[type[Problem]], route: Route[Any]) -> dict[str,
     for problem in problems:
         if problem not in by_status.setdefault(problem.status, []):
             by_status[problem.status].append(problem)
-    content: dict[str, Any] = {CONTENT_TYPE: {"schema": _ref(route.details)}}
-    if route.page:
-        content["text/html"] = {"schema": {"type": "string"}}
+    # A browser gets a page.
+    content = {CONTENT_TYPE: {"schema": _ref(route.details)}, "text/html": {"schema": {"type": "string"}}}
     return {
         str(status): {
             "description": "; ".join(f"`{problem.code}`: {problem.default}" for problem in some),

@@ -39,23 +39,37 @@ class BrowserPages(Protocol):
     def find(self, request: web.Request) -> web.Response | None:
         """Return the page that an altered link was meant for; None for any other path."""
 
+    def refused(self, request: web.Request, problem: Problem) -> Page:
+        """Return the page that replaces the JSON of a problem."""
+
 
 def page_response(page: Page, *, status: int = 200) -> web.Response:
     """Return a response with the page and a Content-Security-Policy that allows only its style."""
-    text = (
+    headers = {
+        hdrs.CONTENT_TYPE: CONTENT_TYPE,
+        "Content-Security-Policy": policy_of(page.style),
+        hdrs.VARY: VARY,
+    }
+    return web.Response(body=html_of(page).encode(), status=status, headers=headers)
+
+
+def html_of(page: Page) -> str:
+    """Return a page as an HTML document."""
+    return (
         f'<!doctype html>\n<html lang="{page.language}">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{page.title}</title>\n"
         f'<meta name="viewport" content="width=device-width">\n<style>{page.style}</style>\n</head>\n'
         f"<body>\n{page.body}\n</body>\n</html>\n"
     )
-    style_hash = base64.b64encode(sha256(page.style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{style_hash}'; base-uri 'none'; form-action 'none'"
-    headers = {
-        hdrs.CONTENT_TYPE: CONTENT_TYPE,
-        "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",
-        hdrs.VARY: VARY,
-    }
-    return web.Response(body=text.encode(), status=status, headers=headers)
+
+
+def policy_of(style: str) -> str:
+    """Return a Content-Security-Policy that allows only a style."""
+    style_hash = base64.b64encode(sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    )
 
 
 def prefers_page(accept: str) -> bool:

@@ -6,13 +6,15 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from ..api.pages import CONTENT_TYPE
+from ..api.pages import CONTENT_TYPE, Page
 from ..api.routing import Route, Shell
-from ..errors import NotFound
+from ..errors import NotFound, Problem
 from ..settings import Settings
 from .assets import CACHE_CONTROL, media_type, read_assets
-from .languages import read_languages
+from .languages import language_of, read_languages
 from .message_page import MessagePage
+from .problem_page import problem_page
+from .site_files import SiteFiles
 from .templates import Templates
 
 PAGES = "pages"
@@ -30,7 +32,7 @@ class PagesFeature:
 
     def __init__(self, settings: Settings) -> None:
         self._assets = read_assets()
-        languages = read_languages()
+        self._languages = languages = read_languages()
         self._templates = Templates(settings, self._assets, languages)
         self.create = self._templates.view("create")
         roots = ("./", "../", "../../")
@@ -40,6 +42,7 @@ class PagesFeature:
             for depth, root in enumerate(roots)
         }
         self.message = MessagePage(languages)
+        self._site_files = SiteFiles(settings, self._assets, PAGES)
 
     def secret(self, request: web.Request) -> web.Response:
         """Return the page of an API secret."""
@@ -49,6 +52,11 @@ class PagesFeature:
         """Return the page that an altered link was meant for; None for any other path."""
         found = _ALTERED.fullmatch(request.rel_url.raw_path)
         return self._respond(request, _VIEWS[found[1]]) if found and request.method in {"GET", "HEAD"} else None
+
+    def refused(self, request: web.Request, problem: Problem) -> Page:
+        """Return a page that explains a problem, in the language of the browser."""
+        language = self._languages[language_of(request, self._languages)]
+        return problem_page(language, problem.status, problem.detail)
 
     def _respond(self, request: web.Request, view: str) -> web.Response:
         """Return a view whose relative URLs begin at the root of the service, however deep the path is."""
@@ -63,6 +71,7 @@ class PagesFeature:
             "r": "Page that shows a receipt",
         }
         return [
+            *self._site_files.routes(),
             *(
                 Route(
                     method="GET",

@@ -15,11 +15,12 @@ DEFAULT = "en"
 
 @dataclass(frozen=True)
 class Language:
-    """The texts of a language: ``html`` for the templates, ``script`` for the scripts."""
+    """The texts of a language: ``html`` for templates, ``script`` for scripts, ``problems`` for error pages."""
 
     code: str
     html: dict[str, str]
     script: dict[str, str]
+    problems: dict[str, str]
 
 
 def read_languages() -> dict[str, Language]:
@@ -27,7 +28,7 @@ def read_languages() -> dict[str, Language]:
     languages = {}
     for path in sorted(MESSAGES.glob("*.json")):
         texts = json.loads(path.read_text(encoding="utf-8"))
-        languages[path.stem] = Language(path.stem, texts["html"], texts["script"])
+        languages[path.stem] = Language(path.stem, texts["html"], texts["script"], texts["problems"])
     return languages
 
 

@@ -47,7 +47,7 @@ class MessagePage:
         key = _NOTICES.get(problem.status, "busy" if problem.status >= _SERVER_ERROR else "refused")
         title, text, next_step = (language.script[f"{key}_{part}"] for part in ("title", "text", "next"))
         text = text.replace("{detail}", problem.detail)
-        return _page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
+        return text_page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
 
     def _language(self, request: web.Request) -> Language:
         return self._languages[language_of(request, self._languages)]
@@ -60,10 +60,11 @@ def message_page(answer: ReadMessage, language: Language) -> Page:
     # A translator in the browser would send the message to its own server.
     pre = f'<pre translate="no" class="notranslate">{text}</pre>'
     until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
-    return _page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>")
+    return text_page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>")
 
 
-def _page(language: Language, title: str, content: str) -> Page:
+def text_page(language: Language, title: str, content: str) -> Page:
+    """Return a page with a heading; ``content`` is HTML, ``title`` is text."""
     title = html.escape(title)
     body = f"<main>\n<h1>{title}</h1>\n{content}\n</main>"
     return Page(title=title, body=body, style=STYLE, language=language.code)

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import indent
 
 from ..api.edge import STRICT_TRANSPORT
+from ..api.pages import CONTENT_TYPE, VARY, html_of, policy_of
 from ..core.tls.certificates import CIPHERS
 from ..core.workers import WORKERS, worker_sockets
 from ..errors import (
@@ -23,6 +24,9 @@ from ..errors import (
     describe_status,
 )
 from ..pages.assets import CACHE_CONTROL, MEDIA_TYPES, STATIC, read_assets
+from ..pages.languages import DEFAULT, read_languages
+from ..pages.message_page import STYLE
+from ..pages.problem_page import problem_page
 from ..settings import Settings
 
 TEMPLATE = Path(__file__).parents[2] / "confs" / "nginx" / "nginx.conf.template"
@@ -55,13 +59,14 @@ _PROBLEMS: dict[int, tuple[str, str, str]] = {
     504: ("timeout", "Timed out", f"The worker took too long. {_UNKNOWN_OUTCOME}"),
     505: ("http_version", "HTTP version not supported", "Use HTTP/1.1."),
 }
+_JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
 # The headers of workers' responses. A location that adds a header inherits none from its server.
-_HEADERS = """\
+_HEADERS = f"""\
 add_header X-Request-ID $request_id always;
 add_header Cache-Control "no-store, no-transform" always;
 add_header X-Content-Type-Options nosniff always;
 add_header Referrer-Policy no-referrer always;
-add_header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'" always;
+add_header Content-Security-Policy "{_JSON_POLICY}" always;
 add_header Strict-Transport-Security $strict_transport always;
 """
 _PROBLEM_BODY = """\
@@ -78,6 +83,18 @@ _WORKER_PROBLEM = f"""\
     return 503 {_PROBLEM_BODY};
 }}
 return 502 {_PROBLEM_BODY};"""
+_PROBLEM_PAGE_HEADERS = f"""\
+default_type "{CONTENT_TYPE}";
+{_HEADERS.replace(_JSON_POLICY, policy_of(STYLE))}\
+add_header Vary "{VARY}" always;
+add_header Retry-After $retry_after always;
+"""
+_PROBLEM_PAGE = f"{_PROBLEM_PAGE_HEADERS}return 500 $problem_page;"
+_WORKER_PROBLEM_PAGE = f"""\
+{_PROBLEM_PAGE_HEADERS}if ($reached_worker = "") {{
+    return 503 $problem_page;
+}}
+return 502 $problem_page;"""
 _REDIRECT_CHECKS = """\
 # Behind a proxy that terminates TLS, the redirect would loop.
 if ($client_scheme = https) {
@@ -166,6 +183,9 @@ def render(
                 _map("description", {status: json.dumps(describe_status(status))[1:-1] for status in _PROBLEMS}),
             ]
         ),
+        "page_maps": _page_maps(),
+        "problem_page": _PROBLEM_PAGE,
+        "worker_problem_page": _WORKER_PROBLEM_PAGE,
         "problem": _PROBLEM,
         "worker_problem": _WORKER_PROBLEM,
         # Some builds of nginx lack the module that defines this variable.
@@ -213,6 +233,34 @@ def _checked(path: Path) -> str:
     if re.search(r'[$"\\\n]', str(path)):
         raise ValueError(f"nginx cannot use a path with $, quotes, backslashes or line breaks: {path}")
     return str(path)
+
+
+def _page_maps() -> str:
+    """Return the maps from a browser's first supported language, and from the status, to a whole page."""
+    languages = read_languages()
+    any_language = "|".join(languages)
+    choices = [
+        f'    "~*^(?:(?!(?:{any_language})\\b)[^,]*, *)*{code}\\b" {code};' for code in languages if code != DEFAULT
+    ]
+    pages = [
+        f"    \"{code} {status}\" '{_quoted(html_of(problem_page(language, status, detail)))}';"
+        for code, language in languages.items()
+        for status, (_, _, detail) in _PROBLEMS.items()
+    ]
+    return "\n".join(
+        [
+            *("map $http_accept_language $page_language {", f"    default {DEFAULT};", *choices, "}"),
+            *('map "$page_language $status" $problem_page {', *pages, "}"),
+        ]
+    )
+
+
+def _quoted(page: str) -> str:
+    """Return a page for a string in single quotes, on one line."""
+    page = " ".join(page.split("\n"))
+    if re.search(r"[$'\\]", page):
+        raise ValueError("an error page must not contain $, ' or a backslash")
+    return page
 
 
 def _problem_map(name: str, index: int) -> str:

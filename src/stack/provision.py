@@ -190,7 +190,7 @@ def _provision_nginx(
     pages.mkdir(exist_ok=True)
     _set_access(pages, this_process, 0o755)
     for path in STATIC.iterdir():
-        _write(pages / path.name, path.read_text(encoding="utf-8"), this_process, 0o444)
+        _write_bytes(pages / path.name, path.read_bytes(), this_process, 0o444)
     _write(directory / "nginx.conf", configuration, this_process, 0o444)
     _write(directory / "nginx.sh", NGINX_SCRIPT.read_text(encoding="utf-8"), this_process, 0o444)
     if not certificate:
@@ -207,15 +207,18 @@ def _ensure(path: Path, make: Callable[[], str], owner: Owner) -> None:
 
 
 def _write(path: Path, text: str, owner: Owner, mode: int) -> None:
-    """Write a file atomically. If it already has this text, only set owner and mode."""
-    content = text.strip() + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == content:
+    _write_bytes(path, (text.strip() + "\n").encode(), owner, mode)
+
+
+def _write_bytes(path: Path, content: bytes, owner: Owner, mode: int) -> None:
+    """Write a file atomically. If it already has this content, only set owner and mode."""
+    if path.exists() and path.read_bytes() == content:
         _set_access(path, owner, mode)
         return
     with replacing(path) as file:
         os.fchown(file.fileno(), owner.uid, owner.gid)
         os.fchmod(file.fileno(), mode)
-        file.write(content.encode())
+        file.write(content)
 
 
 def _set_access(path: Path, owner: Owner, mode: int) -> None:

@@ -162,6 +162,10 @@ def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: s
     of.page.goto(short)
     assert "Message not found" == of.visitor.text("h1")
     of.check("message of the API, gone")
+    of.page.goto(f"{base}/unknown")
+    of.check("error of a worker")
+    of.page.goto(f"{base}/metrics")
+    of.check("error of nginx")
 
     assert [] == of.found
 

@@ -27,6 +27,7 @@ LEAN_QR = "9f064e870e3ab537ca1f87fadbaa45dd7fa56d8c32440bbddb8b893201b951d7"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 VIEWS = ("/", "/s", "/m", "/r", f"/secrets/{'A' * 43}")
 BUDGET = 60_000
+READER_BUDGET = 45_000
 LANGUAGES = read_languages()
 
 Client = TestClient[web.Request, web.Application]
@@ -122,17 +123,28 @@ def test_the_digest_changes_with_every_file(tmp_path: Path, monkeypatch: pytest.
     assert 3 == len(digests)
 
 
-async def test_all_that_a_browser_loads_is_small(client: Client) -> None:
-    """All views in one language and all files: under 60 kB before compression."""
-    # No page loads the licence.
-    files = sum(len(body) for name, body in read_assets().files.items() if not name.endswith(".txt"))
-    for code in LANGUAGES:
-        views = sum([len((await view(client, path, **{"Accept-Language": code})).encode()) for path in ("/s", "/r")])
-        texts = len(json.dumps(LANGUAGES[code].script, ensure_ascii=False, separators=(",", ":")).encode())
-        create = len((await view(client, "/", **{"Accept-Language": code})).encode())
+def loaded_by(page: str) -> set[str]:
+    """Return the names of the files that a view loads: those in its HTML, and the modules that these import."""
+    files = read_assets().files
+    found, left = set[str](), set(re.findall(r"pages/[0-9a-f]{16}/([\w.-]+)", page))
+    while left:
+        name = left.pop()
+        found.add(name)
+        if name.endswith(".js"):
+            left |= set(re.findall(r'from "\./([\w.-]+)"', files[name].decode())) - found
+    return found
 
-        # The texts of the scripts are in each view, and the same in all of them.
-        assert files + views + create - 2 * texts < BUDGET
+
+@pytest.mark.parametrize("path", ["/", "/s", "/m", "/r"])
+async def test_what_a_view_loads_is_small(client: Client, path: str) -> None:
+    """HTML and files in any language: under 60 kB before compression; a reader's views under 45 kB."""
+    files = read_assets().files
+    for code in LANGUAGES:
+        page = await view(client, path, **{"Accept-Language": code})
+        size = len(page.encode()) + sum(len(files[name]) for name in loaded_by(page))
+
+        assert {"page.js", "page.css"} <= loaded_by(page)
+        assert size < (BUDGET if path == "/" else READER_BUDGET)
 
 
 @pytest.mark.parametrize("code", sorted(set(LANGUAGES) - {"en"}))

@@ -79,7 +79,7 @@ fuzz: $(STAMP) ## Test the API against its OpenAPI document with generated reque
 
 test-stack: $(STAMP) ## Run the tests of the whole stack (needs nginx)
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 3 --dist loadfile -q -m 'stack and not timed' tests/stack
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q -m 'stack and not timed' tests/stack
 	$(BIN)/coverage run -m pytest -q -m timed tests/stack
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include '$(LAUNCHING)' --fail-under 90

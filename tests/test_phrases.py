@@ -14,6 +14,8 @@ from src.core.clock import utc_now
 from src.core.crypto.sealing import derive_phrase_key
 from src.sealed import service
 from src.sealed.attempts import LEASE
+from src.sealed.items import Item
+from src.sealed.store import ItemStore
 
 from .conftest import Api
 from .processes import PATIENCE
@@ -102,6 +104,25 @@ async def test_a_guess_above_the_leases_gets_429(api: Api) -> None:
 
     assert (429, "1") == (answer.status, answer.headers["Retry-After"])
     assert 200 == (await api.open(created["secret_key"], phrase="right"))[0]
+
+
+async def test_a_reader_just_after_the_last_opening_finds_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A majority may not have the opening yet, and a look-up then returns the item as before: 404, not 429."""
+    found, seen = ItemStore.find, list[Item | None]()
+
+    async def find_as_before(store: ItemStore, item_id: bytes) -> Item | None:
+        seen.append(await found(store, item_id))
+        return seen[0]
+
+    monkeypatch.setattr(ItemStore, "find", find_as_before)
+    key = (await api.create(phrase="right"))["secret_key"]
+    required, _ = await api.open(key)
+    opened, _ = await api.open(key, phrase="right")
+    late, problem = await api.open(key, phrase="right")
+
+    assert (403, 200, 404) == (required, opened, late)
+    assert "Key not found" == problem["Error"]
+    assert [True, False] == [item is not None for item in seen]
 
 
 async def test_a_dead_workers_attempt_expires(api: Api) -> None:

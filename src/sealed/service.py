@@ -135,6 +135,9 @@ class SecretService:
             return item
         if not phrase:
             raise PhraseRequired
+        # An attempt is refused by the latest write, which a majority may not have acknowledged yet.
+        if not await self._items.is_waiting(link.item_id):
+            raise KeyNotFound
         raise TooMany(
             "Other attempts on this secret are in progress. Try again after the delay in Retry-After.", retry_after=1
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import structlog
+from pymongo.read_concern import ReadConcern
 
 from ..core.clock import UNEXPIRED
 from ..core.database.group_commit import Batching
@@ -45,6 +46,7 @@ class ItemStore:
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
         self._damage = DamageReporter(damaged)
+        self._linearizable = self._collection.with_options(read_concern=ReadConcern("linearizable"))
         self._inserts = batching("insert_items", partial(insert_each, self._collection))
         self._finds = batching("find_items", partial(self._find_each, fields=None))
         self._glances = batching("look_at_items", partial(self._find_each, fields=WITHOUT_ENVELOPE))
@@ -60,6 +62,16 @@ class ItemStore:
     async def glance(self, item_id: bytes) -> Item | None:
         """Return the same as `find`, without the envelope."""
         return await self._glances.submit(item_id)
+
+    async def is_waiting(self, item_id: bytes) -> bool:
+        """Tell whether an item is waiting, by every write that MongoDB has executed so far.
+
+        `find` may return an item that is just being opened as it was before: it reads what a majority has
+        acknowledged. This read costs a write to the oplog.
+        """
+        query = {"_id": item_id, "state": ItemState.WAITING.value, **UNEXPIRED}
+        with translate_mongo_errors():
+            return await self._linearizable.find_one(query, {"_id": 1}) is not None
 
     async def history(self, item_id: bytes) -> Item | None:
         """Return an item in any state, without its envelope; None once its document is gone."""

@@ -58,6 +58,10 @@ LOOK = """(() => {
     ran: window.ran === undefined ? null : String(window.ran),
   };
 })()"""
+RAN = """new Promise(resolve => {
+  const check = () => window.ran === undefined ? setTimeout(check, 10) : resolve();
+  check();
+})"""
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,11 @@ class Browser:
                     closing = self.call("Page.handleJavaScriptDialog", session_id, accept=True)
                     self._closing.add(asyncio.create_task(closing))
 
-    async def visit(self, url: str, *, without_policy: bool = False) -> Visit:
+    async def visit(self, url: str, *, without_policy: bool = False, runs_script: bool = False) -> Visit:
         """Open a page and wait until nothing was on its way for half a second.
 
-        ``without_policy`` has the browser pass over the page's Content-Security-Policy.
+        ``without_policy`` has the browser pass over the page's Content-Security-Policy. ``runs_script`` also waits
+        until the page has set ``window.ran``, which an event handler may do after the network is idle.
         """
         tab = self._free.pop() if self._free else await self._new_tab()
         frame = (await self.call("Page.getFrameTree", tab))["frameTree"]["frame"]
@@ -161,6 +166,9 @@ class Browser:
         await self.call("Page.setBypassCSP", tab, enabled=without_policy)
         await self.call("Page.navigate", tab, url=url)
         await asyncio.wait_for(visit.idle.wait(), PATIENCE)
+        if runs_script:
+            ran = self.call("Runtime.evaluate", tab, expression=RAN, awaitPromise=True)
+            await asyncio.wait_for(ran, PATIENCE)
         looked = await self.call("Runtime.evaluate", tab, expression=LOOK, returnByValue=True)
         visit.shown = Look(**looked["result"]["value"])
         del self._visits[tab]

@@ -14,14 +14,13 @@ from .test_restart import all_running
 
 pytestmark = pytest.mark.stack
 
-# An address may have 20 openings in progress, also with rate limits off, so fewer requests run at a time.
 SIZE = ("--users", "200", "--posts", "50", "--likes", "1000", "--secrets", "100", "--seed", "7")
 
 
 async def test_two_hundred_users_find_nothing_wrong(stack: RunningStack, tmp_path: Path) -> None:
     """Every secret is opened once, every count is right, and no request fails."""
     await all_running(stack)
-    arguments = ("-m", "src.client", "bot", *SIZE, "--concurrency", "16", "--json", "--url", stack.url)
+    arguments = ("-m", "src.client", "bot", *SIZE, "--concurrency", "48", "--json", "--url", stack.url)
     async with programs.running(*arguments, environment={"XDG_CONFIG_HOME": str(tmp_path)}) as process:
         out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     report = json.loads(out)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def running_stack(
     ``environment`` holds SEALPOST_… settings; those of this process and of ``.env`` are ignored. Raises `RuntimeError`
     if the stack does not start; its error message is on stderr.
     """
-    port, tls_port, metrics_port = port or free_port(), free_port(), free_port()
+    free, tls_port, metrics_port = free_ports(3)
+    port = port or free
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     has_tls = (environment or {}).get("SEALPOST_TLS", "off") != "off"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEALPOST_")}
@@ -105,6 +106,13 @@ def running_stack(
 
 def free_port() -> int:
     """Return a free TCP port of the loopback address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different free TCP ports of the loopback address."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

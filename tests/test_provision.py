@@ -21,7 +21,7 @@ from pymongo.errors import OperationFailure
 from pymongo.synchronous.database import Database
 from pymongo.write_concern import WriteConcern
 
-from bench.running_stack import free_port
+from bench.running_stack import free_port, free_ports
 from src.core.crypto.keys import KeyRing, new_key
 from src.core.database.embedded import find_mongod
 from src.core.tls.certificates import CertificatePair, read_pair
@@ -304,7 +304,7 @@ def member(directory: Path, port: int) -> Iterator[None]:
 
 @pytest.fixture
 def members(tmp_path: Path) -> Iterator[list[str]]:
-    ports = [free_port() for _ in range(2)]
+    ports = free_ports(2)
     with ExitStack() as stack:
         for port in ports:
             stack.enter_context(member(tmp_path / str(port), port))
@@ -365,7 +365,7 @@ def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], m
 @pytest.mark.lifecycle
 def test_a_member_that_lost_its_data_rejoins_the_set(tmp_path: Path) -> None:
     """It copies the data of the other members, and no new set is initiated."""
-    ports = [free_port() for _ in range(2)]
+    ports = free_ports(2)
     members = [f"127.0.0.1:{port}" for port in ports]
     with member(tmp_path / "second", ports[1]):
         with member(tmp_path / "first", ports[0]):

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from bench.running_stack import free_port
+from bench.running_stack import free_ports
 from src.core.database.embedded import find_mongod
 
 PATIENCE = 60.0
@@ -21,7 +21,7 @@ class Replicas:
     """The members; the first is made primary, and remains so while the others are frozen."""
 
     def __init__(self, directory: Path) -> None:
-        self._ports = [free_port() for _ in range(3)]
+        self._ports = free_ports(3)
         self._directory = directory
         self._processes: list[subprocess.Popen[bytes]] = []
         self.url = f"mongodb://{','.join(self._addresses)}/?replicaSet=rs0"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from bench.running_stack import free_port
+from bench.running_stack import free_ports
 from src.pages.languages import read_languages
 from src.settings import Settings
 from src.stack.nginx import Tls, render
@@ -43,7 +43,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     files = make_files(directory, kind="rsa")
     both = directory / "both.pem"
     both.write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
-    http, https = free_port(), free_port()
+    http, https = free_ports(2)
     settings = Settings(
         _env_file=None,
         trusted_proxies="127.0.0.1",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.running_stack import ROOT, free_port
+from bench.running_stack import ROOT, free_port, free_ports
 
 from ..processes import PATIENCE
 from .conftest import PROBE
@@ -45,8 +45,8 @@ def test_everything_works_in_directories_of_any_name(tmp_path: Path) -> None:
         # Variables of other programs may have any value.
         "PS1": "100% %(here)s %",
     }
-    ports = ["--port", str(free_port()), "--tls-port", str(free_port())]
-    command = [sys.executable, "-m", "src.stack", *ports, "--log-dir", f"{STRANGE} logs"]
+    http, https = map(str, free_ports(2))
+    command = [sys.executable, "-m", "src.stack", "--port", http, "--tls-port", https, "--log-dir", f"{STRANGE} logs"]
     with subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True) as launcher:
         try:
             assert launcher.stdout is not None

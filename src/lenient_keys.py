@@ -19,6 +19,8 @@ def find_key(text: str, length: int, is_valid: Callable[[str], object]) -> str |
 
     A gap ends a run. If that leaves no valid run, gaps are skipped, because the key may have been wrapped.
     """
+    if len(text) == length and is_valid(text):
+        return text  # unaltered, as nearly always
     decoded = _decode(text)
     for gap in (" ", ""):
         for run in _RUN.findall(_replace_gaps(decoded, gap)):

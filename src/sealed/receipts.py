@@ -45,7 +45,7 @@ def read_receipt_key(ring: KeyRing, text: str) -> Receipt | None:
 
     The key may be surrounded or broken by other characters.
     """
-    value = decode(text if len(text) == _CHARACTERS else find_key(text, _CHARACTERS, decode) or "") or b""
+    value = decode(find_key(text, _CHARACTERS, decode) or "") or b""
     body, mac = value[:_BODY_BYTES], value[_BODY_BYTES:]
     if body[:1] != VERSION or not ring.has_made(mac, Purpose.RECEIPT, _LABEL + body):
         return None

@@ -54,10 +54,8 @@ class Link:
     @classmethod
     def parse(cls, text: str) -> "Link | None":
         """Parse a link key of 43 characters of URL-safe base64, or find it in a text; None if there is none."""
-        key = decode(text) if len(text) == _LINK_KEY_CHARACTERS else None
-        if key is None:
-            key = decode(find_key(text, _LINK_KEY_CHARACTERS, decode) or "")
-        return cls(key) if key else None
+        key = find_key(text, _LINK_KEY_CHARACTERS, decode)
+        return cls(decode(key) or b"") if key else None
 
     @cached_property
     def text(self) -> str:

@@ -1,6 +1,7 @@
 """A message of the API as an HTML page without scripts; everything in the message is escaped."""
 
 import html
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -45,9 +46,7 @@ class MessagePage:
         """Return a page that explains the problem and the next step."""
         language = self._language(request)
         key = _NOTICES.get(problem.status, "busy" if problem.status >= _SERVER_ERROR else "refused")
-        title, text, next_step = (language.script[f"{key}_{part}"] for part in ("title", "text", "next"))
-        text = text.replace("{detail}", problem.detail)
-        return text_page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
+        return notice_page(language, language.script, key, problem.detail)
 
     def _language(self, request: web.Request) -> Language:
         return self._languages[language_of(request, self._languages)]
@@ -61,6 +60,13 @@ def message_page(answer: ReadMessage, language: Language) -> Page:
     pre = f'<pre translate="no" class="notranslate">{text}</pre>'
     until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
     return text_page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>")
+
+
+def notice_page(language: Language, texts: Mapping[str, str], key: str, detail: str) -> Page:
+    """Return a page that explains a problem and the next step, with the texts of a key."""
+    title, text, next_step = (texts[f"{key}_{part}"] for part in ("title", "text", "next"))
+    text = text.replace("{detail}", detail)
+    return text_page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
 
 
 def text_page(language: Language, title: str, content: str) -> Page:

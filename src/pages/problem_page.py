@@ -1,10 +1,8 @@
 """Errors as pages, for people who open an address in a browser. nginx has the same pages for its own errors."""
 
-import html
-
 from ..api.pages import Page
 from .languages import Language
-from .message_page import text_page
+from .message_page import notice_page
 
 _KINDS = {
     401: "unauthorized",
@@ -25,6 +23,4 @@ def problem_page(language: Language, status: int, detail: str) -> Page:
     """Return a page that explains an error and the next step."""
     kind = _KINDS.get(status, "failed" if status >= _SERVER_ERROR else "refused")
     texts = language.problems if f"{kind}_title" in language.problems else language.script
-    title, text, next_step = (texts[f"{kind}_{part}"] for part in ("title", "text", "next"))
-    text = text.replace("{detail}", detail)
-    return text_page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
+    return notice_page(language, texts, kind, detail)

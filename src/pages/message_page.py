@@ -1,6 +1,7 @@
 """A message of the API as an HTML page without scripts; everything in the message is escaped."""
 
 import html
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
@@ -9,12 +10,19 @@ from aiohttp import web
 
 from ..api.pages import Page
 from ..errors import Problem
+from .assets import STATIC
 from .languages import Language, language_of
 
-STYLE = (
-    ":root{color-scheme:light dark}body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 sans-serif;"
-    "overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25}pre{white-space:pre-wrap;font-size:1.1rem}"
+# nginx reads each error page, with its style, from one string of less than 4096 bytes.
+_BASE = (STATIC / "page.css").read_text(encoding="utf-8").split("/*")[1].partition("*/")[2]
+STYLE = re.sub(r" *([{};:,]) *", r"\1", " ".join(_BASE.split()))
+"""The first part of `page.css`: the tokens of the design, and the elements that these pages use."""
+_MARK = re.sub(r" xmlns=\S+|<style>.*</style>", "", (STATIC / "icon.svg").read_text(encoding="utf-8")).strip()
+_ICON = (
+    '<svg class="icon" viewBox="-10 -10 44 44" aria-hidden="true"><circle cx="12" cy="12" r="22"/><path d="{}"/></svg>'
 )
+_ENVELOPE = "M3 5h18v14H3zm0 2 9 6 9-6"
+_ALERT = "M12 4 2.5 20h19zm0 6v4m0 3v.01"
 # Keys of the texts by HTTP status; other problems are shown with their detail.
 _NOTICES = {404: "gone_message", 410: "damaged", 429: "busy"}
 _SERVER_ERROR = 500
@@ -59,7 +67,7 @@ def message_page(answer: ReadMessage, language: Language) -> Page:
     # A translator in the browser would send the message to its own server.
     pre = f'<pre translate="no" class="notranslate">{text}</pre>'
     until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
-    return text_page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>")
+    return text_page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>", icon=_ENVELOPE)
 
 
 def notice_page(language: Language, texts: Mapping[str, str], key: str, detail: str) -> Page:
@@ -69,8 +77,11 @@ def notice_page(language: Language, texts: Mapping[str, str], key: str, detail: 
     return text_page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
 
 
-def text_page(language: Language, title: str, content: str) -> Page:
-    """Return a page with a heading; ``content`` is HTML, ``title`` is text."""
+def text_page(language: Language, title: str, content: str, *, icon: str = _ALERT) -> Page:
+    """Return a page with an icon and a heading; ``content`` is HTML, ``title`` is text, ``icon`` the path of an SVG."""
     title = html.escape(title)
-    body = f"<main>\n<h1>{title}</h1>\n{content}\n</main>"
+    body = (
+        f'<header><div class="brand">{_MARK} Sealpost</div></header>\n<main>\n<div class="card">\n'
+        f'<div class="state">{_ICON.format(icon)}<h1>{title}</h1></div>\n{content}\n</div>\n</main>'
+    )
     return Page(title=title, body=body, style=STYLE, language=language.code)

@@ -28,6 +28,7 @@ _VIEWS = {
     "message": ("open.js", ("status", "open")),
     "receipt": ("receipt.js", ("status", "receipt")),
 }
+_CURRENT = ' aria-current="page"'
 _PLACEHOLDER = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 
 
@@ -68,6 +69,9 @@ class Templates:
             "assets": root + self._assets.path,
             "script": script,
             "view": name,
+            "in_share": _CURRENT if name == "create" else "",
+            "in_receipts": _CURRENT if name == "receipt" else "",
+            "language_menu": "",
             # `</script` ends a script element, even inside a JSON string.
             "strings": json.dumps(language.script, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
             "ttl_options": _options(language, self._settings),

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,6 +313,24 @@ async def shared_servers(
         await api.client.close()
         databases.give_back(api.settings.mongo_database)
     apis.clear()
+
+
+async def seconds_accepted(ask: Callable[[], Awaitable[int]]) -> float:
+    """Use an ended credential until its status is 401; return when the last accepted request was sent, in seconds.
+
+    This does not depend on the speed of the machine: a worker accepts a credential by data that was read less than
+    2 seconds ago. A slow one refuses it later, but accepts it no later.
+    """
+    ended = last = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            asked = time.monotonic()
+            status = await ask()
+            if status == 401:
+                return last - ended
+            if 0 < status < 500:
+                last = asked
+            await asyncio.sleep(0.01)
 
 
 async def clocks_settle() -> None:

@@ -17,6 +17,7 @@ from src.core.crypto.keys import KeyRing
 from src.core.crypto.records import RecordSealer
 
 from .conftest import PASSWORD, Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 
@@ -244,7 +245,7 @@ async def test_last_activity_is_recorded(api: Api) -> None:
 
     await api.call("GET", "/me", token=token)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await users.find_one({}))["last_request_at"] == past:
             await asyncio.sleep(0.01)
     _, me = await api.call("GET", "/me", token=token)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pymongo
 import pytest
 
 import src
@@ -145,20 +146,39 @@ async def test_a_killed_mongod_is_restarted(
 
 @pytest.mark.lifecycle
 async def test_a_request_in_progress_is_finished(
-    mongo_directory: Path, tmp_path: Path, unused_tcp_port: int, session: aiohttp.ClientSession
+    mongo_directory: Path,
+    mongo_url: str,
+    own_database: str,
+    tmp_path: Path,
+    unused_tcp_port: int,
+    session: aiohttp.ClientSession,
 ) -> None:
     """A process that is told to stop finishes its requests."""
-    url = f"http://127.0.0.1:{unused_tcp_port}"
-    environment = {"SEALPOST_DATA_DIR": str(mongo_directory), "SEALPOST_ARGON2_PASSES": "60"}
-    async with run_app("-P", str(unused_tcp_port), url=url, output=tmp_path / "out", environment=environment) as app:
+    url, output = f"http://127.0.0.1:{unused_tcp_port}", tmp_path / "out"
+    environment = {
+        "SEALPOST_DATA_DIR": str(mongo_directory),
+        "SEALPOST_MONGO_DATABASE": own_database,
+        "SEALPOST_SHUTDOWN_TIMEOUT": "12",
+    }
+    async with run_app("-P", str(unused_tcp_port), url=url, output=output, environment=environment) as app:
         await app.ready()
-        creating = asyncio.create_task(call(session, "POST", f"{url}/generate", {"secret": "s", "phrase": "p"}))
-        await asyncio.sleep(0.2)
-        assert not creating.done()
+        _, created = await call(session, "POST", f"{url}/generate", {"secret": "s"})
+        with pymongo.MongoClient[dict[str, Any]](mongo_url) as mongo, mongo.start_session() as transaction:
+            # The opening, which writes to this document, waits for the end of the transaction.
+            transaction.start_transaction()
+            mongo[own_database]["items"].update_many({}, {"$set": {"held": True}}, session=transaction)
+            opening = asyncio.create_task(call(session, "POST", f"{url}/secrets/{created['secret_key']}"))
+            async with asyncio.timeout(PATIENCE):
+                while not mongo.admin.command("currentOp", ns=f"{own_database}.items", active=True)["inprog"]:
+                    await asyncio.sleep(0.01)
+                app.process.send_signal(signal.SIGTERM)
+                while '"stopping"' not in output.read_text():
+                    await asyncio.sleep(0.01)
+            assert not opening.done()
+            transaction.abort_transaction()
+            status, _ = await opening
 
-        code = await app.stop()
-
-        assert (0, 201) == (code, (await creating)[0])
+        assert (200, 0) == (status, await asyncio.wait_for(app.process.wait(), PATIENCE))
 
 
 async def on_socket(path: Path, method: str, target: str, body: object = None) -> tuple[int, Any]:
@@ -169,7 +189,7 @@ async def on_socket(path: Path, method: str, target: str, body: object = None) -
 
 async def socket_ready(path: Path, app: AppProcess) -> None:
     """Wait until a process answers on its socket."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             assert app.process.returncode is None, app.output.read_text()
             with contextlib.suppress(aiohttp.ClientConnectionError):
@@ -211,7 +231,7 @@ async def test_a_draining_worker_answers_on_open_connections(mongo_directory: Pa
 
             async with session.post("http://worker/generate", json={"secret": "s"}) as answer:
                 assert (201, "close") == (answer.status, answer.headers["Connection"])
-        assert 0 == await asyncio.wait_for(app.process.wait(), 5)
+        assert 0 == await asyncio.wait_for(app.process.wait(), PATIENCE)
 
 
 @pytest.mark.lifecycle

@@ -6,6 +6,8 @@ from contextlib import suppress
 from src.core.background import background_tasks, repeat
 from src.errors import Unavailable
 
+from .processes import PATIENCE
+
 
 async def test_failed_work_is_repeated() -> None:
     """After any exception, the next round runs."""
@@ -18,7 +20,7 @@ async def test_failed_work_is_repeated() -> None:
         done.set()
 
     task = asyncio.create_task(repeat(work, every=0.001))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await done.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -52,14 +54,14 @@ async def test_a_lost_cancellation_is_repeated() -> None:
 
     async def work() -> None:
         with suppress(asyncio.CancelledError):  # in Python 3.12 it is not lost
-            await asyncio.wait_for(answer, 60)
+            await asyncio.wait_for(answer, PATIENCE)
         story.append("goes on")
         try:
             await asyncio.Event().wait()
         finally:
             story.append("has ended")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async with background_tasks(work()):
             await asyncio.sleep(0)
             answer.set_result(None)

@@ -16,6 +16,7 @@ from src.sealed.items import Item
 from src.sealed.store import ItemStore
 
 from .conftest import Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 BATCHING = group_commit(max_batch=10, max_queue=100)
@@ -284,7 +285,7 @@ async def test_returning_ends_with_the_expiry(api: Api) -> None:
     with pytest.raises(Unavailable):
         await claims.claim(await found(api))
 
-    await asyncio.wait_for(claims.close(), 5)
+    await asyncio.wait_for(claims.close(), PATIENCE)
 
 
 async def test_racing_claims_of_many_items_each_have_one_winner(serve: Serve, api: Api) -> None:

@@ -1,6 +1,7 @@
 """A process with a wrong clock does not use the database, and lifetimes follow MongoDB's clock."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from src.settings import Settings
 
 from .commands import Operator
 from .conftest import PASSWORD, Api, clocks_settle
+from .processes import PATIENCE
 from .senders import Sender
 from .test_key_checks import documents
 from .test_metrics import scrape
@@ -53,7 +55,7 @@ async def set_clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SetClock]:
 async def started(settings: Settings, url: str) -> AsyncIterator[Api]:
     """Start a process and wait for the result of its clock check."""
     app = await build_app(settings, url)
-    async with TestClient(TestServer(app)) as client, asyncio.timeout(30):
+    async with TestClient(TestServer(app)) as client, asyncio.timeout(PATIENCE):
         while app[MONGO].unfit is None and not app[MONGO].is_set_up:
             await asyncio.sleep(0.01)
         yield Api(client, app[MONGO], settings)
@@ -62,10 +64,10 @@ async def started(settings: Settings, url: str) -> AsyncIterator[Api]:
 @pytest.mark.parametrize(
     ("ahead", "said"),
     [
-        (DAYS, "691200.0 s ahead of"),
-        (-DAYS, "691200.0 s behind"),
-        (timedelta(seconds=6), "6.0 s ahead of"),
-        (timedelta(seconds=-6), "6.0 s behind"),
+        (DAYS, "ahead of"),
+        (-DAYS, "behind"),
+        (timedelta(seconds=6), "ahead of"),
+        (timedelta(seconds=-6), "behind"),
     ],
 )
 async def test_a_process_with_a_wrong_clock_writes_nothing(
@@ -94,9 +96,10 @@ async def test_a_process_with_a_wrong_clock_writes_nothing(
         offset = (await scrape(other)).total("sealpost_clock_offset_seconds")
 
     assert (503, 200, {503}) == (ready, alive, refused)
-    assert said in problem["detail"]
+    assert f" {abs(offset):.1f} s {said}" in problem["detail"]
     assert "NTP" in problem["detail"]
-    assert ahead.total_seconds() == pytest.approx(offset, abs=0.5)
+    # Half of the time that the fastest of a few commands takes.
+    assert ahead.total_seconds() == pytest.approx(offset, abs=2)
     assert before == await documents(api)
 
 
@@ -114,7 +117,7 @@ async def test_a_running_process_notices_that_its_clock_was_set(serve: Serve, se
     api = await serve()
 
     async def wait_for(status: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while (await api.call("GET", "/readyz"))[0] != status:
                 await asyncio.sleep(0.05)
 
@@ -148,7 +151,9 @@ async def test_commands_refuse_a_wrong_clock(serve: Serve, mongo_url: str) -> No
     ended = await replace(Operator.of(api.settings, mongo_url), script=script).run("purge")
 
     assert (1, "") == (ended.code, ended.stdout)
-    assert "691200.0 s ahead of MongoDB's" in ended.stderr
+    told = re.search(r"clock is ([\d.]+) s ahead of MongoDB's", ended.stderr)
+    assert told
+    assert DAYS.total_seconds() == pytest.approx(float(told[1]), abs=2)
     assert 1 == await api.items.count_documents({})
 
 

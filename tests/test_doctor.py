@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -24,13 +23,14 @@ from src.manage.__main__ import main
 from src.manage.doctor import command, disk
 from src.manage.doctor.configuration import Configuration
 from src.manage.doctor.disk import examine_directory, examine_disk
-from src.manage.doctor.examination import LIMIT, Outcome, Status, examine
+from src.manage.doctor.examination import Outcome, Status, examine
 from src.manage.doctor.workers import examine_workers
 from src.settings import Settings, read_settings
 
 from .commands import Ended, Operator
 from .conftest import Api
 from .examination import collect, marks, serving
+from .processes import PATIENCE
 
 MakeSettings = Callable[..., Settings]
 RunHere = Callable[..., Awaitable[Ended]]
@@ -135,14 +135,13 @@ async def test_invalid_settings_are_named_and_the_rest_is_checked(tmp_path: Path
 async def test_a_disk_that_hangs_does_not_hang_the_doctor(tmp_path: Path) -> None:
     """A file that never opens costs the time limit, and the process ends despite the blocked thread."""
     os.mkfifo(tmp_path / "keys", 0o600)
-    began = time.monotonic()
 
-    ended = await Operator({"SEALPOST_KEYS_FILE": str(tmp_path / "keys")}).run("doctor", "--json")
+    async with asyncio.timeout(PATIENCE):
+        ended = await Operator({"SEALPOST_KEYS_FILE": str(tmp_path / "keys")}).run("doctor", "--json")
 
     outcomes = parsed(ended.stdout)
     assert (1, "no answer within 5 s") == (ended.code, outcomes["settings"].found)
     assert Status.OK is outcomes["secret files"].status
-    assert time.monotonic() - began < 4 * LIMIT
 
 
 async def test_warnings_count_only_if_strict(
@@ -354,9 +353,8 @@ async def test_each_worker_is_checked_at_its_socket(tmp_path: Path, make_setting
         serving(lambda _: web.Response(), listeners[0]),
         serving(lambda _: web.Response(status=503), listeners[1]),
     ):
-        began = time.monotonic()
-        found = await collect(examine_workers(None, {"RUN_DIR": str(run_dir)}))
-        took = time.monotonic() - began
+        async with asyncio.timeout(PATIENCE):
+            found = await collect(examine_workers(None, {"RUN_DIR": str(run_dir)}))
         listeners[3].close()
         paths[0].chmod(0o666)
         opened = await collect(examine_workers(settings, {}))
@@ -368,7 +366,6 @@ async def test_each_worker_is_checked_at_its_socket(tmp_path: Path, make_setting
     assert "answers 503" in found["worker 2"].found
     assert f"no answer at {paths[2]}: connection refused" == found["worker 3"].found
     assert "no answer within 5 s" == found["worker 4"].found
-    assert took < 2 * LIMIT
     assert f"{paths[0]} has mode 0666" in opened["worker 1"].found
     assert Status.FAILED is opened["worker 1"].status
 

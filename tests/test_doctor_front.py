@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_address
@@ -21,12 +20,13 @@ from bench.running_stack import free_port
 from src.core.clock import utc_now
 from src.manage.doctor import front as front_checks
 from src.manage.doctor.certificates import examine_certificate_files
-from src.manage.doctor.examination import LIMIT, Outcome, Status
+from src.manage.doctor.examination import Outcome, Status
 from src.manage.doctor.front import examine_front
 from src.settings import Settings
 
 from .certificates import make_files
 from .examination import collect, marks, serving
+from .processes import PATIENCE
 
 
 def certificate(directory: Path, *, begins: timedelta = timedelta(days=-400), ends: timedelta) -> tuple[Path, Path]:
@@ -129,17 +129,15 @@ async def test_a_hanging_or_missing_front_is_reported_in_time() -> None:
         return web.Response()
 
     async with serving(cut, cutting):
-        began = time.monotonic()
-        hung, was_cut, gone = await asyncio.gather(
-            front(f"http://127.0.0.1:{port_of(hanging)}"),
-            front(f"http://127.0.0.1:{port_of(cutting)}"),
-            front(f"http://127.0.0.1:{free_port()}"),
-        )
-        took = time.monotonic() - began
+        async with asyncio.timeout(PATIENCE):
+            hung, was_cut, gone = await asyncio.gather(
+                front(f"http://127.0.0.1:{port_of(hanging)}"),
+                front(f"http://127.0.0.1:{port_of(cutting)}"),
+                front(f"http://127.0.0.1:{free_port()}"),
+            )
     hanging.close()
 
     assert "no answer within 5 s" == hung["front"].found
-    assert took < 2 * LIMIT
     assert "does not answer: ServerDisconnectedError" in was_cut["front"].found
     assert "does not answer: connection refused" in gone["front"].found
     for outcomes in (hung, was_cut, gone):

@@ -19,6 +19,7 @@ from src.errors import Problem, Unavailable
 from src.settings import Settings
 
 from .conftest import Api, RawAnswer
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 MIB = 1024 * 1024
@@ -151,7 +152,7 @@ async def raw(api: Api, request: bytes, *, hang_up: bool = False) -> bytes:
     writer.write(request)
     if hang_up:
         writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     await writer.wait_closed()
     return answer
@@ -225,7 +226,7 @@ async def test_any_http_error_is_a_problem(make_settings: Callable[..., Settings
     async def refuse(request: web.Request) -> web.Response:
         raise web.HTTPUnprocessableEntity
 
-    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=5)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=PATIENCE)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", refuse)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -238,7 +239,7 @@ async def test_an_unexpected_error_discloses_nothing(make_settings: Callable[...
     async def fail(request: web.Request) -> web.Response:
         raise ValueError("s3cret value")
 
-    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=5)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=PATIENCE)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/", fail)
     async with TestClient(TestServer(app)) as client, client.get("/") as answer:
@@ -292,7 +293,7 @@ async def test_a_route_may_have_several_statuses_and_members_of_its_own(make_set
         status_of=lambda answer: answer.outcome,
         details=ToldOutcome,
     )
-    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=0.2)
+    edge = Edge(Origin(make_settings()), Metrics.off(), request_timeout=1)
     app = web.Application(middlewares=[edge.middleware()])
     add_routes(app, [route])
     async with TestClient(TestServer(app)) as client:

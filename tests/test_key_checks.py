@@ -18,6 +18,7 @@ from src.settings import Settings, SettingsError
 
 from .commands import Operator
 from .conftest import PASSWORD, Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 MakeSettings = Callable[..., Settings]
@@ -28,7 +29,7 @@ async def started(api: Api, url: str, make_settings: MakeSettings, keys: str) ->
     """Start another process on a server's database with another key ring, and wait for the result of its key check."""
     settings = make_settings(keys=SecretStr(keys), mongo_database=api.settings.mongo_database)
     app = await build_app(settings, url)
-    async with TestClient(TestServer(app)) as client, asyncio.timeout(30):
+    async with TestClient(TestServer(app)) as client, asyncio.timeout(PATIENCE):
         while app[MONGO].unfit is None and not app[MONGO].is_set_up:
             await asyncio.sleep(0.01)
         yield Api(client, app[MONGO], settings)
@@ -206,7 +207,7 @@ async def test_nothing_is_written_before_the_keys_are_checked(
         raise Unfit("not with this ring")
 
     setting_up = asyncio.create_task(mongo.set_up({"items": []}, refuse))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while mongo.unfit is None:
             await asyncio.sleep(0.01)
     setting_up.cancel()

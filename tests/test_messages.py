@@ -19,6 +19,7 @@ from src.errors import Malformed
 from src.sealed.schemas import CreateMessage, MessageForm
 
 from .conftest import Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -144,10 +145,10 @@ async def test_a_receipt_shows_and_burns_a_message(api: Api) -> None:
 
 async def test_an_expired_message_is_gone_before_it_is_deleted(api: Api) -> None:
     """The query checks the expiry."""
-    path, receipt_key = await create(api, ttl={"seconds": 1})
+    path, receipt_key = await create(api, ttl={"seconds": 3})
     assert 200 == (await api.call("GET", path))[0]
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await api.call("GET", path))[0] == 200:
             await asyncio.sleep(0.05)
 

@@ -25,6 +25,7 @@ from src.settings import Settings
 
 from .conftest import PASSWORD, Api
 from .counts import Counts
+from .processes import PATIENCE
 from .senders import Sender, gathered, operator_token
 from .test_metrics import scrape
 from .test_posts import publish
@@ -195,7 +196,7 @@ async def test_a_full_hashing_queue_is_counted() -> None:
 async def test_a_job_that_times_out_in_the_queue_is_a_refusal() -> None:
     """It waited for the maximum time and never ran."""
     metrics = Metrics(Memory("app"))
-    pool = HashingPool(threads=1, queue=2, longest_wait=0.1, metrics=metrics)
+    pool = HashingPool(threads=1, queue=2, longest_wait=2, metrics=metrics)
     gate = threading.Event()
     running = asyncio.create_task(pool.run("phrase", gate.wait))
     await asyncio.sleep(0)
@@ -253,7 +254,7 @@ async def test_connections_in_use_are_current(serve: Serve) -> None:
 
     await api.mongo.transact(hold_up)
     await asyncio.gather(*waiting)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (counts := await scrape(api)).total("sealpost_mongo_connections", state="in_use"):
             await asyncio.sleep(0.01)
 
@@ -309,13 +310,13 @@ async def test_authentication_is_timed_by_credential_and_without_hashing(serve: 
 async def test_the_last_query_for_ended_sessions_is_reported(api: Api) -> None:
     """It follows the clock while MongoDB answers."""
     name = "sealpost_ended_sessions_known_timestamp_seconds"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (first := (await scrape(api)).total(name)):
             await asyncio.sleep(0.05)
         while first == (later := (await scrape(api)).total(name)):
             await asyncio.sleep(0.05)
 
-    assert time.time() - 30 < first < later <= time.time()
+    assert time.time() - PATIENCE < first < later <= time.time()
 
 
 async def test_damaged_data_is_counted(alone: Api) -> None:
@@ -375,7 +376,7 @@ async def test_unexpected_errors_are_counted(make_settings: Callable[..., Settin
         raise ValueError
 
     metrics = Metrics(Memory("app"))
-    edge = Edge(Origin(make_settings()), metrics, request_timeout=5)
+    edge = Edge(Origin(make_settings()), metrics, request_timeout=PATIENCE)
     app = web.Application(middlewares=[edge.middleware()])
     app.router.add_get("/fail", fail)
     async with TestClient(TestServer(app)) as client, client.get("/fail"), client.get("/nowhere"):
@@ -392,7 +393,7 @@ async def test_a_process_reports_its_own_metrics(serve: Serve, monkeypatch: pyte
     await asyncio.sleep(0.15)
     first = await scrape(api)
     time.sleep(0.5)  # noqa: ASYNC251 (nothing else shall run meanwhile)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (late := await scrape(api)).total("sealpost_event_loop_lag_seconds") < 0.3:
             await asyncio.sleep(0.02)
         while (await scrape(api)).total("sealpost_event_loop_lag_seconds") >= 0.3:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import statistics
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,8 @@ from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 from src.app import MONGO, build_app
 from src.core.database.embedded import find_mongod
 from src.core.database.mongo import (
+    CONNECT_MILLISECONDS,
+    HEARTBEAT_MILLISECONDS,
     Mongo,
     _direct,
     _seeds,
@@ -26,6 +27,7 @@ from src.core.database.mongo import (
     insert_unique,
     translate_mongo_errors,
 )
+from src.core.database.primary import LONGEST_WAIT
 from src.errors import Unavailable
 from src.sealed.items import INDEXES
 from src.settings import Settings, SettingsError
@@ -43,7 +45,7 @@ async def test_an_uninitiated_set_is_initiated(bare_mongod: str, make_settings: 
     """4 processes that start at once wait for mongod, initiate a single set, and have their indexes."""
     processes = [Mongo(make_settings(), f"mongodb://{bare_mongod}/?replicaSet=rs") for _ in range(4)]
 
-    await asyncio.wait_for(asyncio.gather(*(mongo.set_up(INDEXES) for mongo in processes)), 40)
+    await asyncio.wait_for(asyncio.gather(*(mongo.set_up(INDEXES) for mongo in processes)), PATIENCE)
 
     for mongo in processes:
         assert await mongo.is_ready()
@@ -61,7 +63,7 @@ async def test_a_standalone_server_never_becomes_ready(
     with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL) as process:
         mongo = Mongo(make_settings(), f"mongodb://127.0.0.1:{unused_tcp_port}/")
         setting_up = asyncio.create_task(mongo.set_up(INDEXES))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while "is not a replica set" not in capsys.readouterr().out:
                 await asyncio.sleep(0.05)
         setting_up.cancel()
@@ -111,18 +113,23 @@ async def timed(api: Api, method: str, path: str, body: bytes | None) -> tuple[i
     return answer.status, time.monotonic() - begun
 
 
-async def until_created(api: Api) -> float:
-    """Try to create a secret until it succeeds; return the seconds until then."""
-    begun = time.monotonic()
+async def until_created(api: Api) -> None:
+    """Try to create a secret until it succeeds."""
     async with asyncio.timeout(PATIENCE):
         while 201 != (await api.send("POST", "/generate", b'{"secret": "x"}')).status:
             await asyncio.sleep(0.01)
-    return time.monotonic() - begun
 
 
 @pytest.mark.lifecycle
-async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_mongod: str) -> None:
-    """Without a primary, every request is answered 503 within 1 second; with one, the next succeeds."""
+async def test_requests_fail_fast_while_there_is_no_primary(
+    serve: Serve, bare_mongod: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a primary, requests wait for one once, together, for less than 1 second; with one, they succeed.
+
+    If each waited in turn, or for the timeout of a command, 20 requests would take at least 18 s. The primary is found
+    without the next heartbeat.
+    """
+    monkeypatch.setattr("src.core.database.mongo.HEARTBEAT_MILLISECONDS", 10 * int(PATIENCE) * 1000)
     with MongoClient[dict[str, Any]](bare_mongod, directConnection=True) as member:
         member.admin.command("ping")
         api = await serve(f"mongodb://{bare_mongod}/?replicaSet=rs")
@@ -135,14 +142,14 @@ async def test_requests_fail_fast_while_there_is_no_primary(serve: Serve, bare_m
         member.admin.command("replSetFreeze", 0)
         while not member.admin.command("hello")["isWritablePrimary"]:
             await asyncio.sleep(0.01)
-        recovered_after = await until_created(api)
+        await until_created(api)
     await api.client.close()
 
+    assert LONGEST_WAIT < 1
     assert {503} == {status for status, _ in at_once + later}
-    assert max(seconds for _, seconds in at_once) < 1.5
-    assert statistics.median(seconds for _, seconds in later) < 0.5
+    assert max(seconds for _, seconds in at_once) < len(requests) * LONGEST_WAIT / 2
+    assert sum(seconds for _, seconds in later) < len(requests) * LONGEST_WAIT / 2
     assert ("unavailable", "1") == (answer.json()["code"], answer.headers["Retry-After"])
-    assert recovered_after < 1.5
 
 
 @pytest.mark.lifecycle
@@ -151,16 +158,19 @@ async def test_a_primary_whose_packets_are_lost_counts_as_gone_within_seconds(se
     async with relay_to(bare_mongod) as relay:
         api = await serve(f"mongodb://{relay.address}/?replicaSet=rs", mongo_timeout=1)
         relay.lose()
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(PATIENCE):
             while api.mongo._primary.is_known():
                 await asyncio.sleep(0.05)
         status, _ = await timed(api, "GET", "/readyz", None)
         relay.deliver()
-        recovered_after = await until_created(api)
+        await until_created(api)
+        options = api.mongo._client.options
         await api.client.close()
 
     assert 503 == status
-    assert recovered_after < 5
+    assert HEARTBEAT_MILLISECONDS + CONNECT_MILLISECONDS <= 5000
+    assert HEARTBEAT_MILLISECONDS / 1000 == options.heartbeat_frequency
+    assert api.settings.mongo_timeout == options.pool_options.connect_timeout
 
 
 async def test_readiness_follows_the_database(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,8 +261,8 @@ async def test_a_members_own_url_keeps_all_but_the_list(make_settings: MakeSetti
     assert "mongodb://u:p%40@a:1/db?replicaSet=x&tls=true" == _direct(url, "a:1")
 
 
-async def stalled_transaction(host: str, settings: Settings, process_id: int, stalls_in: str) -> tuple[float, float]:
-    """Stop mongod during a transaction; return the duration, and the time that the event loop was blocked.
+async def stalled_transaction(host: str, settings: Settings, process_id: int, stalls_in: str) -> tuple[int, float]:
+    """Stop mongod during a transaction; return how many are open when it has failed, and how long the loop blocked.
 
     It is stopped before a command of the transaction, or before the commit.
     """
@@ -277,11 +287,10 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
 
     await mongo.set_up(INDEXES)
     watching = asyncio.create_task(watch())
-    begun = time.monotonic()
     try:
         with pytest.raises(Unavailable):
             await mongo.transact(work)
-        took = time.monotonic() - begun
+        still_open = len(mongo._transactions)
         # The watch measures after the blocking, and commands of the transaction end later, in threads.
         await asyncio.sleep(0.05)
         if mongo._transactions:
@@ -290,7 +299,7 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
         os.kill(process_id, signal.SIGCONT)
         watching.cancel()
         await mongo.close()
-    return took, longest
+    return still_open, longest
 
 
 @pytest.mark.lifecycle
@@ -298,29 +307,30 @@ async def stalled_transaction(host: str, settings: Settings, process_id: int, st
 async def test_a_transaction_on_a_frozen_database_times_out(
     bare_mongod: str, make_settings: MakeSettings, stalls_in: str
 ) -> None:
-    """It fails after the timeout of a command, and the event loop is never blocked."""
-    limit = 3.0
+    """It fails before its command times out, which started later, and no command blocks the event loop."""
+    limit = 6.0
     settings = make_settings(mongo_timeout=limit)
     found = subprocess.run(["pgrep", "-f", f"port {bare_mongod.rpartition(':')[2]}"], capture_output=True, check=True)
 
-    took, stood_still = await stalled_transaction(bare_mongod, settings, int(found.stdout), stalls_in)
+    still_open, stood_still = await stalled_transaction(bare_mongod, settings, int(found.stdout), stalls_in)
 
-    assert took < 1.75 * limit
+    assert 1 == still_open
     assert stood_still < 0.75 * limit
 
 
 async def test_a_timed_out_transaction_is_not_committed(api: Api, make_settings: MakeSettings) -> None:
     """Work that ends after the timeout leaves nothing, and the caller may retry."""
-    limit = 1.0
-    settings = make_settings(mongo_timeout=limit, mongo_database=api.settings.mongo_database)
+    settings = make_settings(mongo_timeout=1, mongo_database=api.settings.mongo_database)
     mongo = Mongo(settings, api.mongo._url)
+    timed_out = asyncio.Event()
 
     async def work(session: Any) -> None:
         await mongo.collection("items").insert_one({"_id": b"late"}, session=session)
-        await asyncio.sleep(1.5 * limit)
+        await timed_out.wait()
 
     with pytest.raises(Unavailable):
         await mongo.transact(work)
+    timed_out.set()
     await asyncio.wait(mongo._transactions)
     await mongo.close()
 

@@ -16,6 +16,7 @@ from src.posts.feed import new_post_id, parse_post_id, read_cursor, write_cursor
 from src.posts.store import VISIBLE, older_than, visible
 
 from .conftest import PASSWORD, Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 RING = KeyRing.parse(new_key())
@@ -391,7 +392,7 @@ async def test_an_account_is_deleted_with_its_posts_and_reactions(api: Api) -> N
     assert 1 == await api.mongo.collection("reactions").count_documents({})
 
 
-async def test_a_server_that_starts_finishes_a_deletion(serve: Serve) -> None:
+async def test_a_server_that_starts_finishes_a_deletion(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A starting server finds the unfinished deletion of a killed process by the mark on the post."""
     api = await serve()
     token = await api.sign_up()
@@ -400,9 +401,10 @@ async def test_a_server_that_starts_finishes_a_deletion(serve: Serve) -> None:
     await api.mongo.collection("posts").update_one({}, {"$set": {"deleted": True}})
     assert 404 == (await api.call("GET", f"/posts/{post['id']}", token=token))[0]
 
+    monkeypatch.setattr("src.posts.deletion.INTERVAL", 10 * PATIENCE)
     await serve(mongo_database=api.settings.mongo_database, keys=api.settings.keys)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while await api.mongo.collection("posts").count_documents({}):
             await asyncio.sleep(0.01)
     assert 0 == await api.mongo.collection("reactions").count_documents({})

@@ -9,6 +9,7 @@ import pytest
 from yarl import URL
 
 from .conftest import Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 
@@ -48,7 +49,7 @@ async def test_creation_returns_everything_documented(api: Api) -> None:
     assert {"secret_key", "receipt_key", "expires_at", "url"} == set(created)
     assert created["url"] == str(api.client.make_url(f"/secrets/{created['secret_key']}"))
     lifetime = datetime.fromisoformat(created["expires_at"]) - before
-    assert timedelta(days=7) - timedelta(seconds=5) < lifetime < timedelta(days=7, seconds=5)
+    assert timedelta(days=7).total_seconds() == pytest.approx(lifetime.total_seconds(), abs=PATIENCE)
 
 
 async def test_looking_opens_nothing(api: Api) -> None:
@@ -104,7 +105,7 @@ async def test_racing_readers_never_open_more_than_allowed(serve: Serve, api: Ap
 
 async def test_an_expired_secret_does_not_open(api: Api) -> None:
     """The query checks the expiry, and does not depend on MongoDB's deletion."""
-    created = await api.create(ttl={"seconds": 1})
+    created = await api.create(ttl={"seconds": 3})
     path = f"/secrets/{created['secret_key']}"
     assert 200 == (await api.call("GET", path))[0]
 
@@ -220,7 +221,7 @@ async def test_the_limits_are_the_operators(serve: Serve) -> None:
     status, problem = await api.call("POST", "/generate", {"secret": "s", "ttl": {"hours": 2}})
 
     lifetime = datetime.fromisoformat(created["expires_at"]) - datetime.now(UTC)
-    assert timedelta(seconds=50) < lifetime <= timedelta(seconds=60)
+    assert timedelta(0) < lifetime <= timedelta(seconds=60)
     assert (400, True) == (status, "at most 1 hour, 30 minutes" in problem["errors"][0]["reason"])
 
 
@@ -231,7 +232,7 @@ async def test_mongodb_deletes_expired_secrets(bare_mongod: str, serve: Serve) -
     created = await api.create(ttl={"seconds": 2}, max_opens=2)
 
     assert 200 == (await api.open(created["secret_key"]))[0]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await api.items.count_documents({}):
             await asyncio.sleep(0.1)
 

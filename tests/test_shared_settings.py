@@ -18,6 +18,7 @@ from src.settings import OF_A_HOST, SECRETS, SHARED, Settings
 from .conftest import Api
 from .databases import Databases
 from .examination import collect
+from .processes import PATIENCE
 
 MakeSettings = Callable[..., Settings]
 Serve = Callable[..., Awaitable[Api]]
@@ -58,7 +59,7 @@ async def watched(shared: SharedSettings, monkeypatch: pytest.MonkeyPatch) -> As
 
 async def until_printed(text: str, capsys: pytest.CaptureFixture[str], printed: str = "") -> str:
     """Wait until the log contains a text, and return the whole log."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while text not in printed:
             await asyncio.sleep(0.01)
             printed += capsys.readouterr().out

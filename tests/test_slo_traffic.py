@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.slo.client import ApiClient, TimedResponse, connected
 from bench.slo.malformed import malformed_requests
-from bench.slo.objectives import REVOCATION_SECONDS
 from bench.slo.probes import OVERSIZED_ROUTES, OVERSIZES, Probes
 from bench.slo.schedule import repeat
 from bench.slo.tally import Tally
@@ -21,6 +21,7 @@ from bench.slo.traffic import ECHOES_PER_LARGE, Traffic
 from bench.slo.users import RunError, VirtualUser, leave, sign_up
 
 from .conftest import Api
+from .processes import PATIENCE
 
 SCENARIOS = (
     Traffic.echo,
@@ -121,7 +122,7 @@ async def test_each_wrong_answer_is_found(api: Api, texts: Texts) -> None:
         for scenario, method, route, status, lie, found in LIES:
             client.tally = Tally()
             traffic = Traffic(LyingClient(client, method, route, status, lie), users, texts)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while found not in client.tally.wrong:
                     await scenario(traffic)
 
@@ -185,23 +186,32 @@ async def test_revocation_is_measured(api: Api, monkeypatch: pytest.MonkeyPatch)
         await probes.try_again()
 
     assert {"API token deleted", "session ended"} == {revocation.method for revocation in probes.revocations}
-    assert all(revocation.seconds < REVOCATION_SECONDS for revocation in probes.revocations)
+    assert all(math.isfinite(revocation.seconds) for revocation in probes.revocations)
     assert all(len(revocation.attempts) > 20 for revocation in probes.revocations)
     assert [math.inf] == [revocation.seconds for revocation in believing.revocations]
     assert {} == tally.unavailable == tally.wrong
 
 
-async def test_a_pace_is_kept_however_slow_the_answers_are() -> None:
+async def test_a_pace_is_kept_however_slow_the_answers_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes longer than its turn is begun beside the ones before it, and waited for."""
-    begun, ended = [], []
+    moments: list[float] = []
+    begun, ended = 0, 0
+    begun_all = asyncio.Event()
+
+    def monotonic() -> float:
+        moments.append(time.monotonic())
+        return moments[-1] - moments[0]
 
     async def slow() -> None:
-        begun.append(time.monotonic())
-        await asyncio.sleep(0.5)
-        ended.append(time.monotonic())
+        nonlocal begun, ended
+        begun += 1
+        if begun == 19:
+            begun_all.set()
+        await begun_all.wait()
+        ended += 1
 
-    until = time.monotonic() + 0.5
-    await repeat(40, until, slow)
+    monkeypatch.setattr("bench.slo.schedule.time", SimpleNamespace(monotonic=monotonic))
+    async with asyncio.timeout(PATIENCE):
+        await repeat(40, 0.5, slow)
 
-    assert 18 <= len(begun) == len(ended) <= 20
-    assert max(ended) > until
+    assert 19 <= begun == ended <= 20

@@ -32,6 +32,7 @@ from src.settings import Settings, SettingsError, parse_byte_limit, read_setting
 from src.storage_limits import create_byte_budget
 
 from .conftest import Api
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 
@@ -70,7 +71,7 @@ async def fill(api: Api) -> Any:
 
 async def until(api: Api, creating: str | None) -> None:
     """Wait until the service reports this state of creation."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while (answer := (await api.send("GET", "/readyz")).json()).get("creating") != creating:
             assert answer["status"] == "ready"
             await asyncio.sleep(0.05)
@@ -390,10 +391,10 @@ async def test_a_block_is_reserved_with_one_command(serve: Serve) -> None:
 
 async def test_the_budget_comes_back_with_its_window(serve: Serve) -> None:
     """After Retry-After, exactly the same amount may be stored again."""
-    api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 2 seconds")
+    api = await serve(rate_limits="on", limit_create_bytes="1000 bytes per 4 seconds")
 
     assert 201 == await generate(api, 900)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await generate(api, 900) == 429:
             await asyncio.sleep(0.05)
     assert 429 == await generate(api, 900)

@@ -20,7 +20,7 @@ from src.stack.nginx import Tls, render
 from src.stack.served_certificate import ServedCertificate, check_certificate, provide_certificate
 
 from .certificates import DAY, Files, make_files
-from .processes import run_app
+from .processes import PATIENCE, run_app
 from .tls_offers import ECDHE_RSA_GCM, TLS_1_1, TLS_1_2, WEAK, Acceptance, Refusal, offer
 
 PLACE = Path("/run/sealpost")
@@ -320,7 +320,7 @@ async def test_one_process_serves_tls_and_renews_its_certificate(
     environment = {"SEALPOST_DATA_DIR": str(mongo_directory)}
 
     async def log_has(*events: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while events != tuple(re.findall(r'"event":"(certificate [^"]+)"', output.read_text())):
                 await asyncio.sleep(0.02)
 

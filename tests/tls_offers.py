@@ -5,6 +5,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from .processes import PATIENCE
+
 SSL_3, TLS_1_0, TLS_1_1, TLS_1_2 = 0x0300, 0x0301, 0x0302, 0x0303
 HANDSHAKE_FAILURE, PROTOCOL_VERSION = 40, 70
 """Alerts of RFC 8446, section 6: nothing in common, and a version that is not spoken."""
@@ -68,7 +70,7 @@ def _client_hello(version: int, suites: tuple[int, ...]) -> bytes:
 
 def offer(port: int, version: int, suites: tuple[int, ...]) -> Refusal | Acceptance:
     """Offer a version up to TLS 1.2 with some suites, and return the result of a local server."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(_client_hello(version, suites))
         with connection.makefile("rb") as stream:
             head = stream.read(5)

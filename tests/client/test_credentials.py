@@ -180,7 +180,7 @@ async def test_nothing_is_refreshed_that_cannot_be_kept(config: Path, monkeypatc
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(tempfile, "mkstemp", fail)
-        async with Transport(server.url, tls=None, timeout=5) as transport:
+        async with Transport(server.url, tls=None, timeout=PATIENCE) as transport:
             with pytest.raises(ClientError, match="No space left on device"):
                 await SessionTokens(CredentialStore(config), transport).token()
 
@@ -226,7 +226,7 @@ async def test_a_refresh_is_finished_before_a_command_is_cancelled(config: Path)
     """What has come in place of a used refresh token is kept."""
     async with odd_server([reply(200, PAIR)]) as server:
         await keep(config, server.url)
-        async with Transport(server.url, tls=None, timeout=5) as transport:
+        async with Transport(server.url, tls=None, timeout=PATIENCE) as transport:
             task = asyncio.create_task(SessionTokens(CredentialStore(config), transport).token())
             async with asyncio.timeout(PATIENCE):
                 while not server.requests:
@@ -250,7 +250,7 @@ async def test_a_lock_that_is_not_released_is_told(config: Path, monkeypatch: py
 
 async def test_who_signed_out_meanwhile_is_not_signed_in(config: Path) -> None:
     """Another command has removed the session that this one wanted to refresh."""
-    async with Transport("http://127.0.0.1:9", tls=None, timeout=5) as transport:
+    async with Transport("http://127.0.0.1:9", tls=None, timeout=PATIENCE) as transport:
         with pytest.raises(NotSignedIn, match="no longer signed in"):
             await SessionTokens(CredentialStore(config), transport).renew("old")
 

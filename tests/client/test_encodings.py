@@ -15,6 +15,7 @@ from src.client.encodings import Utf8Stream, decode_text
 from src.client.errors import NotText
 from src.client.gathering.follower import StandardInput
 
+from ..processes import PATIENCE
 from .conftest import Typed
 from .servers import LOSE, odd_server
 
@@ -149,7 +150,7 @@ async def test_lines_are_read_in_every_encoding(encoding: str) -> None:
     raw, read, lines = encode("eins ☕\nzwei\n", encoding), b"", StandardInput(inner)
     for piece in (raw[:1], raw[1:5], raw[5:]):
         os.write(outer, piece)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await lines.wait()
         read += lines.read()
     os.close(outer)

@@ -43,7 +43,7 @@ def test_a_fast_clock_hides_nothing(base: str, visitors: Visitors) -> None:
 def test_a_slow_clock_keeps_nothing(base: str, visitors: Visitors) -> None:
     """With a clock of 1 hour behind, the notice appears when the server has expired the secret."""
     reader = reader_with_clock(visitors, hours=-1)
-    reader.page.goto(created(f"{base}/generate", secret="a text", ttl={"seconds": 5})["url"])
+    reader.page.goto(created(f"{base}/generate", secret="a text", ttl={"seconds": 15})["url"])
     reader.sees("waiting")
     reader.sees("notice")
 

@@ -9,6 +9,7 @@ import zxingcpp
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
+from .chromium import PATIENCE
 from .conftest import TEXT, Visitors, created
 
 pytestmark = pytest.mark.browser
@@ -285,14 +286,14 @@ def test_receipts_are_kept_only_on_request(base: str, visitors: Visitors) -> Non
     page.uncheck("#keep-receipt")
     page.check("#keep-receipt")
     page.reload()
-    expect(items).to_have_count(2)
+    expect(items).to_have_count(2, timeout=PATIENCE)
     assert receipts == [one.get_attribute("href") for one in items.locator("a").all()]
     assert [] == Axe().run(page).response["violations"]
     items.first.locator("a").click()
     visitor.sees("receipt")
     page.go_back()
     items.first.locator("button").click()
-    expect(items).to_have_count(1)
+    expect(items).to_have_count(1, timeout=PATIENCE)
     page.evaluate("""() => {
         const [name, kept] = Object.entries(localStorage)[0];
         localStorage.setItem(name, kept.replace(/"expires":"[^"]+"/, '"expires":"2020-01-01T00:00:00Z"'));

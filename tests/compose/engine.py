@@ -26,7 +26,7 @@ START_SECONDS = 60.0
 """The promise for a fresh clone."""
 PATIENCE = 180.0
 """Seconds after which any other start has failed: a busy machine is slower."""
-RECONFIGURATION_SECONDS = 20.0
+RECONFIGURATION_SECONDS = 60.0
 COMMAND_SECONDS = 600.0
 LABEL = "com.docker.compose"
 NOTHING = Path(os.devnull)

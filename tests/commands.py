@@ -48,10 +48,10 @@ class Operator:
         async with programs.running(*program, *arguments, environment=self.environment, **streams) as process:
             yield process
 
-    async def run(self, *arguments: str, stdin: bytes = b"", **streams: Any) -> Ended:
+    async def run(self, *arguments: str, stdin: bytes = b"", patience: float = PATIENCE, **streams: Any) -> Ended:
         """Run a command to its end, and check that it shows no traceback and no secret of its settings."""
         async with self.running(*arguments, **{"stdin": asyncio.subprocess.PIPE, **streams}) as process:
-            out, err = await asyncio.wait_for(process.communicate(stdin), PATIENCE)
+            out, err = await asyncio.wait_for(process.communicate(stdin), patience)
         assert process.returncode is not None
         ended = Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
 

@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 
 from bench.running_stack import RunningStack
 
+from ..processes import PATIENCE
 from .mongod import Mongod
 from .test_restart import all_running, failures_of_workers
 from .traffic import Outcome, gather_limited, open_secret, post
@@ -20,8 +21,7 @@ from .traffic import Outcome, gather_limited, open_secret, post
 pytestmark = pytest.mark.stack
 
 OUTAGE = 10.0
-SLOWEST = 12.0  # seconds that a response may take while MongoDB is away
-RECOVERY = 30.0  # seconds within which an opening with an unknown outcome is returned
+CREATORS = 16
 
 
 async def test_every_acknowledged_secret_opens_after_workers_were_killed(
@@ -68,7 +68,7 @@ async def test_every_acknowledged_secret_opens_after_workers_were_killed(
 
 
 async def until_stored(client: ClientSession) -> None:
-    async with asyncio.timeout(RECOVERY):
+    async with asyncio.timeout(PATIENCE):
         while True:
             outcome = await post(client, "/generate", {"secret": "back"})
             if outcome.status == 201:
@@ -91,7 +91,7 @@ class Load:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
-            for number in range(16):
+            for number in range(CREATORS):
                 tasks.create_task(self._create(number))
                 tasks.create_task(self._open())
             yield
@@ -129,17 +129,19 @@ class Load:
 async def test_a_ten_second_outage_of_mongodb_loses_no_secret(
     stack: RunningStack, client: ClientSession, mongod: Mongod, way: str
 ) -> None:
-    """Only fast 503s meanwhile; then the same workers continue, and each secret opens once."""
+    """Each client gets 503s while MongoDB is still away; then the same workers continue, and each secret opens once."""
     before = await all_running(stack)
     load = Load(client)
     async with load.running():
         await asyncio.sleep(2)
+        before_outage = len(load.outcomes)
         begun = time.monotonic()
         if way == "frozen":
             mongod.signal(signal.SIGSTOP)
         else:
             await asyncio.to_thread(mongod.stop)
         await asyncio.sleep(OUTAGE - (time.monotonic() - begun))
+        meanwhile = Counter(outcome.status for outcome in load.outcomes[before_outage:])
         if way == "frozen":
             mongod.signal(signal.SIGCONT)
         else:
@@ -150,10 +152,10 @@ async def test_a_ten_second_outage_of_mongodb_loses_no_secret(
     statuses = Counter(outcome.status for outcome in load.outcomes)
     assert set(statuses) == {200, 201, 503}, await failures_of_workers(stack)
     assert all(outcome.retry_after for outcome in load.outcomes if outcome.status == 503)
-    assert max(outcome.seconds for outcome in load.outcomes) < SLOWEST
+    assert meanwhile[503] >= CREATORS
     for key in load.unopened:
         assert (await load.open(key)).status == 200
-    deadline = time.monotonic() + RECOVERY
+    deadline = time.monotonic() + PATIENCE
     while load.refused and time.monotonic() < deadline:
         for key in list(load.refused):
             outcome = await load.open(key)

@@ -26,6 +26,8 @@ from .traffic import open_secret
 
 pytestmark = pytest.mark.stack
 
+HURRIED_SECONDS = 7.0
+
 
 def processes(directory: Path) -> list[str]:
     """List the processes whose working directory is in a directory: all of a stack."""
@@ -37,8 +39,8 @@ def processes(directory: Path) -> list[str]:
     return found
 
 
-def wait_until_gone(directory: Path, seconds: float) -> list[str]:
-    deadline = time.monotonic() + seconds
+def wait_until_gone(directory: Path) -> list[str]:
+    deadline = time.monotonic() + PATIENCE
     while (left := processes(directory)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
@@ -98,18 +100,26 @@ def test_a_signal_ends_all_of_it_but_the_data(tmp_path: Path) -> None:
 
 @pytest.mark.timed
 def test_a_second_signal_hurries_and_leaves_nothing(tmp_path: Path) -> None:
-    """A second Ctrl-C stops it without waiting for requests, and no process remains."""
-    with probe_stack(tmp_path) as stack:
-        with socket.create_connection(("127.0.0.1", int(stack.url.rpartition(":")[2]))) as client:
-            client.sendall(b"GET /?sleep=30 HTTP/1.1\r\nHost: a\r\n\r\n")
-            time.sleep(0.3)
-            stack.launcher.send_signal(signal.SIGINT)
-            time.sleep(0.5)
-            begun = time.monotonic()
+    """A second Ctrl-C stops it without waiting for requests, and no process remains.
 
-            assert stack.end(signal.SIGINT) == 0
-        assert time.monotonic() - begun < 3
-        assert processes(tmp_path) == []
+    That takes 1 second for nginx, and 1 for supervisord; the first alone waits 8 seconds for the request. The machine
+    has 3 tries, so that a pause of its own is no failure.
+    """
+    seconds: list[float] = []
+    while len(seconds) < 3 and min(seconds, default=HURRIED_SECONDS) >= HURRIED_SECONDS:
+        with probe_stack(tmp_path) as stack:
+            with socket.create_connection(("127.0.0.1", int(stack.url.rpartition(":")[2]))) as client:
+                client.sendall(b"GET /?sleep=30 HTTP/1.1\r\nHost: a\r\n\r\n")
+                time.sleep(1)
+                stack.launcher.send_signal(signal.SIGINT)
+                time.sleep(0.5)
+                begun = time.monotonic()
+
+                assert stack.end(signal.SIGINT) == 0
+            seconds.append(time.monotonic() - begun)
+            assert processes(tmp_path) == []
+
+    assert min(seconds) < HURRIED_SECONDS
 
 
 def test_the_stack_does_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ def test_the_stack_does_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
     with probe_stack(tmp_path) as stack:
         stack.end(signal.SIGKILL)
 
-        assert wait_until_gone(tmp_path, 10) == []
+        assert wait_until_gone(tmp_path) == []
         assert is_free(stack.url)
     with probe_stack(tmp_path):
         assert len(processes(tmp_path)) > 6
@@ -137,7 +147,7 @@ def test_a_part_that_dies_ends_all_of_it(tmp_path: Path, victim: str) -> None:
     with probe_stack(tmp_path) as stack:
         kill(tmp_path, victim)
 
-        assert stack.launcher.wait(30) == 1
+        assert stack.launcher.wait(PATIENCE) == 1
         assert processes(tmp_path) == []
         assert is_free(stack.url)
 
@@ -204,7 +214,7 @@ def run_launcher(directory: Path, *arguments: str, **settings: str) -> tuple[int
     }
     command = [sys.executable, "-m", "src.stack", *arguments]
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=30
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     return done.returncode, done.stderr
 

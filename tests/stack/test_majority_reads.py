@@ -14,12 +14,12 @@ import pytest
 from src.settings import Settings
 
 from ..conftest import PASSWORD, Api, start
+from ..processes import PATIENCE
 from .replicas import Replicas
 
 pytestmark = pytest.mark.stack
 
-TIMEOUT = 2.0  # seconds that a command waits for its majority before the request is answered 503
-PATIENCE = 60.0
+TIMEOUT = 5.0  # seconds that a command waits for its majority before the request is answered 503
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from .traffic import create, open_secret
 
 pytestmark = pytest.mark.stack
 
-ATTEMPTS = 3
 SLOW = {
     *("SealpostEchoLatencyBurnsFast", "SealpostEchoLatencyBurnsSlowly", "SealpostAuthenticationSlow"),
     *("SealpostEventLoopLags", "SealpostMongoSlow"),
@@ -84,19 +83,16 @@ async def test_every_query_has_data_and_no_alert_fires(
 ) -> None:
     """With some of all traffic, each panel and each recorded series has data, and a healthy stack fires no alert.
 
-    If the machine pauses for a moment, its latency looks bad for hours in the data of that Prometheus, so another
-    one without that data is used. Any other alert fails at once.
+    Alerts about latency are excepted: if the machine pauses for a moment, its latency looks bad for hours. The tests
+    of the rules cover them, with data of their own.
     """
     [variable] = dashboard()["templating"]["list"]
     metric, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])[0]
     await all_running(stack)
-    for attempt in range(ATTEMPTS):
-        async with prometheus(stack, tmp_path / str(attempt)) as one:
-            missing, calling = await looked_at(one, client)
-            found = await rules_of(one)
-            routes = await one.tell(f"label/{label}/values?match[]={metric}")
-        if missing or not calling or set(calling) - SLOW:
-            break
+    async with prometheus(stack, tmp_path) as one:
+        missing, calling = await looked_at(one, client)
+        found = await rules_of(one)
+        routes = await one.tell(f"label/{label}/values?match[]={metric}")
 
     assert SLOW < {rule.get("alert") for rule in rules()}
     assert [] == missing
@@ -118,7 +114,8 @@ async def looked_at(prometheus: Prometheus, client: ClientSession) -> tuple[list
         await asyncio.gather(*(a_bit_of_everything(client) for _ in range(4)))
         answers = await asyncio.gather(*(prometheus.has_data(query) for query in missing))
         missing = [query for query, answer in zip(missing, answers, strict=True) if not answer]
-        calling = [rule["name"] for rule in await rules_of(prometheus) if rule.get("state", "inactive") != "inactive"]
+        active = [rule["name"] for rule in await rules_of(prometheus) if rule.get("state", "inactive") != "inactive"]
+        calling = [name for name in active if name not in SLOW]
     return missing, calling
 
 

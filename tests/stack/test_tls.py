@@ -26,6 +26,7 @@ from src.api.edge import STRICT_TRANSPORT
 from src.core.tls.certificates import CIPHERS, self_signed_files
 
 from ..certificates import Files, make_files
+from ..processes import PATIENCE
 from ..tls_offers import (
     ECDHE_RSA_GCM,
     HANDSHAKE_FAILURE,
@@ -50,7 +51,6 @@ MEBIBYTE = 1024 * 1024
 LINGERING_SECONDS = 6.0
 STAGGER_SECONDS = 0.5
 """Between the beginnings of requests that take long: at any moment, one of them has just begun."""
-RENEWAL_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def ask(
 def raw(port: int, request: bytes, trusted: ssl.SSLContext | None = None) -> bytes:
     """Send bytes as they are, over TLS where a context is given, and return all that is answered."""
     with ExitStack() as stack:
-        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
         if trusted:
             connection = stack.enter_context(trusted.wrap_socket(connection, server_hostname="localhost"))
         connection.sendall(request)
@@ -148,7 +148,7 @@ def s_client(port: int, files: Files, *options: str) -> str:
         # A request, so that what the server sends after the handshake is waited for.
         input=b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         capture_output=True,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
     return (done.stdout + done.stderr).decode(errors="replace")
@@ -315,7 +315,7 @@ def test_a_certificate_is_renewed_and_no_request_is_dropped(
 
             assert before == shown()
             install(renewed)
-            deadline = time.monotonic() + RENEWAL_SECONDS
+            deadline = time.monotonic() + PATIENCE
             # For a moment an old process of nginx accepts connections beside the new ones.
             while (now := shown()) != files.certificates[0].decode():
                 assert before == now

@@ -22,7 +22,7 @@ async def test_two_hundred_users_find_nothing_wrong(stack: RunningStack, tmp_pat
     await all_running(stack)
     arguments = ("-m", "src.client", "bot", *SIZE, "--concurrency", "48", "--json", "--url", stack.url)
     async with programs.running(*arguments, environment={"XDG_CONFIG_HOME": str(tmp_path)}) as process:
-        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        out, err = await asyncio.wait_for(process.communicate(), 5 * PATIENCE)
     report = json.loads(out)
 
     assert (0, [], [], 0) == (process.returncode, report["errors"], report["wrong"], report["accounts_left"]), err

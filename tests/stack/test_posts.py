@@ -11,6 +11,7 @@ from pymongo import MongoClient
 
 from bench.running_stack import RunningStack
 
+from ..processes import PATIENCE
 from .mongod import Mongod
 from .test_accounts import ask, do
 from .test_restart import all_running
@@ -26,12 +27,20 @@ async def sign_up(client: ClientSession, prefix: str, count: int) -> list[str]:
     """Make users and return their access tokens."""
     tokens = [""] * count
 
+    async def retried(path: str, credentials: dict[str, str]) -> Any:
+        # On a slow machine, the queue of passwords to hash may be full.
+        while (outcome := await ask(client, "POST", path, credentials)).status == 503:
+            await asyncio.sleep(float(outcome.retry_after or 1))
+        assert outcome.status in {200, 201}, outcome
+        return outcome.body
+
     async def one(index: int) -> None:
         credentials = {"username": f"{prefix}-{index}", "password": PASSWORD}
-        await do(client, "POST", "/register", credentials)
-        tokens[index] = (await do(client, "POST", "/login", credentials))["access_token"]
+        await retried("/register", credentials)
+        tokens[index] = (await retried("/login", credentials))["access_token"]
 
-    await gather_limited(count, 32, one)
+    async with asyncio.timeout(3 * PATIENCE):
+        await gather_limited(count, 32, one)
     return tokens
 
 

@@ -189,7 +189,7 @@ def test_every_text_is_used_and_there() -> None:
     for key in english.script:
         stem = re.sub(r"_(one|other)$", "", key)
         notice = re.sub(r"_(title|text|next)$", "", stem)
-        assert {stem, notice, stem.removeprefix("create_"), stem.removeprefix("state_")} & words, key
+        assert {stem, notice, stem.removeprefix("create_"), notice.removeprefix("state_")} & words, key
     shown = {problem_page(english, status, "").title for status in range(400, 512)}
     assert {english.problems[key] for key in english.problems if key.endswith("_title")} <= shown
 
@@ -198,7 +198,11 @@ def test_html_in_a_translation_is_text() -> None:
     """HTML in a text is escaped, in the templates and in the JSON for the scripts."""
     payload = "</script><script>alert(1)</script>{{{strings}}}"
     english = LANGUAGES["en"]
-    odd = Language("en", *(dict.fromkeys(texts, payload) for texts in (english.html, english.script, english.problems)))
+    html, script, problems = (
+        dict.fromkeys(texts, payload) for texts in (english.html, english.script, english.problems)
+    )
+    views = {view: dict.fromkeys(texts, payload) for view, texts in english.views.items()}
+    odd = Language("en", html, script, problems, views)
     templates = Templates(Settings(_env_file=None), read_assets(), {"en": odd})
 
     for name, root in product(("create", "secret", "message", "receipt"), ("./", "../")):
@@ -206,7 +210,7 @@ def test_html_in_a_translation_is_text() -> None:
         strings = text.partition('id="strings">')[2].partition("</script>")[0]
 
         assert 2 == text.count("<script")
-        assert set(english.script) == set(json.loads(strings))
+        assert set(english.views[name]) == set(json.loads(strings))
         assert {payload} == set(json.loads(strings).values())
 
 

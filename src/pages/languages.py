@@ -1,6 +1,7 @@
 """The texts of the page in each language, and the choice of a language by `Accept-Language`."""
 
 import json
+from collections import ChainMap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,27 @@ from ..api.pages import weights
 
 MESSAGES = Path(__file__).parent / "messages"
 DEFAULT = "en"
+_PARTS = {
+    "create": ("script", "create"),
+    "secret": ("script", "notices", "open", "secret"),
+    "message": ("script", "notices", "open", "message"),
+    "receipt": ("script", "notices", "receipt"),
+}
+"""The parts of a language that the script of each view needs."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """The texts of a language: ``html`` for templates, ``script`` for scripts, ``problems`` for error pages."""
+    """The texts of a language: ``html`` for templates, ``script`` for scripts, ``problems`` for error pages.
+
+    ``views`` has the part of ``script`` that each view needs.
+    """
 
     code: str
     html: dict[str, str]
     script: dict[str, str]
     problems: dict[str, str]
+    views: dict[str, dict[str, str]]
 
 
 def read_languages() -> dict[str, Language]:
@@ -28,7 +40,9 @@ def read_languages() -> dict[str, Language]:
     languages = {}
     for path in sorted(MESSAGES.glob("*.json")):
         texts = json.loads(path.read_text(encoding="utf-8"))
-        languages[path.stem] = Language(path.stem, texts["html"], texts["script"], texts["problems"])
+        views = {view: dict(ChainMap(*(texts[part] for part in parts))) for view, parts in _PARTS.items()}
+        script = dict(ChainMap(*views.values()))
+        languages[path.stem] = Language(path.stem, texts["html"], script, texts["problems"], views)
     return languages
 
 

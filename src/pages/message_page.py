@@ -65,7 +65,7 @@ def message_page(answer: ReadMessage, language: Language) -> Page:
     # An HTML parser drops a line feed at the start of a <pre>, and turns an unescaped carriage return into a line feed.
     text = "\n" + html.escape(answer.message).replace("\r", "&#13;")
     # A translator in the browser would send the message to its own server.
-    pre = f'<pre translate="no" class="notranslate">{text}</pre>'
+    pre = f'<div dir="auto"><pre translate="no" class="notranslate">{text}</pre></div>'
     until = language.script["message_until"].replace("{time}", f"{answer.expires_at:%Y-%m-%d %H:%M:%S} UTC")
     return text_page(language, language.html["title_message"], f"{pre}\n<p>{html.escape(until)}</p>", icon=_ENVELOPE)
 

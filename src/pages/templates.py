@@ -24,7 +24,7 @@ LIFETIMES = (300, 3600, 14_400, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
 # The script of each view, and the templates of its body.
 _VIEWS = {
     "create": ("create.js", ("create",)),
-    "secret": ("open.js", ("status", "open")),
+    "secret": ("open.js", ("status", "open", "waiting")),
     "message": ("open.js", ("status", "open")),
     "receipt": ("receipt.js", ("status", "receipt")),
 }
@@ -73,7 +73,9 @@ class Templates:
             "in_receipts": _CURRENT if name == "receipt" else "",
             "language_menu": "",
             # `</script` ends a script element, even inside a JSON string.
-            "strings": json.dumps(language.script, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+            "strings": json.dumps(language.views[name], ensure_ascii=False, separators=(",", ":")).replace(
+                "<", "\\u003c"
+            ),
             "ttl_options": _options(language, self._settings),
         }
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)

@@ -65,10 +65,15 @@ class Visitor:
         lines = [one.partition("\n")[0] for one in self.sent]
         return [re.sub(r"https?://[^/]+", "", line) for line in lines if "/pages/" not in line]
 
+    def show_options(self) -> None:
+        """Open the options of the form."""
+        self.page.click("#options:not([open]) > summary")
+
     def share(self, base: str, text: str, *, phrase: str = "", opens: int = 1, kind: str = "secret") -> tuple[str, str]:
         """Share a text on the page; return its link and the receipt link."""
         self.page.goto(f"{base}/")
         self.page.fill("#text", text)
+        self.show_options()
         self.page.check(f"input[value={kind}]")
         if kind == "secret":
             self.page.fill("#phrase", phrase)

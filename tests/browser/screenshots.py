@@ -38,6 +38,7 @@ class Sitter:
         """Share a text; return its link and the receipt link."""
         self.page.goto(f"{self._base}/")
         self.page.fill("#text", TEXT)
+        self.page.click("#options > summary")
         self.page.check(f"input[value={kind}]")
         if phrase:
             self.page.fill("#phrase", phrase)
@@ -49,8 +50,13 @@ class Sitter:
         """Bring the page into each state, and yield its name."""
         self.page.goto(f"{self._base}/")
         yield "create"
+        self.page.click("#options > summary")
+        yield "options"
         link, receipt_link = self.share("secret", PHRASE)
         yield "result"
+        self.page.check("#keep-receipt")
+        self.page.click("#show-qr")
+        yield "result-code"
         self.shows(receipt_link, "receipt")
         yield "receipt-waiting"
         self.page.click("#burn")
@@ -61,6 +67,7 @@ class Sitter:
         yield from self._failing(link)
         yield from self._ending()
         link, receipt_link = self.share("message")
+        self.page.check("#keep-receipt")
         self.shows(link, "shown")
         yield "message"
         self.shows(receipt_link, "receipt")
@@ -70,6 +77,9 @@ class Sitter:
         yield "receipt-burned"
         self.shows(link, "notice")
         yield "message-gone"
+        self.share("secret")
+        self.page.check("#keep-receipt")
+        yield from self._kept()
         yield from self._of_the_api()
         yield from self._over_plain_http()
 
@@ -81,6 +91,8 @@ class Sitter:
     def _opening(self, link: str) -> Iterator[str]:
         self.shows(link, "waiting")
         yield "waiting"
+        self.page.click("#about > summary")
+        yield "about"
         self.page.fill("#phrase", "old foe")
         self.page.click("#open")
         self.page.wait_for_selector("#problem:not(:empty)")
@@ -111,6 +123,14 @@ class Sitter:
         self.page.click("#open")
         self.page.wait_for_selector("#notice:not([hidden])")
         yield "locked"
+
+    def _kept(self) -> Iterator[str]:
+        self.shows(f"{self._base}/r", "receipts")
+        self.page.wait_for_selector("#kept-list li:last-child path[d]", state="attached")
+        yield "receipts"
+        for button in self.page.locator("#kept-list button").all()[::-1]:
+            button.click()
+        yield "receipts-none"
 
     def _of_the_api(self) -> Iterator[str]:
         link = self._created("", message=TEXT)

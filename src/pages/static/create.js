@@ -3,9 +3,9 @@
 import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
 import { utf8 } from "./bytes.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
-import { listKept, setKept } from "./kept.js";
+import { setKept } from "./kept.js";
 import { generate } from "./lean-qr.js";
-import { $, copyOnClick, formatTime, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
+import { $, copyOnClick, formatExpiry, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
 import { newPassphrase, newPassword } from "./random.js";
 
@@ -26,6 +26,7 @@ function showProblem({ key, values, field }) {
   clearProblems();
   const problem = $(field ? `${field}-problem` : "problem");
   problem.textContent = t(key, values);
+  problem.closest("details")?.setAttribute("open", "");
   if (field) $(field).setAttribute("aria-invalid", "true");
   $(field ?? "create").focus();
   problem.scrollIntoView({ block: "nearest" });
@@ -107,9 +108,11 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   receipt = { key: receiptKey, created: new Date().toISOString(), expires: expiresAt };
   receiptSaved = false;
   $("keep-receipt").checked = false;
-  $("result-until").textContent = t(isMessage() ? "message_until" : "created_secret", { time: formatTime(expiresAt) });
+  const time = formatExpiry(expiresAt);
+  $("result-until").textContent = isMessage() ? t("message_until", { time }) : t("created_secret", { n: Number($("opens").value), time });
   $("result-phrase").hidden = !phrase;
   $("result-plain").hidden = Boolean(fragmentKey);
+  showCode(false);
   // White pixels: forced colors would repaint a background.
   generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
   form.reset();
@@ -118,11 +121,23 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   showSection("result");
 }
 
+function showCode(shown) {
+  $("qr").hidden = !shown;
+  $("show-qr").setAttribute("aria-expanded", String(shown));
+}
+
 function showKindFields() {
-  $("secret-only").hidden = isMessage();
+  for (const id of ["secret-only", "opens-field"]) $(id).hidden = isMessage();
 }
 
 form.addEventListener("change", showKindFields);
+// Not dir=auto, which takes a browser half a minute to lay out a long line.
+$("text").addEventListener("input", ({ target }) => {
+  target.dir = /^\P{L}*[\u0590-\u08ff\ufb1d-\ufefc]/u.test(target.value.slice(0, 1000)) ? "rtl" : "ltr";
+});
+form.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("create").click();
+});
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   let problem = findProblem();
@@ -151,6 +166,10 @@ $("again").addEventListener("click", () => {
   $("text").focus();
 });
 toggleOnClick($("show-phrase"), $("phrase"));
+$("show-qr").addEventListener("click", () => showCode($("qr").hidden));
+$("share-link").hidden = !navigator.share;
+// Rejected if the user closes the sheet.
+$("share-link").addEventListener("click", () => navigator.share({ url: $("link").value }).catch(() => {}));
 copyOnClick($("copy-link"), () => $("link").value);
 copyOnClick($("copy-receipt"), () => $("receipt-link").value);
 for (const id of ["link", "receipt-link"]) $(id).addEventListener("focus", (event) => event.target.select());
@@ -169,8 +188,7 @@ addEventListener("beforeunload", (event) => {
 $("plain").hidden = canEncrypt;
 if (!canEncrypt) hideEncryptionClaims();
 showKindFields();
-listKept();
 startView(async () => {
   if (canEncrypt) await testEncryption();
-  form.classList.remove("unready");
+  $("create").disabled = false;
 });

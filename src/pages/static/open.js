@@ -73,7 +73,8 @@ function showFailure(result, retry) {
 
 function showExpiry() {
   const element = $(isMessage ? "shown-left" : "waiting-until");
-  const remark = t(isMessage ? "message_until" : "waiting_until", { time: formatExpiry(expiresAt) });
+  const time = formatExpiry(expiresAt);
+  const remark = isMessage ? t("message_until", { time }) : time;
   if (element.textContent !== remark) element.textContent = remark;
 }
 
@@ -149,7 +150,7 @@ async function showText(sealed, keys, retry) {
     showNotice(error instanceof NotOpened ? "unreadable" : "failed", {}, retry);
     return false;
   }
-  $("phrase").value = "";
+  if (!isMessage) $("phrase").value = "";
   setVisible(true);
   showSection("shown");
   return true;
@@ -171,15 +172,17 @@ function showProblem(key, values) {
 function clearText() {
   text = "";
   $("text").textContent = "";
-  $("phrase").value = "";
+  if (!isMessage) $("phrase").value = "";
 }
 
-$("form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  await runBusy($("open"), open);
-});
+if (!isMessage) {
+  $("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await runBusy($("open"), open);
+  });
+  toggleOnClick($("show-phrase"), $("phrase"));
+}
 $("hide").addEventListener("click", () => setVisible($("hide").getAttribute("aria-pressed") === "true"));
-toggleOnClick($("show-phrase"), $("phrase"));
 copyOnClick($("copy"), () => text);
 addEventListener("pagehide", clearText);
 addEventListener("pageshow", (event) => event.persisted && !kept && location.reload());
@@ -190,5 +193,6 @@ addEventListener("beforeunload", (event) => {
 addEventListener("hashchange", () => location.reload());
 // A timer until the expiry would stop while the device sleeps.
 setInterval(checkExpiry, 1000);
+$(section).append($("about"));
 if (isApiLink) hideEncryptionClaims();
 startView(start);

@@ -7,8 +7,24 @@ const language = document.documentElement.lang;
 const plurals = new Intl.PluralRules(language);
 // The user's own variant of the page's language, such as de-CH for a page in German.
 const locale = navigator.languages.find((candidate) => candidate.split("-")[0] === language) ?? language;
-const timeFormat = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "long" });
-const LAST_HOUR_SECONDS = 3600;
+const time = { weekday: "short", day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+// Units of the remaining time: the seconds from which each is used, and those that it has.
+const UNITS = [["day", 172800, 86400], ["hour", 7200, 3600], ["minute", 60, 60], ["second", 0, 1]];
+// The icon of each state and notice, in a square of 24, and its color.
+const ENVELOPE = "M3 5h18v14H3zm0 2 9 6 9-6";
+const ICONS = {
+  waiting: [ENVELOPE, "ok"],
+  opened: ["m3 9 9-6 9 6v11H3zm0 1 9 6 9-6"],
+  burned: ["M12 3c.5 4 5 5.5 5 11a5 5 0 0 1-10 0c0-2 .8-3.5 2-5 .3 1.5 1 2.5 2 2.5C11.5 9 10.5 6 12 3z", "wax"],
+  locked: ["M5 11h14v9H5zm3 0V8a4 4 0 0 1 8 0v3", "warn"],
+  expired: ["M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zm0 4v5l3 2", "soft"],
+  gone: ["M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zm5 11.5L21 21", "soft"],
+  incomplete: ["m13 6 2-2a3.5 3.5 0 0 1 5 5l-2 2m-7 7-2 2a3.5 3.5 0 0 1-5-5l2-2M8 3v3M3 8h3m10 13v-3m5-2h-3", "warn"],
+  offline: ["M8 18a4.5 4.5 0 0 1-.6-9m3-2.3A6 6 0 0 1 17.5 10a4 4 0 0 1 3 6.5M3 3l18 18", "warn"],
+  alert: ["M12 4 2.5 20h19zm0 6v4m0 3v.01", "warn"],
+};
+ICONS.lost = ICONS.offline;
+ICONS.no_receipt = ICONS.gone;
 
 export const $ = (id) => document.getElementById(id);
 
@@ -18,22 +34,39 @@ export function t(key, values = {}) {
   return form.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** Format a timestamp of the API for the user, with the time zone. */
-export const formatTime = (text) => timeFormat.format(new Date(text));
+function format(text, options) {
+  const date = new Date(text);
+  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return new Intl.DateTimeFormat(locale, { ...time, ...options, year }).format(date);
+}
 
-/** Like `formatTime`, with the remaining time in the last hour: in minutes, then in seconds. */
+/** Format a timestamp of the API for the user, with the time zone. */
+export const formatTime = (text) => format(text, { second: "2-digit" });
+
+/** Format the time when something expires, with the time zone and the remaining time. */
 export function formatExpiry(text) {
-  const time = formatTime(text);
+  const time = format(text);
   const seconds = Math.floor(timeUntil(text) / 1000);
-  if (seconds < 0 || seconds >= LAST_HOUR_SECONDS) return time;
-  const [number, unit] = seconds < 60 ? [seconds, "second"] : [Math.floor(seconds / 60), "minute"];
+  if (seconds < 0) return time;
+  const [unit, , size] = UNITS.find(([, least]) => seconds >= least);
+  // Days and hours are rounded; minutes and seconds are not more than remain.
+  const number = size > 60 ? Math.round(seconds / size) : Math.floor(seconds / size);
   const left = new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(number);
   return t("time_left", { time, left });
+}
+
+/** Draw the icon of a state or notice, in its color, in the first icon of an element. */
+export function drawIcon(element, state) {
+  const icon = element.querySelector(".icon");
+  const [path, color = "accent"] = ICONS[state] ?? ICONS[state.split("_")[0]] ?? ICONS.alert;
+  icon.style.color = `var(--${color})`;
+  icon.lastElementChild.setAttribute("d", path);
 }
 
 /** Show one section in place of the others, and focus it for screen readers. */
 export function showSection(id) {
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== id;
+  $(id).className = "shown";
   $(id).focus({ preventScroll: true });
   scrollTo(0, 0);
 }
@@ -63,6 +96,7 @@ export function showNotice(key, values, retry) {
   $("notice-title").textContent = t(`${key}_title`, values);
   $("notice-text").textContent = t(`${key}_text`, values);
   $("notice-next").textContent = t(`${key}_next`, values);
+  drawIcon($("notice"), key);
   $("retry").hidden = !retry;
   $("retry").onclick = retry ?? null;
   showSection("notice");

@@ -1,8 +1,10 @@
-// The view of a receipt: shows its sender the state of a secret or message, and deletes it.
+// The view of a receipt: shows its sender the state of a secret or message, and deletes it. Without a key in its URL, it
+// lists the receipts that this browser keeps.
 
-import { ConnectionLost, call, failureKey } from "./api.js";
+import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
+import { loadKept, setKept } from "./kept.js";
 import { receiptKeyOfUrl } from "./links.js";
-import { $, formatExpiry, formatTime, showNotice, showSection, startView, t } from "./page.js";
+import { $, drawIcon, formatExpiry, formatTime, showNotice, showSection, startView, t } from "./page.js";
 
 const POLL_INTERVAL_MS = 5000;
 const FINAL = ["opened", "burned", "locked", "expired"];
@@ -15,9 +17,14 @@ function setRow(id, value) {
 }
 
 function display(receipt) {
-  const state = t(`state_${receipt.state}`);
+  const word = t(`state_${receipt.state}`);
+  const [heading, remark] = $("state").querySelectorAll("h2, p");
   // A screen reader announces each assignment: assign only changes.
-  if ($("state").textContent !== state) $("state").textContent = state;
+  if (heading.textContent !== word) {
+    heading.textContent = word;
+    remark.textContent = t(`state_${receipt.state}_text`);
+    drawIcon($("state"), receipt.state);
+  }
   setRow("created", formatTime(receipt.created_at));
   setRow("expires", (receipt.state === "waiting" ? formatExpiry : formatTime)(receipt.expires_at));
   setRow("opened", receipt.opened_at && formatTime(receipt.opened_at));
@@ -50,6 +57,51 @@ async function refresh() {
   if (!FINAL.includes(state) && !document.hidden) timer = setTimeout(refresh, POLL_INTERVAL_MS);
 }
 
+/** Return the state of a kept receipt, and its word. */
+async function stateOf({ key }) {
+  try {
+    const { ok, status, answer } = await call("GET", `receipts/${key}`);
+    if (ok) return [answer.state, t(`state_${answer.state}`)];
+    return status === 404 ? ["gone", t("no_receipt_title")] : ["alert", t("busy_title")];
+  } catch (error) {
+    if (!(error instanceof ConnectionLost)) throw error;
+    return ["offline", t("offline_title")];
+  }
+}
+
+function addKept(receipt) {
+  const item = $("kept-item").content.cloneNode(true).firstElementChild;
+  const [link, created, remove] = item.querySelectorAll("a, p, button");
+  link.href = `${ROOT}r#${receipt.key}`;
+  link.textContent = t("working");
+  created.textContent = formatTime(receipt.created);
+  remove.setAttribute("aria-label", t("remove_from", { time: created.textContent }));
+  remove.addEventListener("click", () => {
+    setKept(receipt, false);
+    item.remove();
+    ($("kept-list").querySelector("button") ?? $("receipts")).focus();
+  });
+  $("kept-list").append(item);
+  return async () => {
+    const [state, word] = await stateOf(receipt);
+    link.textContent = word;
+    drawIcon(item, state);
+  };
+}
+
+async function listKept() {
+  document.title = $("receipts").querySelector("h1").textContent;
+  const updates = loadKept().map(addKept);
+  showSection("receipts");
+  // One at a time: the server limits the rate.
+  for (const update of updates) await update();
+}
+
+function start() {
+  if (key) return refresh();
+  return location.hash || location.search ? showNotice("incomplete_receipt") : listKept();
+}
+
 function setConfirming(asked) {
   $("burn").hidden = asked;
   $("confirm").hidden = !asked;
@@ -73,4 +125,4 @@ $("burn-now").addEventListener("click", async () => {
 });
 document.addEventListener("visibilitychange", () => document.hidden || $("receipt").hidden || refresh());
 addEventListener("hashchange", () => location.reload());
-startView(() => (key ? refresh() : showNotice("incomplete_receipt")));
+startView(start);

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from .accounts.auth import Authenticator, Scope
 from .accounts.guards import BearerGuard, bearer_token, token_required
 from .api.routing import Route, Shell
-from .api.schema import Answer, RequestBody
+from .api.schema import Answer, RequestBody, example
 
 ECHO = "echo"
 LARGEST_ECHO = 1_000_000
@@ -20,13 +20,13 @@ class Greeting(Answer):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    hello: str = Field("Welcome to the Echo Room.", serialization_alias="Hello")
+    hello: str = Field("Welcome to the Echo Room.", serialization_alias="Hello", description="The greeting.")
 
 
 class EchoRequest(RequestBody):
     """The text to echo; unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", **example({"str": "Hello, world."}))
 
     auth: str | None = Field(
         None, max_length=4096, description="An access or API token. Default: the token in the Authorization header."
@@ -39,7 +39,7 @@ class EchoAnswer(Answer):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    text: str = Field(serialization_alias="str")
+    text: str = Field(serialization_alias="str", description="The text as sent.")
 
 
 class EchoRoutes:

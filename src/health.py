@@ -16,7 +16,7 @@ from .errors import Unavailable
 class Health(Answer):
     """The process is alive."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"] = Field("ok", description="The process is alive.")
 
 
 class DumpFailure(Protocol):
@@ -34,8 +34,8 @@ class DumpFailure(Protocol):
 class Behind(Answer):
     """The time since when the dump is behind, and the reason."""
 
-    since: datetime
-    reason: str
+    since: datetime = Field(description="When the first write failed.")
+    reason: str = Field(description="The error message of the operating system.")
 
 
 class Readiness(Answer):
@@ -44,9 +44,13 @@ class Readiness(Answer):
     ``dump`` is present while the dump file cannot be written, ``creating`` while storage is full.
     """
 
-    status: Literal["ready"] = "ready"
-    dump: Behind | None = Field(None, exclude_if=lambda behind: behind is None)
-    creating: Literal["paused"] | None = Field(None, exclude_if=lambda creating: creating is None)
+    status: Literal["ready"] = Field("ready", description="The process can serve requests.")
+    dump: Behind | None = Field(
+        None, exclude_if=lambda behind: behind is None, description="Present while the dump file cannot be written."
+    )
+    creating: Literal["paused"] | None = Field(
+        None, exclude_if=lambda creating: creating is None, description="Present while storage is full."
+    )
 
 
 class HealthRoutes:

@@ -50,6 +50,44 @@ async def test_every_reference_resolves(api: Api) -> None:
         assert f'"#/components/schemas/{name}"' in text
 
 
+async def test_every_field_has_a_meaning(api: Api) -> None:
+    """Each parameter, and each field of a body or answer, has a description."""
+    document = (await api.send("GET", "/openapi.json")).json()
+    operations = {
+        f"{method} {path}": one for path, methods in document["paths"].items() for method, one in methods.items()
+    }
+    fields = {
+        f"{schema}.{name}": field
+        for schema, described in document["components"]["schemas"].items()
+        for name, field in described.get("properties", {}).items()
+    }
+
+    assert [] == [
+        (name, parameter["name"])
+        for name, operation in operations.items()
+        for parameter in operation.get("parameters", [])
+        if not (parameter.get("description") or parameter["schema"].get("description"))
+    ]
+    assert [] == [name for name, field in fields.items() if not field.get("description")]
+
+
+async def test_every_body_has_an_example(api: Api) -> None:
+    """Each type of a body has an example that contains only its fields, and all that are required."""
+    document = (await api.send("GET", "/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    bodies = {
+        content["schema"]["$ref"].rpartition("/")[2]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for content in operation.get("requestBody", {"content": {}})["content"].values()
+    }
+
+    assert len(bodies) > 10
+    for name in bodies:
+        for example in schemas[name]["examples"]:
+            assert set(schemas[name].get("required", ())) <= set(example) <= set(schemas[name]["properties"]), name
+
+
 @pytest.mark.fuzz
 async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis) -> None:
     """Examples, boundary values, fuzzing and stateful runs against a live server: every response is as documented."""

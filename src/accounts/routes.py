@@ -156,6 +156,7 @@ class AccountRoutes:
             Route(
                 method="DELETE",
                 path="/sessions/{session_id}",
+                path_parameters={"session_id": "The `id` of a session from GET /sessions."},
                 tag=SESSIONS,
                 summary="End one of your sessions",
                 guard=self._guard,
@@ -260,6 +261,7 @@ class ApiTokenRoutes:
             Route(
                 method="DELETE",
                 path="/tokens/{token_id}",
+                path_parameters={"token_id": "The `id` of an API token from GET /tokens."},
                 tag=TOKENS,
                 summary="Delete one of your API tokens",
                 guard=self._guard,

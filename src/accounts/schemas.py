@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from ..api.schema import WHOLE, Answer, RequestBody
+from ..api.schema import WHOLE, Answer, RequestBody, example
 from .auth import Scope
 from .passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
 
@@ -27,80 +27,96 @@ def _distinct(scopes: list[Scope]) -> list[Scope]:
 class Register(RequestBody):
     """A new account."""
 
+    model_config = example({"username": "ben", "password": "correct horse battery staple"})
+
     username: Username = Field(description="Unique, ignoring case.")
-    password: NewPassword
+    password: NewPassword = Field(description="Every character counts.")
 
 
 class Registered(Answer):
     """The created account."""
 
-    user_id: str
-    username: str
+    user_id: str = Field(description="32 hexadecimal digits, the permanent id of the account.")
+    username: str = Field(description="The name as sent.")
 
 
 class Login(RequestBody):
     """A username and its password."""
 
-    username: GivenUsername
-    password: GivenPassword
+    model_config = example({"username": "ben", "password": "correct horse battery staple"})
+
+    username: GivenUsername = Field(description="The username of the account, ignoring case.")
+    password: GivenPassword = Field(description="The password of the account.")
 
 
 class Refresh(RequestBody):
     """The current refresh token of a session."""
 
-    refresh_token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)]
+    model_config = example({"refresh_token": "$REFRESH_TOKEN"})
+
+    refresh_token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)] = Field(
+        description="The latest refresh token of the session."
+    )
 
 
 class Tokens(Answer):
     """The tokens of a session: the access token is valid for ``expires_in`` seconds."""
 
-    access_token: str
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 (a type)
-    expires_in: int
-    refresh_token: str
+    access_token: str = Field(description="The access token, for the header Authorization.")
+    token_type: Literal["Bearer"] = Field("Bearer", description="The scheme of the header Authorization.")
+    expires_in: int = Field(description="Lifetime of the access token in seconds.")
+    refresh_token: str = Field(description="The refresh token, for the next pair of tokens.")
 
 
 class Me(Answer):
     """The caller's account; ``last_request_at`` has a precision of one minute. Times are null if there was none yet."""
 
-    user_id: str
-    username: str
-    created_at: datetime
-    last_login_at: datetime | None
-    last_request_at: datetime | None
+    user_id: str = Field(description="32 hexadecimal digits, the permanent id of the account.")
+    username: str = Field(description="The name as registered.")
+    created_at: datetime = Field(description="When the account was created.")
+    last_login_at: datetime | None = Field(description="When the last session started; null if there was none.")
+    last_request_at: datetime | None = Field(
+        description="When a token of the account was last used; null if none was. It may lag by a minute."
+    )
 
 
 class ChangePassword(RequestBody):
     """A new password, and the current one as proof."""
 
-    current: GivenPassword
-    new: NewPassword
+    model_config = example({"current": "correct horse battery staple", "new": "three other words"})
+
+    current: GivenPassword = Field(description="The current password, as proof.")
+    new: NewPassword = Field(description="The new password.")
 
 
 class DeleteAccount(RequestBody):
     """The current password, as proof."""
 
-    password: GivenPassword
+    model_config = example({"password": "correct horse battery staple"})
+
+    password: GivenPassword = Field(description="The current password, as proof.")
 
 
 class SessionAnswer(Answer):
     """A session; ``current`` is true for the session of this request."""
 
-    id: str
-    created_at: datetime
-    refreshed_at: datetime
-    expires_at: datetime
-    current: bool
+    id: str = Field(description="32 hexadecimal digits, used to end the session.")
+    created_at: datetime = Field(description="When the session started.")
+    refreshed_at: datetime = Field(description="When the session was last refreshed, or else when it started.")
+    expires_at: datetime = Field(description="When the session ends unless it is refreshed.")
+    current: bool = Field(description="Whether it is the session of this request.")
 
 
 class Sessions(Answer):
     """The caller's sessions, newest first."""
 
-    sessions: list[SessionAnswer]
+    sessions: list[SessionAnswer] = Field(description="The sessions.")
 
 
 class CreateToken(RequestBody):
     """A new API token."""
+
+    model_config = example({"name": "nightly report", "scopes": ["secrets"], "expires_in_days": 90})
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         description="A label that tells you the purpose of the token."
@@ -119,21 +135,23 @@ class CreateToken(RequestBody):
 class TokenAnswer(Answer):
     """An API token, without the token itself."""
 
-    id: str
-    name: str
-    scopes: list[Scope]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
+    id: str = Field(description="32 hexadecimal digits, used to delete the token.")
+    name: str = Field(description="The name as sent.")
+    scopes: list[Scope] = Field(description="The permissions of the token, in alphabetical order.")
+    created_at: datetime = Field(description="When the token was created.")
+    expires_at: datetime | None = Field(description="When the token expires; null if it does not.")
+    last_used_at: datetime | None = Field(
+        description="When the token was last used; null if it was not. It may lag by a minute."
+    )
 
 
 class TokenCreated(TokenAnswer):
     """The created API token; ``token`` is shown only once."""
 
-    token: str
+    token: str = Field(description="The token: 75 characters. The server does not store it.")
 
 
 class TokenList(Answer):
     """The caller's API tokens, newest first."""
 
-    tokens: list[TokenAnswer]
+    tokens: list[TokenAnswer] = Field(description="The API tokens.")

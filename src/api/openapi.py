@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
@@ -35,10 +36,10 @@ _PARAMETER = re.compile(r"{(\w+)}")
 class Document(Answer):
     """An OpenAPI 3.1 document."""
 
-    openapi: str
-    info: dict[str, Any]
-    paths: dict[str, Any]
-    components: dict[str, Any]
+    openapi: str = Field(description="The version of OpenAPI.")
+    info: dict[str, Any] = Field(description="Name, version and licence of the service.")
+    paths: dict[str, Any] = Field(description="The operations by path and method.")
+    components: dict[str, Any] = Field(description="The types that the operations refer to, and the authentication.")
 
 
 class OpenApiRoutes:
@@ -122,7 +123,7 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         operation["security"] = [{SECURITY_SCHEME: [guard.scope] if guard.scope else []}]
         if not route.guard:
             operation["security"].append({})
-    if parameters := [*_path_parameters(route.path), *_query_parameters(route.query)]:
+    if parameters := [*_path_parameters(route), *_query_parameters(route.query)]:
         operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {
@@ -135,10 +136,11 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
     return operation
 
 
-def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
-    for name in _PARAMETER.findall(path):
+def _path_parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:
+    for name in _PARAMETER.findall(route.path):
         schema = {"type": "string", **({"pattern": f"^{ID_PATTERN}$"} if name.endswith("_id") else {})}
-        yield {"name": name, "in": "path", "required": True, "schema": schema}
+        meaning = route.path_parameters[name]
+        yield {"name": name, "in": "path", "required": True, "description": meaning, "schema": schema}
 
 
 def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str, Any]]:

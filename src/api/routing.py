@@ -1,9 +1,9 @@
 """Routes: a single declaration defines validation, documentation and handler of a request."""
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import hdrs, web
@@ -61,7 +61,7 @@ class StorageControl(Protocol):
 class Route(Generic[BodyT]):
     """A method and path with their complete contract; a path parameter ``…_id`` is 32 hexadecimal digits.
 
-    A slash after a path parameter ``…_key`` at the end of a path is ignored.
+    A slash after a path parameter ``…_key`` at the end of a path is ignored. ``path_parameters`` has their meanings.
     ``guard`` runs before the body is read. ``optional_guard`` is documented but not applied: the handler also accepts
     credentials from the body. ``form`` has the fields of the body that a web form may send.
     For browsers, ``page`` renders the answer or a problem, and ``shell`` replaces the handler.
@@ -75,6 +75,7 @@ class Route(Generic[BodyT]):
 
     method: str
     path: str
+    path_parameters: Mapping[str, str] = field(default_factory=dict)
     summary: str
     description: str = ""
     tag: str

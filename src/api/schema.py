@@ -64,6 +64,14 @@ DIGITS = BeforeValidator(_digits)
 """Accepts a number in a query only in digits. Must come last in a type."""
 
 
+def example(fields: dict[str, Any]) -> ConfigDict:
+    """Return a configuration of a type with an example for the documentation.
+
+    A text that begins with ``$`` stands for a value from an earlier response.
+    """
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class QueryParameters(BaseModel):
     """Query parameters: parsed from text, and unknown ones are rejected."""
 
@@ -81,14 +89,16 @@ class ProblemDetails(Answer):
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": True})
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    Error: str
-    errors: list[dict[str, str]] | None = None
+    type: str = Field(description="Always `about:blank`.")
+    title: str = Field(description="The kind of error, for people.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="A description for people. It may change.")
+    code: str = Field(description="A stable identifier for programs.")
+    request_id: str = Field(description="The same id as in the header X-Request-ID and in the log of the server.")
+    Error: str = Field(description="The same as `detail`, for clients of older services.")
+    errors: list[dict[str, str]] | None = Field(
+        None, description="With status 400 only: the invalid fields or parameters, each with a reason."
+    )
 
     @classmethod
     def of(cls, problem: Problem, request_id: str, **members: Any) -> Self:
@@ -245,10 +255,10 @@ Count = Annotated[int, Field(json_schema_extra={"minimum": 0}), WHOLE]
 class TimeToLive(RequestBody):
     """A span of time: the sum of its parts."""
 
-    days: Count = 0
-    hours: Count = 0
-    minutes: Count = 0
-    seconds: Count = 0
+    days: Count = Field(0, description="Days.")
+    hours: Count = Field(0, description="Hours.")
+    minutes: Count = Field(0, description="Minutes.")
+    seconds: Count = Field(0, description="Seconds.")
 
     @property
     def span(self) -> timedelta:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from ..accounts.schemas import GivenPassword, GivenUsername, Username
-from ..api.schema import Answer, ProblemDetails, QueryParameters, RequestBody
+from ..api.schema import Answer, ProblemDetails, QueryParameters, RequestBody, example
 from ..errors import Problem, describe_status
 
 LOGOUT = ("", "logout")
@@ -51,7 +51,9 @@ TimeText = Annotated[
 class Identify(RequestBody):
     """The name of the sender."""
 
-    message_type: Literal["IDENTIFY"]
+    model_config = example({"message_type": "IDENTIFY", "username": "web-1"})
+
+    message_type: Literal["IDENTIFY"] = Field(description="The type of the request.")
     username: Username = Field(
         description="The username of an account, or a free name for a new one. Unique, ignoring case."
     )
@@ -60,15 +62,20 @@ class Identify(RequestBody):
 class Authenticate(RequestBody):
     """The credentials of the sender."""
 
-    message_type: Literal["AUTHENTICATE"]
-    username: GivenUsername
+    model_config = example({"message_type": "AUTHENTICATE", "username": "web-1", "password": "a password for web-1"})
+
+    message_type: Literal["AUTHENTICATE"] = Field(description="The type of the request.")
+    username: GivenUsername = Field(description="The name used in /identify, ignoring case.")
     password: GivenPassword = Field(
         description="The first password of a name has at least 4 characters, unless the server sets another minimum."
     )
 
 
-def _either(schema: dict[str, Any]) -> None:
+def _one_of_two(schema: dict[str, Any]) -> None:
     names = ("message", "messages")
+    schema["examples"] = [
+        {"message_type": "MESSAGE", "messages": ["disk 91 % full", "disk 92 % full"], "batch": "web-1-0001"}
+    ]
     schema["oneOf"] = [{"required": [name]} for name in names]
     for name in names:
         del schema["properties"][name]["default"]
@@ -77,9 +84,9 @@ def _either(schema: dict[str, Any]) -> None:
 class Message(RequestBody):
     """One message, several messages, or a logout."""
 
-    model_config = ConfigDict(json_schema_extra=_either)
+    model_config = ConfigDict(json_schema_extra=_one_of_two)
 
-    message_type: Literal["MESSAGE"]
+    message_type: Literal["MESSAGE"] = Field(description="The type of the request.")
     token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)] | None = Field(
         None,
         description="The token from POST /authenticate, or an API token with the scope `gather`. Default: the one in"
@@ -114,31 +121,35 @@ class Message(RequestBody):
 class SenderAnswer(Answer):
     """The members of every response to a sender: a text for people, the status, and its standard description."""
 
-    status_message: str
-    status_code: int
-    status_description: str
+    status_message: str = Field(description="A text for people.")
+    status_code: int = Field(description="The HTTP status.")
+    status_description: str = Field(description="The standard description of the status.")
 
 
 class Authenticated(SenderAnswer):
     """The token of a sender, valid for ``expires_in`` seconds."""
 
-    token: str
-    expires_in: int
+    token: str = Field(description="The token of the sender.")
+    expires_in: int = Field(description="Lifetime of the token in seconds.")
 
 
 class Gathered(SenderAnswer):
     """The sender's own sequence numbers of the first and last message stored; null if none was stored."""
 
-    first_sequence: int | None
-    last_sequence: int | None
+    first_sequence: int | None = Field(
+        description="Sequence number of the first message stored; null if none was stored."
+    )
+    last_sequence: int | None = Field(
+        description="Sequence number of the last message stored; null if none was stored."
+    )
 
 
 class SenderProblem(ProblemDetails):
     """An error, with the members of every response to a sender."""
 
-    status_message: str
-    status_code: int
-    status_description: str
+    status_message: str = Field(description="The same as `detail`.")
+    status_code: int = Field(description="The same as `status`.")
+    status_description: str = Field(description="The standard description of the status.")
 
     @classmethod
     def of(cls, problem: Problem, request_id: str, **members: Any) -> Self:
@@ -149,7 +160,7 @@ class SenderProblem(ProblemDetails):
 class AuthenticationProblem(SenderProblem):
     """A failed authentication; older clients read ``token`` before the status."""
 
-    token: Literal[""] = ""
+    token: Literal[""] = Field("", description="Empty, for older clients, which read it before the status.")
 
 
 def outcome(status: int, message: str) -> dict[str, Any]:
@@ -164,7 +175,9 @@ def outcome(status: int, message: str) -> dict[str, Any]:
 class GatheredQuery(QueryParameters):
     """Selects the messages to export."""
 
-    since: TimeText | None = Field(None, description="A date or a time: messages received at or after it.")
+    since: TimeText | None = Field(
+        None, description="A date or a time: messages received at or after it.", examples=["2026-03-01"]
+    )
     until: TimeText | None = Field(None, description="A date or a time: messages received before it.")
     username: GivenUsername | None = Field(None, description="The sender's username, ignoring case.")
 
@@ -172,7 +185,7 @@ class GatheredQuery(QueryParameters):
 class GatheredMessage(Answer):
     """A gathered message; ``sequence`` counts the messages of its sender from 1."""
 
-    received_at: datetime
-    username: str
-    sequence: int
-    message: str
+    received_at: datetime = Field(description="When the server received the message.")
+    username: str = Field(description="The name of the sender.")
+    sequence: int = Field(description="Number of the message among those of its sender, from 1.")
+    message: str = Field(description="The text.")

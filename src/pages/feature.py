@@ -88,6 +88,7 @@ class PagesFeature:
             Route(
                 method="GET",
                 path="/pages/{digest}/{file}",
+                path_parameters={"digest": "The digest of all static files.", "file": "The name of a file."},
                 tag=PAGES,
                 summary="Static file of the page",
                 handler=self.file,

@@ -25,6 +25,7 @@ from .schemas import (
 from .service import PostService, PostView
 
 POSTS = "posts"
+_POST_ID = {"post_id": "The `id` of a post, from POST /posts or GET /posts."}
 
 
 class PostRoutes:
@@ -75,6 +76,7 @@ class PostRoutes:
             Route(
                 method="GET",
                 path="/posts/{post_id}",
+                path_parameters=_POST_ID,
                 tag=POSTS,
                 summary="Get a post",
                 guard=self._guard,
@@ -85,6 +87,7 @@ class PostRoutes:
             Route(
                 method="DELETE",
                 path="/posts/{post_id}",
+                path_parameters=_POST_ID,
                 tag=POSTS,
                 summary="Delete one of your posts",
                 guard=self._guard,
@@ -128,6 +131,7 @@ class PostRoutes:
         return Route(
             method=method,
             path=path,
+            path_parameters=_POST_ID,
             tag=POSTS,
             summary=summary,
             description="Idempotent. A like replaces a dislike, and vice versa.",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from ..api.schema import DIGITS, Answer, QueryParameters, RequestBody, TimeToLive
+from ..api.schema import DIGITS, Answer, QueryParameters, RequestBody, TimeToLive, example
 from .reactions import Reaction
 
 LONGEST_TITLE, LONGEST_CONTENT = 200, 10_000
@@ -31,8 +31,14 @@ DayText = Annotated[
 class CreatePost(RequestBody):
     """A new post."""
 
-    title: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TITLE)] | None = None
-    content: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CONTENT)]
+    model_config = example({"title": "Lost and found", "content": "Whose blue umbrella is this?", "ttl": {"days": 30}})
+
+    title: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TITLE)] | None = Field(
+        None, description="A title."
+    )
+    content: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CONTENT)] = Field(
+        description="The text, returned as sent."
+    )
     ttl: TimeToLive | None = Field(
         None, description="Time until the post expires, up to 3650 days. Default: it does not expire."
     )
@@ -41,21 +47,23 @@ class CreatePost(RequestBody):
 class PostAnswer(Answer):
     """A post; ``mine`` is the caller's reaction."""
 
-    id: str
-    author: str
-    title: str | None
-    content: str
-    created_at: datetime
-    expires_at: datetime | None
-    likes: int
-    dislikes: int
-    mine: Reaction | None
+    id: str = Field(description="32 hexadecimal digits. Later posts have higher ids.")
+    author: str = Field(description="The username of the author.")
+    title: str | None = Field(description="The title; null if there is none.")
+    content: str = Field(description="The text.")
+    created_at: datetime = Field(description="When the post was published.")
+    expires_at: datetime | None = Field(description="When the post expires; null if it does not.")
+    likes: int = Field(description="Number of users who like the post.")
+    dislikes: int = Field(description="Number of users who dislike the post.")
+    mine: Reaction | None = Field(description="Your own reaction; null if there is none.")
 
 
 class FeedQuery(QueryParameters):
     """Selects the posts to list."""
 
-    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), DIGITS] = Field(20, description="Posts per page.")
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), DIGITS] = Field(
+        20, description="Posts per page.", examples=[10]
+    )
     cursor: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         None, description="`next_cursor` of the previous page."
     )
@@ -67,35 +75,37 @@ class FeedQuery(QueryParameters):
 class Feed(Answer):
     """A page of posts, newest first; ``next_cursor`` is null on the last page."""
 
-    posts: list[PostAnswer]
-    next_cursor: str | None
+    posts: list[PostAnswer] = Field(description="The posts of this page.")
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
 
 
 class ReactionsAnswer(Answer):
     """The reactions to a post; ``mine`` is the caller's."""
 
-    likes: int
-    dislikes: int
-    mine: Reaction | None
+    likes: int = Field(description="Number of users who like the post.")
+    dislikes: int = Field(description="Number of users who dislike the post.")
+    mine: Reaction | None = Field(description="Your own reaction; null if there is none.")
 
 
 class AnalyticsQuery(QueryParameters):
     """The first and last day."""
 
-    first: DayText = Field(alias="from", description="First day (UTC).")
-    last: DayText = Field(alias="to", description="Last day (UTC), at most 365 days after the first.")
+    first: DayText = Field(alias="from", description="First day (UTC).", examples=["2026-03-01"])
+    last: DayText = Field(
+        alias="to", description="Last day (UTC), at most 365 days after the first.", examples=["2026-03-31"]
+    )
 
 
 class DayAnswer(Answer):
     """Posts and reactions of one day, not counting those deleted since."""
 
-    date: date
-    posts: int
-    likes: int
-    dislikes: int
+    date: Annotated[date, Field(description="The day, in UTC.")]
+    posts: int = Field(description="Number of posts published that day.")
+    likes: int = Field(description="Number of likes that day, of any post.")
+    dislikes: int = Field(description="Number of dislikes that day, of any post.")
 
 
 class AnalyticsAnswer(Answer):
     """Every requested day, in order."""
 
-    days: list[DayAnswer]
+    days: list[DayAnswer] = Field(description="One entry per day, including days without activity.")

@@ -29,6 +29,9 @@ from .service import MessageService, SecretService
 from .store import ItemStore
 
 SECRETS, MESSAGES, RECEIPTS = "secrets", "messages", "receipts"
+_SECRET_KEY = {"secret_key": "The `secret_key` in the response to POST /generate."}
+_MESSAGE_KEY = {"message_key": "The last 43 characters of the `url` in the response to POST /."}
+_RECEIPT_KEY = {"receipt_key": "The `receipt_key` in the response to POST /generate or POST /."}
 
 
 class SecretRoutes:
@@ -68,6 +71,7 @@ class SecretRoutes:
             Route(
                 method="GET",
                 path="/secrets/{secret_key}",
+                path_parameters=_SECRET_KEY,
                 tag=SECRETS,
                 summary="Check a secret without opening it",
                 description="Safe for link previews. Browsers receive an HTML page.",
@@ -79,6 +83,7 @@ class SecretRoutes:
             Route(
                 method="POST",
                 path="/secrets/{secret_key}",
+                path_parameters=_SECRET_KEY,
                 tag=SECRETS,
                 summary="Open a secret",
                 description="The last opening erases the secret before the response is sent. A wrong phrase costs one"
@@ -163,6 +168,7 @@ class MessageRoutes:
             Route(
                 method="GET",
                 path="/message/{message_key}",
+                path_parameters=_MESSAGE_KEY,
                 tag=MESSAGES,
                 summary="Read a message",
                 description="Any number of times until it expires. Browsers receive an HTML page.",
@@ -214,6 +220,7 @@ class ReceiptRoutes:
             Route(
                 method="GET",
                 path="/receipts/{receipt_key}",
+                path_parameters=_RECEIPT_KEY,
                 tag=RECEIPTS,
                 summary="Get the state of a secret or message",
                 handler=self.receipt,
@@ -223,6 +230,7 @@ class ReceiptRoutes:
             Route(
                 method="DELETE",
                 path="/receipts/{receipt_key}",
+                path_parameters=_RECEIPT_KEY,
                 tag=RECEIPTS,
                 summary="Burn a secret or message",
                 handler=self.burn,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive
+from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive, example
 from .items import ItemState
 
 MOST_OPENS = 100
@@ -17,6 +17,10 @@ NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PH
 
 class CreateSecret(RequestBody):
     """A new secret."""
+
+    model_config = example(
+        {"secret": "The door code is 4711.", "phrase": "old friend", "ttl": {"days": 1, "hours": 12}}
+    )
 
     secret: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text.")
     phrase: NewPhrase | None = Field(None, description="A password that the reader needs in addition to the link.")
@@ -34,14 +38,21 @@ class CreateSecret(RequestBody):
 class SecretCreated(Answer):
     """The created secret. Send ``url`` to the reader and keep ``receipt_key``."""
 
-    secret_key: str
-    receipt_key: str
-    expires_at: datetime
-    url: str
+    secret_key: str = Field(
+        description="43 characters that identify the secret and open it. The server does not store them."
+    )
+    receipt_key: str = Field(
+        description="60 characters for the sender. They show the state of the secret and can burn it, but cannot open"
+        " it."
+    )
+    expires_at: datetime = Field(description="When the secret expires.")
+    url: str = Field(description="The link to the secret. It ends in `secret_key`.")
 
 
 class OpenSecret(RequestBody):
     """The phrase, if the secret has one; the body is optional."""
+
+    model_config = example({"phrase": "old friend"})
 
     phrase: Annotated[str, StringConstraints(max_length=LONGEST_PHRASE)] | None = Field(
         None, description="The phrase, if the secret has one."
@@ -51,38 +62,49 @@ class OpenSecret(RequestBody):
 class SecretOpened(Answer):
     """The opened secret."""
 
-    secret: str
-    opens_left: int
+    secret: str = Field(description="The text.")
+    opens_left: int = Field(description="How many times the secret can still be opened.")
 
 
 class SecretStatus(Answer):
     """The status of a secret that can be opened, without its text."""
 
-    phrase_required: bool
-    opens_left: int
-    created_at: datetime
-    expires_at: datetime
+    phrase_required: bool = Field(description="Whether a phrase is required to open the secret.")
+    opens_left: int = Field(description="How many times the secret can still be opened.")
+    created_at: datetime = Field(description="When the secret was created.")
+    expires_at: datetime = Field(description="When the secret expires.")
 
 
 class ReceiptAnswer(Answer):
     """The state of an item; ``opens_left`` is null for messages, ``failed_attempts`` once the record is deleted."""
 
-    state: ItemState
-    created_at: datetime
-    expires_at: datetime
-    opened_at: datetime | None
-    opens_left: int | None
-    failed_attempts: int | None
+    state: ItemState = Field(
+        description="`waiting`: it can be opened. `opened`: no openings are left. `locked`: wrong phrases have"
+        " destroyed it. A message is never `opened` or `locked`."
+    )
+    created_at: datetime = Field(description="When the item was created.")
+    expires_at: datetime = Field(description="When the item expires.")
+    opened_at: datetime | None = Field(
+        description="When it was last opened; null if it was not opened, and for messages."
+    )
+    opens_left: int | None = Field(
+        description="How many times it can still be opened; null for a message that can be read."
+    )
+    failed_attempts: int | None = Field(description="Number of wrong phrases; null once the record is deleted.")
 
 
 class MessageForm(RequestBody):
     """A new message, as a web form sends it."""
+
+    model_config = example({"message": "The key is under the mat."})
 
     message: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text.")
 
 
 class CreateMessage(MessageForm):
     """A new message."""
+
+    model_config = example({"message": "The key is under the mat.", "ttl": {"days": 2}})
 
     ttl: TimeToLive | None = Field(
         None, description="Time until the message expires, greater than zero and at most the server's limit."
@@ -92,20 +114,23 @@ class CreateMessage(MessageForm):
 class MessageCreated(Answer):
     """The created message. Send ``url`` to the readers and keep ``receipt_key``."""
 
-    url: str
-    receipt_key: str
-    expires_at: datetime
+    url: str = Field(
+        description="The link to the message. Its last 43 characters identify the message and open it; the server does"
+        " not store them."
+    )
+    receipt_key: str = Field(description="60 characters for the sender, for the receipt of the message.")
+    expires_at: datetime = Field(description="When the message expires.")
 
 
 class MessageAnswer(Answer):
     """A message."""
 
-    message: str
-    created_at: datetime
-    expires_at: datetime
+    message: str = Field(description="The text.")
+    created_at: datetime = Field(description="When the message was created.")
+    expires_at: datetime = Field(description="When the message expires.")
 
 
 class Deleted(Answer):
     """The number of secrets and messages deleted."""
 
-    deleted: int
+    deleted: int = Field(description="Number of records deleted.")

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -19,7 +20,7 @@ from .api.bodies import HANDLER_ARGUMENTS, MAX_BODY
 from .api.edge import EDGE, Edge, install_parser_error_handler
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
-from .api.routing import add_routes
+from .api.routing import Route, add_routes
 from .core.background import background_tasks, repeat
 from .core.crypto.hashing import HashingPool
 from .core.crypto.keys import read_key_ring
@@ -34,7 +35,7 @@ from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .echo import EchoRoutes
 from .gatherer.feature import GathererFeature
 from .health import HealthRoutes
-from .pages.feature import PagesFeature
+from .pages.feature import REFERENCE, PagesFeature
 from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
@@ -69,7 +70,9 @@ async def build_app(
     ring = read_key_ring(settings)
     origin = Origin(settings)
     metrics = Metrics.of(settings, worker)
-    pages = PagesFeature(settings)
+    routes: list[Route[Any]] = []
+    openapi = OpenApiRoutes(routes, REFERENCE)
+    pages = PagesFeature(settings, origin, lambda: openapi.document)
     edge = Edge(origin, metrics, request_timeout=settings.request_timeout, pages=pages)
     figures = ProcessFigures(metrics)
     mongo = Mongo(settings, url, mongo_listeners(metrics), prefix=prefix)
@@ -127,14 +130,15 @@ async def build_app(
     features = (accounts, sealed, posts, gatherer)
     storage = StorageBudget(mongo, settings, metrics)
     storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
-    routes = [
-        *HealthRoutes(mongo, dump_failure=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
-        *ScrapeRoutes(metrics, origin).routes(),
+    # In the order of the reference.
+    routes += [
+        *(route for feature in (sealed, accounts, posts, gatherer) for route in feature.routes()),
         *EchoRoutes(authenticator, pages.create).routes(),
         *pages.routes(),
-        *(route for feature in features for route in feature.routes()),
+        *HealthRoutes(mongo, dump_failure=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
+        *ScrapeRoutes(metrics, origin).routes(),
+        *openapi.routes(),
     ]
-    routes += OpenApiRoutes(routes).routes()
 
     prerequisites = Prerequisites(
         mongo,

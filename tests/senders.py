@@ -81,13 +81,18 @@ def code(outcome: tuple[int, Any]) -> tuple[int, str]:
 async def operator_token(api: Api, username: str = "the-operator") -> str:
     """Create an operator and return their access token."""
     token = await api.sign_up(username)
+    await make_operator(api, username)
+    return token
+
+
+async def make_operator(api: Api, username: str) -> None:
+    """Give a user the role of an operator."""
     assert api.settings.keys is not None
     ring = KeyRing.parse(api.settings.keys.get_secret_value())
     users = UserStore(api.mongo, ring, group_commit(max_batch=10, max_queue=10))
     user = await users.find_by_name(username)
     assert user
     await users.change(user, operator=True)
-    return token
 
 
 async def gathered(api: Api, token: str, **parameters: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from dataclasses import fields
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
 from src.pages.languages import MESSAGES, Language, choose_language, read_languages
 from src.pages.message_page import MessagePage
 from src.pages.problem_page import problem_page
+from src.pages.reference import Labels
 from src.pages.templates import HTML, LIFETIMES, POLICY, Templates
 from src.settings import Settings
 
@@ -179,13 +181,14 @@ def test_every_text_is_used_and_there() -> None:
     """Templates and scripts use exactly the texts in the messages."""
     english = LANGUAGES["en"]
     named = set(re.findall(r"(?<!\{)\{\{(\w+)\}\}", "".join(path.read_text() for path in HTML.iterdir())))
-    titles = {f"title_{view}" for view in ("create", "secret", "message", "receipt")}
+    titles = {f"title_{view}" for view in ("create", "secret", "message", "receipt", "docs", "about")}
+    labels = {f"docs_{label.name}" for label in fields(Labels) if label.name != "language"}
     lifetimes = {f"ttl_{seconds}" for seconds in LIFETIMES} | {"ttl_default"}
-    filled = {"title", "lang", "root", "assets", "script", "view"}
+    filled = {"title", "lang", "root", "assets", "script", "view", "origin", "openapi", "version", "checksum"}
     scripts = "".join(path.read_text() for path in STATIC.glob("*.js") if path.name != "lean-qr.js")
     words = set(re.findall(r'"(\w+)"', scripts)) | {"state", "create"}
 
-    assert (named - filled) | titles | lifetimes == set(english.html)
+    assert (named - filled) | titles | labels | lifetimes == set(english.html)
     for key in english.script:
         stem = re.sub(r"_(one|other)$", "", key)
         notice = re.sub(r"_(title|text|next)$", "", stem)

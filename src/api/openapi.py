@@ -6,7 +6,7 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
@@ -38,15 +38,20 @@ class Document(Answer):
 
     openapi: str = Field(description="The version of OpenAPI.")
     info: dict[str, Any] = Field(description="Name, version and licence of the service.")
+    tags: list[dict[str, str]] = Field(description="The groups of operations, in the order of the reference.")
     paths: dict[str, Any] = Field(description="The operations by path and method.")
     components: dict[str, Any] = Field(description="The types that the operations refer to, and the authentication.")
 
 
 class OpenApiRoutes:
-    """Serves the document, which describes the given routes and this one."""
+    """Serves the document to programs, and redirects browsers to ``reference``, a URL relative to the document's.
 
-    def __init__(self, described: Sequence[Route[Any]]) -> None:
-        self._described = [*described, *self.routes()]
+    The document describes the routes that ``described`` contains on first use.
+    """
+
+    def __init__(self, described: Sequence[Route[Any]], reference: str) -> None:
+        self._described = described
+        self._reference = reference
 
     def routes(self) -> list[Route[Any]]:
         """Return the declaration."""
@@ -56,20 +61,26 @@ class OpenApiRoutes:
                 path="/openapi.json",
                 tag="operations",
                 summary="Get this OpenAPI document",
-                handler=self.document,
+                description="Browsers are redirected to the reference.",
+                handler=self.answer,
                 answer=Document,
+                shell=self._redirect,
+                other_statuses=(302,),
                 needs_database=False,
             )
         ]
 
-    async def document(self, _: web.Request, __: None) -> Document:
+    async def answer(self, _: web.Request, __: None) -> Document:
         """Return the OpenAPI document."""
-        return self._document
+        return self.document
 
     @cached_property
-    def _document(self) -> Document:
-        """Generated on first use, because it costs more than half of the time to wire the service."""
+    def document(self) -> Document:
+        """The document, generated on first use, because it costs more than half of the time to wire the service."""
         return openapi_document(self._described)
+
+    def _redirect(self, _: web.Request) -> web.Response:
+        return web.Response(status=302, headers={hdrs.LOCATION: self._reference, hdrs.VARY: hdrs.ACCEPT})
 
 
 def openapi_document(routes: Sequence[Route[Any]]) -> Document:
@@ -90,6 +101,7 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
             "description": "A self-hosted service for one-time secrets, messages, accounts, posts and gathering.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        tags=[{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         paths=paths,
         components={"schemas": schemas["$defs"], "securitySchemes": {SECURITY_SCHEME: BEARER}},
     )
@@ -153,6 +165,8 @@ def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str,
 
 def _answer(route: Route[Any], status: int) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if status >= HTTPStatus.MULTIPLE_CHOICES:
+        return answer
     if route.text:
         answer["content"] = {route.text.partition(";")[0]: {"schema": {"type": "string"}}}
     if route.answer:

@@ -96,7 +96,8 @@ class GathererRoutes:
             Route(
                 path="/message",
                 summary="Send messages, or log out",
-                description="201: all messages are stored. 202: logged out; identify to send again.",
+                description="Requires the token from POST /authenticate, or an API token with the scope `gather`. 201:"
+                " all messages are stored. 202: logged out; identify to send again.",
                 handler=self.message,
                 body=Message,
                 stores=True,
@@ -110,8 +111,8 @@ class GathererRoutes:
                 path="/gathered",
                 tag=GATHERER,
                 summary="Export gathered messages",
-                description="One JSON object per line, oldest first. A body that ends without the final chunk is"
-                " incomplete.",
+                description="For operators. One JSON object per line, oldest first. A body that ends without the final"
+                " chunk is incomplete.",
                 guard=OperatorGuard(self._authenticator),
                 handler=self.gathered,
                 query=GatheredQuery,

@@ -19,10 +19,18 @@ _DIGEST_CHARACTERS = 16
 
 @dataclass(frozen=True)
 class Assets:
-    """The files by name, and one digest of them all: scripts import each other, so their paths change together."""
+    """The files by name, and one digest of them all: scripts import each other, so their paths change together.
+
+    ``checksum`` is the SHA-256 of the sorted lines that `sha256sum` prints for the files: a shell can compute it.
+    """
 
     files: Mapping[str, bytes]
-    digest: str
+    checksum: str
+
+    @property
+    def digest(self) -> str:
+        """The beginning of the checksum, for paths."""
+        return self.checksum[:_DIGEST_CHARACTERS]
 
     @property
     def path(self) -> str:
@@ -33,8 +41,8 @@ class Assets:
 def read_assets() -> Assets:
     """Read the files and compute their digest."""
     files = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
-    digest = sha256(b"".join(name.encode() + b"\0" + sha256(body).digest() for name, body in files.items()))
-    return Assets(files, digest.hexdigest()[:_DIGEST_CHARACTERS])
+    lines = sorted(f"{sha256(body).hexdigest()}  {name}\n" for name, body in files.items())
+    return Assets(files, sha256("".join(lines).encode()).hexdigest())
 
 
 def media_type(name: str) -> str:

@@ -6,16 +6,21 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from ..api.openapi import Document
+from ..api.origin import Origin
 from ..api.pages import CONTENT_TYPE, Page
 from ..api.routing import Route, Shell
 from ..errors import NotFound, Problem
 from ..settings import Settings
 from .assets import CACHE_CONTROL, media_type, read_assets
+from .documents import REFERENCE, Documents
 from .languages import language_of, read_languages
 from .message_page import MessagePage
 from .problem_page import problem_page
 from .site_files import SiteFiles
 from .templates import Templates
+
+__all__ = ["REFERENCE", "PagesFeature"]
 
 PAGES = "pages"
 # A page with a slash after its path, or with an encoded `#`, after which another slash may follow.
@@ -27,10 +32,10 @@ class PagesFeature:
     """The page.
 
     ``create``, ``secret`` and ``message`` are for routes of other features, which serve them to browsers and JSON to
-    programs.
+    programs. ``openapi`` returns the document that describes the routes of all features.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, origin: Origin, openapi: Callable[[], Document]) -> None:
         self._assets = read_assets()
         self._languages = languages = read_languages()
         self._templates = Templates(settings, self._assets, languages)
@@ -42,6 +47,14 @@ class PagesFeature:
             for depth, root in enumerate(roots)
         }
         self.message = MessagePage(languages)
+        self._documents = Documents(
+            templates=self._templates,
+            languages=languages,
+            assets=self._assets,
+            origin=origin,
+            openapi=openapi,
+            tag=PAGES,
+        )
         self._site_files = SiteFiles(settings, self._assets, PAGES)
 
     def secret(self, request: web.Request) -> web.Response:
@@ -71,6 +84,7 @@ class PagesFeature:
             "r": "Page that shows a receipt",
         }
         return [
+            *self._documents.routes(),
             *self._site_files.routes(),
             *(
                 Route(

@@ -19,14 +19,17 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+HEADERS = {hdrs.CONTENT_TYPE: CONTENT_TYPE, "Content-Security-Policy": POLICY, hdrs.VARY: VARY}
 LIFETIMES = (300, 3600, 14_400, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
 """Lifetimes in seconds that the page offers, up to the server's limit."""
-# The script of each view, and the templates of its body.
+# The script of each view, and the templates of its body. A view without a script has a style sheet of its own.
 _VIEWS = {
-    "create": ("create.js", ("create",)),
-    "secret": ("open.js", ("status", "open", "waiting")),
-    "message": ("open.js", ("status", "open")),
-    "receipt": ("receipt.js", ("status", "receipt")),
+    "create": ("create.js", ("unsupported", "create")),
+    "secret": ("open.js", ("unsupported", "status", "open", "waiting")),
+    "message": ("open.js", ("unsupported", "status", "open")),
+    "receipt": ("receipt.js", ("unsupported", "status", "receipt")),
+    "docs": ("", ("docs",)),
+    "about": ("", ("about",)),
 }
 _CURRENT = ' aria-current="page"'
 _PLACEHOLDER = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
@@ -47,19 +50,15 @@ class Templates:
 
         @cache
         def page(code: str) -> bytes:
-            return self._render(name, root, self._languages[code]).encode()
+            return self.render(name, root, self._languages[code]).encode()
 
         def respond(request: web.Request) -> web.Response:
-            headers = {
-                hdrs.CONTENT_TYPE: CONTENT_TYPE,
-                "Content-Security-Policy": POLICY,
-                hdrs.VARY: VARY,
-            }
-            return web.Response(body=page(language_of(request, self._languages)), headers=headers)
+            return web.Response(body=page(language_of(request, self._languages)), headers=HEADERS)
 
         return respond
 
-    def _render(self, name: str, root: str, language: Language) -> str:
+    def render(self, name: str, root: str, language: Language, **more: str) -> str:
+        """Return the HTML of a view in a language; ``more`` has values of its template that are not in the language."""
         script, parts = _VIEWS[name]
         values = {
             **language.html,
@@ -71,14 +70,19 @@ class Templates:
             "view": name,
             "in_share": _CURRENT if name == "create" else "",
             "in_receipts": _CURRENT if name == "receipt" else "",
+            "in_about": _CURRENT if name == "about" else "",
+            "in_docs": _CURRENT if name == "docs" else "",
             "language_menu": "",
             # `</script` ends a script element, even inside a JSON string.
-            "strings": json.dumps(language.views[name], ensure_ascii=False, separators=(",", ":")).replace(
+            "strings": json.dumps(language.views.get(name), ensure_ascii=False, separators=(",", ":")).replace(
                 "<", "\\u003c"
             ),
             "ttl_options": _options(language, self._settings),
+            **more,
         }
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)
+        values["head"] = _fill(self._sources["head_script" if script else "head_style"], values)
+        values["tail"] = _fill(self._sources["tail"], values) if script else ""
         return _fill(self._sources["layout"], values)
 
 

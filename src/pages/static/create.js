@@ -185,8 +185,13 @@ addEventListener("beforeunload", (event) => {
   // Older browsers ignore preventDefault here. All show a text of their own.
   event.returnValue = t("leave");
 });
-$("plain").hidden = canEncrypt;
-if (!canEncrypt) hideEncryptionClaims();
+if (!canEncrypt) {
+  hideEncryptionClaims();
+  // The form is already on the screen: hide it for a frame, so that it does not jump when the warning appears above it.
+  $("write").hidden = true;
+  $("plain").hidden = false;
+  requestAnimationFrame(() => setTimeout(() => ($("write").hidden = false)));
+}
 showKindFields();
 startView(async () => {
   if (canEncrypt) await testEncryption();

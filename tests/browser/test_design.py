@@ -46,8 +46,12 @@ def test_a_shortcut_sends(base: str, visitors: Visitors, keys: str) -> None:
 def test_the_form_is_shown_before_its_script(base: str, visitors: Visitors) -> None:
     """A text can be entered; the button waits for the script."""
     held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
     page = visitors.new().page
-    page.route("**/create.js", held.append)
+    page.route("**/create.js", hold)
     page.goto(base, wait_until="commit")
     page.fill("#text", "a text")
     assert page.is_disabled("#create")

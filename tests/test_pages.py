@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, make_mocked_request
 
+from src.api.pages import html_of
 from src.errors import Malformed, Problem, TooMany, Unavailable
 from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
 from src.pages.languages import MESSAGES, Language, choose_language, read_languages
@@ -195,6 +196,16 @@ def test_every_text_is_used_and_there() -> None:
         assert {stem, notice, stem.removeprefix("create_"), notice.removeprefix("state_")} & words, key
     shown = {problem_page(english, status, "").title for status in range(400, 512)}
     assert {english.problems[key] for key in english.problems if key.endswith("_title")} <= shown
+
+
+@pytest.mark.parametrize("code", sorted(LANGUAGES))
+def test_an_error_page_fits_in_a_string_of_nginx(code: str) -> None:
+    """With its style and a long detail, each is shorter than the 4096 bytes of nginx's buffer."""
+    sizes = {
+        status: len(html_of(problem_page(LANGUAGES[code], status, "x" * 200)).encode()) for status in range(400, 512)
+    }
+
+    assert {} == {status: size for status, size in sizes.items() if size >= 4096}
 
 
 def test_html_in_a_translation_is_text() -> None:

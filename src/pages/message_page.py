@@ -19,10 +19,11 @@ STYLE = re.sub(r" *([{};:,]) *", r"\1", " ".join(_BASE.split()))
 """The first part of `page.css`: the tokens of the design, and the elements that these pages use."""
 _MARK = re.sub(r" xmlns=\S+|<style>.*</style>", "", (STATIC / "icon.svg").read_text(encoding="utf-8")).strip()
 _ICON = (
-    '<svg class="icon" viewBox="-10 -10 44 44" aria-hidden="true"><circle cx="12" cy="12" r="22"/><path d="{}"/></svg>'
+    '<svg class="icon{}" viewBox="-10 -10 44 44" aria-hidden="true">'
+    '<circle cx="12" cy="12" r="22"/><path d="{}"/></svg>'
 )
-_ENVELOPE = "M3 5h18v14H3zm0 2 9 6 9-6"
-_ALERT = "M12 4 2.5 20h19zm0 6v4m0 3v.01"
+_ENVELOPE = "", "M3 5h18v14H3zm0 2 9 6 9-6"
+_ALERT = " warn", "M12 4 2.5 20h19zm0 6v4m0 3v.01"
 # Keys of the texts by HTTP status; other problems are shown with their detail.
 _NOTICES = {404: "gone_message", 410: "damaged", 429: "busy"}
 _SERVER_ERROR = 500
@@ -77,11 +78,11 @@ def notice_page(language: Language, texts: Mapping[str, str], key: str, detail: 
     return text_page(language, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
 
 
-def text_page(language: Language, title: str, content: str, *, icon: str = _ALERT) -> Page:
-    """Return a page with an icon and a heading; ``content`` is HTML, ``title`` is text, ``icon`` the path of an SVG."""
+def text_page(language: Language, title: str, content: str, *, icon: tuple[str, str] = _ALERT) -> Page:
+    """Return a page with an icon and a heading; ``content`` is HTML, ``title`` is text, ``icon`` its class and path."""
     title = html.escape(title)
     body = (
         f'<header><div class="brand">{_MARK} Sealpost</div></header>\n<main>\n<div class="card">\n'
-        f'<div class="state">{_ICON.format(icon)}<h1>{title}</h1></div>\n{content}\n</div>\n</main>'
+        f'<div class="state">{_ICON.format(*icon)}<h1>{title}</h1></div>\n{content}\n</div>\n</main>'
     )
     return Page(title=title, body=body, style=STYLE, language=language.code)

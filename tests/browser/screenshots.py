@@ -93,6 +93,7 @@ class Sitter:
         yield "waiting"
         self.page.click("#about > summary")
         yield "about"
+        self.page.click("#about > summary")
         self.page.fill("#phrase", "old foe")
         self.page.click("#open")
         self.page.wait_for_selector("#problem:not(:empty)")

@@ -128,13 +128,18 @@ def test_the_digest_changes_with_every_file(tmp_path: Path, monkeypatch: pytest.
 
 def loaded_by(page: str) -> set[str]:
     """Return the names of the files that a view loads: those in its HTML, and the modules that these import."""
+    named = set(re.findall(r"pages/[0-9a-f]{16}/([\w.-]+)", page))
+    return named.union(*(imported_by(name) for name in named if name.endswith(".js")))
+
+
+def imported_by(script: str) -> set[str]:
+    """Return the names of the modules that a script imports, itself or through another."""
     files = read_assets().files
-    found, left = set[str](), set(re.findall(r"pages/[0-9a-f]{16}/([\w.-]+)", page))
+    found, left = set[str](), {script}
     while left:
-        name = left.pop()
-        found.add(name)
-        if name.endswith(".js"):
-            left |= set(re.findall(r'from "\./([\w.-]+)"', files[name].decode())) - found
+        imported = set(re.findall(r'from "\./([\w.-]+)"', files[left.pop()].decode())) - found
+        found |= imported
+        left |= imported
     return found
 
 
@@ -196,6 +201,22 @@ def test_every_text_is_used_and_there() -> None:
         assert {stem, notice, stem.removeprefix("create_"), notice.removeprefix("state_")} & words, key
     shown = {problem_page(english, status, "").title for status in range(400, 512)}
     assert {english.problems[key] for key in english.problems if key.endswith("_title")} <= shown
+
+
+@pytest.mark.parametrize(
+    ("script", "views"), [("create", ["create"]), ("open", ["secret", "message"]), ("receipt", ["receipt"])]
+)
+def test_a_script_gets_the_texts_that_it_names(script: str, views: list[str]) -> None:
+    """The page of a view has each text that its script, or a module that it imports, names in a call."""
+    files = read_assets().files
+    sources = "".join(files[name].decode() for name in {f"{script}.js", *imported_by(f"{script}.js")})
+    named = set(re.findall(r'\bt\("(\w+)"', sources)) | {
+        f"{key}_{part}" for key in re.findall(r'showNotice\("(\w+)"', sources) for part in ("title", "text", "next")
+    }
+    texts = {re.sub(r"_(one|other)$", "", key) for view in views for key in LANGUAGES["en"].views[view]}
+
+    assert named
+    assert set() == named - texts
 
 
 @pytest.mark.parametrize("code", sorted(LANGUAGES))

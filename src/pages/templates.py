@@ -74,7 +74,7 @@ class Templates:
             "in_docs": _CURRENT if name == "docs" else "",
             "language_menu": "",
             # `</script` ends a script element, even inside a JSON string.
-            "strings": json.dumps(language.views.get(name), ensure_ascii=False, separators=(",", ":")).replace(
+            "strings": json.dumps(language.views.get(name, {}), ensure_ascii=False, separators=(",", ":")).replace(
                 "<", "\\u003c"
             ),
             "ttl_options": _options(language, self._settings),

@@ -24,6 +24,7 @@ from .core.database.mongo import check_url
 from .core.running_settings import RunningSettings, publish
 from .core.tls.certificates import CertificateError, read_pair
 from .core.workers import locate_run_directory
+from .pages.branding import read_brand
 from .settings import Settings, SettingsError, read_settings
 from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
 
@@ -147,6 +148,7 @@ def _check(options: argparse.Namespace) -> None:
     """Check the configuration. Raises `SettingsError` and `CertificateError`."""
     settings = read_settings(**({"log_level": options.log_level} if options.log_level else {}))
     read_key_ring(settings)
+    read_brand(settings)
     _tls(options, settings)
     if settings.mongo_url:
         check_url(settings.mongo_url.get_secret_value())

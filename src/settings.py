@@ -32,6 +32,13 @@ _HTTPS_URL = re.compile(
 
 _CONTACT = re.compile(r"(mailto:|https://|tel:)[!-~]+")
 
+DEFAULT_NAME = "Sealpost"
+"""Name of the service on its page."""
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+_LABEL_LIMIT, _NAME_LIMIT, _FOOTER_LIMIT = 40, 40, 300
+# A path must not begin with two slashes: that would be another host.
+_FOOTER_URL = re.compile(r"(https?://[A-Za-z0-9\[]|mailto:|/(?!/))[A-Za-z0-9._~:/?#\[\]@!$&'()*+;=%-]*")
+
 LogLevel = Literal["debug", "info", "warn", "warning", "error", "critical", "fatal", "notset"]
 """The level names of `logging`, in lower case."""
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
@@ -100,6 +107,21 @@ class Settings(BaseSettings):
         "",
         description="Where to report vulnerabilities, for /.well-known/security.txt: addresses such as"
         " mailto:security@example.org or https://example.org/report, separated by commas. Empty: no such file.",
+    )
+    brand_name: str = Field(DEFAULT_NAME, description="Name of the service on the page.")
+    brand_logo: Path | None = Field(
+        None, description="SVG or PNG file of up to 64 kB, shown beside the name and as the icon. Empty: Sealpost's."
+    )
+    brand_accent: str = Field(
+        "",
+        description="Color #rrggbb of buttons and links, dark enough for text on the light background. It is lightened"
+        " for dark mode. Empty: Sealpost's.",
+    )
+    brand_footer: str = Field("", description="Text in the footer of the page.")
+    brand_links: str = Field(
+        "",
+        description="Links in the footer, separated by commas: Imprint=https://example.org/imprint, Privacy=/privacy."
+        " Addresses begin with https://, http://, mailto: or a slash.",
     )
     tls: Literal["off", "files", "self-signed"] = Field(
         "off",
@@ -220,6 +242,39 @@ class Settings(BaseSettings):
             raise ValueError("must begin with mailto:, https:// or tel:, without spaces, separated by commas")
         return value
 
+    @field_validator("brand_name")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        # Braces mark placeholders in the texts of the page.
+        if not _is_line(value, _NAME_LIMIT) or set("{}") & set(value):
+            raise ValueError(f"must be up to {_NAME_LIMIT} printable characters without braces")
+        return value
+
+    @field_validator("brand_accent")
+    @classmethod
+    def _is_color(cls, value: str) -> str:
+        if value and not _COLOR.fullmatch(value):
+            raise ValueError("must be # and 6 hexadecimal digits, such as #1d4ed8")
+        return value.lower()
+
+    @field_validator("brand_footer")
+    @classmethod
+    def _is_footer(cls, value: str) -> str:
+        if value and not _is_line(value, _FOOTER_LIMIT):
+            raise ValueError(f"must be up to {_FOOTER_LIMIT} printable characters")
+        return value
+
+    @field_validator("brand_links")
+    @classmethod
+    def _are_links(cls, value: str) -> str:
+        for label, url in _links(value):
+            if not _is_line(label, _LABEL_LIMIT) or not _FOOTER_URL.fullmatch(url):
+                raise ValueError(
+                    "must be such as Imprint=https://example.org/imprint, Privacy=/privacy: labels of up to"
+                    f" {_LABEL_LIMIT} characters, and addresses that begin with https://, http://, mailto: or a slash"
+                )
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _ignore_case(cls, level: object) -> object:
@@ -265,6 +320,11 @@ class Settings(BaseSettings):
         return _contacts(self.security_contact)
 
     @property
+    def footer_links(self) -> tuple[tuple[str, str], ...]:
+        """Labels and URLs of the operator's links."""
+        return _links(self.brand_links)
+
+    @property
     def ttl_limit(self) -> timedelta:
         """Maximum time to live of an item."""
         return timedelta(seconds=self.ttl_max)
@@ -276,6 +336,16 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def _contacts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _links(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    return tuple((label.strip(), url.strip()) for label, _, url in pairs)
+
+
+def _is_line(text: str, limit: int) -> bool:
+    """Tell whether a text has visible characters, at most ``limit``, and no control characters."""
+    return bool(text.strip()) and len(text) <= limit and text.isprintable()
 
 
 def parse_limit(limit: Limit) -> tuple[int, timedelta]:
@@ -300,7 +370,7 @@ SECRETS = tuple(
 OF_A_HOST = frozenset(
     {
         *("mongo_url", "mongo_database", "mongo_timeout", "mongo_driver", "mongod", "data_dir"),
-        *("trusted_proxies", "tls", "tls_cert", "tls_key"),
+        *("trusted_proxies", "tls", "tls_cert", "tls_key", "brand_logo"),
         *("log_level", "log_file", "log_max_bytes", "log_backups", "metrics", "metrics_dir"),
         *("gathered_file", "gathered_max_bytes", "gathered_backups"),
         *("hashing_threads", "hashing_queue", "hashing_wait", "batch_max", "batch_queue"),

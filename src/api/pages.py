@@ -8,19 +8,21 @@ from typing import Any, Protocol
 from aiohttp import hdrs, web
 
 from ..errors import Problem
+from ..settings import DEFAULT_NAME
 
 CONTENT_TYPE = "text/html; charset=utf-8"
-VARY = f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}"
+VARY = f"{hdrs.ACCEPT}, {hdrs.ACCEPT_LANGUAGE}, {hdrs.COOKIE}"
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page; ``title`` and ``body`` are HTML with all client input escaped."""
+    """A page; ``title``, ``body`` and ``service``, the name of the service, are HTML with all client input escaped."""
 
     title: str
     body: str
     style: str
     language: str = "en"
+    service: str = DEFAULT_NAME
 
 
 class PageMaker(Protocol):
@@ -57,7 +59,7 @@ def html_of(page: Page) -> str:
     """Return a page as an HTML document."""
     return (
         f'<!doctype html>\n<html lang="{page.language}">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{page.title}</title>\n"
+        f"<title>{page.title} · {page.service}</title>\n"
         f'<meta name="viewport" content="width=device-width">\n<style>{page.style}</style>\n</head>\n'
         f"<body>\n{page.body}\n</body>\n</html>\n"
     )

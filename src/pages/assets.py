@@ -1,4 +1,4 @@
-"""The static files of the page, served under a path that contains their digest."""
+"""The files of the page, served under a path that contains their digest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".png": "image/png",
     ".txt": "text/plain; charset=utf-8",
 }
 _DIGEST_CHARACTERS = 16
@@ -32,6 +33,12 @@ class Assets:
         """The beginning of the checksum, for paths."""
         return self.checksum[:_DIGEST_CHARACTERS]
 
+    @classmethod
+    def of(cls, files: Mapping[str, bytes]) -> "Assets":
+        """Compute the checksum of files."""
+        lines = sorted(f"{sha256(body).hexdigest()}  {name}\n" for name, body in files.items())
+        return cls(files, sha256("".join(lines).encode()).hexdigest())
+
     @property
     def path(self) -> str:
         """The URL path below the root, with a trailing slash."""
@@ -39,10 +46,8 @@ class Assets:
 
 
 def read_assets() -> Assets:
-    """Read the files and compute their digest."""
-    files = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir())}
-    lines = sorted(f"{sha256(body).hexdigest()}  {name}\n" for name, body in files.items())
-    return Assets(files, sha256("".join(lines).encode()).hexdigest())
+    """Read the static files."""
+    return Assets.of({path.name: path.read_bytes() for path in sorted(STATIC.iterdir())})
 
 
 def media_type(name: str) -> str:

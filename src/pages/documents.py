@@ -14,7 +14,7 @@ from ..api.pages import CONTENT_TYPE
 from ..api.routing import Route
 from .assets import Assets
 from .examples import ORIGIN
-from .languages import Language, language_of
+from .languages import Language, language_of, remember_language
 from .reference import Labels, Reference
 from .templates import HEADERS, Templates
 
@@ -84,7 +84,9 @@ class Documents:
         async def handler(request: web.Request, _: None) -> web.Response:
             url = escape(self._origin.link(request, ""))
             page = url.join(parts(language_of(request, self._languages)))
-            return web.Response(body=page.encode(), headers=headers)
+            response = web.Response(body=page.encode(), headers=headers)
+            remember_language(request, response, self._languages)
+            return response
 
         return handler
 

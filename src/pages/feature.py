@@ -13,6 +13,7 @@ from ..api.routing import Route, Shell
 from ..errors import NotFound, Problem
 from ..settings import Settings
 from .assets import CACHE_CONTROL, media_type, read_assets
+from .branding import LOGO_POLICY, read_brand
 from .documents import REFERENCE, Documents
 from .languages import language_of, read_languages
 from .message_page import MessagePage
@@ -29,7 +30,7 @@ _VIEWS = {"s": "secret", "m": "message", "r": "receipt"}
 
 
 class PagesFeature:
-    """The page.
+    """The page. Raises `SettingsError` for unusable branding.
 
     ``create``, ``secret`` and ``message`` are for routes of other features, which serve them to browsers and JSON to
     programs. ``openapi`` returns the document that describes the routes of all features.
@@ -37,8 +38,9 @@ class PagesFeature:
 
     def __init__(self, settings: Settings, origin: Origin, openapi: Callable[[], Document]) -> None:
         self._assets = read_assets()
-        self._languages = languages = read_languages()
-        self._templates = Templates(settings, self._assets, languages)
+        self._brand = brand = read_brand(settings)
+        self._languages = languages = read_languages(brand.name)
+        self._templates = Templates(settings, self._assets, languages, brand)
         self.create = self._templates.view("create")
         roots = ("./", "../", "../../")
         self._views = {
@@ -46,7 +48,7 @@ class PagesFeature:
             for view in _VIEWS.values()
             for depth, root in enumerate(roots)
         }
-        self.message = MessagePage(languages)
+        self.message = MessagePage(languages, brand)
         self._documents = Documents(
             templates=self._templates,
             languages=languages,
@@ -55,7 +57,7 @@ class PagesFeature:
             openapi=openapi,
             tag=PAGES,
         )
-        self._site_files = SiteFiles(settings, self._assets, PAGES)
+        self._site_files = SiteFiles(settings, self._assets, brand, PAGES)
 
     def secret(self, request: web.Request) -> web.Response:
         """Return the page of an API secret."""
@@ -69,7 +71,7 @@ class PagesFeature:
     def refused(self, request: web.Request, problem: Problem) -> Page:
         """Return a page that explains a problem, in the language of the browser."""
         language = self._languages[language_of(request, self._languages)]
-        return problem_page(language, problem.status, problem.detail)
+        return problem_page(language, self._brand, problem.status, problem.detail)
 
     def _respond(self, request: web.Request, view: str) -> web.Response:
         """Return a view whose relative URLs begin at the root of the service, however deep the path is."""
@@ -114,11 +116,15 @@ class PagesFeature:
 
     async def file(self, request: web.Request, _: None) -> web.Response:
         """Return a static file. Raises `NotFound` for an unknown name or digest."""
-        name = request.match_info["file"]
-        if request.match_info["digest"] != self._assets.digest or name not in self._assets.files:
+        digest, name = request.match_info["digest"], request.match_info["file"]
+        # The branding has a digest of its own, so that nginx, which knows only the static files, leaves it to a worker.
+        assets = next((each for each in (self._assets, self._brand.assets) if each.digest == digest), None)
+        if assets is None or name not in assets.files:
             raise NotFound
-        headers = {hdrs.CONTENT_TYPE: media_type(name), hdrs.CACHE_CONTROL: CACHE_CONTROL}
-        return web.Response(body=self._assets.files[name], headers=headers)
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: media_type(name), hdrs.CACHE_CONTROL: CACHE_CONTROL}
+        if name == self._brand.logo:
+            headers["Content-Security-Policy"] = LOGO_POLICY
+        return web.Response(body=assets.files[name], headers=headers)
 
 
 def _handler(shell: Shell) -> Callable[[web.Request, None], Any]:

@@ -1,6 +1,7 @@
 """Errors as pages, for people who open an address in a browser. nginx has the same pages for its own errors."""
 
 from ..api.pages import Page
+from .branding import Brand
 from .languages import Language
 from .message_page import notice_page
 
@@ -19,8 +20,8 @@ _KINDS = {
 _SERVER_ERROR = 500
 
 
-def problem_page(language: Language, status: int, detail: str) -> Page:
+def problem_page(language: Language, brand: Brand, status: int, detail: str) -> Page:
     """Return a page that explains an error and the next step."""
     kind = _KINDS.get(status, "failed" if status >= _SERVER_ERROR else "refused")
     texts = language.problems if f"{kind}_title" in language.problems else language.script
-    return notice_page(language, texts, kind, detail)
+    return notice_page(language, brand, texts, kind, detail)

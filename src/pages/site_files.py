@@ -9,8 +9,8 @@ from ..api.routing import Route
 from ..errors import NotFound
 from ..settings import Settings
 from .assets import Assets, media_type
+from .branding import ICON, LOGO_POLICY, Brand
 
-ICON = "icon.svg"
 ICON_CACHING = "public, max-age=86400"
 """1 day: unlike the other files of the page, the icon may change under its path."""
 TEXT = "text/plain; charset=utf-8"
@@ -22,9 +22,10 @@ VALIDITY = timedelta(days=30)
 class SiteFiles:
     """Serves the icon, ``robots.txt`` and ``security.txt``."""
 
-    def __init__(self, settings: Settings, assets: Assets, tag: str) -> None:
+    def __init__(self, settings: Settings, assets: Assets, brand: Brand, tag: str) -> None:
         self._contacts = settings.security_contacts
-        self._icon = assets.files[ICON]
+        self._icon = brand.assets.files[brand.logo] if brand.logo else assets.files[ICON]
+        self._icon_type = media_type(brand.logo or ICON)
         self._tag = tag
 
     def routes(self) -> list[Route[Any]]:
@@ -36,7 +37,7 @@ class SiteFiles:
                 tag=self._tag,
                 summary="Icon of the page",
                 handler=self.icon,
-                text=media_type(ICON),
+                text=self._icon_type,
                 needs_database=False,
             ),
             Route(
@@ -63,7 +64,11 @@ class SiteFiles:
 
     async def icon(self, _: web.Request, __: None) -> web.Response:
         """Return the icon."""
-        headers = {hdrs.CONTENT_TYPE: media_type(ICON), hdrs.CACHE_CONTROL: ICON_CACHING}
+        headers = {
+            hdrs.CONTENT_TYPE: self._icon_type,
+            hdrs.CACHE_CONTROL: ICON_CACHING,
+            "Content-Security-Policy": LOGO_POLICY,
+        }
         return web.Response(body=self._icon, headers=headers)
 
     async def robots(self, _: web.Request, __: None) -> str:

@@ -12,7 +12,8 @@ from ..api.pages import CONTENT_TYPE, VARY
 from ..api.routing import Shell
 from ..settings import Settings
 from .assets import Assets
-from .languages import Language, language_of
+from .branding import Brand
+from .languages import PARAMETER, Language, language_of, remember_language
 
 HTML = Path(__file__).parent / "html"
 POLICY = (
@@ -31,6 +32,8 @@ _VIEWS = {
     "docs": ("", ("docs",)),
     "about": ("", ("about",)),
 }
+# A reader of a link is offered nothing but the link.
+_OF_READERS = {"secret", "message"}
 _CURRENT = ' aria-current="page"'
 _PLACEHOLDER = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 
@@ -38,9 +41,10 @@ _PLACEHOLDER = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 class Templates:
     """Renders the views, each once per language."""
 
-    def __init__(self, settings: Settings, assets: Assets, languages: dict[str, Language]) -> None:
+    def __init__(self, settings: Settings, assets: Assets, languages: dict[str, Language], brand: Brand) -> None:
         self._settings = settings
         self._assets = assets
+        self._brand = brand
         self._languages = languages
         # Read at startup: an upgrade may replace the files while this process runs.
         self._sources = {path.stem: path.read_text(encoding="utf-8") for path in HTML.glob("*.html")}
@@ -53,7 +57,10 @@ class Templates:
             return self.render(name, root, self._languages[code]).encode()
 
         def respond(request: web.Request) -> web.Response:
-            return web.Response(body=page(language_of(request, self._languages)), headers=HEADERS)
+            response = web.Response(body=page(language_of(request, self._languages)), headers=HEADERS)
+            if root == "./":
+                remember_language(request, response, self._languages)
+            return response
 
         return respond
 
@@ -63,6 +70,14 @@ class Templates:
         values = {
             **language.html,
             "title": language.html[f"title_{name}"],
+            "service": self._brand.name,
+            "icon": self._brand.icon(root, self._assets),
+            "icon_width": str(self._brand.icon_width),
+            "brand_head": self._brand.head(root),
+            "brand_footer": self._brand.footer_html(),
+            # Until the script runs: the links alone would lose the key in the address.
+            "unready": " unready" if script else "",
+            "language_menu": _menu(language, self._languages),
             "lang": language.code,
             "root": root,
             "assets": root + self._assets.path,
@@ -72,7 +87,6 @@ class Templates:
             "in_receipts": _CURRENT if name == "receipt" else "",
             "in_about": _CURRENT if name == "about" else "",
             "in_docs": _CURRENT if name == "docs" else "",
-            "language_menu": "",
             # `</script` ends a script element, even inside a JSON string.
             "strings": json.dumps(language.views.get(name, {}), ensure_ascii=False, separators=(",", ":")).replace(
                 "<", "\\u003c"
@@ -80,6 +94,7 @@ class Templates:
             "ttl_options": _options(language, self._settings),
             **more,
         }
+        values["nav"] = "" if name in _OF_READERS else _fill(self._sources["nav"], values)
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)
         values["head"] = _fill(self._sources["head_script" if script else "head_style"], values)
         values["tail"] = _fill(self._sources["tail"], values) if script else ""
@@ -89,6 +104,15 @@ class Templates:
 def _fill(template: str, values: dict[str, str]) -> str:
     """Replace placeholders: the value in double braces is escaped, in triple braces it is HTML."""
     return _PLACEHOLDER.sub(lambda match: values[match[2]] if match[1] else html.escape(values[match[2]]), template)
+
+
+def _menu(current: Language, languages: dict[str, Language]) -> str:
+    """Return links that select a language, by its own name."""
+    links = []
+    for code, language in languages.items():
+        is_current = ' aria-current="true"' if code == current.code else ""
+        links.append(f'<a href="?{PARAMETER}={code}" lang="{code}"{is_current}>{html.escape(language.name)}</a>')
+    return "".join(links)
 
 
 def _options(language: Language, settings: Settings) -> str:

@@ -27,6 +27,7 @@ from ..core.running_settings import LAUNCHER, RunningSettings, publish
 from ..core.supervisor import RestartLoops, Supervisor, SupervisorError
 from ..core.workers import WORKERS, fits_a_socket, is_ready, locate_run_directory, worker_sockets
 from ..pages.assets import STATIC
+from ..pages.branding import read_brand
 from ..settings import Settings
 from .nginx import Tls, render
 from .processes import start, stop
@@ -102,8 +103,8 @@ class Launcher:
         """Run the stack until a signal arrives; call ``ready`` with its address once it is ready.
 
         Raises `StackError` for an unusable path, and if a program is missing, does not start, or exits; the others are
-        stopped first. Raises `SettingsError` and `CertificateError` for a certificate that cannot be served, before
-        anything starts.
+        stopped first. Raises `SettingsError` and `CertificateError` for unusable branding and for a certificate that
+        cannot be served, before anything starts.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -112,6 +113,7 @@ class Launcher:
         os.umask(0o077)
         forbid_core_dumps()
         self._check_paths()
+        read_brand(self.settings)
         nginx = _find_nginx()
         self._check_ports()
         run_dir = run_directory(self.settings.data_dir)

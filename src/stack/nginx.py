@@ -24,8 +24,9 @@ from ..errors import (
     describe_status,
 )
 from ..pages.assets import CACHE_CONTROL, MEDIA_TYPES, STATIC, read_assets
-from ..pages.languages import DEFAULT, read_languages
-from ..pages.message_page import STYLE
+from ..pages.branding import Brand, read_brand
+from ..pages.languages import DEFAULT, PARAMETER, read_languages
+from ..pages.message_page import style_of
 from ..pages.problem_page import problem_page
 from ..settings import Settings
 
@@ -83,18 +84,13 @@ _WORKER_PROBLEM = f"""\
     return 503 {_PROBLEM_BODY};
 }}
 return 502 {_PROBLEM_BODY};"""
-_PROBLEM_PAGE_HEADERS = f"""\
-default_type "{CONTENT_TYPE}";
-{_HEADERS.replace(_JSON_POLICY, policy_of(STYLE))}\
-add_header Vary "{VARY}" always;
-add_header Retry-After $retry_after always;
-"""
-_PROBLEM_PAGE = f"{_PROBLEM_PAGE_HEADERS}return 500 $problem_page;"
-_WORKER_PROBLEM_PAGE = f"""\
-{_PROBLEM_PAGE_HEADERS}if ($reached_worker = "") {{
-    return 503 $problem_page;
+_WORKER_PROBLEM_PAGE = """\
+{headers}if ($reached_worker = "") {{
+    return 503 {page};
 }}
-return 502 $problem_page;"""
+return 502 {page};"""
+_PART = 800
+"""Characters of a part of a page: nginx accepts up to 4096 bytes between quotes."""
 _REDIRECT_CHECKS = """\
 # Behind a proxy that terminates TLS, the redirect would loop.
 if ($client_scheme = https) {
@@ -152,6 +148,8 @@ def render(
     }
     for part in (part for part, is_off in switched_off.items() if is_off):
         text = _without(text, part)
+    brand = read_brand(settings)
+    pages, whole_page = _page_maps(brand)
     served = _listen(tls.listen, "ssl backlog=4096") if tls else _listen(listen, "backlog=4096")
     assets = read_assets()
     open_files = _open_files() if most_open_files is None else most_open_files
@@ -183,9 +181,9 @@ def render(
                 _map("description", {status: json.dumps(describe_status(status))[1:-1] for status in _PROBLEMS}),
             ]
         ),
-        "page_maps": _page_maps(),
-        "problem_page": _PROBLEM_PAGE,
-        "worker_problem_page": _WORKER_PROBLEM_PAGE,
+        "page_maps": pages,
+        "problem_page": f"{_page_headers(brand)}return 500 {whole_page};",
+        "worker_problem_page": _WORKER_PROBLEM_PAGE.format(headers=_page_headers(brand), page=whole_page),
         "problem": _PROBLEM,
         "worker_problem": _WORKER_PROBLEM,
         # Some builds of nginx lack the module that defines this variable.
@@ -235,32 +233,52 @@ def _checked(path: Path) -> str:
     return str(path)
 
 
-def _page_maps() -> str:
-    """Return the maps from a browser's first supported language, and from the status, to a whole page."""
-    languages = read_languages()
+def _page_headers(brand: Brand) -> str:
+    return f"""\
+default_type "{CONTENT_TYPE}";
+{_HEADERS.replace(_JSON_POLICY, policy_of(style_of(brand)))}\
+add_header Vary "{VARY}" always;
+add_header Retry-After $retry_after always;
+"""
+
+
+def _page_maps(brand: Brand) -> tuple[str, str]:
+    """Return the maps from the visitor's language and the status to the parts of a page, and the page of them all.
+
+    As in `language_of`, the language is the one that the URL or the cookie selects, or the browser's first supported
+    one.
+    """
+    if re.search(r"[$'\\]", style_of(brand)):
+        raise ValueError("the style of an error page must not contain $, ' or a backslash, which texts escape")
+    languages = read_languages(brand.name)
     any_language = "|".join(languages)
-    choices = [
+    preferred = [
         f'    "~*^(?:(?!(?:{any_language})\\b)[^,]*, *)*{code}\\b" {code};' for code in languages if code != DEFAULT
     ]
-    pages = [
-        f"    \"{code} {status}\" '{_quoted(html_of(problem_page(language, status, detail)))}';"
+    selectable = [f"    {code} {code};" for code in languages]
+    pages = {
+        f"{code} {status}": _parts(html_of(problem_page(language, brand, status, detail)))
         for code, language in languages.items()
         for status, (_, _, detail) in _PROBLEMS.items()
+    }
+    names = [f"$problem_page_{number}" for number in range(max(map(len, pages.values())))]
+    maps = [
+        *("map $http_accept_language $preferred_language {", f"    default {DEFAULT};", *preferred, "}"),
+        *(f"map $cookie_{PARAMETER} $remembered_language {{", "    default $preferred_language;", *selectable, "}"),
+        *(f"map $arg_{PARAMETER} $page_language {{", "    default $remembered_language;", *selectable, "}"),
     ]
-    return "\n".join(
-        [
-            *("map $http_accept_language $page_language {", f"    default {DEFAULT};", *choices, "}"),
-            *('map "$page_language $status" $problem_page {', *pages, "}"),
-        ]
-    )
+    for number, name in enumerate(names):
+        parts = [f"    \"{page}\" '{parts[number]}';" for page, parts in pages.items() if number < len(parts)]
+        maps += [f'map "$page_language $status" {name} {{', '    default "";', *parts, "}"]
+    return "\n".join(maps), f'"{"".join(names)}"'
 
 
-def _quoted(page: str) -> str:
-    """Return a page for a string in single quotes, on one line."""
+def _parts(page: str) -> list[str]:
+    """Return a page in parts for strings in single quotes, each on one line."""
+    for character in "$'\\":
+        page = page.replace(character, f"&#{ord(character)};")
     page = " ".join(page.split("\n"))
-    if re.search(r"[$'\\]", page):
-        raise ValueError("an error page must not contain $, ' or a backslash")
-    return page
+    return [page[start : start + _PART] for start in range(0, len(page), _PART)]
 
 
 def _problem_map(name: str, index: int) -> str:

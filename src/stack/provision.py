@@ -11,6 +11,7 @@ import argparse
 import base64
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ..core.files import locked, replacing
 from ..core.tls.certificates import CertificateError, CertificatePair, read_pair, self_signed_files
 from ..core.tls.self_signed import ensure_self_signed, public_hosts
 from ..pages.assets import STATIC
+from ..pages.branding import read_brand
 from ..settings import DOTENV, PREFIX, Settings, SettingsError, read_settings, unknown_names
 from .nginx import HTTPS_PORT, Tls, render
 from .replica_set import APPLICATION, REPLICA_SET, DatabaseError, set_up_database
@@ -91,9 +93,11 @@ def provision_files(
     Directories: ``web``, ``db`` and ``grafana`` for secrets, ``nginx`` for its configuration and certificate, ``tls``
     for the operator's certificate, ``sockets``, ``logs``, and ``data`` with a directory per member of the replica set.
     Clients use HTTPS at ``tls_port``. Files are written atomically. Raises `ProvisionError` if there is data whose keys
-    are missing, and for a certificate that cannot be served.
+    are missing, for a certificate that cannot be served, and for a logo that the workers cannot read. Raises
+    `SettingsError` for unusable branding.
     """
     # First, so that an error changes nothing.
+    _check_brand(settings)
     certificate = _provide_certificate(root, settings)
     web, db, grafana = root / "web", root / "db", root / "grafana"
     with locked(web, patience=LOCK_SECONDS, is_directory=True):
@@ -147,6 +151,14 @@ def _check_keys_of_data(root: Path) -> None:
             " removes them). New keys could not decrypt that data. Restore the keys from your backup, or move the data"
             " away to start over: docs/compose.md, Backup and restore."
         )
+
+
+def _check_brand(settings: Settings) -> None:
+    read_brand(settings)
+    logo = settings.brand_logo
+    # This process may read every file; the workers are another user.
+    if logo and not logo.stat().st_mode & stat.S_IROTH:
+        raise ProvisionError(f"SEALPOST_BRAND_LOGO: the workers cannot read it. Run chmod a+r {logo}")
 
 
 def _provide_certificate(root: Path, settings: Settings) -> CertificatePair | None:

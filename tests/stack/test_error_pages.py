@@ -94,8 +94,8 @@ async def check(client: ClientSession, url: str, address: str, status: int, kind
         async with client.get(url, ssl=False, headers={**headers, **request}, allow_redirects=False) as page:
             text, title = await page.text(), language.problems[f"{kind}_title"]
         assert (status, "text/html; charset=utf-8") == (page.status, page.headers["Content-Type"])
-        assert [code, title, title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
-        assert "Accept, Accept-Language" == page.headers["Vary"]
+        assert [code, f"{title} · Sealpost", title] == re.findall(r"<(?:html lang=.|title>|h1>)([^\"<]+)", text)
+        assert "Accept, Accept-Language, Cookie" == page.headers["Vary"]
         assert ("no-store, no-transform", "nosniff") == (
             page.headers["Cache-Control"],
             page.headers["X-Content-Type-Options"],
@@ -130,6 +130,21 @@ async def test_a_worker_that_fails_is_answered_for(front: Front, client: ClientS
 
     async with await asyncio.start_unix_server(fail, front.sockets / "worker-1.sock"):
         await check(client, f"{front.https}/s", "192.0.2.6", 502, "failed")
+
+
+async def test_the_selected_language_wins(front: Front, client: ClientSession) -> None:
+    """That of the URL, then that of the first cookie, as the workers choose it; `Accept-Language` after them."""
+    for query, cookie, code in (
+        ("", "lang=de", "de"),
+        ("", "a=b; lang=es; lang=de", "es"),
+        ("", "lang=xx", "fr"),
+        ("?lang=zh", "lang=de", "zh"),
+        ("?lang=xx", "lang=de", "de"),
+        ("?lang=$host", "xlang=de", "fr"),
+    ):
+        headers = {"Accept": ACCEPT, "Accept-Language": "fr", "Cookie": cookie, "X-Forwarded-For": "192.0.2.7"}
+        async with client.get(f"{front.https}/metrics{query}", ssl=False, headers=headers) as page:
+            assert f'<html lang="{code}">' in await page.text()
 
 
 async def test_a_browser_without_a_known_language_gets_english(front: Front, client: ClientSession) -> None:

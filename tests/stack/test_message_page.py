@@ -19,9 +19,11 @@ from yarl import URL
 
 from bench.running_stack import RunningStack
 from src.api.pages import page_response
+from src.pages.branding import read_brand
 from src.pages.languages import read_languages
 from src.pages.message_page import message_page
 from src.sealed.schemas import MessageAnswer
+from src.settings import Settings
 
 from ..processes import PATIENCE
 from .browser import Browser, Visit, connected, running_chromium
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.stack
 AT_ONCE = 40
 """Pages open at the same time: the browser takes its second to call one idle, with next to no work."""
 ENGLISH = read_languages()["en"]
+BRAND = read_brand(Settings(_env_file=None))
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 HARMLESS = "Good morning."
 NUL = "\0"
@@ -304,7 +307,7 @@ async def unescaped() -> AsyncIterator[tuple[str, list[str], asyncio.Event]]:
                 asked_for_icon.set()
             raise web.HTTPNotFound
         message, now = MESSAGES[int(number)], datetime.now(UTC)
-        page = message_page(MessageAnswer(message=message, created_at=now, expires_at=now), ENGLISH)
+        page = message_page(MessageAnswer(message=message, created_at=now, expires_at=now), ENGLISH, BRAND)
         if kind == "right":
             return page_response(page)
         before, after = page.body.partition("<pre ")[0], page.body.rpartition("</pre>")[2]
@@ -347,7 +350,8 @@ async def test_these_checks_catch_a_page_that_does_not_escape(browser: Browser) 
     assert set() == {"script", "dialogs"} & kinds
     assert len(RUNNING) == len(free)
     assert {} == {message: wrong for message, wrong in free.items() if not {"script", "dialogs"} <= set(wrong)}
-    assert [["charset", "elements", "text"]] == [sorted(wrong) for wrong in latin.values()]
+    # The title, because there is a · in it.
+    assert [["charset", "elements", "text", "title"]] == [sorted(wrong) for wrong in latin.values()]
 
 
 async def test_a_browser_asks_for_the_page_and_for_no_icon(browser: Browser) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...core.crypto.keys import KEY_FILE, KeyRing, read_key_ring
 from ...core.tls.certificates import certificate_files
+from ...pages.branding import read_brand
 from ...settings import PREFIX, Settings, SettingsError, read_settings, secret_files
 from .examination import Finding, Outcome, examine, failed, in_thread, not_checked, ok, warning, worst
 from .running_service import RunningService
@@ -40,6 +41,7 @@ class Configuration:
     async def _read_settings(self) -> Outcome:
         try:
             self.settings = self._own = own = await in_thread(read_settings)
+            await in_thread(lambda: read_brand(own))
         except SettingsError as error:
             return failed(
                 "; ".join(str(error).splitlines()),

@@ -1,5 +1,6 @@
 // Shared by all views: texts, sections, times and copying.
 
+import { ROOT } from "./api.js";
 import { timeUntil } from "./clock.js";
 
 const strings = JSON.parse(document.getElementById("strings").textContent);
@@ -25,6 +26,9 @@ const ICONS = {
 };
 ICONS.lost = ICONS.offline;
 ICONS.no_receipt = ICONS.gone;
+
+let busy;
+let switching;
 
 export const $ = (id) => document.getElementById(id);
 
@@ -67,15 +71,38 @@ export function drawIcon(element, state) {
 export function showSection(id) {
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== id;
   $(id).className = "shown";
+  updateMenu();
   $(id).focus({ preventScroll: true });
   scrollTo(0, 0);
 }
+
+/** Hide the menu where leaving loses something. */
+function updateMenu() {
+  $("languages").classList.toggle("unready", Boolean(busy || document.querySelector("#shown:not([hidden]), #result:not([hidden])")));
+}
+
+$("languages").addEventListener("click", (event) => {
+  const { target } = event;
+  if (!target.lang) return;
+  switching = true;
+  document.cookie = `lang=${target.lang}; path=${ROOT.pathname}; max-age=31536000; samesite=lax`;
+  // The key, unless cookies work.
+  target.hash = location.hash;
+  if (!document.cookie.includes(`lang=${target.lang}`) || location.search.includes("lang=")) return;
+  event.preventDefault();
+  location.reload();
+});
+addEventListener("beforeunload", (event) => {
+  const fields = [...document.querySelectorAll("textarea, input:not([readonly], [type=checkbox])")];
+  if (switching && fields.some(({ value, defaultValue }) => value !== defaultValue)) event.returnValue = "edited";
+});
 
 /** Start a view. If that fails, this browser lacks a function: show which browsers work, in place of the view. */
 export async function startView(start) {
   const notice = $("unsupported");
   notice.hidden = true;
   notice.classList.remove("late");
+  updateMenu();
   try {
     await start();
   } catch (error) {
@@ -105,11 +132,15 @@ export function showNotice(key, values, retry) {
 /** Run a slow task with its button disabled, and announce it to screen readers. */
 export async function runBusy(button, work) {
   button.disabled = true;
+  busy = true;
+  updateMenu();
   $("said").textContent = t("working");
   try {
     await work();
   } finally {
     button.disabled = false;
+    busy = false;
+    updateMenu();
     $("said").textContent = "";
   }
 }

@@ -90,7 +90,7 @@ function addKept(receipt) {
 }
 
 async function listKept() {
-  document.title = $("receipts").querySelector("h1").textContent;
+  document.title = document.title.replace(/^.*? · /, `${$("receipts").querySelector("h1").textContent} · `);
   const updates = loadKept().map(addKept);
   showSection("receipts");
   // One at a time: the server limits the rate.

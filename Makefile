@@ -29,7 +29,7 @@ DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py 
 # These modules need nginx: test-stack measures their coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
-.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
+.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -89,6 +89,9 @@ test-hosts: $(STAMP) ## Run several hosts under faults and check the recorded hi
 
 test-browser: $(STAMP) ## Run the tests of the page in a browser (needs nginx and Chromium)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m browser tests/browser
+
+test-firefox: $(STAMP) ## Run the same tests in Firefox ESR, as far as it can be driven (needs nginx and firefox-esr)
+	TEST_BROWSER=firefox $(BIN)/python -m pytest -q -m browser tests/browser
 
 screenshots: $(STAMP) ## Retake the screenshots in docs/screenshots (needs nginx and Chromium)
 	$(BIN)/python -m tests.browser.screenshots docs/screenshots

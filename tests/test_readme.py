@@ -22,8 +22,8 @@ from .processes import PATIENT_ENVIRONMENT
 ROOT = Path(__file__).parents[1]
 README, TOUR, API = ROOT / "README.md", ROOT / "docs" / "tour.md", ROOT / "docs" / "api.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-NOT_IN_CI = {"make format", "make screenshots", "make test", "make test-lifecycle"}
-"""They change files, or `make coverage` runs the same tests."""
+NOT_IN_CI = {"make format", "make screenshots", "make test", "make test-firefox", "make test-lifecycle"}
+"""They change files, need Firefox, or `make coverage` runs the same tests."""
 START_SECONDS, STOP_SECONDS, SESSION_SECONDS = 120, 60, 240
 END_OF_BLOCK = "--- end of block"
 

@@ -17,13 +17,14 @@ from src.client.envelopes import read_fragment, write_base64
 
 from ..stack.conftest import grep_logs
 from ..stack.mongod import Mongod
-from .conftest import PHRASE, TEXT, Visitors
+from .conftest import PHRASE, TEXT, Visitors, needs_request_bodies
 
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 
 
+@needs_request_bodies
 def test_neither_text_nor_key_nor_phrase_is_sent(
     base: str, stack: RunningStack, mongod: Mongod, visitors: Visitors
 ) -> None:

@@ -162,6 +162,12 @@ class Settings(BaseSettings):
         None, ge=1, description="Default time to live of an item, in seconds. Empty: SEALPOST_TTL_MAX."
     )
     ttl_max: int = Field(604_800, ge=1, le=31_536_000, description="Maximum time to live of an item, in seconds.")
+    hold: int = Field(
+        120,
+        ge=0,
+        le=3600,
+        description="Seconds for which a reader with a key may open the same secret again; 0: never.",
+    )
     argon2_memory_kib: int = Field(
         19_456, ge=8, le=1_048_576, description="Memory of Argon2id in KiB, for deriving a key from an item's password."
     )

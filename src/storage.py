@@ -7,11 +7,10 @@ from .core.database.resealing import Expiring, Resealable
 from .gatherer import feature as gatherer
 from .posts import feature as posts
 from .sealed import feature as sealed
-from .sealed import items
 
 INDEXES: Indexes = {
     **accounts.INDEXES,
-    **items.INDEXES,
+    **sealed.INDEXES,
     **posts.INDEXES,
     **gatherer.INDEXES,
     **prerequisites.INDEXES,

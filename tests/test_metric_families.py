@@ -123,6 +123,7 @@ async def test_batches_of_parallel_requests_are_counted(api: Api) -> None:
     assert 0 == counts.total("sealpost_batch_queue_depth")
     assert {
         *("insert_items", "find_items", "look_at_items", "claim_items", "find_users", "find_api_tokens"),
+        *("find_item_histories", "count_late_attempts", "hold_items", "release_items"),
         *("note_activity", "insert_posts", "find_posts", "change_reactions", "store_gathered", "find_sender_states"),
     } == counts.values("sealpost_batch_queue_depth", "command")
 

@@ -44,6 +44,7 @@ STORED_NOTHING_NEW = {
     "POST /logout": "ends a session",
     "POST /delete": "deletes",
     "POST /secrets/{secret_key}": "opening replaces a secret by less",
+    "POST /secrets/{secret_key}/received": "ends a hold",
     "POST /authenticate": "changes what /identify has stored",
     "PUT /me/password": "changes an account",
 }

@@ -9,10 +9,14 @@ so its plaintexts are never sent, and its claims are given back as soon as the d
 back removes its stamp if it is there and voids its id on the item, so that a late command is refused. A claim
 that is won after its request has timed out is given back in the same way. An item that its sender has burned in the
 meantime stays without its envelope and becomes ``burned``.
+
+None of this applies to a claim whose reader has a key: its id is derived from that key, so the reader asks again and
+learns the outcome. Claiming twice under one id takes one opening.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -20,13 +24,18 @@ from bson import ObjectId
 
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Mongo, translate_mongo_errors
-from ..errors import Unavailable
-from .items import COLLECTION, Item, ItemState, erased_when, waiting
-
-VOIDED_KEPT = 100
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+from ..errors import Damaged, Unavailable
+from .items import COLLECTION, Item, ItemState, erased_when, from_document, voiding, waiting, without
+from .store import Rollbacks
 
 log = structlog.get_logger(__name__)
+
+
+class HeldClaim(NamedTuple):
+    """The id of a claim by a reader with a key, and the end of its hold. After that, the claim is refused."""
+
+    claim_id: bytes
+    until: datetime
 
 
 class Claim(NamedTuple):
@@ -34,13 +43,20 @@ class Claim(NamedTuple):
 
     item: Item
     check_id: ObjectId | None
+    held: HeldClaim | None
 
 
 class Won(NamedTuple):
-    """A claim that succeeded."""
+    """A claim that succeeded.
 
-    claim_id: ObjectId
+    ``held_until`` is the end of its hold, if any. ``leaves_check`` means that an earlier command with the same id has
+    succeeded, so the check of this request is still listed.
+    """
+
+    claim_id: ObjectId | bytes
     opens_left: int
+    held_until: datetime | None = None
+    leaves_check: bool = False
 
 
 class ClaimStore:
@@ -53,23 +69,22 @@ class ClaimStore:
         self._claims = batching(
             "claim_items", self._claim_each, key=lambda claim: claim.item.item_id, abandoned=self._give_back_abandoned
         )
-        self._returns: set[asyncio.Task[None]] = set()
+        self._rollbacks = Rollbacks(mongo.clock)
 
-    async def claim(self, item: Item, check_id: ObjectId | None = None) -> int | None:
-        """Take one opening and return how many are left; None if another reader has taken the last one.
+    async def claim(self, item: Item, check_id: ObjectId | None = None, held: HeldClaim | None = None) -> Won | None:
+        """Take one opening; None if another reader has taken the last one.
 
         ``item`` must include its envelope, which is restored if the outcome stays unknown; `Unavailable` is raised
         then. An item with a phrase is claimed with the check of its attempt, which the same command gives back; None is
-        also returned if that check has lapsed.
+        also returned if that check has lapsed. With ``held``, `Unavailable` changes nothing: claim again under the same
+        id. None is then also returned if the hold has ended.
         """
-        won = await self._claims.submit(Claim(item, check_id))
-        return won.opens_left if won else None
+        return await self._claims.submit(Claim(item, check_id, held))
 
     async def close(self) -> None:
         """Wait for the commands in flight and for every claim to be given back."""
         await self._claims.close()
-        while self._returns:
-            await asyncio.wait(self._returns)
+        await self._rollbacks.close()
 
     async def _claim_each(self, claims: Sequence[Claim]) -> Sequence[Won | None]:
         claim_id = ObjectId()
@@ -78,69 +93,119 @@ class ClaimStore:
                 return await self._claim_all(claim_id, claims)
         except Unavailable:
             for claim in claims:
-                self._give_back_soon(claim_id, claim)
+                if claim.held is None:
+                    self._give_back_soon(claim_id, claim)
             raise
 
-    async def _claim_all(self, claim_id: ObjectId, claims: Sequence[Claim]) -> list[Won | None]:
+    async def _claim_all(self, shared_id: ObjectId, claims: Sequence[Claim]) -> list[Won | None]:
         item_ids = [claim.item.item_id for claim in claims]
         check_ids = [claim.check_id for claim in claims if claim.check_id]
         checked = {"$or": [{"phrase": {"$exists": False}}, {"checks.id": {"$in": check_ids}}]}
+        own = {claim.item.item_id: claim.held for claim in claims if claim.held}
+        held_ids = [held.claim_id for held in own.values()]
         result = await self._collection.update_many(
-            {**waiting(item_ids), "voided_claims": {"$ne": claim_id}, **checked},
+            {
+                **waiting(item_ids),
+                "voided_claims": {"$ne": shared_id},
+                **({"claims": {"$nin": held_ids}} if own else {}),
+                "$and": [checked, *([_in_time(own)] if own else [])],
+            },
             [
+                *([{"$set": {"claiming": _own_claim(own)}}] if own else []),
                 {
                     "$set": {
                         "opened_at": "$$NOW",
-                        "claims": {"$concatArrays": [{"$ifNull": ["$claims", []]}, [claim_id]]},
+                        "claims": {
+                            "$concatArrays": [
+                                {"$ifNull": ["$claims", []]},
+                                [{"$ifNull": ["$claiming.id", shared_id]} if own else shared_id],
+                            ]
+                        },
                     }
                 },
-                *([{"$set": {"checks": _without("$checks", "$$one.id", check_ids)}}] if check_ids else []),
+                *([{"$set": {"holds": _holds_with_own()}}, {"$unset": "claiming"}] if own else []),
+                *([{"$set": {"checks": without("$checks", "$$one.id", check_ids)}}] if check_ids else []),
                 {"$set": erased_when({"$gte": [{"$size": "$claims"}, "$max_opens"]}, ItemState.OPENED)},
             ],
         )
         if result.matched_count == len(claims) and all(claim.item.max_opens == 1 for claim in claims):
-            return [Won(claim_id, 0)] * len(claims)
-        query = {"_id": {"$in": item_ids}, "claims": claim_id}
-        documents = await self._collection.find(query, {"claims": 1, "max_opens": 1}).to_list(None)
-        winners = {document["_id"]: Won(claim_id, _opens_left(document, claim_id)) for document in documents}
-        return [winners.get(item_id) for item_id in item_ids]
+            return [_sole_opening(shared_id, claim) for claim in claims]
+        query = {"_id": {"$in": item_ids}, "claims": {"$in": [shared_id, *held_ids]}}
+        documents = await self._collection.find(query, {"envelope": 0}).to_list(None)
+        winners = {document["_id"]: document for document in documents}
+        return [self._outcome(shared_id, claim, winners.get(claim.item.item_id)) for claim in claims]
+
+    def _outcome(self, shared_id: ObjectId, claim: Claim, document: Document | None) -> Won | None:
+        """Return the outcome of a claim, given the item if one of the batch's claims has won it."""
+        if document is None:
+            return None
+        if claim.held is None:
+            return Won(shared_id, _opens_left(document, shared_id)) if shared_id in document["claims"] else None
+        try:
+            item = from_document(document)
+        except Damaged:
+            return None
+        hold = item.hold_of(claim.held.claim_id)
+        if hold is None or not item.is_held(hold, self._clock.now()):
+            return None
+        leaves_check = claim.check_id is not None and any(
+            check["id"] == claim.check_id for check in document.get("checks", [])
+        )
+        return Won(hold.claim_id, hold.opens_left, hold.until, leaves_check)
 
     def _give_back_abandoned(self, claim: Claim, won: Won | None) -> None:
-        if won:
+        if isinstance(won, Won) and isinstance(won.claim_id, ObjectId):
             self._give_back_soon(won.claim_id, claim)
 
     def _give_back_soon(self, claim_id: ObjectId, claim: Claim) -> None:
-        task = asyncio.create_task(self._give_back(claim_id, claim))
-        self._returns.add(task)
-        task.add_done_callback(self._returns.discard)
+        self._rollbacks.start(partial(self._give_back, claim_id, claim), claim.item.expires_at)
 
     async def _give_back(self, claim_id: ObjectId, claim: Claim) -> None:
-        pause = FIRST_PAUSE
-        item = claim.item
-        while item.expires_at > self._clock.now():
-            try:
-                with translate_mongo_errors():
-                    await self._collection.update_one(
-                        {"_id": item.item_id, "state": {"$in": [ItemState.WAITING.value, ItemState.OPENED.value]}},
-                        _giving_back(claim_id, claim),
-                    )
-            except Unavailable:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-            else:
-                log.info("opening with unknown outcome rolled back")
-                return
+        with translate_mongo_errors():
+            await self._collection.update_one(
+                {
+                    "_id": claim.item.item_id,
+                    "state": {"$in": [ItemState.WAITING.value, ItemState.OPENED.value]},
+                },
+                _giving_back(claim_id, claim),
+            )
+        log.info("opening with unknown outcome rolled back")
+
+
+def _sole_opening(shared_id: ObjectId, claim: Claim) -> Won:
+    """Return the success of a claim on an item with a single opening."""
+    if claim.held is None:
+        return Won(shared_id, 0)
+    return Won(claim.held.claim_id, 0, min(claim.held.until, claim.item.expires_at))
+
+
+def _in_time(own: Mapping[bytes, HeldClaim]) -> Document:
+    """Return the filter that refuses claims whose hold has ended: their readers could not ask again."""
+    until = min(held.until for held in own.values())
+    return {"$or": [{"_id": {"$nin": list(own)}}, {"$expr": {"$gt": [until, "$$NOW"]}}]}
+
+
+def _own_claim(own: Mapping[bytes, HeldClaim]) -> Document:
+    """Return the expression for the item's own claim; missing for an item without one."""
+    claims = [{"id": held.claim_id, "until": held.until} for held in own.values()]
+    place = {"$indexOfArray": [{"$literal": list(own)}, "$_id"]}
+    # A negative index counts from the end of the array.
+    return {"$cond": [{"$in": ["$_id", {"$literal": list(own)}]}, {"$arrayElemAt": [claims, place]}, "$$REMOVE"]}
+
+
+def _holds_with_own() -> Document:
+    hold = {
+        "id": "$claiming.id",
+        "until": {"$min": ["$claiming.until", "$expires_at"]},
+        "opens_left": {"$subtract": ["$max_opens", {"$size": "$claims"}]},
+    }
+    holds = {"$concatArrays": [{"$ifNull": ["$holds", []]}, [hold]]}
+    return {"$cond": [{"$gt": ["$claiming.id", None]}, holds, "$holds"]}
 
 
 def _opens_left(document: Document, claim_id: ObjectId) -> int:
     """Return how many openings were left right after the claim; later claims do not count."""
     return int(document["max_opens"]) - 1 - int(document["claims"].index(claim_id))
-
-
-def _without(array: str, value: str, unwanted: Sequence[ObjectId]) -> Document:
-    """Return the expression for an array without the elements whose value is unwanted."""
-    elements = {"$ifNull": [array, []]}
-    return {"$filter": {"input": elements, "as": "one", "cond": {"$not": [{"$in": [value, list(unwanted)]}]}}}
 
 
 def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
@@ -153,7 +218,7 @@ def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
         return {"$cond": [is_burned, otherwise, value]}
 
     was_claimed = {"$in": [claim_id, {"$ifNull": ["$claims", []]}]}
-    others = _without("$claims", "$$one", [claim_id])
+    others = without("$claims", "$$one", [claim_id])
     undone = {
         "state": (unless_burned(ItemState.WAITING.value, ItemState.BURNED.value), "$state"),
         "envelope": (unless_burned({"$literal": item.envelope}, "$$REMOVE"), "$envelope"),
@@ -162,13 +227,12 @@ def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
         "opened_at": ({"$cond": [{"$eq": [{"$size": others}, 0]}, "$$REMOVE", "$opened_at"]}, "$opened_at"),
         "claims": (others, "$claims"),
     }
-    voided = {"$concatArrays": [{"$ifNull": ["$voided_claims", []]}, [claim_id]]}
     return [
         {
             "$set": {
                 **{name: {"$cond": [was_claimed, then, otherwise]} for name, (then, otherwise) in undone.items()},
-                "voided_claims": {"$slice": [voided, -VOIDED_KEPT]},
-                **({"checks": _without("$checks", "$$one.id", [claim.check_id])} if claim.check_id else {}),
+                **voiding(claim_id),
+                **({"checks": without("$checks", "$$one.id", [claim.check_id])} if claim.check_id else {}),
             }
         }
     ]

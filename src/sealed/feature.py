@@ -1,5 +1,6 @@
 """Wires secrets, messages and receipts together."""
 
+from datetime import timedelta
 from typing import Any
 
 from ..api.origin import Origin
@@ -8,20 +9,23 @@ from ..api.routing import Guard, Route, Shell
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
 from ..core.database.group_commit import Batching
-from ..core.database.mongo import Mongo
+from ..core.database.mongo import Indexes, Mongo
 from ..core.database.resealing import Expiring
 from ..core.metrics import Metrics
 from ..settings import Settings
+from . import holds, items
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
-from .items import COLLECTION, ItemState
+from .holds import HoldStore
+from .items import ItemState
 from .receipts import ReceiptService
 from .routes import MessageRoutes, ReceiptRoutes, SecretRoutes
 from .service import MessageService, SecretService, Unsealer
 from .store import ItemStore
 
-EXPIRING = (Expiring(COLLECTION, {"state": ItemState.WAITING.value}),)
+INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES}
+EXPIRING = (Expiring(items.COLLECTION, {"state": ItemState.WAITING.value}), Expiring(holds.COLLECTION, {}))
 
 
 class SealedFeature:
@@ -48,6 +52,8 @@ class SealedFeature:
     ) -> None:
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
+        self._holds = HoldStore(mongo, batching, timedelta(seconds=settings.hold), metrics.damaged)
+        self._attempts = AttemptStore(mongo, metrics.damaged)
         self.creator = ItemCreator(
             settings=settings, ring=ring, clock=mongo.clock, hashing=hashing, items=self._items, metrics=metrics
         )
@@ -58,7 +64,9 @@ class SealedFeature:
             hashing=hashing,
             items=self._items,
             claims=self._claims,
-            attempts=AttemptStore(mongo, metrics.damaged),
+            holds=self._holds,
+            attempts=self._attempts,
+            clock=mongo.clock,
             metrics=metrics,
         )
         messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics)
@@ -72,7 +80,7 @@ class SealedFeature:
                 create_guard=create_message,
                 page=message_page,
             ),
-            ReceiptRoutes(ReceiptService(ring, mongo.clock, self._items, metrics)),
+            ReceiptRoutes(ReceiptService(ring, mongo.clock, self._items, self._holds, metrics)),
         )
 
     def routes(self) -> list[Route[Any]]:
@@ -81,5 +89,5 @@ class SealedFeature:
 
     async def close(self) -> None:
         """Wait for the commands in flight."""
-        await self._items.close()
-        await self._claims.close()
+        for store in (self._items, self._claims, self._holds, self._attempts):
+            await store.close()

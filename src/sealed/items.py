@@ -5,11 +5,13 @@ state it is a tombstone without content, kept for receipts until seven days afte
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from bson import ObjectId
 from pymongo import IndexModel
 
 from ..core.clock import MILLISECOND, UNEXPIRED, milliseconds
@@ -39,7 +41,10 @@ _TYPES: dict[str, type] = {
     "failed_attempts": int,
     "claims": list,
     "checks": list,
+    "holds": list,
+    "late_attempts": int,
 }
+_TYPES_OF_A_HOLD: dict[str, type] = {"id": bytes, "until": datetime, "opens_left": int}
 _OPTIONAL: Document = {
     "envelope": b"",
     "phrase": None,
@@ -47,8 +52,15 @@ _OPTIONAL: Document = {
     "failed_attempts": 0,
     "claims": [],
     "checks": [],
+    "holds": [],
+    "late_attempts": 0,
+    "last_late_at": None,
+    "burned_at": None,
 }
 WITHOUT_ENVELOPE = {"envelope": 0}
+VOIDED_KEPT = 100
+MOST_LATE = 1_000_000
+"""Late attempts are counted up to this number, which fits in 32 bits."""
 TERMS = struct.Struct(">QQII")
 
 
@@ -88,11 +100,32 @@ class Phrase:
         return cls(document["salt"], cost, document["max_attempts"])
 
 
+@dataclass(frozen=True)
+class Hold:
+    """An opening whose reader may ask for the text again until a time, or until the reader has confirmed it.
+
+    ``opens_left`` is the number of openings left after this one.
+    """
+
+    claim_id: bytes
+    until: datetime
+    opens_left: int
+    received_at: datetime | None = None
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Hold":
+        """Read a sub-document. Raises `KeyError` and `TypeError`."""
+        _check_types(document, _TYPES_OF_A_HOLD)
+        received_at = _optional_moment(document.get("received_at"))
+        return cls(document["id"], document["until"], document["opens_left"], received_at)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """A sealed item or its tombstone; a `Sealer` makes ``key_id`` and ``envelope`` from the content.
 
-    ``opens_left`` is None for an item without a limit of openings.
+    ``opens_left`` is None for an item without a limit of openings. ``late_attempts`` is the number of openings after
+    the last one that was allowed. ``is_burned`` is also True if the sender burned the item after its last opening.
     """
 
     item_id: bytes
@@ -107,6 +140,18 @@ class Item:
     state: ItemState = ItemState.WAITING
     opened_at: datetime | None = None
     failed_attempts: int = 0
+    holds: tuple[Hold, ...] = ()
+    late_attempts: int = 0
+    last_late_at: datetime | None = None
+    is_burned: bool = False
+
+    def hold_of(self, claim_id: bytes) -> Hold | None:
+        """Return the hold of an opening, which may have ended; None if there is no such opening."""
+        return next((hold for hold in self.holds if hold.claim_id == claim_id), None)
+
+    def is_held(self, hold: Hold, now: datetime) -> bool:
+        """Tell whether the reader of an opening may ask for the text again."""
+        return not self.is_burned and hold.received_at is None and now < hold.until
 
     @property
     def terms(self) -> bytes:
@@ -148,8 +193,6 @@ def from_document(document: Document) -> Item:
     document = {**_OPTIONAL, **document}
     try:
         _check_types(document, _TYPES)
-        if document["opened_at"] is not None:
-            _check_types(document, {"opened_at": datetime})
         phrase = document["phrase"]
         state = ItemState(document["state"])
         item = Item(
@@ -163,8 +206,12 @@ def from_document(document: Document) -> Item:
             envelope=document["envelope"],
             phrase=None if phrase is None else Phrase.from_document(phrase),
             state=state,
-            opened_at=document["opened_at"],
+            opened_at=_optional_moment(document["opened_at"]),
             failed_attempts=document["failed_attempts"],
+            holds=tuple(map(Hold.from_document, document["holds"])),
+            late_attempts=document["late_attempts"],
+            last_late_at=_optional_moment(document["last_late_at"]),
+            is_burned=document["burned_at"] is not None,
         )
         used_up = item.opens_left is not None and item.opens_left < 1
         if state is ItemState.WAITING and (document["delete_at"] != item.expires_at or used_up):
@@ -181,10 +228,28 @@ def _opens_left(document: Document, state: ItemState) -> int | None:
     return None if document["max_opens"] == UNLIMITED else document["max_opens"] - len(document["claims"])
 
 
+def _optional_moment(value: Any) -> datetime | None:
+    if value is not None and type(value) is not datetime:
+        raise TypeError
+    return value
+
+
 def _check_types(document: Document, types: dict[str, type]) -> None:
     # Exact types: the driver returns the types that were written, and True is not 1.
     if any(type(document[name]) is not kind for name, kind in types.items()):
         raise TypeError
+
+
+def without(array: str, value: str, unwanted: Sequence[Any]) -> Document:
+    """Return the expression for an array without the elements (``$$one``) whose value is unwanted."""
+    elements = {"$ifNull": [array, []]}
+    return {"$filter": {"input": elements, "as": "one", "cond": {"$not": [{"$in": [value, list(unwanted)]}]}}}
+
+
+def voiding(claim_or_check_id: ObjectId) -> Document:
+    """Return the assignment of a pipeline update that keeps a late command with this id from taking effect."""
+    voided = {"$concatArrays": [{"$ifNull": ["$voided_claims", []]}, [claim_or_check_id]]}
+    return {"voided_claims": {"$slice": [voided, -VOIDED_KEPT]}}
 
 
 def waiting(item_ids: list[bytes]) -> Document:

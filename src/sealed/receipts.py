@@ -13,6 +13,7 @@ from ..core.crypto.keys import KeyRing, Purpose
 from ..core.crypto.sealing import ID_BYTES, decode, encode
 from ..core.metrics import Metrics
 from ..lenient_keys import find_key
+from .holds import HoldStore
 from .items import KINDS, TOMBSTONE_LIFE, ItemState
 from .problems import KeyNotFound
 from .store import ItemStore
@@ -57,7 +58,8 @@ def read_receipt_key(ring: KeyRing, text: str) -> Receipt | None:
 class ReceiptStatus:
     """The state of an item, as its sender sees it.
 
-    ``opens_left`` is None for an item without a limit, ``failed_attempts`` once the item's document is gone.
+    ``opens_left`` is None for an item without a limit. ``failed_attempts`` and ``late_attempts`` are None once the
+    item's document is gone. ``received_at`` is when a reader last confirmed the text.
     """
 
     state: ItemState
@@ -65,17 +67,24 @@ class ReceiptStatus:
     expires_at: datetime
     opens_left: int | None
     opened_at: datetime | None = None
+    received_at: datetime | None = None
     failed_attempts: int | None = None
+    late_attempts: int | None = None
+    last_late_at: datetime | None = None
 
 
 class ReceiptService:
     """Shows senders the state of their items, and burns items."""
 
-    def __init__(self, ring: KeyRing, clock: DatabaseClock, items: ItemStore, metrics: Metrics) -> None:
+    def __init__(
+        self, ring: KeyRing, clock: DatabaseClock, items: ItemStore, holds: HoldStore, metrics: Metrics
+    ) -> None:
         self._ring = ring
         self._clock = clock
         self._burned = {kind: metrics.items.child(kind, "burned") for kind in KINDS}
+        self._burned_holds = metrics.held_openings.child("burned")
         self._items = items
+        self._holds = holds
 
     async def status(self, receipt_key: str) -> ReceiptStatus:
         """Return the state of an item.
@@ -99,18 +108,26 @@ class ReceiptService:
             expires_at=item.expires_at,
             opens_left=0 if expired else item.opens_left,
             opened_at=item.opened_at,
+            received_at=max((hold.received_at for hold in item.holds if hold.received_at), default=None),
             failed_attempts=item.failed_attempts,
+            late_attempts=item.late_attempts,
+            last_late_at=item.last_late_at,
         )
 
     async def burn(self, receipt_key: str) -> None:
-        """Destroy a waiting item unopened. Raises `KeyNotFound` if there is none."""
+        """Destroy a waiting item, and end the holds of its openings. Raises `KeyNotFound` if there is neither."""
         receipt = read_receipt_key(self._ring, receipt_key)
-        kind = await self._items.burn(receipt.item_id) if receipt else None
-        if kind is None:
+        burned = await self._items.burn(receipt.item_id) if receipt else None
+        if receipt is None or burned is None:
+            raise KeyNotFound
+        await self._holds.release_item(receipt.item_id)
+        if burned.was_held:
+            self._burned_holds.inc()
+        elif not burned.was_waiting:
             raise KeyNotFound
         # Not every kind is known: the document may have been changed in the database.
-        if kind in self._burned:
-            self._burned[kind].inc()
+        if burned.was_waiting and burned.kind in self._burned:
+            self._burned[burned.kind].inc()
 
 
 def _to_bytes(moment: datetime) -> bytes:

@@ -7,6 +7,7 @@ from aiohttp import web
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
+from ..core.crypto.sealing import decode
 from ..errors import Damaged, TooMany
 from .creation import ItemCreator
 from .items import MESSAGE, SECRET
@@ -23,6 +24,7 @@ from .schemas import (
     ReceiptAnswer,
     SecretCreated,
     SecretOpened,
+    SecretReceived,
     SecretStatus,
 )
 from .service import MessageService, SecretService
@@ -87,11 +89,24 @@ class SecretRoutes:
                 tag=SECRETS,
                 summary="Open a secret",
                 description="The last opening erases the secret before the response is sent. A wrong phrase costs one"
-                " attempt, and the last failed attempt destroys the secret.",
+                " attempt, and the last failed attempt destroys the secret. With a reader's key, the same request gets"
+                " the same response until held_until.",
                 handler=self.open,
                 body=OpenSecret,
                 answer=SecretOpened,
                 problems=(KeyNotFound, PhraseRequired, IncorrectPhrase, Damaged, TooMany),
+            ),
+            Route(
+                method="POST",
+                path="/secrets/{secret_key}/received",
+                path_parameters=_SECRET_KEY,
+                tag=SECRETS,
+                summary="Confirm that the text has arrived",
+                description="After this, the reader's key opens nothing. May be repeated.",
+                handler=self.receive,
+                body=SecretReceived,
+                status=204,
+                problems=(KeyNotFound,),
             ),
         ]
 
@@ -124,8 +139,13 @@ class SecretRoutes:
 
     async def open(self, request: web.Request, body: OpenSecret) -> SecretOpened:
         """Open a secret."""
-        opened = await self._service.open(request.match_info["secret_key"], body.phrase)
-        return SecretOpened(secret=opened.secret, opens_left=opened.opens_left)
+        reader_key = decode(body.reader) if body.reader else None
+        opened = await self._service.open(request.match_info["secret_key"], body.phrase, reader_key)
+        return SecretOpened(secret=opened.secret, opens_left=opened.opens_left, held_until=opened.held_until)
+
+    async def receive(self, request: web.Request, body: SecretReceived) -> None:
+        """Confirm that the text has arrived."""
+        await self._service.receive(request.match_info["secret_key"], decode(body.reader) or b"")
 
 
 class MessageRoutes:
@@ -247,8 +267,11 @@ class ReceiptRoutes:
             created_at=status.created_at,
             expires_at=status.expires_at,
             opened_at=status.opened_at,
+            received_at=status.received_at,
             opens_left=status.opens_left,
             failed_attempts=status.failed_attempts,
+            late_attempts=status.late_attempts,
+            last_late_at=status.last_late_at,
         )
 
     async def burn(self, request: web.Request, _: None) -> None:

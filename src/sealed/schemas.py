@@ -3,15 +3,31 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive, example
+from ..core.crypto.keys import KEY_BYTES
+from ..core.crypto.sealing import decode
 from .items import ItemState
 
 MOST_OPENS = 100
 MOST_ATTEMPTS = 100
 LONGEST_PHRASE = 1024
 
+
+def _reader_key(text: str) -> str:
+    if len(decode(text) or b"") != KEY_BYTES:
+        raise ValueError("must be 32 random bytes in URL-safe base64: 43 characters")
+    return text
+
+
+ReaderKey = Annotated[
+    str,
+    AfterValidator(_reader_key),
+    # The last character has 4 bits.
+    Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"}),
+]
+_EXAMPLE_KEY = "mJ0gyHhbsHn8h8nXn1o7kUq0Tt2cX3mJw9gqkQZb1zA"
 NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PHRASE)]
 
 
@@ -50,12 +66,17 @@ class SecretCreated(Answer):
 
 
 class OpenSecret(RequestBody):
-    """The phrase, if the secret has one; the body is optional."""
+    """The phrase, if the secret has one, and the reader's key; the body is optional."""
 
-    model_config = example({"phrase": "old friend"})
+    model_config = example({"phrase": "old friend", "reader": _EXAMPLE_KEY})
 
     phrase: Annotated[str, StringConstraints(max_length=LONGEST_PHRASE)] | None = Field(
         None, description="The phrase, if the secret has one."
+    )
+    reader: ReaderKey | None = Field(
+        None,
+        repr=False,
+        description="32 random bytes of the reader's own, with which it may open the same secret again for a while.",
     )
 
 
@@ -64,6 +85,19 @@ class SecretOpened(Answer):
 
     secret: str = Field(description="The text.")
     opens_left: int = Field(description="How many times the secret can still be opened.")
+    held_until: datetime | None = Field(
+        None,
+        exclude_if=lambda moment: moment is None,
+        description="Until when the same reader's key gets this response again; absent without such a key.",
+    )
+
+
+class SecretReceived(RequestBody):
+    """The key of the reader who has the text."""
+
+    model_config = example({"reader": _EXAMPLE_KEY})
+
+    reader: ReaderKey = Field(repr=False, description="The key that the reader sent when it opened the secret.")
 
 
 class SecretStatus(Answer):
@@ -76,7 +110,7 @@ class SecretStatus(Answer):
 
 
 class ReceiptAnswer(Answer):
-    """The state of an item; ``opens_left`` is null for messages, ``failed_attempts`` once the record is deleted."""
+    """The state of an item."""
 
     state: ItemState = Field(
         description="`waiting`: it can be opened. `opened`: no openings are left. `locked`: wrong phrases have"
@@ -87,10 +121,17 @@ class ReceiptAnswer(Answer):
     opened_at: datetime | None = Field(
         description="When it was last opened; null if it was not opened, and for messages."
     )
+    received_at: datetime | None = Field(
+        description="When a reader with a key last confirmed the text; otherwise null."
+    )
     opens_left: int | None = Field(
         description="How many times it can still be opened; null for a message that can be read."
     )
     failed_attempts: int | None = Field(description="Number of wrong phrases; null once the record is deleted.")
+    late_attempts: int | None = Field(
+        description="How often another reader tried to open it after its last opening; null once the record is deleted."
+    )
+    last_late_at: datetime | None = Field(description="When the last of these attempts was; null if there was none.")
 
 
 class MessageForm(RequestBody):

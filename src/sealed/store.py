@@ -1,18 +1,36 @@
 """Items in MongoDB: creating, finding and burning them. Concurrent creations and look-ups share commands."""
 
-from collections.abc import Sequence
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import structlog
+from pymongo import UpdateOne
 from pymongo.read_concern import ReadConcern
 
-from ..core.clock import UNEXPIRED
+from ..core.clock import UNEXPIRED, DatabaseClock
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Mongo, insert_each, translate_mongo_errors
 from ..core.database.purging import delete_expired
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged, Unavailable
-from .items import COLLECTION, WITHOUT_ENVELOPE, Item, ItemState, erased_when, from_document, to_document, waiting
+from .items import (
+    COLLECTION,
+    MOST_LATE,
+    SECRET,
+    WITHOUT_ENVELOPE,
+    Item,
+    ItemState,
+    erased_when,
+    from_document,
+    to_document,
+    waiting,
+)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +57,47 @@ class DamageReporter:
         return Unavailable("The server lacks the key that this was sealed with. Its operator can put the key back.")
 
 
+class Rollbacks:
+    """Writes that undo a request whose outcome is unknown, in the background."""
+
+    def __init__(self, clock: DatabaseClock) -> None:
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, undo: Callable[[], Awaitable[None]], until: datetime) -> None:
+        """Call ``undo`` until it does not raise `Unavailable`, or a time has passed."""
+        task = asyncio.create_task(self._run(undo, until))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Wait for all of them."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self, undo: Callable[[], Awaitable[None]], until: datetime) -> None:
+        pause = FIRST_PAUSE
+        while until > self._clock.now():
+            try:
+                await undo()
+            except Unavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                return
+
+
+@dataclass(frozen=True)
+class Burned:
+    """The item that a burn affected: its kind, and whether it was still waiting or held by a reader."""
+
+    kind: str
+    was_waiting: bool
+    was_held: bool
+
+
 class ItemStore:
-    """All queries on items except for claims and attempts; ``damaged`` counts the items that cannot be read."""
+    """All queries on items except for claims, attempts and holds; ``damaged`` counts the items that cannot be read."""
 
     def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
@@ -50,6 +107,8 @@ class ItemStore:
         self._inserts = batching("insert_items", partial(insert_each, self._collection))
         self._finds = batching("find_items", partial(self._find_each, fields=None))
         self._glances = batching("look_at_items", partial(self._find_each, fields=WITHOUT_ENVELOPE))
+        self._histories = batching("find_item_histories", self._find_histories)
+        self._late = batching("count_late_attempts", self._count_each)
 
     async def create(self, item: Item) -> None:
         """Store a new item; returns once a majority has it in its journal."""
@@ -75,17 +134,17 @@ class ItemStore:
 
     async def history(self, item_id: bytes) -> Item | None:
         """Return an item in any state, without its envelope; None once its document is gone."""
-        with translate_mongo_errors():
-            document = await self._collection.find_one({"_id": item_id}, WITHOUT_ENVELOPE)
-        if document is None:
-            return None
-        item = self._item_or_error(document)
-        if isinstance(item, Damaged):
-            raise item
-        return item
+        return await self._histories.submit(item_id)
 
-    async def burn(self, item_id: bytes) -> str | None:
-        """Destroy a waiting item unopened and return its kind; None if there is none.
+    async def count_late(self, item_id: bytes, claim_id: bytes | None) -> None:
+        """Count an attempt to open an item after its last opening, unless it is by the reader of an earlier claim.
+
+        A majority acknowledges this write even if it changes nothing, so a `history` that follows it is not older.
+        """
+        await self._late.submit((item_id, claim_id))
+
+    async def burn(self, item_id: bytes) -> Burned | None:
+        """Destroy a waiting item, and end the holds of all its openings; None if there is no such item.
 
         An item whose last opening has been claimed can never be opened again after this, even if the claim is given
         back.
@@ -98,9 +157,16 @@ class ItemStore:
                     {"$set": {"burned_at": {"$ifNull": ["$burned_at", "$$NOW"]}}},
                     {"$set": erased_when({"$eq": ["$state", ItemState.WAITING.value]}, ItemState.BURNED)},
                 ],
-                {"kind": 1, "state": 1},
+                WITHOUT_ENVELOPE,
             )
-        return str(before.get("kind")) if before and before["state"] == ItemState.WAITING.value else None
+        if before is None:
+            return None
+        try:
+            item, now = from_document(before), self._clock.now()
+            was_held = any(item.is_held(hold, now) for hold in item.holds)
+        except Damaged:
+            was_held = False
+        return Burned(str(before.get("kind")), before["state"] == ItemState.WAITING.value, was_held)
 
     async def delete_expired(self) -> int:
         """Delete the items and tombstones that MongoDB's next TTL pass would delete, and return how many."""
@@ -108,16 +174,35 @@ class ItemStore:
 
     async def close(self) -> None:
         """Wait for the commands in flight."""
-        for committer in (self._inserts, self._finds, self._glances):
+        for committer in (self._inserts, self._finds, self._glances, self._histories, self._late):
             await committer.close()
 
     async def _find_each(
         self, item_ids: Sequence[bytes], *, fields: dict[str, int] | None
     ) -> list[Item | Exception | None]:
+        return await self._find_all(item_ids, waiting(list(set(item_ids))), fields)
+
+    async def _find_histories(self, item_ids: Sequence[bytes]) -> list[Item | Exception | None]:
+        return await self._find_all(item_ids, {"_id": {"$in": list(set(item_ids))}}, WITHOUT_ENVELOPE)
+
+    async def _find_all(
+        self, item_ids: Sequence[bytes], query: Document, fields: dict[str, int] | None
+    ) -> list[Item | Exception | None]:
         with translate_mongo_errors():
-            cursor = self._collection.find(waiting(list(set(item_ids))), fields)
-            found = {document["_id"]: self._item_or_error(document) for document in await cursor.to_list(None)}
+            documents = await self._collection.find(query, fields).to_list(None)
+        found = {document["_id"]: self._item_or_error(document) for document in documents}
         return [found.get(item_id) for item_id in item_ids]
+
+    async def _count_each(self, attempts: Sequence[tuple[bytes, bytes | None]]) -> list[None]:
+        updates = []
+        for (item_id, claim_id), times in Tally(attempts).items():
+            so_far = {"$cond": [{"$isNumber": "$late_attempts"}, "$late_attempts", 0]}
+            counted = {"late_attempts": {"$min": [{"$add": [so_far, times]}, MOST_LATE]}, "last_late_at": "$$NOW"}
+            query = {"_id": item_id, "kind": SECRET, "state": ItemState.OPENED.value, "claims": {"$ne": claim_id}}
+            updates.append(UpdateOne(query, [{"$set": counted}]))
+        with translate_mongo_errors():
+            await self._collection.bulk_write(updates, ordered=False)
+        return [None] * len(attempts)
 
     def _item_or_error(self, document: Document) -> Item | Damaged:
         try:

@@ -60,6 +60,7 @@ class Metrics:
             "Events of secrets and messages.",
             *("kind", "event"),
         )
+        self.held_openings = make.counter("sealpost_held_openings_total", "Events of held openings.", "event")
         self.gathered_messages = make.counter("sealpost_gathered_messages_total", "Gathered messages stored.").child()
         self.dump_is_stuck = make.gauge(
             "sealpost_dump_stuck", "1 while this worker cannot write the dump of gathered messages; otherwise 0."

@@ -184,7 +184,7 @@ def worker_of(api: Api, pool: HashingPool, fault: Fault | None = None, place: in
         origin=Origin(api.settings),
         metrics=metrics,
     )
-    return Worker(feature._parts[0]._service, feature, faults)  # type: ignore[union-attr,arg-type]
+    return Worker(feature._parts[0]._service, feature, faults)
 
 
 async def until_answered(service: SecretService, key: str, phrase: str | None, reader: bytes) -> Any:
@@ -342,7 +342,7 @@ async def test_received_and_a_burn_under_faults(api: Api, fault: Fault, burn: bo
                 one: Worker, *, key: str = key, receipt: str = created["receipt_key"], reader: bytes = reader
             ) -> Any:
                 if burn:
-                    return one.feature._parts[2]._service.burn(receipt)  # type: ignore[union-attr]
+                    return one.feature._parts[2]._service.burn(receipt)
                 return one.service.receive(key, reader)
 
             first = await worker.request(end(worker))

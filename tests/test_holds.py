@@ -445,7 +445,8 @@ async def test_a_changed_copy_never_opens(api: Api) -> None:
     created, reader = await api.create("the plaintext", phrase="p"), new_reader()
     await api.open(created["secret_key"], reader=reader, phrase="p")
     original = await copies(api).find_one()
-    changes: list[dict[str, Any]] = [{"$set": {"item": value}} for value in (None, 7, [], {}, "x")]
+    values: tuple[Any, ...] = (None, 7, [], {}, "x")
+    changes: list[dict[str, Any]] = [{"$set": {"item": value}} for value in values]
     for name in original["item"]:
         if name not in {"failed_attempts", "checks"}:
             changes += [

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from src.client.commands import opening
+
 from ..conftest import PASSWORD, Api
 from .conftest import Dialogue, Typed, go_to, spoil_access_tokens
 from .servers import LOSE, odd_server, reply
@@ -201,14 +203,16 @@ async def test_creating_signs_in_only_where_it_has_to(
     assert 0 == (await typed("share", "a text")).code
 
 
-async def test_an_opening_whose_answer_is_lost_is_not_repeated(typed: Typed) -> None:
-    """What may have happened is told, and what to do."""
+async def test_an_opening_whose_answer_stays_lost_is_told(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is repeated with the same key; in the end the user is told what may have happened, and what to do."""
+    monkeypatch.setattr(opening, "HOLD_SECONDS", 0.0)
     async with odd_server([reply(200, LOOK), LOSE]) as server:
         ended = await typed("open", f"{server.url}/secrets/{'A' * 43}")
 
     assert (3, "") == (ended.code, ended.stdout)
-    assert ["GET", "POST"] == [line.split()[0] for line in server.lines]
-    assert "may or may not have been carried out" in ended.stderr
+    assert ["GET", "POST", "POST", "POST"] == [line.split()[0] for line in server.lines]
+    assert 1 == len({request.partition("\r\n\r\n")[2] for request in server.requests[1:]})
+    assert "the connection to" in ended.stderr
     assert "ask the sender" in ended.stderr
 
 

@@ -61,10 +61,15 @@ def show_receipt(context: typer.Context, receipt_key: ReceiptKey) -> None:
     fields["expires"] = write_future(receipt.moment("expires_at"))
     if receipt.has("opened_at"):
         fields["opened"] = write_moment(receipt.moment("opened_at"))
+    if receipt.has("received_at"):
+        fields["received"] = write_moment(receipt.moment("received_at"))
     if receipt.has("opens_left"):
         fields["views left"] = str(receipt.number("opens_left"))
     if receipt.has("failed_attempts"):
         fields["wrong passwords"] = str(receipt.number("failed_attempts"))
+    if receipt.get("late_attempts"):
+        last = f", the last one {write_moment(receipt.moment('last_late_at'))}" if receipt.has("last_late_at") else ""
+        fields["late attempts"] = f"{receipt.number('late_attempts')}{last}"
     shared.output.fields("Receipt", fields)
 
 

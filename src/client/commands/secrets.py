@@ -14,9 +14,10 @@ from ..options import shared_of
 from ..output import Output, say
 from ..policy import Auth, Resend
 from ..prompts import ask_secret_password, given_password, new_secret_password, read_text
-from ..responses import JsonObject, Response
+from ..responses import JsonObject
 from .created import ServerSide, TimeToLive, show_created
 from .messages import decrypted, show_text
+from .opening import HELD_UNTIL, SecretReader
 
 NOT_THERE = {"key_not_found": "nothing there: it was opened or burned, has expired, or never existed"}
 
@@ -104,11 +105,13 @@ def open_link(
             show_text(shared.output, decrypted(found, "message", parsed), "message")
             return
         shared.output.check()
+        reader = SecretReader(server, parsed.key)
         if found.flag("phrase_required"):
-            opened = _open(server, parsed, password)
+            opened = _open(reader, parsed, password)
         else:
-            opened = decrypted(_try(server, parsed.key).checked(NOT_THERE), "secret", parsed)
+            opened = decrypted(reader.open().checked(NOT_THERE), "secret", parsed)
         _show(shared.output, opened)
+        reader.confirm(opened)
 
 
 def _look(server: BlockingApi, link: ParsedLink) -> tuple[Kind, JsonObject]:
@@ -121,11 +124,11 @@ def _look(server: BlockingApi, link: ParsedLink) -> tuple[Kind, JsonObject]:
     return kind, answer.checked(NOT_THERE)
 
 
-def _open(server: BlockingApi, link: ParsedLink, given: str | None) -> JsonObject:
+def _open(reader: SecretReader, link: ParsedLink, given: str | None) -> JsonObject:
     while True:
         password = given or ask_secret_password()
         keys = derive_keys(link.fragment_key, password) if link.fragment_key else None
-        answer = _try(server, link.key, keys.verifier if keys else password)
+        answer = reader.open(keys.verifier if keys else password)
         if answer.code == "phrase_required" and given is None:
             continue
         if answer.code != "incorrect_phrase":
@@ -141,20 +144,12 @@ def _open(server: BlockingApi, link: ParsedLink, given: str | None) -> JsonObjec
         say(words)
 
 
-def _try(server: BlockingApi, key: str, password: str | None = None) -> Response:
-    body = None if password is None else {"phrase": password}
-    try:
-        return server.call("POST", f"/secrets/{key}", body, resend=Resend.UNAVAILABLE)
-    except OutcomeUnknown as error:
-        raise OutcomeUnknown(
-            f"{error}. Try to open it again; if it is gone, its text is lost: ask the sender for a new secret"
-        ) from None
-
-
 def _show(output: Output, opened: JsonObject) -> None:
     left = opened.get("opens_left")
+    # The hold ends now.
+    shown = JsonObject({name: value for name, value in opened.items() if name != HELD_UNTIL})
     try:
-        show_text(output, opened, "secret")
+        show_text(output, shown, "secret")
     except ClientError as error:
         if left:
             raise

@@ -40,9 +40,11 @@ GROUP, SINGLE = MODES = ("group", "single")
 MODULES = {GROUP: "src.app", SINGLE: "bench.single"}
 BASELINE, CREATING, OPENING, LOGIN = "GET /healthz", "POST /generate", "POST /secrets/{key}", "POST /login"
 CONNECTIONS = (32, 128)
+HELD = f"{OPENING} with a reader's key"
 PHRASE = "correct horse"
 SECRET = json.dumps({"secret": "0123456789abcdef" * 2})
 SEALED = json.dumps({"secret": "0123456789abcdef" * 2, "phrase": PHRASE})
+READER = json.dumps({"reader": "A" * 43})
 OPENINGS_PER_SECOND = 8000
 """More than this machine can open, so that no run ends for lack of keys."""
 DERIVATIONS_PER_SECOND = 300
@@ -96,6 +98,8 @@ class Bench:
             for mode in modes:
                 keys = self.keys(mode, OPENINGS_PER_SECOND * self.seconds)
                 self.measure(mode, OPENING, connections, Load("POST", "/secrets/", 200, keys=keys))
+            keys = self.keys(GROUP, OPENINGS_PER_SECOND * self.seconds)
+            self.measure(GROUP, HELD, connections, Load("POST", "/secrets/", 200, READER, keys))
         self.measure(
             GROUP, f"{CREATING} with a phrase", CONNECTIONS[0], Load("POST", "/generate", 201, SEALED, refusal=REFUSAL)
         )
@@ -164,6 +168,9 @@ class Bench:
             for connections in CONNECTIONS
             for request in (CREATING, OPENING)
         }
+        for connections in CONNECTIONS:
+            ratio = medians[f"{GROUP}: {HELD}", connections] / medians[f"{GROUP}: {OPENING}", connections]
+            shares[f"{HELD} over one without, {connections} connections"] = ratio
         most = CONNECTIONS[-1]
         for request in (CREATING, OPENING):
             gain = medians[f"{GROUP}: {request}", most] / medians[f"{SINGLE}: {request}", most]

@@ -37,6 +37,14 @@ def opening(begin: float, *, opens_left: int = 0, item: str = "i", right: bool =
     return make(Kind.OPEN, item, begin, opens_left=opens_left, right=right, **options)
 
 
+def held(begin: float, *, opens_left: int = 0, reader: str = "r", until: str = "noon", **options: Any) -> Operation:
+    return opening(begin, opens_left=opens_left, reader=reader, held_until=until, **options)
+
+
+def received(begin: float, status: int | None = 204, reader: str = "r") -> Operation:
+    return make(Kind.RECEIVED, "i", begin, status=status, reader=reader)
+
+
 def failed(begin: float, status: int | None, **options: Any) -> Operation:
     return make(Kind.OPEN, "i", begin, status=status, **options)
 
@@ -107,6 +115,56 @@ RIGHT: dict[str, History] = {
     "opened while it was burned": [create(), opening(2, lasts=1), burn(2.5, 404), receipt(4, "opened", 0)],
     "burned": [create(), receipt(1.5, "waiting", 1), burn(2), failed(3, 404), receipt(4, "burned", 0)],
     "told at once": [create(), opening(2, lasts=1), receipt(2.5, "waiting", 1), the_end()],
+    "a reader with a key asks again": [
+        create(),
+        held(2),
+        held(3, host="app2"),
+        received(4),
+        received(5),
+        failed(6, 404, reader="r"),
+        failed(6, 404, reader="other"),
+        receipt(7, "opened", 0),
+        the_end(),
+    ],
+    "a reader with a key learns the outcome": [
+        create(max_opens=2),
+        failed(2, None, reader="r"),
+        failed(3, 503, reader="r"),
+        opening(4, opens_left=0),
+        receipt(5, "opened", 0),
+        held(6, opens_left=1),
+        the_end(),
+    ],
+    "a reader with a key learns that it has not opened": [
+        create(),
+        failed(2, 503, reader="r"),
+        opening(3),
+        failed(4, 404, reader="r"),
+        the_end(),
+    ],
+    "a reader with a key that has never learned the outcome": [create(), failed(2, 503, reader="r"), the_end()],
+    "a burn ends a hold": [
+        create(),
+        held(2),
+        burn(3),
+        failed(4, 404, reader="r"),
+        received(5, 404),
+        receipt(6, "opened", 0),
+    ],
+    "an opening by a key and a burn at once": [
+        create(),
+        held(2, lasts=2),
+        burn(3),
+        failed(5, 404, reader="r"),
+        receipt(6, "opened", 0),
+    ],
+    "a burn between two openings by keys": [
+        create(max_opens=2),
+        held(2, opens_left=1),
+        burn(3),
+        failed(5, 404, reader="other"),
+        receipt(6, "burned", 0),
+    ],
     "the last of two reactions": [react(1, "like"), react(2, "dislike"), tally("dislike", 0, 1)],
     "a reaction that was taken back": [react(1, "like"), react(2, None), tally(None, 0)],
     "a reaction of unknown outcome did happen": [react(1, "like"), react(2, None, status=503), tally(None, 0)],
@@ -138,6 +196,31 @@ WRONG: dict[str, tuple[set[str], History]] = {
     "four readers of three openings": (
         {"too many readers"},
         [create(max_opens=3), *(opening(2, opens_left=left, lasts=1) for left in (2, 1, 0, 0)), the_end()],
+    ),
+    "two readers with keys": ({"too many readers"}, [create(), held(2), held(3, reader="other"), the_end()]),
+    "a reader with a key and one without": ({"too many readers"}, [create(), held(2), opening(3), the_end()]),
+    "a reader with a key gets another response": (
+        {"another response"},
+        [create(max_opens=2), held(2, opens_left=1), held(3, opens_left=0), opening(4), the_end()],
+    ),
+    "a hold that is prolonged": ({"another response"}, [create(), held(2), held(3, until="one"), the_end()]),
+    "a hold that is forgotten": ({"not held"}, [create(), held(2), failed(3, 404, reader="r"), received(4), the_end()]),
+    "a confirmation that is refused": ({"not held"}, [create(), held(2), received(3, 404), the_end()]),
+    "a text that is sent after its confirmation": (
+        {"opened after received"},
+        [create(), held(2), received(3), held(4), the_end()],
+    ),
+    "a held text that is sent after a burn": (
+        {"opened after its end"},
+        [create(), held(2), burn(3), held(4)],
+    ),
+    "an opening that a key has lost": (
+        {"lost"},
+        [create(), failed(2, 503, reader="r"), failed(3, 404, reader="r"), the_end()],
+    ),
+    "a burned item that is waiting after a hold": (
+        {"went back"},
+        [create(max_opens=2), held(2, opens_left=1), burn(3), receipt(4, "waiting", 0)],
     ),
     "gone unread": ({"lost"}, [create(), the_end()]),
     "one of three openings gone": (

@@ -1,7 +1,10 @@
 """Checks a recorded history against the guarantees of the service.
 
-An opening that failed with 503 uses up no opening, but MongoDB may have counted it for a while. So a receipt may go
-back by the number of openings without response or with a 503. All other state only moves forward.
+An opening without a reader's key that failed with 503 uses up no opening, but MongoDB may have counted it for a while.
+So a receipt may go back by the number of such openings without response or with a 503. All other state only moves
+forward.
+
+A reader with a key may get the same response any number of times, and counts as one reader.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +18,9 @@ LOGOUT_SECONDS = 2.0
 """Seconds for which an access token may still be accepted after an acknowledged logout."""
 NOT_FOUND = 404
 _DAMAGED, _INTERNAL_ERROR, _UNAVAILABLE = 410, 500, 503
-_WAITING = "waiting"
+_WAITING, _OPENED, _BURNED = "waiting", "opened", "burned"
+_NOT_WAITING = "opened or burned"
+"""What a burn tells if a reader with a key may have opened the item before."""
 
 Operations = Sequence[Operation]
 
@@ -71,19 +76,63 @@ def _check_openings(history: Operations) -> Iterator[Violation]:
             continue
         allowed = int(created.value["max_opens"])
         openings = [one for one in operations if one.kind is Kind.OPEN]
-        acknowledged = sum(one.is_ok for one in openings)
+        keyed = _by_reader(openings)
+        without_key = [one for one in openings if "reader" not in one.value]
+        acknowledged = sum(one.is_ok for one in without_key)
+        acknowledged += sum(any(one.is_ok for one in asked) for asked in keyed.values())
         if acknowledged > allowed:
             yield Violation("too many readers", item, f"{acknowledged} openings, {allowed} allowed")
         if any(one.kind in {Kind.BURN, Kind.GUESS} for one in operations):
             continue
-        # A 503 promises that no opening was used up.
-        unknown = sum(one.outcome is Outcome.UNKNOWN and one.status != _UNAVAILABLE for one in openings)
+        # Without a key, a 503 promises that no opening was used up. With one, the next response tells the outcome.
+        unknown = sum(one.outcome is Outcome.UNKNOWN and one.status != _UNAVAILABLE for one in without_key)
+        unknown += sum(_never_learned(asked) for asked in keyed.values())
         if not any(one.final and one.status == NOT_FOUND for one in openings):
             yield Violation("not opened to the end", item, "it was created, and no final opening returned 404")
         elif acknowledged + unknown < allowed:
             yield Violation(
                 "lost", item, f"{acknowledged} openings and {unknown} of unknown outcome, {allowed} allowed"
             )
+
+
+def _check_holds(history: Operations) -> Iterator[Violation]:
+    """A reader with a key gets the same response again until it confirms the text or the sender burns the item."""
+    for item, operations in _by_subject(history, _OF_ITEMS | {Kind.RECEIVED}):
+        burns = [one.begin for one in operations if one.kind is Kind.BURN]
+        confirmations = [one for one in operations if one.kind is Kind.RECEIVED]
+        for reader, asked in _by_reader([one for one in operations if one.kind is Kind.OPEN]).items():
+            told = [one for one in asked if one.is_ok]
+            if not told:
+                continue
+            if len({(one.value["opens_left"], one.value["held_until"]) for one in told}) > 1:
+                yield Violation("another response", item, f"{reader} got several responses")
+            confirmed = [one for one in confirmations if one.value["reader"] == reader]
+            ended = min([*burns, *(one.begin for one in confirmed)], default=float("inf"))
+            won = min(one.end for one in told)
+            for one in asked:
+                if one.status == NOT_FOUND and won < one.begin and one.end < ended:
+                    yield Violation("not held", item, f"{one.host} did not know the opening of {reader}")
+                    break
+            acknowledged = min((one.end for one in confirmed if one.is_ok), default=float("inf"))
+            if any(one.begin > acknowledged for one in told):
+                yield Violation("opened after received", item, f"{reader} got the text again")
+            if any(
+                one.status == NOT_FOUND and one.begin > won and one.end < min(burns, default=1e9) for one in confirmed
+            ):
+                yield Violation("not held", item, f"the confirmation of {reader} was refused")
+
+
+def _by_reader(openings: Operations) -> dict[str, list[Operation]]:
+    readers: dict[str, list[Operation]] = defaultdict(list)
+    for one in sorted(openings, key=lambda one: one.begin):
+        if "reader" in one.value:
+            readers[one.value["reader"]].append(one)
+    return readers
+
+
+def _never_learned(asked: Operations) -> bool:
+    """Return whether a reader may have opened the item without getting a response."""
+    return not any(one.is_ok for one in asked) and asked[-1].outcome is Outcome.UNKNOWN
 
 
 def _check_ends(history: Operations) -> Iterator[Violation]:
@@ -119,7 +168,11 @@ class _Observation:
 def _check_receipts(history: Operations) -> Iterator[Violation]:
     """The state of an item only moves forward, except for openings that were given back."""
     for item, operations in _by_subject(history, _OF_ITEMS):
-        unanswered = [one for one in operations if one.kind is Kind.OPEN and one.outcome is Outcome.UNKNOWN]
+        unanswered = [
+            one
+            for one in operations
+            if one.kind is Kind.OPEN and one.outcome is Outcome.UNKNOWN and "reader" not in one.value
+        ]
         observations = sorted(_observations(operations), key=lambda observation: observation.one.begin)
         for later in observations:
             given_back = sum(one.begin < later.one.end for one in unanswered)
@@ -132,6 +185,9 @@ def _check_receipts(history: Operations) -> Iterator[Violation]:
 
 
 def _observations(operations: Operations) -> Iterator[_Observation]:
+    keyed = _by_reader([one for one in operations if one.kind is Kind.OPEN])
+    # A repeated response tells the state at the first one, which may have been lost.
+    repeated = {id(one) for asked in keyed.values() for one in asked[1:]}
     for one in operations:
         if not one.is_ok:
             continue
@@ -142,10 +198,11 @@ def _observations(operations: Operations) -> Iterator[_Observation]:
                 yield _Observation(one, one.value["state"], one.value["opens_left"])
             case Kind.LOOK:
                 yield _Observation(one, _WAITING, one.value["opens_left"])
-            case Kind.OPEN:
-                yield _Observation(one, _WAITING if one.value["opens_left"] else "opened", one.value["opens_left"])
+            case Kind.OPEN if id(one) not in repeated:
+                yield _Observation(one, _WAITING if one.value["opens_left"] else _OPENED, one.value["opens_left"])
             case Kind.BURN:
-                yield _Observation(one, "burned", 0)
+                may_be_held = any(asked[0].begin < one.end for asked in keyed.values())
+                yield _Observation(one, _NOT_WAITING if may_be_held else _BURNED, 0)
             case Kind.GUESS if one.value["attempts_left"] == 0:
                 yield _Observation(one, "locked", 0)
 
@@ -157,8 +214,10 @@ def _contradict(earlier: _Observation, later: _Observation, given_back: int) -> 
         return True
     if earlier.state in {_WAITING, later.state}:
         return False
+    if _NOT_WAITING in {earlier.state, later.state}:
+        return not {earlier.state, later.state} <= {_NOT_WAITING, _OPENED, _BURNED}
     # An opened item is available again, or burned, once its last opening was given back.
-    return not (earlier.state == "opened" and given_back and later.state in {_WAITING, "burned"})
+    return not (earlier.state == _OPENED and given_back and later.state in {_WAITING, _BURNED})
 
 
 def _check_reactions(history: Operations) -> Iterator[Violation]:
@@ -255,6 +314,7 @@ _RULES: Sequence[Callable[[Operations], Iterable[Violation]]] = (
     _check_statuses,
     _check_texts,
     _check_openings,
+    _check_holds,
     _check_ends,
     _check_receipts,
     _check_reactions,

@@ -14,7 +14,12 @@ class Kind(StrEnum):
     CREATE = "create"
     """Item; ``max_opens``."""
     OPEN = "open"
-    """Item; ``opens_left``, and ``right``: whether the text is that of the item."""
+    """Item; ``opens_left``, ``right``: whether the text is that of the item, and ``held_until``.
+
+    For any outcome, ``reader``: the name of the reader's key, if it has one.
+    """
+    RECEIVED = "received"
+    """Item; ``reader`` for any outcome."""
     GUESS = "guess"
     """Item, opened with a wrong phrase; ``attempts_left``. A 403 counts as ``ok``."""
     BURN = "burn"

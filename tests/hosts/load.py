@@ -47,6 +47,8 @@ class CreatedItem:
     receipt_key: str
     opened: int = 0
     """Number of acknowledged openings."""
+    unanswered: list[str] = field(default_factory=list)
+    """Keys of readers who do not know whether they have opened it."""
     is_ended: bool = False
     """Whether it may have been burned or locked."""
 
@@ -186,7 +188,8 @@ class LoadGenerator:
         watching = asyncio.create_task(self._watch(item))
         async with asyncio.TaskGroup() as readers:
             for _ in range(item.max_opens + 1):
-                readers.create_task(self._later(lambda: self._open(item, self._any_host())))
+                read = self._read if random.random() < 0.6 else self._open_once
+                readers.create_task(self._later(partial(read, item)))
             if is_guessed:
                 readers.create_task(self._later(lambda: self._guess(item)))
             elif random.random() < 0.3:
@@ -201,7 +204,11 @@ class LoadGenerator:
         if not self._kept:
             return
         item = self._kept[random.randrange(len(self._kept))]
-        change = self._burn(item, host) if random.random() < 0.5 else self._open(item, host)
+        changes = (self._burn(item, host), self._open(item, host), self._read(item))
+        change = random.choices(changes, (2, 1, 1))[0]
+        for other in changes:
+            if other is not change:
+                other.close()
         changing = asyncio.create_task(change)
         while not changing.done():
             await self._look_at(item, host)
@@ -239,19 +246,63 @@ class LoadGenerator:
             self._kept.append(item)
         return item
 
+    async def _open_once(self, item: CreatedItem) -> None:
+        await self._open(item, self._any_host())
+
     async def _open(self, item: CreatedItem, host: str, *, final: bool = False) -> int | None:
+        status = await self._ask_for(item, host, final=final)
+        item.opened += outcome_of(status) is Outcome.OK
+        return status
+
+    async def _read(self, item: CreatedItem) -> None:
+        """Open an item with a reader's key, ask for the text again, and confirm it in most cases."""
+        reader = secrets.token_urlsafe(32)
+        item.unanswered.append(reader)
+        if not await self._learn(item, reader):
+            return
+        for _ in range(random.randint(0, 3)):
+            await self._ask_for(item, self._any_host(), reader=reader)
+            await asyncio.sleep(random.uniform(0, 0.2))
+        if random.random() < 0.7:
+            await self._confirm(item, reader)
+            await self._ask_for(item, self._any_host(), reader=reader)
+
+    async def _learn(self, item: CreatedItem, reader: str, *, final: bool = False) -> bool:
+        """Ask until the outcome of an opening is known, or the load ends; return whether the reader has the text."""
+        while final or not self._stopping.is_set():
+            status = await self._ask_for(item, self._any_host(), reader=reader, final=final)
+            if status == NOT_FOUND or outcome_of(status) is Outcome.OK:
+                item.unanswered.remove(reader)
+                item.opened += status != NOT_FOUND
+                return status != NOT_FOUND
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+        return False
+
+    async def _ask_for(
+        self, item: CreatedItem, host: str, *, reader: str | None = None, final: bool = False
+    ) -> int | None:
+        def read(answer: Any) -> dict[str, Any]:
+            held = {"held_until": answer["held_until"]} if reader else {}
+            return {"opens_left": answer["opens_left"], "right": answer["secret"] == _text(item.name), **held}
+
+        body = {**({"phrase": item.phrase} if item.phrase else {}), **({"reader": reader} if reader else {})}
         status, _ = await self._do(
             Kind.OPEN,
             item.name,
             host,
             "POST",
             f"/secrets/{item.secret_key}",
-            {"phrase": item.phrase} if item.phrase else None,
-            value=lambda answer: {"opens_left": answer["opens_left"], "right": answer["secret"] == _text(item.name)},
+            body or None,
+            value=read,
+            known={"reader": reader} if reader else None,
             final=final,
         )
-        item.opened += outcome_of(status) is Outcome.OK
         return status
+
+    async def _confirm(self, item: CreatedItem, reader: str) -> None:
+        path = f"/secrets/{item.secret_key}/received"
+        host, known = self._any_host(), {"reader": reader}
+        await self._do(Kind.RECEIVED, item.name, host, "POST", path, {"reader": reader}, known=known)
 
     async def _guess(self, item: CreatedItem) -> None:
         item.is_ended = True
@@ -282,6 +333,8 @@ class LoadGenerator:
 
     async def _drain(self, item: CreatedItem, deadline: float) -> None:
         """Open an item until it is used up, including openings that may still be given back."""
+        for reader in list(item.unanswered):
+            await self._learn(item, reader, final=True)
         while True:
             status = await self._open(item, self._any_host(), final=True)
             is_spent = item.opened >= item.max_opens or item.is_ended

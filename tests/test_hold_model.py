@@ -1,0 +1,206 @@
+"""Held openings against a model: two readers with keys and one without, faults, burns, confirmations and time."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from src.core.clock import utc_now
+from src.core.crypto.hashing import HashingPool
+from src.sealed.problems import KeyNotFound
+from src.sealed.service import OpenedSecret
+
+from .conftest import Api
+from .processes import PATIENCE
+from .test_hold_faults import Fault, hashing_pool, until_answered, worker_of
+
+READERS = [b"a" * 32, b"b" * 32]
+TEXT = "the text"
+# A late command leaves a copy that expires by itself; tests/test_hold_faults.py covers that.
+FAULTS = [fault for fault in Fault if fault is not Fault.CARRIED_OUT_LATE]
+
+
+@dataclass
+class Model:
+    """What must be true of a secret."""
+
+    max_opens: int
+    opens_left: int
+    phrase: str | None
+    is_burned: bool = False
+    is_expired: bool = False
+    results: dict[bytes, OpenedSecret] = field(default_factory=dict)
+    held: set[bytes] = field(default_factory=set)
+    least_late: int = 0
+    most_late: int = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the next reader opens it."""
+        return self.opens_left > 0 and not self.is_burned and not self.is_expired
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether its last opening was taken."""
+        return self.opens_left == 0
+
+
+class HeldOpenings(RuleBasedStateMachine):
+    """A secret, requests on it, and the model."""
+
+    api: Api
+    pool: HashingPool
+    loop: asyncio.AbstractEventLoop
+
+    def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Carry out work on the event loop of the server."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
+
+    @initialize(max_opens=st.integers(1, 2), phrase=st.sampled_from([None, "p"]))
+    def create(self, max_opens: int, phrase: str | None) -> None:
+        self.model = Model(max_opens, max_opens, phrase)
+        self.wait_for(self._create())
+
+    async def _create(self) -> None:
+        for name in ("items", "held"):
+            await self.api.mongo.collection(name).delete_many({})
+        phrase = {"phrase": self.model.phrase} if self.model.phrase else {}
+        self.created = await self.api.create(TEXT, max_opens=self.model.max_opens, **phrase)
+        self.healthy = worker_of(self.api, self.pool)
+
+    @rule(reader=st.sampled_from([*READERS, None]))
+    def open(self, reader: bytes | None) -> None:
+        """A reader opens the secret, or asks again."""
+        self.judge(reader, self.wait_for(self._ask(reader)))
+
+    @rule(reader=st.sampled_from(READERS), fault=st.sampled_from(FAULTS), place=st.integers(0, 6))
+    def crash_and_retry(self, reader: bytes, fault: Fault, place: int) -> None:
+        """A reader's request meets a fault, and the reader asks again."""
+        may_be_late = not self.model.is_waiting and reader not in self.model.results
+        self.wait_for(self._crash(reader, fault, place))
+        self.model.most_late += may_be_late
+        self.judge(reader, self.wait_for(self._ask(reader)))
+
+    @rule(fault=st.sampled_from(FAULTS), place=st.integers(0, 5))
+    def crash_without_a_key(self, fault: Fault, place: int) -> None:
+        """A reader without a key gets the text, or leaves the secret as it was."""
+        self.model.most_late += not self.model.is_waiting
+        outcome = self.wait_for(self._crash(None, fault, place))
+        if isinstance(outcome, OpenedSecret):
+            assert self.model.is_waiting
+            self.model.opens_left -= 1
+
+    @rule(reader=st.sampled_from(READERS), twice=st.booleans())
+    def receive(self, reader: bytes, twice: bool) -> None:
+        """A reader confirms the text."""
+        may = reader in self.model.results and not self.model.is_burned
+        for _ in range(1 + twice):
+            done = self.wait_for(self._try(self.healthy.service.receive(self.created["secret_key"], reader)))
+
+            # MongoDB may have deleted the expired document.
+            assert may == done or (self.model.is_expired and self.model.opens_left and not done)
+        self.model.held.discard(reader)
+
+    @rule()
+    def burn(self) -> None:
+        """The sender burns the secret."""
+        may = self.model.is_waiting or bool(self.model.held)
+        status, _ = self.wait_for(self.api.call("DELETE", f"/receipts/{self.created['receipt_key']}"))
+
+        assert (204 if may else 404) == status
+        self.model.is_burned |= may or self.model.is_opened
+        self.model.held.clear()
+
+    @rule()
+    def end_holds(self) -> None:
+        """The time of all holds passes."""
+        self.wait_for(self._end_holds({}))
+        self.model.held.clear()
+
+    @rule()
+    def expire(self) -> None:
+        """The secret expires."""
+        past = utc_now() - timedelta(seconds=1)
+        delete_at = past if self.model.opens_left and not self.model.is_burned else past + timedelta(days=7)
+        self.wait_for(self._end_holds({"expires_at": past, "delete_at": delete_at}))
+        self.model.is_expired = True
+        self.model.held.clear()
+
+    @invariant()
+    def nothing_more_is_stored(self) -> None:
+        """A copy for each hold; and an envelope only of a secret that is waiting."""
+        copies, items, receipt = self.wait_for(self._stored())
+
+        assert len(self.model.held) == copies
+        assert items <= (self.model.opens_left > 0 and not self.model.is_burned)
+        if not self.model.is_expired:
+            waiting = "burned" if self.model.is_burned else "waiting"
+            assert ("opened" if self.model.is_opened else waiting) == receipt["state"]
+            assert self.model.least_late <= receipt["late_attempts"] <= self.model.most_late
+
+    def judge(self, reader: bytes | None, outcome: Any) -> None:
+        """Compare the outcome of a request with the model."""
+        model = self.model
+        if reader in model.results:
+            assert outcome == model.results[reader] if reader in model.held else isinstance(outcome, KeyNotFound)
+        elif model.is_waiting:
+            model.opens_left -= 1
+            assert (TEXT, model.opens_left) == (outcome.secret, outcome.opens_left)
+            if reader is not None:
+                model.results[reader] = outcome
+                model.held.add(reader)
+        else:
+            assert isinstance(outcome, KeyNotFound)
+            is_late = model.is_opened
+            model.least_late += is_late
+            model.most_late += is_late
+
+    async def _ask(self, reader: bytes | None) -> Any:
+        key, phrase = self.created["secret_key"], self.model.phrase
+        return await until_answered(self.healthy.service, key, phrase, reader)  # type: ignore[arg-type]
+
+    async def _crash(self, reader: bytes | None, fault: Fault, place: int) -> Any:
+        worker = worker_of(self.api, self.pool, fault, place)
+        outcome = await worker.request(worker.service.open(self.created["secret_key"], self.model.phrase, reader))
+        await worker.feature.close()
+        return outcome
+
+    @staticmethod
+    async def _try(work: Coroutine[Any, Any, None]) -> bool:
+        try:
+            await work
+        except KeyNotFound:
+            return False
+        return True
+
+    async def _end_holds(self, changes: dict[str, Any]) -> None:
+        past = utc_now() - timedelta(seconds=1)
+        await self.api.items.update_many({"holds": {"$exists": True}}, {"$set": {"holds.$[].until": past}})
+        if changes:
+            await self.api.items.update_many({}, {"$set": changes})
+        await self.api.mongo.collection("held").update_many({}, {"$set": {"expires_at": past}})
+
+    async def _stored(self) -> tuple[int, int, Any]:
+        copies = await self.api.mongo.collection("held").count_documents({"expires_at": {"$gt": utc_now()}})
+        items = await self.api.items.count_documents({"envelope": {"$exists": True}})
+        _, receipt = await self.api.call("GET", f"/receipts/{self.created['receipt_key']}")
+        return copies, items, receipt
+
+
+async def test_every_sequence_of_requests_is_as_in_the_model(api: Api) -> None:
+    """No second reader, the same response again, and nothing left, whatever happens in whichever order."""
+    with hashing_pool() as pool:
+        machine = type("Machine", (HeldOpenings,), {"api": api, "pool": pool, "loop": asyncio.get_running_loop()})
+        few = settings(
+            max_examples=25,
+            stateful_step_count=14,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        )
+        await asyncio.to_thread(run_state_machine_as_test, machine, settings=few)

@@ -158,6 +158,13 @@ RIGHT: dict[str, History] = {
         failed(5, 404, reader="r"),
         receipt(6, "opened", 0),
     ],
+    "wrong passwords end no hold": [
+        create(max_opens=2),
+        held(2, opens_left=1),
+        make(Kind.GUESS, "i", 3, status=403, attempts_left=0),
+        held(4, opens_left=1, lasts=0.2),
+        failed(5, 404, reader="other"),
+    ],
     "a burn between two openings by keys": [
         create(max_opens=2),
         held(2, opens_left=1),
@@ -213,6 +220,10 @@ WRONG: dict[str, tuple[set[str], History]] = {
     "a held text that is sent after a burn": (
         {"opened after its end"},
         [create(), held(2), burn(3), held(4)],
+    ),
+    "a key that comes after the lock": (
+        {"opened after its end", "went back"},
+        [create(max_opens=2), make(Kind.GUESS, "i", 3, status=403, attempts_left=0), held(4, opens_left=1)],
     ),
     "an opening that a key has lost": (
         {"lost"},

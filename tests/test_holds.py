@@ -308,6 +308,20 @@ async def test_the_password_is_needed_again_and_costs_no_attempt(api: Api, max_o
         assert GONE == await outcome(api, created["secret_key"], reader=new_reader(), phrase="right")
 
 
+async def test_wrong_passwords_of_others_end_no_hold(api: Api) -> None:
+    """A reader who has the text keeps it when a second one destroys the secret by guessing."""
+    created, reader = await api.create(phrase="right", max_attempts=1, max_opens=2), new_reader()
+    first = await api.open(created["secret_key"], reader=reader, phrase="right")
+
+    assert (403, "incorrect_phrase") == await outcome(api, created["secret_key"], reader=new_reader(), phrase="wrong")
+
+    assert "locked" == await api.state(created["receipt_key"])
+    assert first == await api.open(created["secret_key"], reader=reader, phrase="right")
+    assert GONE == await outcome(api, created["secret_key"], reader=new_reader(), phrase="right")
+    assert 204 == await receive(api, created["secret_key"], reader)
+    assert (0, 0) == (await copies(api).count_documents({}), await envelopes(api))
+
+
 async def test_the_receipt_tells_what_became_of_it(api: Api) -> None:
     """When the reader confirmed the text, and how often others came too late."""
     created, reader = await api.create(), new_reader()

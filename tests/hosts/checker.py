@@ -136,11 +136,16 @@ def _never_learned(asked: Operations) -> bool:
 
 
 def _check_ends(history: Operations) -> Iterator[Violation]:
-    """A burned or locked item is never opened again."""
+    """A burned or locked item is never opened again. Locking does not end the hold of an earlier opening."""
     for item, operations in _by_subject(history, _OF_ITEMS):
-        ends = [one.end for one in operations if _ends_item(one)]
+        endings = [one for one in operations if _ends_item(one)]
+        readers = _by_reader([one for one in operations if one.kind is Kind.OPEN])
         for one in operations:
-            if one.kind is Kind.OPEN and one.is_ok and ends and one.begin > min(ends):
+            if one.kind is not Kind.OPEN or not one.is_ok:
+                continue
+            asked_first = readers[one.value["reader"]][0].begin if "reader" in one.value else one.begin
+            ends = [end.end for end in endings if end.kind is Kind.BURN or asked_first > end.end]
+            if ends and one.begin > min(ends):
                 late = one.begin - min(ends)
                 yield Violation("opened after its end", item, f"{one.host} opened it {late:.3f} s after it was burned")
                 break

@@ -60,7 +60,7 @@ class OpenedSecret:
 
 @dataclass(frozen=True, repr=False)
 class _Opener:
-    """Who asks for a secret: with which link and phrase, and under which id, if the opening is to be held."""
+    """A request to open a secret: its link and phrase, and the id of its claim if the opening is to be held."""
 
     link: Link
     phrase: str | None
@@ -214,8 +214,9 @@ class SecretService:
             if item and item.state is ItemState.WAITING and item.expires_at > now and not hold:
                 # Not opened yet: the check of the phrase has lapsed, or the claim came too late for its hold.
                 raise Unavailable
-            # This request, or an earlier one, may have stored a copy.
-            await self._holds.release(claim_id)
+            if item:
+                # This request, or an earlier one, may have stored a copy.
+                await self._holds.release(claim_id)
             raise KeyNotFound
         copy = await self._holds.find(claim_id)
         if copy is None:

@@ -60,7 +60,7 @@ def test_an_opened_secret_is_kept_until_it_is_decrypted(base: str, visitors: Vis
     reader.sees("waiting")
     reader.page.fill("#phrase", PHRASE)
     reader.page.click("#open")
-    expect(reader.page.locator("#notice-title")).to_have_text("Could not be decrypted", timeout=PATIENCE)
+    expect(reader.page.locator("#notice-title")).to_have_text("Decryption failed", timeout=PATIENCE)
     reader.page.click("#retry")
     assert link == reader.page.url
     with reader.page.expect_event("dialog") as asked:

@@ -112,7 +112,7 @@ def test_each_state_has_an_icon_a_color_and_a_word(base: str, visitors: Visitors
     """In the list of the kept receipts, which are all different, and on each receipt."""
     sender, reader = visitors.new(), visitors.new()
     receipts = {}
-    for state in ("Available", "Opened", "Burned", "Locked"):
+    for state in ("Available", "Opened", "Deleted", "Locked"):
         link, receipts[state] = sender.share(base, TEXT, phrase=PHRASE if state == "Locked" else "")
         sender.page.check("#keep-receipt")
         if state == "Opened":
@@ -124,10 +124,10 @@ def test_each_state_has_an_icon_a_color_and_a_word(base: str, visitors: Visitors
                 reader.page.click("#open")
                 expect(reader.page.locator("#open")).to_be_enabled(timeout=PATIENCE)
             reader.sees("notice")
-    sender.goes(receipts["Burned"], "receipt")
+    sender.goes(receipts["Deleted"], "receipt")
     sender.page.click("#burn")
     sender.page.click("#burn-now")
-    expect(sender.page.locator("#state h2")).to_have_text("Burned", timeout=PATIENCE)
+    expect(sender.page.locator("#state h2")).to_have_text("Deleted", timeout=PATIENCE)
     sender.page.click("header nav a:last-child")
     links = sender.page.locator("#kept-list a")
     expect(links).to_have_text(list(reversed(receipts)), timeout=PATIENCE)

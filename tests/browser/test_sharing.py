@@ -41,7 +41,7 @@ def test_reload_and_back_open_nothing(base: str, visitors: Visitors) -> None:
     reader.sees("shown")
     reader.page.reload()
     reader.sees("notice")
-    assert "You have already opened it" == reader.text("#notice-title")
+    assert "You have already opened this note" == reader.text("#notice-title")
     reader.page.goto(f"{base}/")
     reader.page.go_back()
     reader.sees("notice")
@@ -96,10 +96,10 @@ def test_a_receipt_follows_and_burns(base: str, visitors: Visitors) -> None:
     sender.page.click("#keep")
     sender.page.click("#burn")
     sender.page.click("#burn-now")
-    expect(sender.page.locator("#state")).to_contain_text("Burned", timeout=PATIENCE)
+    expect(sender.page.locator("#state")).to_contain_text("Deleted", timeout=PATIENCE)
     reader.page.goto(link)
     reader.sees("notice")
-    assert "Burned by the sender" == reader.text("#notice-title")
+    assert "Deleted by the sender" == reader.text("#notice-title")
 
 
 def test_a_receipt_says_whose_it_is(base: str, visitors: Visitors) -> None:

@@ -208,10 +208,18 @@ async def variables(api: Api, command: str, operation: dict[str, Any]) -> dict[s
     async def member(method: str, path: str, body: object, name: str) -> str:
         return str((await answer(method, path, body))[name])
 
+    async def secret_key() -> str:
+        key = await member("POST", "/generate", SECRET, "secret_key")
+        if "/received" in command:
+            reader = re.search(r'"reader": ?"([^"]+)"', command)
+            assert reader
+            await answer("POST", f"/secrets/{key}", {"phrase": SECRET["phrase"], "reader": reader[1]})
+        return key
+
     sources: dict[str, Callable[[], Awaitable[str]]] = {
         "TOKEN": token,
         "REFRESH_TOKEN": lambda: member("POST", "/login", USER, "refresh_token"),
-        "SECRET_KEY": lambda: member("POST", "/generate", SECRET, "secret_key"),
+        "SECRET_KEY": secret_key,
         "RECEIPT_KEY": lambda: member("POST", "/generate", SECRET, "receipt_key"),
         "SESSION_ID": session_id,
         "TOKEN_ID": token_id,

@@ -187,7 +187,7 @@ async def test_revocation_is_measured(api: Api, monkeypatch: pytest.MonkeyPatch)
 
     assert {"API token deleted", "session ended"} == {revocation.method for revocation in probes.revocations}
     assert all(math.isfinite(revocation.seconds) for revocation in probes.revocations)
-    assert all(len(revocation.attempts) > 20 for revocation in probes.revocations)
+    assert all(len(revocation.attempts) > 5 for revocation in probes.revocations)
     assert [math.inf] == [revocation.seconds for revocation in believing.revocations]
     assert {} == tally.unavailable == tally.wrong
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..addresses import Kind
 from ..blocking_api import BlockingApi
 from ..envelopes import KEY_BYTES, write_base64
-from ..errors import ClientError, NotSealpost, OutcomeUnknown, Unreachable
+from ..errors import UNSURE, ClientError, NotSealpost, OutcomeUnknown, Unreachable
 from ..output import say
 from ..policy import Resend
 from ..responses import JsonObject, Response
@@ -37,10 +37,32 @@ class SecretReader:
         body: dict[str, Any] = {} if password is None else {"phrase": password}
         if self._key is None:
             return self._open_once(body)
+        try:
+            answer = self._open_held({**body, "reader": self._key})
+        except KeyboardInterrupt:
+            # The key ends with this process, so the text may be lost.
+            say(f"interrupted{UNSURE}")
+            raise
+        if answer.code == "malformed" and _refuses_key(answer):
+            # A server of an older version.
+            self._key = None
+            return self._open_once(body)
+        return answer
+
+    def confirm(self, opened: JsonObject) -> None:
+        """Tell the server that the text has been written. A failure is ignored, because the hold ends by itself."""
+        if not opened.has(HELD_UNTIL):
+            return
+        try:
+            self._server.call("POST", f"{self._path}/received", {"reader": self._key}, resend=Resend.ALWAYS)
+        except ClientError:
+            return
+
+    def _open_held(self, body: dict[str, Any]) -> Response:
         deadline: float | None = None
         for pause in _pauses():
             try:
-                answer = self._server.call("POST", self._path, {**body, "reader": self._key}, resend=Resend.ALWAYS)
+                answer = self._server.call("POST", self._path, body, resend=Resend.ALWAYS)
             except NotSealpost:
                 raise
             except Unreachable as error:
@@ -49,10 +71,6 @@ class SecretReader:
                     raise
                 failure: ClientError = error
             else:
-                if answer.code == "malformed" and _refuses_key(answer):
-                    # A server of an older version.
-                    self._key = None
-                    return self._open_once(body)
                 if answer.status not in _UNKNOWN:
                     return answer
                 failure = answer.error()
@@ -63,15 +81,6 @@ class SecretReader:
             say(f"{str(failure).rstrip('.')}. Asking again in {pause:g} s")
             time.sleep(pause)
         raise AssertionError
-
-    def confirm(self, opened: JsonObject) -> None:
-        """Tell the server that the text has been written. A failure is ignored, because the hold ends by itself."""
-        if not opened.has(HELD_UNTIL):
-            return
-        try:
-            self._server.call("POST", f"{self._path}/received", {"reader": self._key}, resend=Resend.ALWAYS)
-        except ClientError:
-            return
 
     def _open_once(self, body: dict[str, Any]) -> Response:
         try:

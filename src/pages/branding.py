@@ -4,12 +4,12 @@ import re
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from xml.parsers import expat
 
 from ..settings import Settings, SettingsError
 from .assets import Assets
+from .markup import Markup, element, markup
 
 LARGEST_LOGO = 64_000
 """Bytes."""
@@ -59,8 +59,8 @@ class Brand:
 
     def footer_html(self) -> str:
         """Return the operator's text and links as HTML."""
-        links = " · ".join(f'<a href="{escape(url)}">{escape(label)}</a>' for label, url in self.links)
-        return "".join(f"<p>{part}</p>" for part in (escape(self.footer), links) if part)
+        links = Markup(" · ".join(element("a", label, href=url) for label, url in self.links))
+        return markup(*(element("p", part) for part in (self.footer, links) if part))
 
 
 def read_brand(settings: Settings) -> Brand:

@@ -14,6 +14,7 @@ from ..settings import Settings
 from .assets import Assets
 from .branding import Brand
 from .languages import PARAMETER, Language, language_of, remember_language
+from .markup import element, markup
 
 HTML = Path(__file__).parent / "html"
 POLICY = (
@@ -108,11 +109,13 @@ def _fill(template: str, values: dict[str, str]) -> str:
 
 def _menu(current: Language, languages: dict[str, Language]) -> str:
     """Return links that select a language, by its own name."""
-    links = []
-    for code, language in languages.items():
-        is_current = ' aria-current="true"' if code == current.code else ""
-        links.append(f'<a href="?{PARAMETER}={code}" lang="{code}"{is_current}>{html.escape(language.name)}</a>')
-    return "".join(links)
+    state = {current.code: {"aria-current": "true"}}
+    return markup(
+        *(
+            element("a", language.name, href=f"?{PARAMETER}={code}", lang=code, **state.get(code, {}))
+            for code, language in languages.items()
+        )
+    )
 
 
 def _options(language: Language, settings: Settings) -> str:

@@ -121,13 +121,19 @@ class Mongo:
         the latest after the timeout of a command: the driver would retry for 2 minutes. No commit starts after that; a
         commit that has started may still succeed.
         """
-        limit = self._settings.mongo_timeout
+        deadline = time.monotonic() + self._settings.mongo_timeout
+        timeout = asyncio.timeout(self._settings.mongo_timeout)
+
+        def is_over() -> bool:
+            # uvloop's timers may end some milliseconds early: the caller's error counts, whatever the clock says.
+            return timeout.expired() or time.monotonic() >= deadline
+
         # In its own task: cancelled within a command, a transaction could not be aborted before the command ends.
-        transaction = asyncio.create_task(self._transact(work, time.monotonic() + limit))
+        transaction = asyncio.create_task(self._transact(work, is_over))
         self._transactions.add(transaction)
         transaction.add_done_callback(self._transactions.discard)
         try:
-            async with asyncio.timeout(limit):
+            async with timeout:
                 result: Result = await asyncio.shield(transaction)
         except TimeoutError:
             log.warning("transaction timed out")
@@ -138,8 +144,8 @@ class Mongo:
             raise
         return result
 
-    async def _transact(self, work: Callable[[Any], Awaitable[Result]], deadline: float) -> Result:
-        """Retry the transaction until the deadline, in seconds of the monotonic clock."""
+    async def _transact(self, work: Callable[[Any], Awaitable[Result]], is_over: Callable[[], bool]) -> Result:
+        """Retry the transaction until its time is over."""
         with translate_mongo_errors():
             session = await _awaited(self._client.start_session())
             try:
@@ -147,12 +153,12 @@ class Mongo:
                     try:
                         await _awaited(session.start_transaction())
                         result = await work(session)
-                        if time.monotonic() >= deadline:
+                        if is_over():
                             # The caller has already got an error.
                             raise Unavailable
-                        await _commit(session, deadline)
+                        await _commit(session, is_over)
                     except PyMongoError as error:
-                        if not error.has_error_label("TransientTransactionError") or time.monotonic() >= deadline:
+                        if not error.has_error_label("TransientTransactionError") or is_over():
                             raise
                         await _abort(session)
                     else:
@@ -324,12 +330,12 @@ def _direct(url: str, seed: str) -> str:
     return f"{scheme}://{credentials}{at}{seed}{slash}{tail}"
 
 
-async def _commit(session: Any, deadline: float) -> None:
+async def _commit(session: Any, is_over: Callable[[], bool]) -> None:
     while True:
         try:
             await session.commit_transaction()
         except PyMongoError as error:
-            if not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() >= deadline:
+            if not error.has_error_label("UnknownTransactionCommitResult") or is_over():
                 raise
         else:
             return

@@ -21,7 +21,8 @@ UV_VERSION := 0.13.8
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 # Tests that start processes mostly wait, so run more of them at once than a small machine has cores.
-PARALLEL := -m pytest -n 4 --dist worksteal -q
+# A test that hangs ends its process, and the report names it.
+PARALLEL := -m pytest -n 4 --dist worksteal -q -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 # These use MongoDB only through HTTP, which other tests cover, or in processes with a driver of their own.
 DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py test_docs.py test_hostile_bodies.py \
   test_leaks.py test_older_sender.py test_openapi.py test_origin.py test_pages.py test_readme.py test_slo.py \

@@ -29,7 +29,7 @@ LEAN_QR = "9f064e870e3ab537ca1f87fadbaa45dd7fa56d8c32440bbddb8b893201b951d7"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 VIEWS = ("/", "/s", "/m", "/r", f"/secrets/{'A' * 43}")
 BUDGET = 60_000
-READER_BUDGET = 45_000
+READER_BUDGET = 50_000
 LANGUAGES = read_languages()
 BRAND = read_brand(Settings(_env_file=None))
 

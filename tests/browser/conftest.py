@@ -108,6 +108,11 @@ class Visitor:
         self.sees("shown")
         return str(self.page.text_content("#text"))
 
+    def deletes_now(self) -> None:
+        """End the hold of an opened secret."""
+        self.page.click("#received")
+        self.page.wait_for_selector("#received", state="hidden")
+
 
 class Visitors:
     """Creates visitors, each with their own profile."""

@@ -56,7 +56,7 @@ def test_a_missing_connection_is_told_and_mended(base: str, visitors: Visitors) 
     assert "Connection lost" == reader.text("#notice-title")
     reader.page.unroute("**/secrets/*")
     reader.page.click("#retry")
-    reader.sees("waiting")
+    reader.sees("shown")
 
 
 def test_a_full_storage_is_told_in_the_words_of_the_server(base: str, visitors: Visitors) -> None:
@@ -106,6 +106,7 @@ def test_payloads_stay_text(base: str, visitors: Visitors) -> None:
 
     visitor.page.route("**/s", translate)
     visitor.open(visitor.share(base, TEXT)[0])
+    visitor.deletes_now()
     visitor.page.reload()
     visitor.sees("notice")
     assert "<img src=x onerror=alert(1)>" in visitor.text("#notice-title")

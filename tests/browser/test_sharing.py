@@ -25,7 +25,7 @@ def test_a_secret_is_shared_and_opened_once(base: str, visitors: Visitors) -> No
 
 
 def test_reload_and_back_open_nothing(base: str, visitors: Visitors) -> None:
-    """Neither before opening nor after it; an opened text does not reappear, and the page says when it was opened."""
+    """Neither before opening nor after the hold; the text does not reappear, and the page says when it was opened."""
     sender, reader = visitors.new(), visitors.new()
     link, _ = sender.share(base, TEXT)
     reader.page.goto(link)
@@ -39,13 +39,14 @@ def test_reload_and_back_open_nothing(base: str, visitors: Visitors) -> None:
     assert [] == [path for path in reader.paths() if path.startswith("POST")]
     reader.page.click("#open")
     reader.sees("shown")
+    reader.deletes_now()
     reader.page.reload()
     reader.sees("notice")
     assert "You have already opened this note" == reader.text("#notice-title")
     reader.page.goto(f"{base}/")
     reader.page.go_back()
     reader.sees("notice")
-    assert 1 == len([path for path in reader.paths() if path.startswith("POST")])
+    assert 2 == len([path for path in reader.paths() if path.startswith("POST")])
     assert TEXT.strip() not in reader.page.content()
 
 

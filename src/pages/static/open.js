@@ -3,6 +3,7 @@
 import { ConnectionLost, call, failureKey } from "./api.js";
 import { now, timeUntil } from "./clock.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, testEncryption } from "./envelope.js";
+import { confirmReceived, dropHold, heldUntil, isHeld, keepUntil, loadHold, readerKey } from "./hold.js";
 import { fragmentOfUrl, linkKeyOfPath } from "./links.js";
 import { $, copyOnClick, formatExpiry, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
@@ -11,13 +12,20 @@ const isMessage = document.body.dataset.view === "message";
 const isApiLink = location.pathname.includes("/secrets/");
 // The section that shows the expiry, and the path of the status.
 const section = isMessage ? "shown" : "waiting";
+// Pauses before a request whose outcome is unknown is repeated.
+const PAUSES_MS = [1000, 3000];
 let path;
 let link;
 let expiresAt;
 let asking = false;
 let text = "";
-// Whether a secret was opened that has not been decrypted yet: the server no longer has it.
+// Whether a secret was opened that has not been decrypted yet: the server may no longer have it.
 let kept = false;
+// What this tab requested earlier, if it may have opened the secret.
+let hold = null;
+// Whether the outcome of a request is unknown.
+let isUnsure = false;
+let viewsLeft = 0;
 
 /** Return the keys in this page's URL; null if they are incomplete. */
 async function readLink() {
@@ -37,7 +45,25 @@ async function start() {
   // Opening uses the secret up, so everything that can fail is tried first.
   if (!isApiLink) await testEncryption();
   $("sent").hidden = !link.wasSent;
-  return isMessage ? showMessage() : showStatus();
+  if (isMessage) return showMessage();
+  hold = loadHold(link.linkKey);
+  isUnsure = Boolean(hold);
+  return hold ? openAgain() : showStatus();
+}
+
+/** Send a request, and repeat it while its outcome is unknown. */
+async function callUntilKnown(...request) {
+  for (const pause of PAUSES_MS) {
+    try {
+      const result = await call(...request);
+      if (![502, 503, 504].includes(result.status)) return result;
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) throw error;
+    }
+    isUnsure = true;
+    await new Promise((resume) => setTimeout(resume, pause));
+  }
+  return call(...request);
 }
 
 /**
@@ -46,8 +72,10 @@ async function start() {
  */
 async function request(method, path, body, retry, lost, abandoned = () => false) {
   try {
-    const result = await call(method, path, body);
+    const result = await (body?.reader ? callUntilKnown : call)(method, path, body);
     if (abandoned()) return null;
+    // Refused: nothing has been opened, and the next click is a new request.
+    if (body?.reader && !result.ok && !isUnsure) dropHold();
     if (!result.ok && !["incorrect_phrase", "phrase_required"].includes(result.code)) {
       showFailure(result, retry);
       return null;
@@ -64,6 +92,9 @@ function showFailure(result, retry) {
   const failed = failureKey(result);
   if (failed !== "gone") return showNotice(failed, { detail: result.answer.detail }, retry);
   const { state, opened_at: openedAt } = result.answer;
+  const openedHere = Boolean(heldUntil());
+  dropHold();
+  if (state === "opened" && openedHere) return showNotice("opened_here", { time: formatTime(openedAt) });
   // The clock is up to 1 second late.
   if (!state && expiresAt && timeUntil(expiresAt) < 1000) return showNotice(isMessage ? "expired_message" : "expired", { time: formatTime(expiresAt) });
   if (isMessage) return showNotice("gone_message");
@@ -81,7 +112,7 @@ function showExpiry() {
 /** Show the remaining time, and ask the server when it is over: only the server knows whether the text has expired. */
 async function checkExpiry() {
   const abandoned = () => $(section).hidden;
-  if (asking || abandoned()) return;
+  if (asking || abandoned() || !expiresAt) return;
   showExpiry();
   if (timeUntil(expiresAt) > 0) return;
   asking = true;
@@ -103,6 +134,17 @@ async function showStatus() {
   showSection("waiting");
 }
 
+/** Request a secret again that this tab has opened, or may have opened. */
+async function openAgain() {
+  if (!hold.hasPassword) return open();
+  expiresAt = heldUntil();
+  if (expiresAt) showExpiry();
+  $("waiting-views").textContent = t("held_password");
+  $("phrase-field").hidden = false;
+  $("problem").textContent = "";
+  showSection("waiting");
+}
+
 async function open() {
   const hasPhrase = !$("phrase-field").hidden;
   const phrase = hasPhrase ? $("phrase").value : "";
@@ -113,7 +155,8 @@ async function open() {
   $("problem").textContent = "";
   const keys = link.fragmentKey && (await deriveKeys(link.fragmentKey, phrase));
   const sent = keys ? keys.verifier : phrase;
-  const result = await request("POST", path, sent ? { phrase: sent } : {}, start, "lost");
+  const body = { reader: readerKey(hasPhrase), ...(sent && { phrase: sent }) };
+  const result = await request("POST", path, body, start, "lost");
   if (!result) return;
   if (result.code === "phrase_required") return showStatus();
   if (result.code === "incorrect_phrase") {
@@ -123,15 +166,38 @@ async function open() {
   await showOpened(result.answer, keys);
 }
 
-/** Show an opened secret. Until it has been decrypted, only this tab has it: keep it for a retry. */
+/** Show an opened secret. Until it has been decrypted, perhaps only this tab has it: keep it for a retry. */
 async function showOpened(answer, keys) {
   kept = true;
-  const left = answer.opens_left;
-  $("shown-left").textContent = left ? t("shown_left", { n: left }) : t("shown_last");
+  viewsLeft = answer.opens_left;
+  const isHeldNow = keepUntil(answer.held_until);
+  showLeft();
   kept = !(await showText(answer.secret, keys, () => showOpened(answer, keys)));
-  if (kept || left) return;
-  // Going back or reloading must not request it again, and the key is no longer needed in the URL.
-  history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
+  if (!kept && !isHeldNow) endHold();
+}
+
+function showLeft() {
+  const views = viewsLeft ? t("shown_left", { n: viewsLeft }) : t(isHeld() ? "held_last" : "shown_last");
+  $("shown-left").textContent = isHeld() ? `${t("held", { time: formatTime(heldUntil()) })} ${views}` : views;
+  $("received").hidden = !isHeld();
+}
+
+/** Forget the keys of an opening: going back or reloading must not request it again. */
+function endHold() {
+  dropHold();
+  showLeft();
+  if (!viewsLeft) history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
+}
+
+/** Let the server delete its copy at once. */
+async function receive() {
+  try {
+    const { ok, status } = await confirmReceived(path);
+    if (ok || status === 404) return endHold();
+  } catch (error) {
+    if (!(error instanceof ConnectionLost)) throw error;
+  }
+  $("shown-left").textContent = t("busy_next");
 }
 
 async function showMessage() {
@@ -181,6 +247,7 @@ if (!isMessage) {
     await runBusy($("open"), open);
   });
   toggleOnClick($("show-phrase"), $("phrase"));
+  $("received").addEventListener("click", () => runBusy($("received"), receive));
 }
 $("hide").addEventListener("click", () => setVisible($("hide").getAttribute("aria-pressed") === "true"));
 copyOnClick($("copy"), () => text);
@@ -192,7 +259,10 @@ addEventListener("beforeunload", (event) => {
 });
 addEventListener("hashchange", () => location.reload());
 // A timer until the expiry would stop while the device sleeps.
-setInterval(checkExpiry, 1000);
+setInterval(() => {
+  if (heldUntil() && !isHeld() && !kept && !$("shown").hidden) endHold();
+  checkExpiry();
+}, 1000);
 $(section).append($("about"));
 if (isApiLink) hideEncryptionClaims();
 startView(start);

@@ -29,7 +29,9 @@ function display(receipt) {
   setRow("expires", (receipt.state === "waiting" ? formatExpiry : formatTime)(receipt.expires_at));
   setRow("opened", receipt.opened_at && formatTime(receipt.opened_at));
   setRow("left", receipt.state === "waiting" ? receipt.opens_left : null);
+  setRow("received", receipt.received_at && formatTime(receipt.received_at));
   setRow("failed", receipt.failed_attempts || null);
+  setRow("late", receipt.late_attempts ? t("late_value", { count: receipt.late_attempts, time: formatTime(receipt.last_late_at) }) : null);
   $("burning").hidden = receipt.state !== "waiting";
   $("live").hidden = receipt.state !== "waiting";
   if ($("receipt").hidden) showSection("receipt");

@@ -102,6 +102,8 @@ class Sitter:
         self.page.click("#open")
         self.page.wait_for_selector("#shown:not([hidden])")
         yield "shown"
+        self.page.click("#received")
+        self.page.wait_for_selector("#received", state="hidden")
         self.shows(link, "notice")
         yield "opened"
 

@@ -90,6 +90,8 @@ def test_every_time_has_its_zone(base: str, visitors: Visitors) -> None:
     assert "(7 days left)" in visitor.text("#waiting-until")
     visitor.page.click("#open")
     visitor.sees("shown")
+    assert ZONE in visitor.text("#shown-left")
+    visitor.deletes_now()
     visitor.goes(link, "notice")
     assert ZONE in visitor.text("#notice-text")
     visitor.goes(receipt_link, "receipt")

@@ -16,6 +16,7 @@ def test_a_secret_is_shared_and_opened_once(base: str, visitors: Visitors) -> No
     link, _ = sender.share(base, TEXT)
 
     assert TEXT == reader.open(link)
+    reader.deletes_now()
     assert link.startswith(f"{base}/s#1")
     assert f"{base}/s" == reader.page.evaluate("location.href")
     late.page.goto(link)

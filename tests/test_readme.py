@@ -132,8 +132,10 @@ def test_the_session_has_the_documented_output(server: str, tmp_path: Path, page
         check=False,
     )
     outputs = session.stdout.split(f"{END_OF_BLOCK}\n")
+    # After 5 seconds, which a busy machine may need, the client reports its progress.
+    complaints = [line for line in session.stderr.splitlines() if not line.endswith(" left to deliver")]
 
-    assert (0, "") == (session.returncode, session.stderr)
+    assert (0, []) == (session.returncode, complaints)
     assert len(typed) == len(outputs) - 1 > 0
     for (block, expected), output in zip(typed, outputs, strict=False):
         assert shows(expected, output), f"{block}\nshould print\n{expected}\nand prints\n{output}"

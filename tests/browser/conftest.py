@@ -4,12 +4,13 @@ import json
 import os
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request
+from playwright.sync_api import Error as PlaywrightError
 
 from bench.running_stack import RunningStack
 
@@ -29,6 +30,7 @@ HARMLESS = re.compile(
     "Failed to load resource|Loading failed for the|.* the loading of a resource .*/favicon.ico"
     "|.*sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT[+]SmwNZWA=|SubtleCrypto is not defined"
 )
+DESCRIBED_MS = 5000
 TEXT, PHRASE = "  Grüße ☕ <b>zwei</b>\n\tZeilen\n", "Ein Löwe — im Zelt"
 
 
@@ -40,10 +42,28 @@ class Visitor:
     page: Page
     sent: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    unanswered: list[Request] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def notice(self, request: Request) -> None:
         """Record a request: line, headers and body."""
+        self.unanswered.append(request)
         self.sent.append(f"{request.method} {request.url}\n{request.all_headers()}\n{request.post_data or ''}")
+
+    def end(self, request: Request) -> None:
+        """Record the end of a request."""
+        self.unanswered = [one for one in self.unanswered if one != request]
+        if request.failure:
+            self.failed.append(f"{request.method} {request.url}: {request.failure}")
+
+    def describe(self) -> str:
+        """Return what the page shows, and what became of its requests, for the report of a failed test."""
+        try:
+            shown = f"{self.page.url}\n{self.page.inner_text('body', timeout=DESCRIBED_MS)}"
+        except PlaywrightError as error:
+            shown = str(error)
+        unanswered = [f"{request.method} {request.url}" for request in self.unanswered]
+        return f"{shown}\nfailed: {self.failed}\nwithout a response: {unanswered}\nerrors: {self.complaints}"
 
     def hear(self, line: ConsoleMessage) -> None:
         """Record a console error."""
@@ -129,12 +149,25 @@ class Visitors:
         context.set_default_timeout(PATIENCE)
         visitor = Visitor(context, context.new_page())
         visitor.page.on("request", visitor.notice)
+        visitor.page.on("requestfinished", visitor.end)
+        visitor.page.on("requestfailed", visitor.end)
         visitor.page.on("console", visitor.hear)
         visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
         # Without a listener, Playwright dismisses dialogs silently.
         visitor.page.on("dialog", visitor.dismiss)
         self.all.append(visitor)
         return visitor
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to the report of a failed test what each visitor sees."""
+    report = yield
+    if report.when == "call" and report.failed and "visitors" in item.funcargs:
+        visitors = item.funcargs["visitors"]
+        assert isinstance(visitors, Visitors)
+        report.sections += [("what a visitor sees", visitor.describe()) for visitor in visitors.all]
+    return report
 
 
 @pytest.fixture(scope="session")

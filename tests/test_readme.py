@@ -132,7 +132,7 @@ def test_the_session_has_the_documented_output(server: str, tmp_path: Path, page
         check=False,
     )
     outputs = session.stdout.split(f"{END_OF_BLOCK}\n")
-    # After 5 seconds, which a busy machine may need, the client reports its progress.
+    # If a delivery takes over 5 seconds, as on a busy machine, the client reports its progress.
     complaints = [line for line in session.stderr.splitlines() if not line.endswith(" left to deliver")]
 
     assert (0, []) == (session.returncode, complaints)

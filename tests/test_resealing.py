@@ -104,7 +104,7 @@ async def under(api: Api, key_id: str, collection: str, ids: Sequence[bytes] | N
 
 
 async def stands_still(command: programs.Process) -> None:
-    """Wait until a command with the script `STANDING_STILL` does. Counting is no way: traffic deletes documents."""
+    """Wait until a command that runs `STANDING_STILL` stops. A count is unreliable: traffic deletes documents."""
     assert command.stdout is not None
     async with asyncio.timeout(PATIENCE):
         await command.stdout.readuntil(b"standing still\n")

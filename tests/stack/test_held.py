@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stack
 AT_ONCE = 200
 READERS = 60
 ROUNDS = 10
-"""Times that a fault is repeated until a reader notices it."""
+"""Maximum number of attempts to cause a fault that a reader notices."""
 
 
 def new_reader() -> str:
@@ -121,7 +121,7 @@ async def outcome_of_a_fault(
     mongod: Mongod,
     kill: Callable[[RunningStack, Mongod], Awaitable[None]],
 ) -> int:
-    """Check what readers get during a fault, and return how many requests failed; none may, with luck."""
+    """Check what readers get during a fault, and return how many requests failed, which may be 0."""
     await all_running(stack)
     keys = [await create(client, f"secret {number}") for number in range(READERS)]
     pairs = [(new_reader(), new_reader()) for _ in keys]

@@ -125,7 +125,7 @@ class Mongo:
         timeout = asyncio.timeout(self._settings.mongo_timeout)
 
         def is_over() -> bool:
-            # uvloop's timers may end some milliseconds early: the caller's error counts, whatever the clock says.
+            # uvloop rounds timers to milliseconds, so this one may fire just before the deadline by the clock.
             return timeout.expired() or time.monotonic() >= deadline
 
         # In its own task: cancelled within a command, a transaction could not be aborted before the command ends.

@@ -3,7 +3,9 @@
 import asyncio
 from contextlib import suppress
 
-from src.core.background import background_tasks, repeat
+import pytest
+
+from src.core.background import background_tasks, repeat, run_cancellable
 from src.errors import Unavailable
 
 from .processes import PATIENCE
@@ -67,3 +69,36 @@ async def test_a_lost_cancellation_is_repeated() -> None:
             answer.set_result(None)
 
     assert ["goes on", "has ended"] == story
+
+
+async def test_work_that_loses_a_cancellation_ends_with_its_caller() -> None:
+    """An interrupted command does not go on until its next timeout."""
+    answer = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait_for(answer, PATIENCE)
+        await asyncio.Event().wait()
+
+    caller = asyncio.create_task(run_cancellable(work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    caller.cancel()
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.wait([caller])
+
+    assert caller.cancelled()
+
+
+async def test_work_that_fails_or_succeeds_is_passed_on() -> None:
+    """The result, or the exception."""
+
+    async def work(*, fails: bool) -> int:
+        if fails:
+            raise Unavailable
+        return 5
+
+    assert 5 == await run_cancellable(work(fails=False))
+    with pytest.raises(Unavailable):
+        await run_cancellable(work(fails=True))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from ..core.background import run_cancellable
 from ..core.crypto.keys import KeyRing, read_key_ring
 from ..core.database.embedded import embedded_mongod
 from ..core.database.mongo import Mongo, check_url, translate_mongo_errors
@@ -69,7 +70,8 @@ async def _run(
     loop.add_signal_handler(signal.SIGTERM, _interrupt)
     with translate_mongo_errors():
         mongo = Mongo(settings, url)
-    try:
+
+    async def work() -> T:
         with translate_mongo_errors():
             await mongo.database.command("ping")
         await ClockCheck(mongo).require()
@@ -77,6 +79,9 @@ async def _run(
             missing_in_data = Resealing(mongo, ring, RESEALABLE, EXPIRING).missing_keys
             raise_for(await KeyChecks(mongo, ring, missing_in_data).missing())
         return await command(CommandContext(settings, ring, mongo))
+
+    try:
+        return await run_cancellable(work())
     finally:
         await mongo.close()
         loop.remove_signal_handler(signal.SIGTERM)

@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
+from ..background import background_tasks
+
 LONGEST_WAIT = 0.9
 """Seconds without a primary after which requests are refused. A broken connection takes milliseconds to recover."""
 POLL_SECONDS = 0.02
@@ -60,9 +62,8 @@ class PrimaryWatch:
 
     async def _watch(self) -> None:
         """Return when a primary is known."""
-        pinging = asyncio.create_task(self._ping())
         is_logged = False
-        try:
+        async with background_tasks(self._ping()):
             while not self.is_known():
                 if not is_logged and time.monotonic() - self._lost_at > LONGEST_WAIT:
                     log.warning("no primary: rejecting requests")
@@ -70,9 +71,6 @@ class PrimaryWatch:
                 await asyncio.sleep(POLL_SECONDS)
             if is_logged:
                 log.info("primary found again", seconds=round(time.monotonic() - self._lost_at, 1))
-        finally:
-            pinging.cancel()
-            await asyncio.wait({pinging})
 
     async def _ping(self) -> None:
         """Keep a command waiting for a primary: the driver then looks for one twice a second, not per heartbeat."""

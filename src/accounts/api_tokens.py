@@ -127,7 +127,11 @@ class ApiTokenStore:
         unreadable = sum(
             token is None and "slot" in document for token, document in zip(tokens, documents, strict=True)
         )
-        return [slot for slot in range(most - without_slot + unreadable) if slot not in taken]
+        end = allowed = most - without_slot + unreadable
+        # A token in a slot beyond the end counts as well.
+        while end and end + sum(slot >= end for slot in taken) > allowed:
+            end -= 1
+        return [slot for slot in range(end) if slot not in taken]
 
     async def add(self, content: ApiTokenContent, slot: int) -> ApiToken | None:
         """Store a new token; None if the slot is taken."""

@@ -168,6 +168,19 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds for which a reader with a key may open the same secret again; 0: never.",
     )
+    file_max: int = Field(
+        104_857_600,
+        ge=0,
+        le=1_099_511_627_776,
+        description="Maximum size of a file in bytes; 0: no files.",
+    )
+    files_max: int = Field(20, ge=1, le=100, description="Maximum number of files of a secret.")
+    file_hold: int = Field(
+        900,
+        ge=1,
+        le=86_400,
+        description="Seconds for which the reader of an opened secret may download its files; a download prolongs it.",
+    )
     argon2_memory_kib: int = Field(
         19_456, ge=8, le=1_048_576, description="Memory of Argon2id in KiB, for deriving a key from an item's password."
     )
@@ -225,7 +238,7 @@ class Settings(BaseSettings):
     )
     limit_login_address: Limit = Field("50 per 15 minutes", description="Wrong passwords from one client address.")
     limit_create_bytes: ByteLimit = Field(
-        "100 MiB per 1 hour", description="Bytes that one account, or one anonymous client address, may store."
+        "256 MiB per 1 hour", description="Bytes that one account, or one anonymous client address, may store."
     )
     rate_limits: Literal["on", "off"] = Field("on", description="off: no rate limits, for benchmarks and tests.")
     rate_all: Rate = Field("50r/s", description="Requests per client address that nginx accepts.")

@@ -36,6 +36,7 @@ class Purpose(StrEnum):
     """The purpose of a sub-key. Purposes share no key material."""
 
     SEAL = "seal"
+    FILE = "file"
     RECEIPT = "receipt"
     RECORD = "record"
     BLIND_INDEX = "blind-index"

@@ -1,0 +1,55 @@
+"""The stored files of items, as the features that keep and serve them use them."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+Unusable = Literal["unknown or expired", "incomplete", "already used"]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """The part of a file that an item keeps in the clear: the 16-byte id of its upload, and its size in bytes."""
+
+    upload_id: bytes
+    size: int
+
+
+class UnusableUpload(Exception):
+    """An upload cannot become a file of an item; ``position`` is its index among the uploads."""
+
+    def __init__(self, position: int, reason: Unusable) -> None:
+        super().__init__(reason)
+        self.position = position
+        self.reason = reason
+
+
+class FileStorage(Protocol):
+    """Storage of uploaded files. An upload becomes a file of an item with `reserve` and `take`."""
+
+    async def reserve(self, upload_keys: Sequence[bytes], item_id: bytes, delete_at: datetime) -> list[StoredFile]:
+        """Reserve complete uploads for an item for 60 seconds, and keep their content until ``delete_at``.
+
+        ``upload_keys`` are different keys of 32 bytes. Raises `UnusableUpload` and `Unavailable`; uploads that are
+        reserved by then stay so until the 60 seconds are over.
+        """
+        ...
+
+    async def take(self, session: Any, item_id: bytes, files: Sequence[StoredFile]) -> None:
+        """Make reserved uploads the item's files, in the caller's transaction: no other item can use them.
+
+        Raises `Unavailable` if one is not reserved for the item any more.
+        """
+        ...
+
+    def read(self, upload_key: bytes, file: StoredFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from ``start`` up to ``stop``, at most 1 MiB at a time; each part is authenticated first.
+
+        Raises `Damaged` for a modified or missing part, also if the file is gone, and `Unavailable`.
+        """
+        ...
+
+    async def erase(self, files: Sequence[StoredFile]) -> None:
+        """Delete the content of files, acknowledged by a majority. Raises `Unavailable`."""
+        ...

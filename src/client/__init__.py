@@ -16,7 +16,8 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``policy``          how a request is sent: with a token or without, and after what again
 ``options``         the options of every command; ``environment``, ``addresses`` and ``durations`` parse input,
                     ``encodings`` decodes files and streams
-``envelopes``       what is encrypted before it is sent, and the keys in a link
+``envelopes``       what is encrypted before it is sent, and the keys in a link; ``segments`` encrypts files
+``files``           the files of secrets: a package for sharing, uploading, downloading and saving them
 ``prompts``         asks for texts, passwords and phrases
 ``output``          writes results and messages
 ``errors``          what can go wrong, and the exit codes

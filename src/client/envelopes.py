@@ -27,6 +27,7 @@ PADDED_TO = 64
 ITERATIONS = 600_000
 """Of PBKDF2-HMAC-SHA256, from OWASP's Password Storage Cheat Sheet. Each version of the format fixes the number."""
 PREFIX = "sealpost-text-1."
+FILES_PREFIX = "sealpost-files-1."
 _ITERATIONS_BYTES = 4
 _HEADER_BYTES = 1 + _ITERATIONS_BYTES
 _FRAGMENT_CHARACTERS = 92
@@ -75,18 +76,36 @@ def derive_keys(fragment_key: bytes, password: str | None) -> TextKeys:
 
 def seal_text(text: str, keys: TextKeys, nonce: bytes | None = None) -> str:
     """Return the envelope of a text; give a ``nonce`` only for test vectors."""
-    nonce = nonce or os.urandom(NONCE_BYTES)
-    header = bytes([VERSION]) + keys.iterations.to_bytes(_ITERATIONS_BYTES)
-    content = text.encode() + b"\x80"
-    padded = content + bytes(-len(content) % PADDED_TO)
-    return PREFIX + write_base64(header + nonce + AESGCM(keys.data_key).encrypt(nonce, padded, _bound(header)))
+    return PREFIX + _seal(text, keys, b"sealpost/v1/text-envelope", nonce)
 
 
 def open_text(envelope: str, keys: TextKeys) -> str:
     """Return the text in an envelope. Raises `NotOpened`."""
-    if not envelope.startswith(PREFIX):
+    return _open(envelope, PREFIX, keys, b"sealpost/v1/text-envelope")
+
+
+def seal_manifest(manifest: str, keys: TextKeys, nonce: bytes | None = None) -> str:
+    """Return the envelope of a text and the keys of its files; give a ``nonce`` only for test vectors."""
+    return FILES_PREFIX + _seal(manifest, keys, b"sealpost/v1/files-envelope", nonce)
+
+
+def open_manifest(envelope: str, keys: TextKeys) -> str:
+    """Return the manifest in an envelope. Raises `NotOpened`."""
+    return _open(envelope, FILES_PREFIX, keys, b"sealpost/v1/files-envelope")
+
+
+def _seal(text: str, keys: TextKeys, label: bytes, nonce: bytes | None) -> str:
+    nonce = nonce or os.urandom(NONCE_BYTES)
+    header = bytes([VERSION]) + keys.iterations.to_bytes(_ITERATIONS_BYTES)
+    content = text.encode() + b"\x80"
+    padded = content + bytes(-len(content) % PADDED_TO)
+    return write_base64(header + nonce + AESGCM(keys.data_key).encrypt(nonce, padded, label + header))
+
+
+def _open(envelope: str, prefix: str, keys: TextKeys, label: bytes) -> str:
+    if not envelope.startswith(prefix):
         raise NotOpened
-    raw = read_base64(envelope.removeprefix(PREFIX))
+    raw = read_base64(envelope.removeprefix(prefix))
     header, nonce, sealed = (
         raw[:_HEADER_BYTES],
         raw[_HEADER_BYTES : _HEADER_BYTES + NONCE_BYTES],
@@ -95,7 +114,7 @@ def open_text(envelope: str, keys: TextKeys) -> str:
     if header != bytes([VERSION]) + keys.iterations.to_bytes(_ITERATIONS_BYTES) or len(sealed) < TAG_BYTES:
         raise NotOpened
     try:
-        padded = AESGCM(keys.data_key).decrypt(nonce, sealed, _bound(header)).rstrip(b"\0")
+        padded = AESGCM(keys.data_key).decrypt(nonce, sealed, label + header).rstrip(b"\0")
         if not padded.endswith(b"\x80"):
             raise NotOpened
         return padded[:-1].decode()
@@ -142,10 +161,6 @@ def read_base64(text: str) -> bytes:
     if not _BASE64.fullmatch(text) or write_base64(raw) != text:
         raise NotOpened
     return raw
-
-
-def _bound(header: bytes) -> bytes:
-    return b"sealpost/v1/text-envelope" + header
 
 
 def _check(both: bytes) -> bytes:

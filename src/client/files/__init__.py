@@ -1,0 +1,1 @@
+"""Files of secrets: what is shared, uploaded, downloaded and saved."""

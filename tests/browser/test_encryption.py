@@ -106,17 +106,104 @@ def test_the_format_is_that_of_the_test_vectors(base: str, visitors: Visitors) -
 
     made = visitor.page.evaluate("""async () => {
         const assets = new URL(".", document.querySelector("script[src]").src);
-        const {deriveKeys, openText, sealText, writeFragment} = await import(new URL("envelope.js", assets));
+        const {TEXT, deriveKeys, openText, sealText, writeFragment} = await import(new URL("envelope.js", assets));
         const {writeBase64} = await import(new URL("bytes.js", assets));
         const bytes = (begin, length) => Uint8Array.from({length}, (_, at) => begin + at);
         const [fragmentKey, nonce, text] = [bytes(0, 32), bytes(0x40, 12), "the door code is 4711"];
         const [plain, locked] = [await deriveKeys(fragmentKey), await deriveKeys(fragmentKey, "Grüße")];
-        const [first, second] = [await sealText(text, plain, nonce), await sealText(text, locked, nonce)];
+        const [first, second] = [await sealText(text, plain, TEXT, nonce), await sealText(text, locked, TEXT, nonce)];
         const opened = [await openText(first, plain), await openText(second, locked)];
         if (opened.some(one => one !== text)) throw new Error("not opened");
         return [await writeFragment(writeBase64(bytes(0x20, 32)), fragmentKey), first, locked.verifier, second];
     }""")
     assert re.findall(r"(?m)^    (\S{43,})$", section) == made
+
+
+# Functions of the page, and the values of the test vectors.
+OF_VECTORS = """async () => {
+    const assets = new URL(".", document.querySelector("script[src]").src);
+    const load = name => import(new URL(name, assets));
+    const {deriveKeys} = await load("envelope.js");
+    const {importFileKey, newFileKey, openSegments, sealSegments, sealedSize} = await load("segments.js");
+    const {openWithFiles, sealWithFiles} = await load("files_envelope.js");
+    const {utf8, writeBase64} = await load("bytes.js");
+    const bytes = (begin, length) => Uint8Array.from({length}, (_, at) => begin + at);
+    const text = "the door code is 4711";
+    const file = {name: "plans/Grüße.txt", type: "text/plain", size: 21, key: bytes(0x60, 32)};
+    const keys = [await deriveKeys(bytes(0, 32)), await deriveKeys(bytes(0, 32), "Grüße")];"""
+
+
+def test_files_have_the_format_of_the_test_vectors(base: str, visitors: Visitors) -> None:
+    """Segments, and envelopes of texts with files, match the vectors of `docs/security.md`, and open again."""
+    security = (ROOT / "docs" / "security.md").read_text()
+    section = security.partition("### End-to-end encrypted files\n")[2].partition("\n### ")[0]
+    page = visitors.new().page
+    page.goto(f"{base}/")
+
+    made = page.evaluate(OF_VECTORS + """
+        const key = await importFileKey(file.key);
+        const contents = [0, 21, 65536, 65537].map(size => Uint8Array.from({length: size}, (_, at) => at % 251));
+        contents[1] = utf8(text);
+        const rows = [];
+        const short = [];
+        for (const content of contents) {
+            const sealed = await sealSegments(key, content.length, 0, content);
+            const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", sealed));
+            const opened = await openSegments(key, content.length, 0, sealed);
+            if (sealed.length !== sealedSize(content.length)) throw new Error("size");
+            if (opened.length !== content.length || opened.some((byte, at) => byte !== content[at])) throw new Error();
+            rows.push([...digest].map(byte => byte.toString(16).padStart(2, "0")).join(""));
+            if (content.length < 100) short.push(writeBase64(sealed));
+        }
+        const envelopes = [];
+        for (const each of keys) {
+            envelopes.push(await sealWithFiles(text, [file], each, bytes(0x40, 12)));
+            const opened = await openWithFiles(envelopes.at(-1), each, [37]);
+            if (JSON.stringify(opened) !== JSON.stringify({text, files: [file]})) throw new Error("not opened");
+        }
+        return {rows, values: [...short, ...envelopes]};
+    }""")
+    assert re.findall("`([0-9a-f]{64})`", section) == made["rows"]
+    assert re.findall(r"(?m)^    ([A-Za-z0-9_.-]{22,})$", section) == made["values"]
+
+
+def test_altered_files_are_refused(base: str, visitors: Visitors) -> None:
+    """Segments that are altered, swapped or cut off, and envelopes whose files are not those of the server."""
+    page = visitors.new().page
+    page.goto(f"{base}/")
+
+    outcomes = page.evaluate(OF_VECTORS + """
+        const size = 3 * 65536;
+        const key = await importFileKey(file.key);
+        const sealed = await sealSegments(key, size, 0, new Uint8Array(size));
+        const segment = at => sealed.subarray(at * 65552, (at + 1) * 65552);
+        const altered = sealed.slice();
+        altered[65552] ^= 1;
+        const other = await importFileKey(newFileKey());
+        const seal = (...files) => sealWithFiles(text, files, keys[0]);
+        const attempts = {
+            whole: () => openSegments(key, size, 0, sealed),
+            middle: () => openSegments(key, size, 1, segment(1)),
+            altered: () => openSegments(key, size, 0, altered),
+            elsewhere: () => openSegments(key, size, 0, segment(1)),
+            ended: () => openSegments(key, 2 * 65536, 0, sealed.subarray(0, 2 * 65552)),
+            cut: () => openSegments(key, size, 0, sealed.subarray(0, 65551)),
+            otherKey: () => openSegments(other, size, 0, sealed),
+            listed: async () => openWithFiles(await seal(file), keys[0], [37]),
+            fewer: async () => openWithFiles(await seal(file), keys[0], []),
+            otherSize: async () => openWithFiles(await seal(file), keys[0], [38]),
+            shortKey: async () => openWithFiles(await seal({...file, key: bytes(0, 31)}), keys[0], [37]),
+            nameless: async () => openWithFiles(await seal({...file, name: undefined}), keys[0], [37]),
+            otherPassword: async () => openWithFiles(await seal(file), keys[1], [37]),
+        };
+        const outcomes = {};
+        for (const [name, attempt] of Object.entries(attempts)) {
+            outcomes[name] = await attempt().then(() => "opened", error => error.constructor.name);
+        }
+        return outcomes;
+    }""")
+    opened = {"whole", "middle", "listed"}
+    assert outcomes == {name: "opened" if name in opened else "NotOpened" for name in outcomes}
 
 
 def test_over_plain_http_nothing_is_sent_unasked(base: str, visitors: Visitors) -> None:

@@ -10,8 +10,11 @@ const TAG = 16;
 const CHECK = 4;
 const PADDED_TO = 64;
 const ITERATIONS = 600000;
-const PREFIX = "sealpost-text-1.";
 const EMPTY = new Uint8Array();
+
+/** The formats of an envelope: that of a text, and that of a text with files. */
+export const TEXT = { prefix: "sealpost-text-1.", label: "sealpost/v1/text-envelope" };
+export const FILES = { prefix: "sealpost-files-1.", label: "sealpost/v1/files-envelope" };
 
 /** Whether Web Crypto is available: browsers restrict it to HTTPS and localhost. */
 export const canEncrypt = Boolean(globalThis.isSecureContext && globalThis.crypto?.subtle);
@@ -45,31 +48,31 @@ export async function deriveKeys(fragmentKey, phrase, iterations = ITERATIONS) {
   return { dataKey, verifier, header };
 }
 
-const cipher = (nonce, header) => ({
+const cipher = (nonce, header, { label }) => ({
   name: "AES-GCM",
   iv: nonce,
-  additionalData: join(utf8("sealpost/v1/text-envelope"), header),
+  additionalData: join(utf8(label), header),
 });
 
 /** Seal a text in a base64 envelope. Only tests pass `nonce`. */
-export async function sealText(text, { dataKey, header }, nonce = crypto.getRandomValues(new Uint8Array(NONCE))) {
+export async function sealText(text, { dataKey, header }, format = TEXT, nonce = crypto.getRandomValues(new Uint8Array(NONCE))) {
   const content = utf8(text);
   const padded = new Uint8Array(Math.ceil((content.length + 1) / PADDED_TO) * PADDED_TO);
   padded.set(content);
   padded[content.length] = 0x80;
-  const sealed = new Uint8Array(await crypto.subtle.encrypt(cipher(nonce, header), dataKey, padded));
-  return PREFIX + writeBase64(join(header, nonce, sealed));
+  const sealed = new Uint8Array(await crypto.subtle.encrypt(cipher(nonce, header, format), dataKey, padded));
+  return format.prefix + writeBase64(join(header, nonce, sealed));
 }
 
 /** Open an envelope; return its text. Throws `NotOpened`. */
-export async function openText(envelope, { dataKey, header }) {
-  const raw = envelope.startsWith(PREFIX) ? readBase64(envelope.slice(PREFIX.length)) : null;
+export async function openText(envelope, { dataKey, header }, format = TEXT) {
+  const raw = envelope.startsWith(format.prefix) ? readBase64(envelope.slice(format.prefix.length)) : null;
   const begin = header.length + NONCE;
   if (!raw || raw.length < begin + TAG || header.some((byte, at) => byte !== raw[at])) throw new NotOpened();
   const nonce = raw.subarray(header.length, begin);
   let padded;
   try {
-    padded = new Uint8Array(await crypto.subtle.decrypt(cipher(nonce, header), dataKey, raw.subarray(begin)));
+    padded = new Uint8Array(await crypto.subtle.decrypt(cipher(nonce, header, format), dataKey, raw.subarray(begin)));
   } catch (error) {
     // Any other error is a failure of the browser, and not of the link.
     throw error.name === "OperationError" ? new NotOpened() : error;

@@ -15,8 +15,9 @@ from src.api.edge import SECURITY_HEADERS, Edge
 from src.api.origin import Origin
 from src.api.routing import Route, add_routes
 from src.api.schema import Answer, ProblemDetails
+from src.api.streaming import JSON_LINES, PIECE_BYTES, StreamedResponse
 from src.core.metrics import Metrics
-from src.errors import Unavailable
+from src.errors import NotFound, Unavailable
 from src.settings import Settings
 
 from .processes import PATIENCE
@@ -50,10 +51,17 @@ async def streaming(
     async with AsyncExitStack() as stack:
 
         async def start(
-            chunks: Chunks, *, request_timeout: float = PATIENCE, stall_timeout: float = PATIENCE
+            chunks: Chunks,
+            *,
+            status: int = 200,
+            length: int | None = None,
+            request_timeout: float = PATIENCE,
+            stall_timeout: float = PATIENCE,
         ) -> Running:
-            async def handler(_: web.Request, __: None) -> AsyncGenerator[bytes, None]:
-                return chunks()
+            headers = {"Content-Type": JSON_LINES, **({} if length is None else {"Content-Length": str(length)})}
+
+            async def handler(_: web.Request, __: None) -> StreamedResponse:
+                return await StreamedResponse.begin(chunks(), status=status, headers=headers)
 
             origin = Origin(make_settings())
             edge = Edge(origin, Metrics.off(), request_timeout=request_timeout, stall_timeout=stall_timeout)
@@ -137,6 +145,63 @@ async def test_a_head_request_gets_only_the_headers(streaming: Streaming) -> Non
         assert (200, b"") == (answer.status, await answer.read())
     assert closed.is_set()
     assert [0] == made
+
+
+def parts(*chunks: bytes) -> Chunks:
+    """Return a generator function of these chunks."""
+
+    async def generator() -> AsyncGenerator[bytes, None]:
+        for chunk in chunks:
+            yield chunk
+
+    return generator
+
+
+@pytest.mark.parametrize("chunks", [(), (b"{}\n",), (b"x" * (3 * PIECE_BYTES + 1), b"y")])
+async def test_a_response_of_known_length_announces_it(streaming: Streaming, chunks: tuple[bytes, ...]) -> None:
+    """It has the status and headers of its handler and no chunked body, and the connection stays open after it."""
+    body = b"".join(chunks)
+    running = await streaming(parts(*chunks), status=206, length=len(body))
+
+    async with running.client.get("/") as answer:
+        assert (206, str(len(body))) == (answer.status, answer.headers["Content-Length"])
+        assert "Transfer-Encoding" not in answer.headers
+        assert body == await answer.read()
+    async with running.client.head("/") as answer:
+        assert (206, str(len(body)), b"") == (answer.status, answer.headers["Content-Length"], await answer.read())
+    assert running.runner.server is not None
+    assert 1 == len(running.runner.server.connections)
+
+
+@pytest.mark.parametrize("chunks", [(), (b"{}",), (b"{}\n", b"{}\n"), (b"{}\n{}\n",)])
+async def test_a_response_of_another_length_is_no_complete_one(streaming: Streaming, chunks: tuple[bytes, ...]) -> None:
+    """With too few bytes it is truncated, and of a chunk with too many none is sent."""
+    client = (await streaming(parts(*chunks), length=3)).client
+
+    async with logged() as entries, client.get("/") as answer:
+        if chunks[:1] == (b"{}\n",):
+            assert b"{}\n" == await answer.read()
+        else:
+            assert await read_in_vain(answer) in {b"", b"{}"}
+
+    [entry] = [entry for entry in entries if entry["event"] == BROKEN_OFF]
+    assert ("the content does not have the announced length", "error") == (entry["reason"], entry["log_level"])
+
+
+async def test_content_that_is_deleted_meanwhile_is_no_fault(streaming: Streaming) -> None:
+    """The response is truncated like any other, but the operator has nothing to do."""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield b"{}\n"
+        raise NotFound
+
+    client = (await streaming(chunks, length=6)).client
+
+    async with logged() as entries, client.get("/") as answer:
+        await read_in_vain(answer)
+
+    [entry] = [entry for entry in entries if entry["event"] == BROKEN_OFF]
+    assert ("NotFound", "info") == (entry["reason"], entry["log_level"])
 
 
 async def test_a_failure_before_the_first_line_is_a_problem(streaming: Streaming) -> None:

@@ -16,7 +16,7 @@ from ..errors import CrossSite, Malformed, Misdirected, Problem, StorageFull, To
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route
 from .schema import Answer, QueryParameters
-from .streaming import CONTENT_TYPE as LINES
+from .streaming import JSON_LINES
 
 EVERYWHERE: tuple[type[Problem], ...] = (Misdirected, TooMany, Unavailable)
 """Problems of every route: the host check, nginx's rate limits and full queues apply to all routes."""
@@ -175,7 +175,7 @@ def _answer(route: Route[Any], status: int) -> dict[str, Any]:
             answer["content"]["text/html"] = {"schema": {"type": "string"}}
     if route.lines:
         answer["description"] += "; the schema describes each line"
-        answer["content"] = {LINES: {"schema": _ref(route.lines)}}
+        answer["content"] = {JSON_LINES: {"schema": _ref(route.lines)}}
     return answer
 
 

@@ -1,7 +1,7 @@
 """Routes: a single declaration defines validation, documentation and handler of a request."""
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,7 +13,6 @@ from ..errors import Problem
 from .bodies import MAX_BODY, read_body
 from .pages import PageMaker, page_response, prefers_page
 from .schema import Answer, ProblemDetails, QueryParameters, RequestBody, parse_body, parse_form, parse_query
-from .streaming import StreamedResponse
 
 ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
@@ -26,11 +25,11 @@ PAGE: web.RequestKey[PageMaker] = web.RequestKey("PAGE")
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
 
-Handler = Callable[[web.Request, BodyT], Awaitable[Answer | web.Response | str | AsyncGenerator[bytes, None] | None]]
+Handler = Callable[[web.Request, BodyT], Awaitable[Answer | web.StreamResponse | str | None]]
 """Handles a request, given its validated body or query.
 
-Returns an answer, a text, the chunks of a streamed response, None for no content, or a complete response with its own
-headers.
+Returns an answer, a text, None for no content, or a complete response with its own headers, which may be a
+`StreamedResponse`.
 """
 
 Shell = Callable[[web.Request], web.Response]
@@ -173,9 +172,7 @@ def _endpoint(
                 answer = await route.handler(request, body)
         else:
             answer = await route.handler(request, body)
-        if isinstance(answer, AsyncGenerator):
-            return await StreamedResponse.begin(answer, status=route.status)
-        return answer if isinstance(answer, web.Response) else written(request, answer)
+        return answer if isinstance(answer, web.StreamResponse) else written(request, answer)
 
     def written(request: web.Request, answer: Any) -> web.Response:
         if route.text:

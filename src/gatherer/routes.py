@@ -1,6 +1,5 @@
 """Gathering over HTTP."""
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -11,6 +10,7 @@ from ..accounts.guards import BearerGuard, OperatorGuard, bearer_token
 from ..accounts.problems import AccountDisabled, IncorrectPassword, UsernameTaken
 from ..api.origin import Origin
 from ..api.routing import Route
+from ..api.streaming import JSON_LINES, StreamedResponse
 from ..core.database.limits import LimitReached
 from ..errors import Damaged, FieldError, Malformed, Unauthorized
 from .bundle_reader import Span
@@ -149,7 +149,7 @@ class GathererRoutes:
         first, last = await self._service.send(token, body.all_messages, body.batch, network)
         return Gathered(**_STORED, first_sequence=first, last_sequence=last)
 
-    async def gathered(self, _: web.Request, query: GatheredQuery) -> AsyncGenerator[bytes, None]:
+    async def gathered(self, _: web.Request, query: GatheredQuery) -> StreamedResponse:
         """Export gathered messages."""
         since, until = (parse_time(text) if text else None for text in (query.since, query.until))
         if since and until and until < since:
@@ -157,4 +157,5 @@ class GathererRoutes:
         user_id = None
         if query.username is not None:
             user_id = await self._directory.id_of(query.username) or NOBODY
-        return self._export.chunks(Span(since, until, user_id))
+        chunks = self._export.chunks(Span(since, until, user_id))
+        return await StreamedResponse.begin(chunks, headers={hdrs.CONTENT_TYPE: JSON_LINES})

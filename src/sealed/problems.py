@@ -1,6 +1,6 @@
 """Errors of secrets and messages."""
 
-from ..errors import Forbidden, NotFound
+from ..errors import Forbidden, NotFound, Problem
 
 
 class KeyNotFound(NotFound):
@@ -22,3 +22,10 @@ class IncorrectPhrase(Forbidden):
     """The phrase is wrong. Costs one attempt."""
 
     code, default = "incorrect_phrase", "Incorrect phrase"
+
+
+class RangeNotSatisfiable(Problem):
+    """No byte of the requested range exists; the header Content-Range has the size."""
+
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+    default = "The file is shorter than the start of the requested range. The header Content-Range has its size."

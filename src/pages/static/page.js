@@ -7,7 +7,7 @@ const strings = JSON.parse(document.getElementById("strings").textContent);
 const language = document.documentElement.lang;
 const plurals = new Intl.PluralRules(language);
 // The user's own variant of the page's language, such as de-CH for a page in German.
-const locale = navigator.languages.find((candidate) => candidate.split("-")[0] === language) ?? language;
+export const locale = navigator.languages.find((candidate) => candidate.split("-")[0] === language) ?? language;
 const time = { weekday: "short", day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
 // Units of the remaining time: the seconds from which each is used, and those that it has.
 const UNITS = [["day", 172800, 86400], ["hour", 7200, 3600], ["minute", 60, 60], ["second", 0, 1]];

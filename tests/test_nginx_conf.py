@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from src import errors
 from src.api.bodies import MAX_BODY
+from src.api.streaming import STALL_SECONDS
 from src.settings import Settings
 from src.stack.nginx import TEMPLATE, render
 
@@ -118,10 +119,20 @@ def test_nginx_has_the_connections_that_the_machine_allows(
 
 def test_the_largest_response_fits_into_the_buffers() -> None:
     """A worker hands it over at once, without a temporary file. A byte of text may become 6 of JSON or HTML."""
-    [(count, size)] = set(re.findall(r"proxy_buffers (\d+) (\d+)k;", rendered()))
+    text = rendered()
+    count, size = re.findall(r"proxy_buffers (\d+) (\d+)k;", text)[0]
 
     assert int(count) * int(size) * 1024 > 6 * MAX_BODY + 65_536
-    assert "proxy_max_temp_file_size 0;" in rendered()
+    assert "proxy_max_temp_file_size 0;" in text
+
+
+def test_a_reader_of_a_file_has_as_long_as_a_worker_would_give_it() -> None:
+    """Nginx ends a download that stalls no earlier than the worker, and keeps little of it in memory."""
+    location = re.search(r'location ~ "\^/secrets/[^"]*" \{.*?\n {8}\}', rendered(), re.DOTALL)
+
+    assert location
+    assert f"send_timeout {STALL_SECONDS:.0f}s;" in location[0]
+    assert "proxy_buffers 8 32k;" in location[0]
 
 
 def test_nginx_waits_longer_than_a_worker() -> None:
@@ -196,6 +207,7 @@ async def test_the_access_log_has_each_route_by_its_template(client: Client) -> 
     [
         *(
             "/secrets/key/x",
+            "/secrets/key/files/id/x",
             "/secrets/key//",
             "/s/key",
             "/skey",

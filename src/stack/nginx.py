@@ -91,6 +91,14 @@ _WORKER_PROBLEM_PAGE = """\
 return 502 {page};"""
 _PART = 800
 """Characters of a part of a page: nginx accepts up to 4096 bytes between quotes."""
+_WORKER_CHECKS = """\
+# A worker's parser would reject these, and its error would quote the request line, which may contain a key.
+if ($known_method = other) {
+    return 400;
+}
+if ($request_uri ~ "[^\\x21-\\x7e]") {
+    return 400;
+}"""
 _REDIRECT_CHECKS = """\
 # Behind a proxy that terminates TLS, the redirect would loop.
 if ($client_scheme = https) {
@@ -170,6 +178,7 @@ def render(
         "metrics_listen": "\n".join(f"listen {address};" for address in metrics_listen),
         "servers": "\n".join(f'server "unix:{_checked(path)}" max_fails=0;' for path in worker_sockets(socket_dir)),
         "workers": str(WORKERS),
+        "worker_checks": _WORKER_CHECKS,
         "answer_timeout": str(ceil(settings.request_timeout) + _MARGIN),
         "rate_all": settings.rate_all,
         "rate_create": settings.rate_create,

@@ -171,7 +171,7 @@ async def operations(client: Client) -> dict[str, Any]:
     return {
         f"{method.upper()} {path}": {
             "request": set(properties(schema_of(operation.get("requestBody", {}))))
-            | {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"},
+            | {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] != "path"},
             "answer": set(properties(answer_of(operation))),
             "members": set(properties(answer_of(operation))) | nested(answer_of(operation)),
             "codes": set(re.findall(r"`(\w+)`:", " ".join(a["description"] for a in operation["responses"].values()))),
@@ -281,7 +281,7 @@ def test_each_route_of_the_table_leads_to_its_section() -> None:
 
 
 async def test_the_fields_of_a_request_are_documented(client: Client) -> None:
-    """Each section's table of fields or query parameters has exactly those of the request's type."""
+    """Each section's table of fields, query parameters or header fields has exactly those of the request."""
     served = {name: operation["request"] for name, operation in (await operations(client)).items()}
     documented = {
         name: {word for row in rows(text) if len(row) == 4 for word in words(row[0])}

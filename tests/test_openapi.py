@@ -10,6 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+
+from src.api.openapi import openapi_document
+from src.api.routing import Header, Route
+from src.pages import examples
 
 from .conftest import Api
 from .processes import ROOT, run_app
@@ -86,6 +91,34 @@ async def test_every_body_has_an_example(api: Api) -> None:
     for name in bodies:
         for example in schemas[name]["examples"]:
             assert set(schemas[name].get("required", ())) <= set(example) <= set(schemas[name]["properties"]), name
+
+
+def test_header_fields_and_files_are_described() -> None:
+    """A header field is a parameter, and a file has any type; the command for both is complete."""
+
+    async def handler(_: web.Request, __: None) -> None: ...
+
+    headers = {
+        "Sealpost-Reader": Header("The key.", "$READER", "^[A-Z]+$", is_required=True),
+        "Range": Header("A part."),
+    }
+    route = Route[None](
+        method="GET", path="/file", tag="test", summary="Get", handler=handler, headers=headers, is_file=True
+    )
+
+    document = openapi_document([route]).model_dump()
+
+    operation = document["paths"]["/file"]["get"]
+    key, part = operation["parameters"]
+    assert ("Sealpost-Reader", "header", True, "The key.") == tuple(
+        key[member] for member in ("name", "in", "required", "description")
+    )
+    assert {"type": "string", "pattern": "^[A-Z]+$", "examples": ["$READER"]} == key["schema"]
+    assert ("Range", False, {"type": "string"}) == (part["name"], part["required"], part["schema"])
+    assert ["*/*"] == list(operation["responses"]["200"]["content"])
+    assert f'curl -OJ "{examples.ORIGIN}/file" \\\n  -H "Sealpost-Reader: $READER"' == examples.example(
+        "GET", "/file", operation, {}
+    )
 
 
 @pytest.mark.fuzz

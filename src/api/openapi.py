@@ -29,6 +29,7 @@ BEARER = {
     "scheme": "bearer",
     "description": "An access token from POST /login, or an API token from POST /tokens with the listed scope.",
 }
+ANY_TYPE = "*/*"
 REF_TEMPLATE = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -135,7 +136,7 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         operation["security"] = [{SECURITY_SCHEME: [guard.scope] if guard.scope else []}]
         if not route.guard:
             operation["security"].append({})
-    if parameters := [*_path_parameters(route), *_query_parameters(route.query)]:
+    if parameters := [*_path_parameters(route), *_query_parameters(route.query), *_headers(route)]:
         operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {
@@ -163,12 +164,30 @@ def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str,
         yield {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": parameter}
 
 
+def _headers(route: Route[Any]) -> Iterator[dict[str, Any]]:
+    for name, header in route.headers.items():
+        schema = {
+            "type": "string",
+            **({"pattern": header.pattern} if header.pattern else {}),
+            **({"examples": [header.example]} if header.example else {}),
+        }
+        yield {
+            "name": name,
+            "in": "header",
+            "required": header.is_required,
+            "description": header.meaning,
+            "schema": schema,
+        }
+
+
 def _answer(route: Route[Any], status: int) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if status >= HTTPStatus.MULTIPLE_CHOICES:
         return answer
     if route.text:
         answer["content"] = {route.text.partition(";")[0]: {"schema": {"type": "string"}}}
+    if route.is_file:
+        answer["content"] = {ANY_TYPE: {"schema": {"type": "string", "format": "binary"}}}
     if route.answer:
         answer["content"] = {"application/json": {"schema": _ref(route.answer)}}
         if route.page or route.shell:

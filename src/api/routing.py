@@ -56,15 +56,30 @@ class StorageControl(Protocol):
         """Allow the block to store ``size`` bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
 
 
+@dataclass(frozen=True)
+class Header:
+    """A header field of a request, for the documentation: the handler reads it.
+
+    An ``example`` that begins with ``$`` stands for a value from an earlier response.
+    """
+
+    meaning: str
+    example: str | None = None
+    pattern: str | None = None
+    is_required: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[BodyT]):
     """A method and path with their complete contract; a path parameter ``…_id`` is 32 hexadecimal digits.
 
-    A slash after a path parameter ``…_key`` at the end of a path is ignored. ``path_parameters`` has their meanings.
-    ``guard`` runs before the body is read. ``optional_guard`` is documented but not applied: the handler also accepts
-    credentials from the body. ``form`` has the fields of the body that a web form may send.
+    A slash after a path parameter ``…_key`` at the end of a path is ignored. ``path_parameters`` has their meanings,
+    and ``headers`` the header fields that the handler reads. ``guard`` runs before the body is read. ``optional_guard``
+    is documented but not applied: the handler also accepts credentials from the body. ``form`` has the fields of the
+    body that a web form may send.
     For browsers, ``page`` renders the answer or a problem, and ``shell`` replaces the handler.
     ``text`` is the media type of a text response, ``lines`` the type of each line of a streamed response.
+    ``is_file`` is True for a response that is a file of any type.
     ``status_of`` returns the status of an answer that may have one of ``other_statuses``. ``problems`` are those of
     this route, in addition to the common ones; ``details`` is the type of their details.
     ``needs_database`` is False for a route that works without the database. ``stores`` is True for a route that creates
@@ -75,6 +90,7 @@ class Route(Generic[BodyT]):
     method: str
     path: str
     path_parameters: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Header] = field(default_factory=dict)
     summary: str
     description: str = ""
     tag: str
@@ -90,6 +106,7 @@ class Route(Generic[BodyT]):
     shell: Shell | None = None
     text: str | None = None
     lines: type[Answer] | None = None
+    is_file: bool = False
     status: int = 200
     other_statuses: tuple[int, ...] = ()
     status_of: Callable[[Any], int] | None = None

@@ -20,7 +20,7 @@ def resolve(schema: Schema, schemas: Mapping[str, Schema]) -> Schema:
 
 
 def example(method: str, path: str, described: Schema, schemas: Mapping[str, Schema]) -> str:
-    """Return a command for a POSIX shell that sends an operation's request.
+    """Return a command for a POSIX shell that sends an operation's request, and saves a response that is a file.
 
     Tokens, path parameters and values of earlier responses are variables of the shell.
     """
@@ -33,9 +33,16 @@ def example(method: str, path: str, described: Schema, schemas: Mapping[str, Sch
     body = _body(described, schemas)
     # curl sends a POST if there is a body.
     chosen = "" if method == ("POST" if body else "GET") else f" -X {method}"
+    if any("*/*" in answer.get("content", {}) for answer in described["responses"].values()):
+        chosen += " -OJ"
     parts = [f'curl{chosen} "{ORIGIN}{path}{"?" if query else ""}{query}"']
     if "security" in described:
         parts.append('-H "Authorization: Bearer $TOKEN"')
+    parts += (
+        f'-H "{parameter["name"]}: {parameter["schema"]["examples"][0]}"'
+        for parameter in described.get("parameters", ())
+        if parameter["in"] == "header" and "examples" in parameter["schema"]
+    )
     if body:
         parts.append(f"-d {body}")
     return " \\\n  ".join(parts)

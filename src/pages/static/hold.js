@@ -2,9 +2,11 @@
 
 import { call } from "./api.js";
 import { writeBase64 } from "./bytes.js";
-import { timeUntil } from "./clock.js";
+import { now, timeUntil } from "./clock.js";
 
 const KEY_BYTES = 32;
+// Shorter moves of the end are not shown.
+const STEP_MS = 10000;
 let name;
 // The reader's key, whether the secret has a password, and the end of the hold, once the secret has been opened.
 let hold = null;
@@ -38,9 +40,20 @@ export function readerKey(hasPassword) {
 
 /** Store the end of the hold, if the server holds openings; return whether it does. */
 export function keepUntil(until) {
-  hold = until ? { ...hold, until } : null;
+  hold = until ? { length: timeUntil(until), ...hold, until } : null;
   save();
   return Boolean(hold);
+}
+
+/** Move the end of the hold while a file is downloaded; return whether it has moved. */
+export function prolongHold() {
+  if (!hold?.until) return false;
+  // The server moves it as well, in steps of at most a quarter of the hold's length.
+  const until = new Date(now().getTime() + 0.75 * hold.length);
+  if (until - new Date(hold.until) < STEP_MS) return false;
+  hold.until = until.toISOString();
+  save();
+  return true;
 }
 
 export const isHeld = () => Boolean(hold?.until) && timeUntil(hold.until) > 0;

@@ -3,7 +3,7 @@
 import { ConnectionLost, call, failureKey } from "./api.js";
 import { now, timeUntil } from "./clock.js";
 import { NotOpened, canEncrypt, deriveKeys, openText, testEncryption } from "./envelope.js";
-import { confirmReceived, dropHold, heldUntil, isHeld, keepUntil, loadHold, readerKey } from "./hold.js";
+import { confirmReceived, dropHold, heldUntil, isHeld, keepUntil, loadHold, prolongHold, readerKey } from "./hold.js";
 import { fragmentOfUrl, linkKeyOfPath } from "./links.js";
 import { $, copyOnClick, formatExpiry, formatTime, hideEncryptionClaims, runBusy, showNotice, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
@@ -26,6 +26,8 @@ let hold = null;
 // Whether the outcome of a request is unknown.
 let isUnsure = false;
 let viewsLeft = 0;
+// The module that shows files, once it is needed.
+let files;
 
 /** Return the keys in this page's URL; null if they are incomplete. */
 async function readLink() {
@@ -122,13 +124,27 @@ async function checkExpiry() {
   else if (isMessage) clearText();
 }
 
+/** Show the number and size of the files; return whether their module is there to open them. */
+async function showFilesRow({ files: n, files_bytes: bytes }) {
+  try {
+    files = await import("./file_rows.js");
+  } catch {
+    return false;
+  }
+  $("waiting-files").textContent = t("files", { n, size: files.formatBytes(bytes) });
+  $("files-row").hidden = false;
+  return true;
+}
+
 async function showStatus() {
   const result = await request("GET", path, undefined, start, "offline");
   if (!result) return;
   const { phrase_required: hasPhrase, opens_left: left } = result.answer;
+  // A browser may remember that a module has failed to load.
+  if (result.answer.files && !(await showFilesRow(result.answer))) return showNotice("offline", {}, () => location.reload());
   expiresAt = result.answer.expires_at;
   showExpiry();
-  $("waiting-views").textContent = t("waiting_views", { n: left });
+  $("waiting-views").textContent = `${t("waiting_views", { n: left })}${files ? ` ${t("waiting_device")}` : ""}`;
   $("phrase-field").hidden = !hasPhrase;
   $("problem").textContent = "";
   showSection("waiting");
@@ -171,26 +187,28 @@ async function showOpened(answer, keys) {
   kept = true;
   viewsLeft = answer.opens_left;
   const isHeldNow = keepUntil(answer.held_until);
+  kept = !(await showText(answer.secret, keys, () => showOpened(answer, keys), answer.files));
   showLeft();
-  kept = !(await showText(answer.secret, keys, () => showOpened(answer, keys)));
   if (!kept && !isHeldNow) endHold();
 }
 
 function showLeft() {
   const views = viewsLeft ? t("shown_left", { n: viewsLeft }) : t(isHeld() ? "held_last" : "shown_last");
-  $("shown-left").textContent = isHeld() ? `${t("held", { time: formatTime(heldUntil()) })} ${views}` : views;
+  $("shown-left").textContent = isHeld() ? `${t(files ? "held_files" : "held", { time: formatTime(heldUntil()) })} ${views}` : views;
   $("received").hidden = !isHeld();
 }
 
 /** Forget the keys of an opening: going back or reloading must not request it again. */
 function endHold() {
   dropHold();
+  files?.endFiles();
   showLeft();
   if (!viewsLeft) history.replaceState({ openedAt: now().toISOString() }, "", link.fragmentKey ? location.pathname : undefined);
 }
 
 /** Let the server delete its copy at once. */
 async function receive() {
+  if (files?.isUnfinished() && !confirm(t("files_left"))) return;
   try {
     const { ok, status } = await confirmReceived(path);
     if (ok || status === 404) return endHold();
@@ -208,15 +226,26 @@ async function showMessage() {
   await showText(result.answer.message, await deriveKeys(link.fragmentKey), start);
 }
 
+/** Prepare the rows of files; return the text. Throws `NotOpened`. */
+async function openFiles(answer, keys) {
+  files ??= await import("./file_rows.js");
+  const opened = await files.openFiles(answer, keys);
+  const onProgress = () => prolongHold() && showLeft();
+  files.showFiles(opened, answer.files, { path, reader: readerKey(), onProgress, onHoldOver: endHold });
+  return opened.text;
+}
+
 /** Decrypt a text and show it; return whether that succeeded. `retry` is called by the button of the notice. */
-async function showText(sealed, keys, retry) {
+async function showText(sealed, keys, retry, listed) {
   try {
-    text = keys ? await openText(sealed, keys) : sealed;
+    if (listed) text = await openFiles({ secret: sealed, files: listed }, keys);
+    else text = keys ? await openText(sealed, keys) : sealed;
   } catch (error) {
     showNotice(error instanceof NotOpened ? "unreadable" : "failed", {}, retry);
     return false;
   }
   if (!isMessage) $("phrase").value = "";
+  for (const id of ["text", "copy", "hide"]) $(id).hidden = Boolean(listed && !text);
   setVisible(true);
   showSection("shown");
   return true;
@@ -239,6 +268,7 @@ function clearText() {
   text = "";
   $("text").textContent = "";
   if (!isMessage) $("phrase").value = "";
+  files?.clearFiles();
 }
 
 if (!isMessage) {
@@ -255,12 +285,12 @@ addEventListener("pagehide", clearText);
 addEventListener("pageshow", (event) => event.persisted && !kept && location.reload());
 addEventListener("beforeunload", (event) => {
   // Older browsers read only this property.
-  if (kept) event.returnValue = "kept";
+  if (kept || files?.isUnfinished()) event.returnValue = "kept";
 });
 addEventListener("hashchange", () => location.reload());
 // A timer until the expiry would stop while the device sleeps.
 setInterval(() => {
-  if (heldUntil() && !isHeld() && !kept && !$("shown").hidden) endHold();
+  if (heldUntil() && !isHeld() && !kept && !files?.isRunning() && !$("shown").hidden) endHold();
   checkExpiry();
 }, 1000);
 $(section).append($("about"));

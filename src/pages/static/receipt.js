@@ -16,7 +16,19 @@ function setRow(id, value) {
   $(`${id}-row`).hidden = value == null;
 }
 
-function display(receipt) {
+/** Return the number and size of an item's files; null if it has none. */
+async function describeFiles({ files: n, files_bytes: bytes }) {
+  if (!n) return null;
+  try {
+    const { formatBytes } = await import("./file_display.js");
+    return t("files", { n, size: formatBytes(bytes) });
+  } catch {
+    // The connection is lost. The state is more important.
+    return null;
+  }
+}
+
+function display(receipt, files) {
   const word = t(`state_${receipt.state}`);
   const [heading, remark] = $("state").querySelectorAll("h2, p");
   // A screen reader announces each assignment: assign only changes.
@@ -25,6 +37,7 @@ function display(receipt) {
     remark.textContent = t(`state_${receipt.state}_text`);
     drawIcon($("state"), receipt.state);
   }
+  setRow("files", files);
   setRow("created", formatTime(receipt.created_at));
   setRow("expires", (receipt.state === "waiting" ? formatExpiry : formatTime)(receipt.expires_at));
   setRow("opened", receipt.opened_at && formatTime(receipt.opened_at));
@@ -47,7 +60,7 @@ async function refresh() {
       if (failed !== "busy" || $("receipt").hidden) return showNotice(failed === "gone" ? "no_receipt" : failed, { detail: result.answer.detail }, refresh);
     } else {
       state = result.answer.state;
-      display(result.answer);
+      display(result.answer, await describeFiles(result.answer));
     }
     $("stale").hidden = result.ok;
   } catch (error) {
@@ -59,11 +72,11 @@ async function refresh() {
   if (!FINAL.includes(state) && !document.hidden) timer = setTimeout(refresh, POLL_INTERVAL_MS);
 }
 
-/** Return the state of a kept receipt, and its word. */
+/** Return the state of a kept receipt, its word, and the item's files. */
 async function stateOf({ key }) {
   try {
     const { ok, status, answer } = await call("GET", `receipts/${key}`);
-    if (ok) return [answer.state, t(`state_${answer.state}`)];
+    if (ok) return [answer.state, t(`state_${answer.state}`), await describeFiles(answer)];
     return status === 404 ? ["gone", t("no_receipt_title")] : ["alert", t("busy_title")];
   } catch (error) {
     if (!(error instanceof ConnectionLost)) throw error;
@@ -85,8 +98,9 @@ function addKept(receipt) {
   });
   $("kept-list").append(item);
   return async () => {
-    const [state, word] = await stateOf(receipt);
+    const [state, word, files] = await stateOf(receipt);
     link.textContent = word;
+    if (files) created.textContent += ` · ${files}`;
     drawIcon(item, state);
   };
 }

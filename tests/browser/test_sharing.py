@@ -112,7 +112,7 @@ def test_a_receipt_says_whose_it_is(base: str, visitors: Visitors) -> None:
         if opened:
             sender.open(link)
         reader.goes(receipt_link, "receipt")
-        for words in ("is for the person who shared the text", "cannot open it", "ask for the link to the text"):
+        for words in ("is for the person who shared the note", "cannot open it", "ask for the link to the note"):
             assert words in reader.text("#receipt")
 
 

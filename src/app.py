@@ -33,6 +33,8 @@ from .core.database.shared_settings import SharedSettings
 from .core.database.storage_budget import NEAR_SECONDS, StorageBudget
 from .core.metrics import Metrics, ProcessFigures, mongo_listeners
 from .echo import EchoRoutes
+from .files.feature import FilesFeature
+from .files.routes import add_version
 from .gatherer.feature import GathererFeature
 from .health import HealthRoutes
 from .pages.feature import REFERENCE, PagesFeature
@@ -93,6 +95,10 @@ async def build_app(
         metrics=metrics,
     )
     authenticator = accounts.authenticator
+    create_secret = None if settings.anonymous_create else BearerGuard(authenticator, Scope.SECRETS)
+    files = FilesFeature(
+        settings=settings, ring=ring, mongo=mongo, origin=origin, metrics=metrics, create_guard=create_secret
+    )
     sealed = SealedFeature(
         settings=settings,
         ring=ring,
@@ -101,7 +107,7 @@ async def build_app(
         batching=batching,
         origin=origin,
         metrics=metrics,
-        create_secret=None if settings.anonymous_create else BearerGuard(authenticator, Scope.SECRETS),
+        create_secret=create_secret,
         create_message=None if settings.anonymous_create else BearerGuard(authenticator, Scope.MESSAGES),
         shell=pages.secret,
         message_page=pages.message,
@@ -132,7 +138,7 @@ async def build_app(
     storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
     # In the order of the reference.
     routes += [
-        *(route for feature in (sealed, accounts, posts, gatherer) for route in feature.routes()),
+        *(route for feature in (sealed, files, accounts, posts, gatherer) for route in feature.routes()),
         *EchoRoutes(authenticator, pages.create).routes(),
         *pages.routes(),
         *HealthRoutes(mongo, dump_failure=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
@@ -179,6 +185,8 @@ async def build_app(
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY, handler_args=HANDLER_ARGUMENTS)
     app[EDGE], app[MONGO] = edge, mongo
     app.cleanup_ctx.append(run)
+    if settings.file_max:
+        app.on_response_prepare.append(add_version)
     add_routes(app, routes, mongo.admit, storage_limits)
     return app
 

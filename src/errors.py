@@ -141,6 +141,20 @@ class TooLarge(Problem):
         super().__init__(self.default.replace("1 MiB", "1 MiB" if limit == 1024 * 1024 else f"{limit:,} bytes"))
 
 
+class RequestStalled(Problem):
+    """The client sends its body too slowly, or has stopped."""
+
+    status, code, title = 408, "stalled", "Request stalled"
+    default = "The body arrives too slowly. Continue with a new request."
+
+
+class UnsupportedMediaType(Problem):
+    """The body has another media type than the route's."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+    default = "The Content-Type of the body is not supported."
+
+
 class TooMany(Problem):
     """The client sent too many requests."""
 

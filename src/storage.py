@@ -4,6 +4,7 @@ from .accounts import feature as accounts
 from .core.database import prerequisites, shared_settings
 from .core.database.mongo import Indexes
 from .core.database.resealing import Expiring, Resealable
+from .files import feature as files
 from .gatherer import feature as gatherer
 from .posts import feature as posts
 from .sealed import feature as sealed
@@ -11,10 +12,11 @@ from .sealed import feature as sealed
 INDEXES: Indexes = {
     **accounts.INDEXES,
     **sealed.INDEXES,
+    **files.INDEXES,
     **posts.INDEXES,
     **gatherer.INDEXES,
     **prerequisites.INDEXES,
     **shared_settings.INDEXES,
 }
 RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)
-EXPIRING: tuple[Expiring, ...] = sealed.EXPIRING
+EXPIRING: tuple[Expiring, ...] = (*sealed.EXPIRING, *files.EXPIRING)

@@ -28,7 +28,7 @@ from src.accounts import service as accounts_service
 from src.accounts.access_tokens import RefreshToken
 from src.accounts.auth import TOKEN_LOOKUP_SECONDS, Scope
 from src.accounts.users import UserContent
-from src.api import edge
+from src.api import edge, streamed_bodies
 from src.api.pages import Page, page_response
 from src.api.streaming import STALL_SECONDS
 from src.core.crypto import records, sealing, signed_tokens
@@ -39,6 +39,9 @@ from src.core.database.prerequisites import MOST_APART
 from src.core.metrics import Metrics
 from src.core.tls import certificates, self_signed
 from src.errors import Problem
+from src.files import chunk_sealing, headers, uploading, uploads
+from src.files import routes as file_routes
+from src.files.chunk_sealing import ChunkSealer
 from src.gatherer import bundle, sender_states
 from src.gatherer import schemas as gatherer_schemas
 from src.manage import __main__ as manage
@@ -62,7 +65,7 @@ API, ARCHITECTURE, COMPATIBILITY, COMPOSE, OPERATIONS, ROUTES, SECURITY, SOURCE_
 PAGES = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
 FILE_FORMS = {PREFIX + name.upper() + "_FILE" for name in SECRETS}
-METHODS = {"get", "post", "put", "patch", "delete"}
+METHODS = {"get", "head", "options", "post", "put", "patch", "delete"}
 EVERYWHERE = {"cross_site", "misdirected", "too_many", "unavailable"}
 COMMANDS = ("## Keys", "## Users", "## Posts", "## Gathered messages")
 
@@ -185,7 +188,7 @@ async def operations(client: Client) -> dict[str, Any]:
 
 def documented_routes() -> dict[str, str]:
     """Return the section of each route in the API page."""
-    headings = re.findall(r"(?m)^### ((?:GET|POST|PUT|PATCH|DELETE) /\S*)$", read(API))
+    headings = re.findall(r"(?m)^### ((?:GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) /\S*)$", read(API))
     return {heading: section(API, f"### {heading}") for heading in headings}
 
 
@@ -806,3 +809,39 @@ def anchors(page: Path) -> set[str]:
 def anchor_of(heading: str) -> str:
     """Return the anchor of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_chunks_of_files_are_as_documented() -> None:
+    """Sizes and the test vector in `docs/security.md` are those of the code."""
+    text = section(SECURITY, "### Chunks of files")
+    sizes, vector = sizes_in("### Chunks of files"), {row[0]: words(row[1])[0] for row in rows(text) if len(row) == 2}
+    sealer = ChunkSealer(KeyRing([("k", bytes(range(0x60, 0x80)))]), bytes(range(0x20, 0x40)))
+
+    assert {
+        "version": str(len(chunk_sealing.VERSION)),
+        "nonce": str(sealing.NONCE_BYTES),
+        "ciphertext": f"1 to {chunk_sealing.CHUNK_BYTES}",
+        "tag": str(chunk_sealing.TAG_BYTES),
+    } == sizes
+    assert sealer.upload_id.hex() == vector["upload id"]
+    assert b"abc" == sealer.open(bytes.fromhex(vector["chunk"]), key_id="k", start=0, size=3)
+
+
+def test_uploads_are_as_documented() -> None:
+    """Lives, limits and protocol of uploads are the constants, wherever a page has them."""
+    overview, capabilities = said(API, "## Files"), said(API, "### OPTIONS /files")
+    sending = said(API, "### PATCH /files/{upload_key}")
+
+    assert f"expires {uploads.LIFE.days} day after its creation" in overview
+    assert f"add {uploading.SEGMENT_OVERHEAD} bytes to each {uploading.SEGMENT_BYTES // 1024} KiB" in overview
+    assert f"`Tus-Version: {headers.VERSION}`" in capabilities
+    assert f"`Tus-Extension: {','.join(file_routes.EXTENSIONS)}`" in capabilities
+    assert f"`Tus-Checksum-Algorithm: {','.join(headers.ALGORITHMS)}`" in capabilities
+    assert f"`Content-Type: {file_routes.MEDIA_TYPE}`" in sending
+    assert f"at least {streamed_bodies.STALL_BYTES // 1024} KiB per minute" in said(
+        API, "### PATCH /files/{upload_key}"
+    )
+    assert 60 == streamed_bodies.STALL_SECONDS
+    assert f"{uploading.UPLOADS_AT_ONCE} uploads at once" in said(OPERATIONS, "### Files")
+    assert f"as at least {uploading.LEAST_CHARGE // 1024} KiB" in said(OPERATIONS, "### Storage")
+    assert f"reserves it for {uploads.RESERVATION.seconds} seconds" in said(ARCHITECTURE, "## What is stored")

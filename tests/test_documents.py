@@ -28,6 +28,7 @@ from src.pages.templates import POLICY
 from .conftest import Api
 from .senders import make_operator
 from .test_pages import BROWSER
+from .uploads import create
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Api]]
@@ -154,6 +155,7 @@ async def test_every_link_of_the_contents_resolves(client: Client) -> None:
 async def test_the_examples_work(serve: Serve, tmp_path: Path) -> None:
     """The command of each operation, as it is on the page, gets a successful response."""
     api = await serve(security_contact="mailto:security@example.org")
+    (tmp_path / "file.txt").write_text("the content")
     page = await page_of(api.client, "/docs")
     examples = examples_in(page)
     document = await openapi(api.client)
@@ -224,6 +226,7 @@ async def variables(api: Api, command: str, operation: dict[str, Any]) -> dict[s
         "SESSION_ID": session_id,
         "TOKEN_ID": token_id,
         "POST_ID": post_id,
+        "UPLOAD_KEY": lambda: create(api, 11),
     }
     values = {"DIGEST": read_assets().digest, "FILE": "page.css"}
     if "$MESSAGE_KEY" in command:

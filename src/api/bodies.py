@@ -5,7 +5,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import ClientPayloadError, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ..errors import Malformed, TooLarge
 
@@ -17,6 +18,8 @@ HANDLER_ARGUMENTS: Mapping[str, Any] = {"auto_decompress": False}
 By default, aiohttp inflates bodies on arrival, even the rest of a body that was refused or that no handler reads, up to
 1,000 times its size.
 """
+UNREADABLE = (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError)
+"""Exceptions raised for a request body that is truncated or does not match its headers."""
 _GZIP, _ZLIB, _RAW_DEFLATE = zlib.MAX_WBITS + 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _SLICE = 64 * 1024
 """Bytes decompressed per step."""

@@ -12,10 +12,11 @@ from aiohttp.typedefs import Middleware
 
 from ..core.metrics import Metrics
 from ..errors import Malformed, Problem, Unavailable
+from .bodies import UNREADABLE
 from .origin import Origin
 from .pages import BrowserPages, page_response, prefers_page
-from .problems import UNREADABLE, from_http, from_unreadable, problem_response
-from .routing import DETAILS, PAGE
+from .problems import from_http, from_unreadable, problem_response
+from .routing import DEADLINE, DETAILS, PAGE
 from .schema import ProblemDetails
 from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
@@ -107,7 +108,8 @@ class Edge:
     async def _answer(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         try:
             self._origin.check(request)
-            async with asyncio.timeout(self._request_timeout):
+            async with asyncio.timeout(self._request_timeout) as deadline:
+                request[DEADLINE] = deadline
                 return await handler(request)
         # Keep no error in a variable of this frame: its traceback refers to this frame and to those with the body, and
         # the reference cycle would stay in memory until the garbage collector runs.

@@ -12,7 +12,18 @@ from pydantic.json_schema import models_json_schema
 
 from .. import __version__
 from ..core.database.limits import LimitReached
-from ..errors import CrossSite, Malformed, Misdirected, Problem, StorageFull, TooLarge, TooMany, Unavailable
+from ..errors import (
+    CrossSite,
+    Malformed,
+    Misdirected,
+    Problem,
+    RequestStalled,
+    StorageFull,
+    TooLarge,
+    TooMany,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from .problems import CONTENT_TYPE
 from .routing import FORM_TYPE, ID_PATTERN, Route
 from .schema import Answer, QueryParameters
@@ -21,6 +32,7 @@ from .streaming import JSON_LINES
 EVERYWHERE: tuple[type[Problem], ...] = (Misdirected, TooMany, Unavailable)
 """Problems of every route: the host check, nginx's rate limits and full queues apply to all routes."""
 WITH_BODY: tuple[type[Problem], ...] = (Malformed, TooLarge)
+STREAMED: tuple[type[Problem], ...] = (*WITH_BODY, RequestStalled, UnsupportedMediaType)
 STORING: tuple[type[Problem], ...] = (StorageFull, LimitReached)
 
 SECURITY_SCHEME = "bearer"
@@ -114,6 +126,8 @@ def _named(models: Iterable[Any]) -> list[Any]:
 
 def _operation(route: Route[Any]) -> dict[str, Any]:
     problems = route.problems + EVERYWHERE + (WITH_BODY if route.body else (Malformed,) if route.query else ())
+    if route.streamed_body:
+        problems += STREAMED
     if route.method == "POST":
         problems += (CrossSite,)
     if route.stores:
@@ -146,6 +160,8 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
                 **({FORM_TYPE: {"schema": _ref(route.form)}} if route.form else {}),
             },
         }
+    if route.streamed_body:
+        operation["requestBody"] = {"required": True, "content": {route.streamed_body: {"schema": {"type": "string"}}}}
     return operation
 
 

@@ -1,15 +1,12 @@
 """Errors on the wire: RFC 9457 problem details."""
 
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
 from ..errors import Malformed, MethodNotAllowed, NotFound, Problem, TooLarge
 from .routing import json_response
 from .schema import ProblemDetails
 
 CONTENT_TYPE = "application/problem+json"
-UNREADABLE = (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError)
-"""Exceptions raised for a request body that is truncated or does not match its headers."""
 
 
 def problem_response(problem: Problem, request_id: str, schema: type[ProblemDetails] = ProblemDetails) -> web.Response:

@@ -1,18 +1,21 @@
 """Routes: a single declaration defines validation, documentation and handler of a request."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter
 
-from ..errors import Problem
+from ..errors import Problem, UnsupportedMediaType
 from .bodies import MAX_BODY, read_body
 from .pages import PageMaker, page_response, prefers_page
 from .schema import Answer, ProblemDetails, QueryParameters, RequestBody, parse_body, parse_form, parse_query
+from .streamed_bodies import StreamedBody
 
 ID_PATTERN = "[0-9a-f]{32}"
 _ID_PARAMETER = re.compile(r"{(\w+_id)}")
@@ -23,10 +26,13 @@ DETAILS = web.AppKey("DETAILS", dict[str, type[ProblemDetails]])
 PAGE: web.RequestKey[PageMaker] = web.RequestKey("PAGE")
 """Renders the response to this request as a page; set if a browser prefers one."""
 
-BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | None)
+DEADLINE: web.RequestKey[asyncio.Timeout] = web.RequestKey("DEADLINE")
+"""The overall time limit of this request."""
+
+BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | StreamedBody | None)
 
 Handler = Callable[[web.Request, BodyT], Awaitable[Answer | web.StreamResponse | str | None]]
-"""Handles a request, given its validated body or query.
+"""Handles a request, given its validated body or query, or its streamed body.
 
 Returns an answer, a text, None for no content, or a complete response with its own headers, which may be a
 `StreamedResponse`.
@@ -84,7 +90,10 @@ class Route(Generic[BodyT]):
     this route, in addition to the common ones; ``details`` is the type of their details.
     ``needs_database`` is False for a route that works without the database. ``stores`` is True for a route that creates
     documents: it is rejected before its body is read while storage is full, and its body counts against the caller's
-    byte budget. ``max_body`` is in bytes.
+    byte budget. ``max_body`` is in bytes. ``overhead`` is the number of bytes that a route stores in addition to its
+    body.
+    ``streamed_body`` is the media type of a body that the handler reads while it arrives. Such a route has no overall
+    time limit, and its handler asks before it stores each part.
     """
 
     method: str
@@ -99,6 +108,7 @@ class Route(Generic[BodyT]):
     handler: Handler[BodyT]
     body: type[BodyT] | None = None
     form: type[RequestBody] | None = None
+    streamed_body: str | None = None
     max_body: int = MAX_BODY
     query: type[BodyT] | None = None
     answer: type[Answer] | None = None
@@ -114,6 +124,7 @@ class Route(Generic[BodyT]):
     details: type[ProblemDetails] = ProblemDetails
     needs_database: bool = True
     stores: bool = False
+    overhead: int = 0
 
 
 def id_of(request: web.Request, parameter: str) -> bytes:
@@ -176,19 +187,31 @@ def _endpoint(
             await route.guard.admit(request)
         if storage and route.stores:
             storage.admit()
+        if route.streamed_body:
+            return await streamed(request)
         body: Any = None
-        size = 0
+        size = route.overhead
         if route.query:
             body = parse_query(route.query, list(request.query.items()))
         elif route.body:
             raw = await read_body(request, route.max_body)
-            size = len(raw)
+            size += len(raw)
             body = _parsed(route.body, route.form, request, raw)
         if storage and route.stores:
             async with storage.storing(request, size):
                 answer = await route.handler(request, body)
         else:
             answer = await route.handler(request, body)
+        return answer if isinstance(answer, web.StreamResponse) else written(request, answer)
+
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        if request.content_type != route.streamed_body:
+            raise UnsupportedMediaType(f"The Content-Type of the body must be {route.streamed_body}.")
+        body: Any = StreamedBody(request, partial(storage.storing, request) if storage else lambda _: nullcontext())
+        # From here on, each step has its own time limit.
+        if DEADLINE in request:
+            request[DEADLINE].reschedule(None)
+        answer = await route.handler(request, body)
         return answer if isinstance(answer, web.StreamResponse) else written(request, answer)
 
     def written(request: web.Request, answer: Any) -> web.Response:

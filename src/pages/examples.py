@@ -30,9 +30,9 @@ def example(method: str, path: str, described: Schema, schemas: Mapping[str, Sch
         for parameter in described.get("parameters", ())
         if parameter["in"] == "query" and "examples" in parameter["schema"]
     )
-    body = _body(described, schemas)
-    # curl sends a POST if there is a body.
-    chosen = "" if method == ("POST" if body else "GET") else f" -X {method}"
+    body, media_type = _body(described, schemas), _streamed(described)
+    # curl sends a POST if there is a body, and waits for the body of a response to HEAD unless it knows that method.
+    chosen = "" if method == ("POST" if body else "GET") else " -I" if method == "HEAD" else f" -X {method}"
     if any("*/*" in answer.get("content", {}) for answer in described["responses"].values()):
         chosen += " -OJ"
     parts = [f'curl{chosen} "{ORIGIN}{path}{"?" if query else ""}{query}"']
@@ -43,14 +43,22 @@ def example(method: str, path: str, described: Schema, schemas: Mapping[str, Sch
         for parameter in described.get("parameters", ())
         if parameter["in"] == "header" and "examples" in parameter["schema"]
     )
+    if media_type:
+        parts.append(f'-H "Content-Type: {media_type}" -T file.txt')
     if body:
         parts.append(f"-d {body}")
     return " \\\n  ".join(parts)
 
 
+def _streamed(described: Schema) -> str | None:
+    """Return the media type of a body that is no JSON."""
+    media_type = next(iter(described.get("requestBody", {"content": {}})["content"]), None)
+    return None if media_type == "application/json" else media_type
+
+
 def _body(described: Schema, schemas: Mapping[str, Schema]) -> str | None:
-    """Return the example of the body, quoted for the shell."""
-    if "requestBody" not in described:
+    """Return the example of a JSON body, quoted for the shell."""
+    if "requestBody" not in described or _streamed(described):
         return None
     schema = resolve(next(iter(described["requestBody"]["content"].values()))["schema"], schemas)
     body = schema["examples"][0]

@@ -151,8 +151,10 @@ class Reference:
     def _body(self, described: Schema) -> Markup | None:
         if "requestBody" not in described:
             return None
-        (_, content), *others = described["requestBody"]["content"].items()
+        (media_type, content), *others = described["requestBody"]["content"].items()
         schema = self._resolved(content["schema"])
+        if "properties" not in schema:
+            return element("p", prose(f"Content of the type `{media_type}`."))
         notes = [
             f"Or as `{media_type}`, with the field{'s' * (len(fields) > 1)} {_listed(fields)}."
             for media_type, other in others

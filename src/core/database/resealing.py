@@ -48,10 +48,11 @@ class Resealable:
 
 @dataclass(frozen=True)
 class Expiring:
-    """The documents of a collection, selected by a query, that open only with a link and expire at ``expires_at``."""
+    """The documents of a collection, selected by a query, that open only with a link; ``expires`` is a field."""
 
     collection: str
     query: Document
+    expires: str = "expires_at"
 
 
 @dataclass
@@ -146,18 +147,18 @@ class Resealing:
             return found.setdefault(key_id, KeyUse(key_id, held=False, newest=False))
 
         for records in self._records:
-            for group in await self._by_key(records.collection, condition):
+            for group in await self._by_key(records.collection, condition, "expires_at"):
                 use = use_of(group)
                 use.sealed[records.collection] = use.sealed.get(records.collection, 0) + group["documents"]
         for expiring in self._expiring:
-            query = {**condition, **expiring.query, "expires_at": {"$gt": self._mongo.clock.now()}}
-            for group in await self._by_key(expiring.collection, query):
+            query = {**condition, **expiring.query, expiring.expires: {"$gt": self._mongo.clock.now()}}
+            for group in await self._by_key(expiring.collection, query, expiring.expires):
                 use = use_of(group)
                 use.waiting[expiring.collection] = use.waiting.get(expiring.collection, 0) + group["documents"]
                 use.waiting_until = max(filter(None, (use.waiting_until, group["until"])))
 
-    async def _by_key(self, collection: str, query: Document) -> list[Document]:
-        group = {"_id": "$key_id", "documents": {"$sum": 1}, "until": {"$max": "$expires_at"}}
+    async def _by_key(self, collection: str, query: Document, expires: str) -> list[Document]:
+        group = {"_id": "$key_id", "documents": {"$sum": 1}, "until": {"$max": f"${expires}"}}
         command = {
             "aggregate": collection,
             "pipeline": [{"$match": query}, {"$group": group}],

@@ -1,0 +1,1 @@
+"""Files: resumable uploads, and their encrypted storage."""

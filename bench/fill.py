@@ -8,6 +8,7 @@ from src.core.crypto.keys import KeyRing
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.metrics import Metrics
+from src.files.feature import FilesFeature
 from src.sealed.feature import SealedFeature
 from src.sealed.items import SECRET
 from src.settings import Settings
@@ -21,6 +22,7 @@ async def fill(
     """Create secrets in the running stack's database and return their keys."""
     settings = Settings(_env_file=None)
     mongo = Mongo(settings, mongo_url)
+    origin, metrics = Origin(settings), Metrics.off()
     hashing = HashingPool(threads=settings.hashing_threads, queue=count, longest_wait=60)
     feature = SealedFeature(
         settings=settings,
@@ -28,8 +30,9 @@ async def fill(
         mongo=mongo,
         hashing=hashing,
         batching=group_commit(max_batch=1000, max_queue=count),
-        origin=Origin(settings),
-        metrics=Metrics.off(),
+        storage=FilesFeature(settings=settings, ring=ring, mongo=mongo, origin=origin, metrics=metrics).storage,
+        origin=origin,
+        metrics=metrics,
     )
     slots = asyncio.Semaphore(IN_FLIGHT)
 

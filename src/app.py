@@ -105,6 +105,7 @@ async def build_app(
         mongo=mongo,
         hashing=hashing,
         batching=batching,
+        storage=files.storage,
         origin=origin,
         metrics=metrics,
         create_secret=create_secret,
@@ -167,6 +168,7 @@ async def build_app(
             ),
             figures.background_tasks(),
             accounts.background_tasks(),
+            sealed.background_tasks(),
             posts.background_tasks(),
             gatherer.background_tasks(),
         ):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from src.api.origin import Origin
+from src.core.clock import utc_now
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import read_key_ring
 from src.core.database.group_commit import group_commit
@@ -23,6 +25,8 @@ from src.sealed.service import OpenedSecret, SecretService
 
 from .conftest import Api
 from .processes import PATIENCE
+from .secret_files import create
+from .uploads import storage_of
 
 COMMANDS = {
     *("find_one", "find_one_and_update", "insert_many", "update_one", "update_many", "bulk_write", "delete_many"),
@@ -181,6 +185,7 @@ def worker_of(api: Api, pool: HashingPool, fault: Fault | None = None, place: in
         mongo=FaultyMongo(api, faults),  # type: ignore[arg-type]
         hashing=FaultyHashing(pool, faults),  # type: ignore[arg-type]
         batching=group_commit(max_batch=10, max_queue=100),
+        storage=storage_of(api),
         origin=Origin(api.settings),
         metrics=metrics,
     )
@@ -200,19 +205,30 @@ async def until_answered(service: SecretService, key: str, phrase: str | None, r
 
 
 async def content_left(api: Api) -> int:
-    """Return the number of documents with an envelope, in all collections."""
+    """Return the number of documents with content, in all collections."""
     items = await api.items.count_documents({"envelope": {"$exists": True}})
-    return int(items + await api.mongo.collection("held").count_documents({}))
+    others = [await api.mongo.collection(name).count_documents({}) for name in ("held", "chunks")]
+    return int(items + sum(others))
 
 
-CASES: list[dict[str, Any]] = [{}, {"phrase": "p", "max_attempts": 1}, {"max_opens": 2}]
+WITH_FILES: list[dict[str, Any]] = [
+    {"contents": [b"content"]},
+    {"contents": [b"content"], "phrase": "p", "max_attempts": 1},
+    {"contents": [b"content"], "max_opens": 2},
+]
+CASES: list[dict[str, Any]] = [{}, {"phrase": "p", "max_attempts": 1}, {"max_opens": 2}, *WITH_FILES[1:]]
 FAULTS = list(Fault)
+
+
+async def created_with(api: Api, fields: dict[str, Any]) -> Any:
+    """Create a secret, with files if there are contents."""
+    return await create(api, **fields) if "contents" in fields else await api.create("the text", **fields)
 
 
 async def places_of(api: Api, pool: HashingPool, fields: dict[str, Any], *, again: bool) -> list[str]:
     """Return the awaits of an opening, or of asking again."""
     worker = worker_of(api, pool)
-    key, reader = (await api.create(**fields))["secret_key"], secrets.token_bytes(32)
+    key, reader = (await created_with(api, fields))["secret_key"], secrets.token_bytes(32)
     if again:
         await worker.service.open(key, fields.get("phrase"), reader)
     result = await worker.request(worker.service.open(key, fields.get("phrase"), reader))
@@ -230,9 +246,9 @@ async def test_the_reader_learns_the_outcome_of_an_opening(api: Api, fault: Faul
         places = await places_of(api, pool, fields, again=False)
         assert len(places) >= 3
         for place in range(len(places)):
-            await api.mongo.collection("held").delete_many({})
-            await api.items.delete_many({})
-            created = await api.create("the text", **fields)
+            for name in ("held", "items", "chunks"):
+                await api.mongo.collection(name).delete_many({})
+            created = await created_with(api, fields)
             key, reader = created["secret_key"], secrets.token_bytes(32)
             worker, healthy = worker_of(api, pool, fault, place), worker_of(api, pool)
 
@@ -274,7 +290,7 @@ async def test_of_two_readers_one_has_the_text(api: Api, fault: Fault, fields: d
     with hashing_pool() as pool:
         places = await places_of(api, pool, fields, again=False)
         for place in range(len(places)):
-            created = await api.create("the text", **fields)
+            created = await created_with(api, fields)
             key, readers = created["secret_key"], [secrets.token_bytes(32) for _ in range(allowed + 1)]
             worker, healthy = worker_of(api, pool, fault, place), worker_of(api, pool)
 
@@ -306,7 +322,7 @@ async def test_asking_again_may_fail_and_be_repeated(api: Api, fault: Fault, fie
         places = await places_of(api, pool, fields, again=True)
         assert len(places) >= 3
         for place in range(len(places)):
-            created = await api.create("the text", **fields)
+            created = await created_with(api, fields)
             key, reader = created["secret_key"], secrets.token_bytes(32)
             worker, healthy = worker_of(api, pool, fault, place), worker_of(api, pool)
             opened = await healthy.service.open(key, phrase, reader)
@@ -328,12 +344,13 @@ async def test_asking_again_may_fail_and_be_repeated(api: Api, fault: Fault, fie
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("burn", [False, True])
-async def test_received_and_a_burn_under_faults(api: Api, fault: Fault, burn: bool) -> None:
-    """Repeated after a fault at any await, they end the hold, and delete the copy."""
+@pytest.mark.parametrize("fields", [{}, WITH_FILES[0]])
+async def test_received_and_a_burn_under_faults(api: Api, fault: Fault, burn: bool, fields: dict[str, Any]) -> None:
+    """Repeated after a fault at any await, they end the hold, and delete the copy; a sweep erases the files at last."""
     with hashing_pool() as pool:
-        for place in range(3):
+        for place in range(5 if fields else 3):
             await api.mongo.collection("held").delete_many({})
-            created = await api.create("the text")
+            created = await created_with(api, fields)
             key, reader = created["secret_key"], secrets.token_bytes(32)
             worker, healthy = worker_of(api, pool, fault, place), worker_of(api, pool)
             opened = await healthy.service.open(key, None, reader)
@@ -357,27 +374,74 @@ async def test_received_and_a_burn_under_faults(api: Api, fault: Fault, burn: bo
             await worker.faults.carry_out_late()
             await worker.feature.close()
             await healthy.feature.close()
+            await healthy.feature._ended_files.sweep()
 
             assert isinstance(await until_answered(healthy.service, key, None, reader), KeyNotFound)
             assert 0 == await content_left(api), (fault, place, worker.faults.seen)
 
 
-@pytest.mark.parametrize("fields", [{"phrase": "p", "max_attempts": 1}])
+@pytest.mark.parametrize("fields", [{"phrase": "p", "max_attempts": 1}, *WITH_FILES])
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_no_fault_keeps_an_attempt(api: Api, fault: Fault, fields: dict[str, Any]) -> None:
-    """Without a reader's key: an attempt whose outcome is unknown is given back at once, whatever failed."""
+async def test_no_fault_keeps_an_opening_without_a_key(api: Api, fault: Fault, fields: dict[str, Any]) -> None:
+    """Without a reader's key: an opening or attempt whose outcome is unknown is given back, whatever failed."""
+    phrase = fields.get("phrase")
     with hashing_pool() as pool:
         worker = worker_of(api, pool)
-        key = (await api.create(**fields))["secret_key"]
-        await worker.request(worker.service.open(key, "p"))
+        key = (await created_with(api, fields))["secret_key"]
+        await worker.request(worker.service.open(key, phrase))
+        assert len(worker.faults.seen) >= 3
         for place in range(len(worker.faults.seen)):
-            key = (await api.create(**fields))["secret_key"]
+            await api.items.delete_many({})
+            key = (await created_with(api, fields))["secret_key"]
             worker, healthy = worker_of(api, pool, fault, place), worker_of(api, pool)
 
-            first = await worker.request(worker.service.open(key, "p"))
+            first = await worker.request(worker.service.open(key, phrase))
             await worker.feature.close()
             await worker.faults.carry_out_late()
 
-            if not isinstance(first, OpenedSecret):
-                assert "a secret" == (await healthy.service.open(key, "p")).secret, (fault, worker.faults.seen)
+            where = (fault, place, worker.faults.seen, first)
+            opened = [first] if isinstance(first, OpenedSecret) else []
+            left = fields.get("max_opens", 1) - len(opened)
+            opened += [await healthy.service.open(key, phrase) for _ in range(left)]
+            with pytest.raises(KeyNotFound):
+                await healthy.service.open(key, phrase)
+            assert ["the text"] * len(opened) == [one.secret for one in opened], where
+            if "contents" in fields:
+                item = await api.items.find_one()
+                assert len(opened) == len(item["holds"]) == len(item["claims"]), where
+                for one in opened:
+                    assert one.reader_key, where
+                    assert one.held_until, where
+                    [(file, _)] = one.files
+                    await healthy.feature.files.find(key, one.reader_key, file.upload_id)
             await healthy.feature.close()
+
+
+@pytest.mark.parametrize("is_burned", [False, True])
+async def test_an_opening_is_not_given_back_once_its_files_may_be_erased(api: Api, is_burned: bool) -> None:
+    """A database that stays away until the hold has ended: the secret counts as opened, and none lacks its files."""
+    created = await create(api)
+    with hashing_pool() as pool:
+        worker, healthy = worker_of(api, pool, Fault.CARRIED_OUT, 2), worker_of(api, pool)
+        give_back, is_away = worker.feature._claims._give_back, asyncio.Event()
+
+        async def later(*arguments: Any) -> None:
+            await is_away.wait()
+            await give_back(*arguments)
+
+        worker.feature._claims._give_back = later  # type: ignore[method-assign, assignment]
+        assert isinstance(await worker.request(worker.service.open(created["secret_key"], None)), Unavailable)
+        assert "opened" == await api.state(created["receipt_key"])
+
+        past = utc_now() - timedelta(seconds=1)
+        await api.items.update_one({}, {"$set": {"files_until": past, "holds.$[].until": past}})
+        if is_burned:
+            assert 404 == (await api.call("DELETE", f"/receipts/{created['receipt_key']}"))[0]
+        await healthy.feature._ended_files.sweep()
+        is_away.set()
+        await worker.feature.close()
+
+        assert ("burned" if is_burned else "opened") == await api.state(created["receipt_key"])
+        assert 404 == (await api.open(created["secret_key"]))[0]
+        assert 0 == await content_left(api)
+        await healthy.feature.close()

@@ -1,8 +1,8 @@
-"""Held openings against a model: two readers with keys and one without, faults, burns, confirmations and time."""
+"""Held openings against a model: readers with keys and without, files, faults, burns, confirmations and time."""
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from src.sealed.service import OpenedSecret
 
 from .conftest import Api
 from .processes import PATIENCE
+from .secret_files import create
 from .test_hold_faults import Fault, hashing_pool, until_answered, worker_of
 
 READERS = [b"a" * 32, b"b" * 32]
@@ -34,6 +35,7 @@ class Model:
     max_opens: int
     opens_left: int
     phrase: str | None
+    has_files: bool
     is_burned: bool = False
     is_expired: bool = False
     results: dict[bytes, OpenedSecret] = field(default_factory=dict)
@@ -63,16 +65,20 @@ class HeldOpenings(RuleBasedStateMachine):
         """Carry out work on the event loop of the server."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
 
-    @initialize(max_opens=st.integers(1, 2), phrase=st.sampled_from([None, "p"]))
-    def create(self, max_opens: int, phrase: str | None) -> None:
-        self.model = Model(max_opens, max_opens, phrase)
+    @initialize(max_opens=st.integers(1, 2), phrase=st.sampled_from([None, "p"]), has_files=st.booleans())
+    def create(self, max_opens: int, phrase: str | None, has_files: bool) -> None:
+        self.model = Model(max_opens, max_opens, phrase, has_files)
         self.wait_for(self._create())
 
     async def _create(self) -> None:
-        for name in ("items", "held"):
+        for name in ("items", "held", "chunks"):
             await self.api.mongo.collection(name).delete_many({})
         phrase = {"phrase": self.model.phrase} if self.model.phrase else {}
-        self.created = await self.api.create(TEXT, max_opens=self.model.max_opens, **phrase)
+        fields: dict[str, Any] = {"max_opens": self.model.max_opens, **phrase}
+        if self.model.has_files:
+            self.created = await create(self.api, [b"content"], secret=TEXT, **fields)
+        else:
+            self.created = await self.api.create(TEXT, **fields)
         self.healthy = worker_of(self.api, self.pool)
 
     @rule(
@@ -119,6 +125,7 @@ class HeldOpenings(RuleBasedStateMachine):
         if isinstance(outcome, OpenedSecret):
             assert self.model.is_waiting
             self.model.opens_left -= 1
+            self.hold(None, outcome)
 
     def receive(self, reader: bytes) -> None:
         """A reader confirms the text, twice."""
@@ -155,9 +162,11 @@ class HeldOpenings(RuleBasedStateMachine):
     @invariant()
     def nothing_more_is_stored(self) -> None:
         """A copy for each hold; and an envelope only of a secret that is waiting."""
-        copies, items, receipt = self.wait_for(self._stored())
+        copies, items, chunks, receipt = self.wait_for(self._stored())
 
         assert len(self.model.held) == copies
+        if self.model.has_files and not self.model.is_expired:
+            assert bool(chunks) == (self.model.is_waiting or bool(self.model.held))
         assert items <= (self.model.opens_left > 0 and not self.model.is_burned)
         if not self.model.is_expired:
             waiting = "burned" if self.model.is_burned else "waiting"
@@ -172,14 +181,19 @@ class HeldOpenings(RuleBasedStateMachine):
         elif model.is_waiting:
             model.opens_left -= 1
             assert (TEXT, model.opens_left) == (outcome.secret, outcome.opens_left)
-            if reader is not None:
-                model.results[reader] = outcome
-                model.held.add(reader)
+            self.hold(reader, outcome)
         else:
             assert isinstance(outcome, KeyNotFound)
             is_late = model.is_opened
             model.least_late += is_late
             model.most_late += is_late
+
+    def hold(self, reader: bytes | None, outcome: OpenedSecret) -> None:
+        """Add an opening to the model if it is held: under the reader's own key, or the one that the server made."""
+        assert (reader is None and self.model.has_files) == (outcome.reader_key is not None)
+        if reader := reader or outcome.reader_key:
+            self.model.results[reader] = replace(outcome, reader_key=None)
+            self.model.held.add(reader)
 
     async def _ask(self, reader: bytes | None) -> Any:
         key, phrase = self.created["secret_key"], self.model.phrase
@@ -202,15 +216,21 @@ class HeldOpenings(RuleBasedStateMachine):
     async def _end_holds(self, changes: dict[str, Any]) -> None:
         past = utc_now() - timedelta(seconds=1)
         await self.api.items.update_many({"holds": {"$exists": True}}, {"$set": {"holds.$[].until": past}})
+        await self.api.items.update_many({"files_until": {"$exists": True}}, {"$set": {"files_until": past}})
         if changes:
             await self.api.items.update_many({}, {"$set": changes})
         await self.api.mongo.collection("held").update_many({}, {"$set": {"expires_at": past}})
 
-    async def _stored(self) -> tuple[int, int, Any]:
-        copies = await self.api.mongo.collection("held").count_documents({"expires_at": {"$gt": utc_now()}})
+    async def _stored(self) -> tuple[int, int, int, Any]:
+        # The copy of an opening that was given back is useless, and may be stored after its deletion.
+        item = await self.api.items.find_one() or {}
+        known = {"_id": {"$in": item.get("claims", [])}} if self.model.has_files else {}
+        copies = await self.api.mongo.collection("held").count_documents({"expires_at": {"$gt": utc_now()}, **known})
+        await self.healthy.feature._ended_files.sweep()
+        chunks = await self.api.mongo.collection("chunks").count_documents({})
         items = await self.api.items.count_documents({"envelope": {"$exists": True}})
         _, receipt = await self.api.call("GET", f"/receipts/{self.created['receipt_key']}")
-        return copies, items, receipt
+        return copies, items, chunks, receipt
 
 
 async def test_every_sequence_of_requests_is_as_in_the_model(api: Api) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from itertools import islice
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -64,12 +64,12 @@ DIGITS = BeforeValidator(_digits)
 """Accepts a number in a query only in digits. Must come last in a type."""
 
 
-def example(fields: dict[str, Any]) -> ConfigDict:
-    """Return a configuration of a type with an example for the documentation.
+def example(fields: dict[str, Any], **schema: Any) -> ConfigDict:
+    """Return a configuration of a type with an example, and further keywords of its schema, for the documentation.
 
     A text that begins with ``$`` stands for a value from an earlier response.
     """
-    return ConfigDict(json_schema_extra={"examples": [fields]})
+    return ConfigDict(json_schema_extra={"examples": [fields], **schema})
 
 
 class QueryParameters(BaseModel):
@@ -199,21 +199,39 @@ def _without_unknown(
     if schema.model_config.get("extra") == "forbid":
         unknown.look(document, fields, location)
     return {
-        name: _without_unknown(nested, document[name], unknown, (*location, name)) if nested else document[name]
+        name: nested.without_unknown(document[name], unknown, (*location, name)) if nested else document[name]
         for name, nested in fields.items()
         if name in document
     }
 
 
+class _Nested(NamedTuple):
+    """The schema of the objects in a field, which may be a list of them."""
+
+    schema: type[BaseModel]
+    is_list: bool
+
+    def without_unknown(self, value: object, unknown: _Unknown, location: tuple[str, ...]) -> object:
+        if not self.is_list:
+            return _without_unknown(self.schema, value, unknown, location)
+        if not isinstance(value, list):
+            return value
+        return [
+            _without_unknown(self.schema, one, unknown, (*location, str(position)))
+            for position, one in enumerate(value)
+        ]
+
+
 @cache
-def _fields(schema: type[BaseModel]) -> Mapping[str, type[BaseModel] | None]:
+def _fields(schema: type[BaseModel]) -> Mapping[str, _Nested | None]:
     """Return the fields of a schema by their names in a request, each with its nested schema, if any."""
     return {field.alias or name: _nested(field.annotation) for name, field in schema.model_fields.items()}
 
 
-def _nested(annotation: object) -> type[BaseModel] | None:
+def _nested(annotation: object) -> _Nested | None:
     kinds = get_args(annotation) or (annotation,)
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    schema = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return _Nested(schema, get_origin(annotation) is list) if schema else None
 
 
 def _count_containers(raw: bytes) -> int:

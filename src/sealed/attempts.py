@@ -23,7 +23,7 @@ from ..core.clock import MILLISECOND
 from ..core.database.mongo import Document, Mongo, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
 from ..errors import Damaged, Unavailable
-from .items import COLLECTION, Item, ItemState, erased_when, from_document, voiding, waiting, without
+from .items import COLLECTION, Item, ItemState, erased_when, files_end_when, from_document, voiding, waiting, without
 from .store import DamageReporter, Rollbacks
 
 LEASE = timedelta(seconds=60)
@@ -103,6 +103,7 @@ class AttemptStore:
         """
         assert attempt.item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
         max_attempts = attempt.item.phrase.max_attempts
+        is_last = {"$gte": ["$failed_attempts", max_attempts]}
         with translate_mongo_errors():
             document = await self._collection.find_one_and_update(
                 _held(attempt),
@@ -113,7 +114,12 @@ class AttemptStore:
                             "checks": _checks_where({"$ne": ["$$check.id", attempt.check_id]}),
                         }
                     },
-                    {"$set": erased_when({"$gte": ["$failed_attempts", max_attempts]}, ItemState.LOCKED)},
+                    {
+                        "$set": {
+                            **erased_when(is_last, ItemState.LOCKED),
+                            **(files_end_when(is_last) if attempt.item.files else {}),
+                        }
+                    },
                 ],
                 {"failed_attempts": 1},
                 return_document=ReturnDocument.AFTER,

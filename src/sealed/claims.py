@@ -11,7 +11,9 @@ that is won after its request has timed out is given back in the same way. An it
 meantime stays without its envelope and becomes ``burned``.
 
 None of this applies to a claim whose reader has a key: its id is derived from that key, so the reader asks again and
-learns the outcome. Claiming twice under one id takes one opening.
+learns the outcome. Claiming twice under one id takes one opening. If the server has made the key for the reader, the
+reader cannot ask again before it has an answer, so the claim is given back, together with its hold. If the files of the
+item have ended by then, the item stays as it is, because they may be erased.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +27,21 @@ from bson import ObjectId
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Mongo, translate_mongo_errors
 from ..errors import Damaged, Unavailable
-from .items import COLLECTION, Item, ItemState, erased_when, from_document, voiding, waiting, without
+from .items import COLLECTION, Item, ItemState, erased_when, files_end_when, from_document, voiding, waiting, without
 from .store import Rollbacks
 
 log = structlog.get_logger(__name__)
 
 
 class HeldClaim(NamedTuple):
-    """The id of a claim by a reader with a key, and the end of its hold. After that, the claim is refused."""
+    """The id of a claim by a reader with a key, and the end of its hold. After that, the claim is refused.
+
+    ``can_be_repeated`` is False if the reader does not have the key yet.
+    """
 
     claim_id: bytes
     until: datetime
+    can_be_repeated: bool = True
 
 
 class Claim(NamedTuple):
@@ -44,6 +50,11 @@ class Claim(NamedTuple):
     item: Item
     check_id: ObjectId | None
     held: HeldClaim | None
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Tell whether its reader can ask for the outcome."""
+        return self.held is not None and self.held.can_be_repeated
 
 
 class Won(NamedTuple):
@@ -77,7 +88,7 @@ class ClaimStore:
         ``item`` must include its envelope, which is restored if the outcome stays unknown; `Unavailable` is raised
         then. An item with a phrase is claimed with the check of its attempt, which the same command gives back; None is
         also returned if that check has lapsed. With ``held``, `Unavailable` changes nothing: claim again under the same
-        id. None is then also returned if the hold has ended.
+        id, unless it cannot be repeated. None is then also returned if the hold has ended.
         """
         return await self._claims.submit(Claim(item, check_id, held))
 
@@ -93,7 +104,7 @@ class ClaimStore:
                 return await self._claim_all(claim_id, claims)
         except Unavailable:
             for claim in claims:
-                if claim.held is None:
+                if not claim.can_be_repeated:
                     self._give_back_soon(claim_id, claim)
             raise
 
@@ -103,6 +114,8 @@ class ClaimStore:
         checked = {"$or": [{"phrase": {"$exists": False}}, {"checks.id": {"$in": check_ids}}]}
         own = {claim.item.item_id: claim.held for claim in claims if claim.held}
         held_ids = [held.claim_id for held in own.values()]
+        uses_up = {"$gte": [{"$size": "$claims"}, "$max_opens"]}
+        has_files = any(claim.item.files for claim in claims)
         result = await self._collection.update_many(
             {
                 **waiting(item_ids),
@@ -125,7 +138,12 @@ class ClaimStore:
                 },
                 *([{"$set": {"holds": _holds_with_own()}}, {"$unset": "claiming"}] if own else []),
                 *([{"$set": {"checks": without("$checks", "$$one.id", check_ids)}}] if check_ids else []),
-                {"$set": erased_when({"$gte": [{"$size": "$claims"}, "$max_opens"]}, ItemState.OPENED)},
+                {
+                    "$set": {
+                        **erased_when(uses_up, ItemState.OPENED),
+                        **(files_end_when(uses_up) if has_files else {}),
+                    }
+                },
             ],
         )
         if result.matched_count == len(claims) and all(claim.item.max_opens == 1 for claim in claims):
@@ -154,13 +172,13 @@ class ClaimStore:
         return Won(hold.claim_id, hold.opens_left, hold.until, leaves_check)
 
     def _give_back_abandoned(self, claim: Claim, won: Won | None) -> None:
-        if isinstance(won, Won) and isinstance(won.claim_id, ObjectId):
+        if isinstance(won, Won) and not claim.can_be_repeated:
             self._give_back_soon(won.claim_id, claim)
 
-    def _give_back_soon(self, claim_id: ObjectId, claim: Claim) -> None:
+    def _give_back_soon(self, claim_id: ObjectId | bytes, claim: Claim) -> None:
         self._rollbacks.start(partial(self._give_back, claim_id, claim), claim.item.expires_at)
 
-    async def _give_back(self, claim_id: ObjectId, claim: Claim) -> None:
+    async def _give_back(self, claim_id: ObjectId | bytes, claim: Claim) -> None:
         with translate_mongo_errors():
             await self._collection.update_one(
                 {
@@ -208,8 +226,8 @@ def _opens_left(document: Document, claim_id: ObjectId) -> int:
     return int(document["max_opens"]) - 1 - int(document["claims"].index(claim_id))
 
 
-def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
-    """Return the pipeline update that undoes a claim if it was executed and voids its id in any case."""
+def _giving_back(claim_id: ObjectId | bytes, claim: Claim) -> list[Document]:
+    """Return the pipeline update that undoes a claim if it was executed and voids the id of its command in any case."""
     item = claim.item
     phrase = {"$literal": item.phrase.to_document()} if item.phrase else "$$REMOVE"
     is_burned = {"$gt": ["$burned_at", None]}
@@ -217,8 +235,9 @@ def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
     def unless_burned(value: Any, otherwise: Any) -> Document:
         return {"$cond": [is_burned, otherwise, value]}
 
-    was_claimed = {"$in": [claim_id, {"$ifNull": ["$claims", []]}]}
-    others = without("$claims", "$$one", [claim_id])
+    own_id = claim.held.claim_id if claim.held else claim_id
+    was_claimed: Document = {"$in": [own_id, {"$ifNull": ["$claims", []]}]}
+    others = without("$claims", "$$one", [own_id])
     undone = {
         "state": (unless_burned(ItemState.WAITING.value, ItemState.BURNED.value), "$state"),
         "envelope": (unless_burned({"$literal": item.envelope}, "$$REMOVE"), "$envelope"),
@@ -227,6 +246,12 @@ def _giving_back(claim_id: ObjectId, claim: Claim) -> list[Document]:
         "opened_at": ({"$cond": [{"$eq": [{"$size": others}, 0]}, "$$REMOVE", "$opened_at"]}, "$opened_at"),
         "claims": (others, "$claims"),
     }
+    if claim.held:
+        undone["holds"] = (without("$holds", "$$one.id", [own_id]), "$holds")
+    if item.files:
+        have_files = {"$or": [{"$eq": ["$state", ItemState.WAITING.value]}, {"$gt": ["$files_until", "$$NOW"]}]}
+        was_claimed = {"$and": [was_claimed, {"$or": [is_burned, have_files]}]}
+        undone["files_until"] = (unless_burned("$$REMOVE", "$files_until"), "$files_until")
     return [
         {
             "$set": {

@@ -1,6 +1,7 @@
 """Creating a sealed item of either kind: its lifetime, its phrase key, its envelope, and the keys for its sender."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,7 +11,10 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, derive_phrase_key
 from ..core.lifetimes import checked_lifetime
 from ..core.metrics import Metrics
+from ..core.stored_files import FileStorage, StoredFile, UnusableUpload
+from ..errors import FieldError, Malformed
 from ..settings import Settings
+from .contents import Contents, FileEntry
 from .items import KINDS, UNLIMITED, Item, Phrase, pack_terms
 from .receipts import Receipt, write_receipt_key
 from .store import ItemStore
@@ -25,6 +29,13 @@ class CreatedItem:
     expires_at: datetime
 
 
+_REASONS = {
+    "unknown or expired": "is unknown or has expired; upload the file again",
+    "incomplete": "is incomplete; upload the rest first",
+    "already used": "is used by another secret; upload the file again",
+}
+
+
 class ItemCreator:
     """Seals and stores new items."""
 
@@ -36,16 +47,19 @@ class ItemCreator:
         clock: DatabaseClock,
         hashing: HashingPool,
         items: ItemStore,
+        storage: FileStorage,
         metrics: Metrics,
     ) -> None:
         self._default_ttl = timedelta(seconds=settings.default_ttl)
         self._ttl_limit = settings.ttl_limit
+        self._most_files = settings.files_max if settings.file_max else 0
         self._cost = Argon2Cost(settings.argon2_memory_kib, settings.argon2_passes)
         self._clock = clock
         self._ring = ring
         self._sealer = Sealer(ring)
         self._hashing = hashing
         self._items = items
+        self._storage = storage
         self._created = {kind: metrics.items.child(kind, "created") for kind in KINDS}
 
     async def create(
@@ -57,8 +71,13 @@ class ItemCreator:
         phrase: str | None = None,
         max_opens: int = UNLIMITED,
         max_attempts: int = 0,
+        files: Sequence[FileEntry] = (),
     ) -> CreatedItem:
-        """Seal and store an item. Raises `Malformed` for a time to live out of bounds, and `Unavailable`."""
+        """Seal and store an item, which takes over the uploads of its files.
+
+        Raises `Malformed` for a time to live out of bounds, too many files and unusable uploads, and `Unavailable`.
+        """
+        self._check_number(files)
         created_at = self._clock.now()
         expires_at = created_at + (self._default_ttl if ttl is None else checked_lifetime(ttl, self._ttl_limit))
         link = Link.new()
@@ -66,25 +85,43 @@ class ItemCreator:
         if phrase is not None:
             sealed_phrase = Phrase(secrets.token_bytes(SALT_BYTES), self._cost, max_attempts)
             phrase_key = await self._hashing.run("phrase", derive_phrase_key, phrase, sealed_phrase.salt, self._cost)
+        stored = await self._reserve(files, link.item_id, expires_at) if files else ()
         key_id, envelope = self._sealer.seal(
-            text.encode(),
+            Contents(text, tuple(files)).to_bytes(),
             link=link,
-            terms=pack_terms(kind, created_at, expires_at, max_opens, sealed_phrase),
+            terms=pack_terms(kind, created_at, expires_at, max_opens, sealed_phrase, files=stored),
             phrase_key=phrase_key,
         )
-        await self._items.create(
-            Item(
-                item_id=link.item_id,
-                kind=kind,
-                created_at=created_at,
-                expires_at=expires_at,
-                max_opens=max_opens,
-                opens_left=max_opens or None,
-                key_id=key_id,
-                envelope=envelope,
-                phrase=sealed_phrase,
-            )
+        item = Item(
+            item_id=link.item_id,
+            kind=kind,
+            created_at=created_at,
+            expires_at=expires_at,
+            max_opens=max_opens,
+            opens_left=max_opens or None,
+            key_id=key_id,
+            envelope=envelope,
+            phrase=sealed_phrase,
+            files=stored,
         )
+        if stored:
+            await self._items.create_with_files(item, self._storage)
+        else:
+            await self._items.create(item)
         self._created[kind].inc()
         receipt = Receipt(link.item_id, created_at, expires_at)
         return CreatedItem(link.text, write_receipt_key(self._ring, receipt), expires_at)
+
+    def _check_number(self, files: Sequence[FileEntry]) -> None:
+        if len(files) > self._most_files:
+            limit = self._most_files
+            reason = f"must be at most {limit} file{'s' * (limit != 1)}" if limit else "are not accepted by this server"
+            raise Malformed(errors=(FieldError("files", reason),))
+
+    async def _reserve(
+        self, files: Sequence[FileEntry], item_id: bytes, expires_at: datetime
+    ) -> tuple[StoredFile, ...]:
+        try:
+            return tuple(await self._storage.reserve([file.key for file in files], item_id, expires_at))
+        except UnusableUpload as error:
+            raise Malformed(errors=(FieldError(f"files.{error.position}.upload", _REASONS[error.reason]),)) from None

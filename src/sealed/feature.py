@@ -1,28 +1,36 @@
 """Wires secrets, messages and receipts together."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
+from ..core.background import background_tasks, repeat
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Indexes, Mongo
 from ..core.database.resealing import Expiring
 from ..core.metrics import Metrics
+from ..core.stored_files import FileStorage
 from ..settings import Settings
 from . import holds, items
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
+from .ended_files import SWEEP_SECONDS, EndedFiles
+from .held_files import HeldFiles
 from .holds import HoldStore
 from .items import ItemState
+from .messages import MessageService
 from .receipts import ReceiptService
 from .routes import MessageRoutes, ReceiptRoutes, SecretRoutes
-from .service import MessageService, SecretService, Unsealer
+from .service import SecretService
 from .store import ItemStore
+from .unsealing import Unsealer
 
 INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES}
 EXPIRING = (Expiring(items.COLLECTION, {"state": ItemState.WAITING.value}), Expiring(holds.COLLECTION, {}))
@@ -32,7 +40,7 @@ class SealedFeature:
     """Secrets, messages and receipts.
 
     ``create_secret`` and ``create_message`` guard creation unless everyone may create. ``shell`` answers a browser that
-    asks for a secret's status, and ``message_page`` renders a message for a browser.
+    asks for a secret's status, and ``message_page`` renders a message for a browser. ``storage`` has the files.
     """
 
     def __init__(
@@ -43,6 +51,7 @@ class SealedFeature:
         mongo: Mongo,
         hashing: HashingPool,
         batching: Batching,
+        storage: FileStorage,
         origin: Origin,
         metrics: Metrics,
         create_secret: Guard | None = None,
@@ -50,12 +59,28 @@ class SealedFeature:
         shell: Shell | None = None,
         message_page: PageMaker | None = None,
     ) -> None:
+        self._mongo = mongo
+        file_duration = timedelta(seconds=settings.file_hold)
+        self._ended_files = EndedFiles(mongo, storage)
         self._items = ItemStore(mongo, batching, metrics.damaged)
         self._claims = ClaimStore(mongo, batching)
-        self._holds = HoldStore(mongo, batching, timedelta(seconds=settings.hold), metrics.damaged)
+        self._holds = HoldStore(
+            mongo,
+            batching,
+            duration=timedelta(seconds=settings.hold),
+            file_duration=file_duration,
+            ended_files=self._ended_files,
+            damaged=metrics.damaged,
+        )
         self._attempts = AttemptStore(mongo, metrics.damaged)
         self.creator = ItemCreator(
-            settings=settings, ring=ring, clock=mongo.clock, hashing=hashing, items=self._items, metrics=metrics
+            settings=settings,
+            ring=ring,
+            clock=mongo.clock,
+            hashing=hashing,
+            items=self._items,
+            storage=storage,
+            metrics=metrics,
         )
         unsealer = Unsealer(ring, metrics.damaged)
         secrets = SecretService(
@@ -66,8 +91,12 @@ class SealedFeature:
             claims=self._claims,
             holds=self._holds,
             attempts=self._attempts,
+            ended_files=self._ended_files,
             clock=mongo.clock,
             metrics=metrics,
+        )
+        self.files = HeldFiles(
+            unsealer=unsealer, items=self._items, holds=self._holds, clock=mongo.clock, duration=file_duration
         )
         messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics)
         self._parts = (
@@ -80,12 +109,30 @@ class SealedFeature:
                 create_guard=create_message,
                 page=message_page,
             ),
-            ReceiptRoutes(ReceiptService(ring, mongo.clock, self._items, self._holds, metrics)),
+            ReceiptRoutes(
+                ReceiptService(
+                    ring=ring,
+                    clock=mongo.clock,
+                    items=self._items,
+                    holds=self._holds,
+                    ended_files=self._ended_files,
+                    metrics=metrics,
+                )
+            ),
         )
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
         return [route for part in self._parts for route in part.routes()]
+
+    @asynccontextmanager
+    async def background_tasks(self) -> AsyncIterator[None]:
+        """Erase the files of items that have ended."""
+        async with background_tasks(self._mongo.when_set_up(self._sweep)):
+            yield
+
+    async def _sweep(self) -> None:
+        await repeat(self._ended_files.sweep, every=SWEEP_SECONDS)
 
     async def close(self) -> None:
         """Wait for the commands in flight."""

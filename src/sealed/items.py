@@ -2,6 +2,9 @@
 
 An item is one document in the collection ``items``. While its state is ``waiting`` it has an envelope. In every other
 state it is a tombstone without content, kept for receipts until seven days after the item's expiry.
+
+The content of an item's files is stored elsewhere, and may outlive the envelope by the holds of the openings. On a
+tombstone, ``files_until`` is when the last of these holds ends; it is removed once the content is erased.
 """
 
 import struct
@@ -15,13 +18,20 @@ from bson import ObjectId
 from pymongo import IndexModel
 
 from ..core.clock import MILLISECOND, UNEXPIRED, milliseconds
-from ..core.crypto.sealing import MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
+from ..core.crypto.sealing import ID_BYTES, MEMORY_KIB, PASSES, SALT_BYTES, Argon2Cost
 from ..core.database.mongo import Document, Indexes
+from ..core.stored_files import StoredFile
 from ..errors import Damaged
 
 COLLECTION = "items"
-# TTL index for cleanup; no query relies on it.
-INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expireAfterSeconds=0)]}
+INDEXES: Indexes = {
+    COLLECTION: [
+        # TTL index for cleanup; no query relies on it.
+        IndexModel("delete_at", name="delete_at", expireAfterSeconds=0),
+        # To find the tombstones whose files are to be erased.
+        IndexModel("files_until", name="files_until", sparse=True),
+    ]
+}
 TOMBSTONE_LIFE = timedelta(days=7)
 SECRET, MESSAGE = "secret", "message"
 """The kinds of items: a secret has a limit of openings, a message has none."""
@@ -43,6 +53,7 @@ _TYPES: dict[str, type] = {
     "checks": list,
     "holds": list,
     "late_attempts": int,
+    "files": list,
 }
 _TYPES_OF_A_HOLD: dict[str, type] = {"id": bytes, "until": datetime, "opens_left": int}
 _OPTIONAL: Document = {
@@ -56,12 +67,14 @@ _OPTIONAL: Document = {
     "late_attempts": 0,
     "last_late_at": None,
     "burned_at": None,
+    "files": [],
 }
 WITHOUT_ENVELOPE = {"envelope": 0}
 VOIDED_KEPT = 100
 MOST_LATE = 1_000_000
 """Late attempts are counted up to this number, which fits in 32 bits."""
 TERMS = struct.Struct(">QQII")
+TERMS_OF_A_FILE = struct.Struct(f">{ID_BYTES}sQ")
 
 
 class ItemState(StrEnum):
@@ -144,6 +157,7 @@ class Item:
     late_attempts: int = 0
     last_late_at: datetime | None = None
     is_burned: bool = False
+    files: tuple[StoredFile, ...] = ()
 
     def hold_of(self, claim_id: bytes) -> Hold | None:
         """Return the hold of an opening, which may have ended; None if there is no such opening."""
@@ -156,16 +170,31 @@ class Item:
     @property
     def terms(self) -> bytes:
         """The item's terms, as `pack_terms` returns them."""
-        return pack_terms(self.kind, self.created_at, self.expires_at, self.max_opens, self.phrase)
+        return pack_terms(self.kind, self.created_at, self.expires_at, self.max_opens, self.phrase, files=self.files)
 
 
-def pack_terms(kind: str, created_at: datetime, expires_at: datetime, max_opens: int, phrase: Phrase | None) -> bytes:
+def pack_terms(
+    kind: str,
+    created_at: datetime,
+    expires_at: datetime,
+    max_opens: int,
+    phrase: Phrase | None,
+    *,
+    files: Sequence[StoredFile] = (),
+) -> bytes:
     """Return the terms that an envelope authenticates: an item whose terms are changed in the database does not open.
 
     Raises `struct.error` for numbers out of range.
     """
     max_attempts = phrase.max_attempts if phrase else 0
-    return TERMS.pack(milliseconds(created_at), milliseconds(expires_at), max_opens, max_attempts) + kind.encode()
+    terms = TERMS.pack(milliseconds(created_at), milliseconds(expires_at), max_opens, max_attempts) + kind.encode()
+    # No kind contains a zero byte.
+    return terms + b"\0" + pack_files(files) if files else terms
+
+
+def pack_files(files: Sequence[StoredFile]) -> bytes:
+    """Return the ids and sizes of files, 24 bytes each. Raises `struct.error`."""
+    return b"".join(TERMS_OF_A_FILE.pack(file.upload_id, file.size) for file in files)
 
 
 def to_document(item: Item) -> Document:
@@ -185,6 +214,8 @@ def to_document(item: Item) -> Document:
         document["failed_attempts"] = 0
         document["checks"] = []
         document["phrase"] = item.phrase.to_document()
+    if item.files:
+        document["files"] = [{"upload": file.upload_id, "size": file.size} for file in item.files]
     return document
 
 
@@ -212,6 +243,7 @@ def from_document(document: Document) -> Item:
             late_attempts=document["late_attempts"],
             last_late_at=_optional_moment(document["last_late_at"]),
             is_burned=document["burned_at"] is not None,
+            files=read_files(document["files"]),
         )
         used_up = item.opens_left is not None and item.opens_left < 1
         if state is ItemState.WAITING and (document["delete_at"] != item.expires_at or used_up):
@@ -220,6 +252,20 @@ def from_document(document: Document) -> Item:
     except (KeyError, TypeError, ValueError, struct.error):
         raise Damaged from None
     return item
+
+
+def read_files(documents: Sequence[Document]) -> tuple[StoredFile, ...]:
+    """Read the files of a document. Raises `KeyError`, `TypeError` and `ValueError`."""
+    files = []
+    for document in documents:
+        upload_id, size = document["upload"], document["size"]
+        # The driver returns a number over 32 bits as a subclass of int.
+        if type(upload_id) is not bytes or not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError
+        if len(upload_id) != ID_BYTES or size < 0:
+            raise ValueError
+        files.append(StoredFile(upload_id, int(size)))
+    return tuple(files)
 
 
 def _opens_left(document: Document, state: ItemState) -> int | None:
@@ -246,7 +292,7 @@ def without(array: str, value: str, unwanted: Sequence[Any]) -> Document:
     return {"$filter": {"input": elements, "as": "one", "cond": {"$not": [{"$in": [value, list(unwanted)]}]}}}
 
 
-def voiding(claim_or_check_id: ObjectId) -> Document:
+def voiding(claim_or_check_id: ObjectId | bytes) -> Document:
     """Return the assignment of a pipeline update that keeps a late command with this id from taking effect."""
     voided = {"$concatArrays": [{"$ifNull": ["$voided_claims", []]}, [claim_or_check_id]]}
     return {"voided_claims": {"$slice": [voided, -VOIDED_KEPT]}}
@@ -266,3 +312,16 @@ def erased_when(condition: Any, state: ItemState) -> Document:
         "delete_at": ({"$add": ["$expires_at", TOMBSTONE_LIFE // MILLISECOND]}, "$delete_at"),
     }
     return {name: {"$cond": [condition, then, otherwise]} for name, (then, otherwise) in changes.items()}
+
+
+def files_end_when(condition: Any) -> Document:
+    """Return the assignment of a pipeline update that sets an item's ``files_until`` if the condition is true.
+
+    Only items with files have it. It is the end of the last hold whose reader has not confirmed the files; if there is
+    none, or after a burn, it is now.
+    """
+    unconfirmed = {"$not": [{"$gt": ["$$hold.received_at", None]}]}
+    holds = {"$filter": {"input": {"$ifNull": ["$holds", []]}, "as": "hold", "cond": unconfirmed}}
+    ends = {"$map": {"input": holds, "as": "hold", "in": "$$hold.until"}}
+    until = {"$cond": [{"$gt": ["$burned_at", None]}, "$$NOW", {"$max": {"$concatArrays": [["$$NOW"], ends]}}]}
+    return {"files_until": {"$cond": [{"$and": [{"$isArray": ["$files"]}, condition]}, until, "$files_until"]}}

@@ -13,6 +13,7 @@ from ..core.crypto.keys import KeyRing, Purpose
 from ..core.crypto.sealing import ID_BYTES, decode, encode
 from ..core.metrics import Metrics
 from ..lenient_keys import find_key
+from .ended_files import EndedFiles
 from .holds import HoldStore
 from .items import KINDS, TOMBSTONE_LIFE, ItemState
 from .problems import KeyNotFound
@@ -71,13 +72,21 @@ class ReceiptStatus:
     failed_attempts: int | None = None
     late_attempts: int | None = None
     last_late_at: datetime | None = None
+    file_sizes: tuple[int, ...] = ()
 
 
 class ReceiptService:
     """Shows senders the state of their items, and burns items."""
 
     def __init__(
-        self, ring: KeyRing, clock: DatabaseClock, items: ItemStore, holds: HoldStore, metrics: Metrics
+        self,
+        *,
+        ring: KeyRing,
+        clock: DatabaseClock,
+        items: ItemStore,
+        holds: HoldStore,
+        ended_files: EndedFiles,
+        metrics: Metrics,
     ) -> None:
         self._ring = ring
         self._clock = clock
@@ -85,6 +94,7 @@ class ReceiptService:
         self._burned_holds = metrics.held_openings.child("burned")
         self._items = items
         self._holds = holds
+        self._ended_files = ended_files
 
     async def status(self, receipt_key: str) -> ReceiptStatus:
         """Return the state of an item.
@@ -112,6 +122,7 @@ class ReceiptService:
             failed_attempts=item.failed_attempts,
             late_attempts=item.late_attempts,
             last_late_at=item.last_late_at,
+            file_sizes=tuple(file.size for file in item.files),
         )
 
     async def burn(self, receipt_key: str) -> None:
@@ -121,6 +132,8 @@ class ReceiptService:
         if receipt is None or burned is None:
             raise KeyNotFound
         await self._holds.release_item(receipt.item_id)
+        if burned.has_files:
+            await self._ended_files.erase(receipt.item_id)
         if burned.was_held:
             self._burned_holds.inc()
         elif not burned.was_waiting:

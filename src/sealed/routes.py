@@ -1,5 +1,6 @@
 """Secrets, messages and receipts over HTTP."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -7,10 +8,12 @@ from aiohttp import web
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
-from ..core.crypto.sealing import decode
+from ..core.crypto.sealing import decode, encode
 from ..errors import Damaged, TooMany
+from .contents import FileEntry
 from .creation import ItemCreator
 from .items import MESSAGE, SECRET
+from .messages import MessageService
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
 from .receipts import ReceiptService
 from .schemas import (
@@ -20,6 +23,7 @@ from .schemas import (
     MessageAnswer,
     MessageCreated,
     MessageForm,
+    OpenedFile,
     OpenSecret,
     ReceiptAnswer,
     SecretCreated,
@@ -27,7 +31,7 @@ from .schemas import (
     SecretReceived,
     SecretStatus,
 )
-from .service import MessageService, SecretService
+from .service import SecretService
 from .store import ItemStore
 
 SECRETS, MESSAGES, RECEIPTS = "secrets", "messages", "receipts"
@@ -62,7 +66,8 @@ class SecretRoutes:
                 path="/generate",
                 tag=SECRETS,
                 summary="Create a secret",
-                description="The response contains the only copy of the secret key; the server does not store it.",
+                description="The response contains the only copy of the secret key; the server does not store it. Each"
+                " upload becomes a file of one secret.",
                 guard=self._create_guard,
                 handler=self.generate,
                 body=CreateSecret,
@@ -90,7 +95,7 @@ class SecretRoutes:
                 summary="Open a secret",
                 description="The last opening erases the secret before the response is sent. A wrong phrase costs one"
                 " attempt, and the last failed attempt destroys the secret. With a reader's key, the same request gets"
-                " the same response until held_until.",
+                " the same response until held_until. The files can be downloaded until then.",
                 handler=self.open,
                 body=OpenSecret,
                 answer=SecretOpened,
@@ -102,7 +107,8 @@ class SecretRoutes:
                 path_parameters=_SECRET_KEY,
                 tag=SECRETS,
                 summary="Confirm that the text has arrived",
-                description="After this, the reader's key opens nothing. May be repeated.",
+                description="After this, the reader's key opens nothing and downloads nothing. Files are erased unless"
+                " another reader may still download them. May be repeated.",
                 handler=self.receive,
                 body=SecretReceived,
                 status=204,
@@ -119,6 +125,7 @@ class SecretRoutes:
             ttl=body.ttl.span if body.ttl else None,
             max_opens=body.max_opens,
             max_attempts=body.max_attempts,
+            files=[FileEntry(key=decode(file.upload) or b"", name=file.name, type=file.type) for file in body.files],
         )
         return SecretCreated(
             secret_key=created.link_key,
@@ -135,13 +142,24 @@ class SecretRoutes:
             opens_left=item.opens_left,
             created_at=item.created_at,
             expires_at=item.expires_at,
+            **_totals([file.size for file in item.files]),
         )
 
     async def open(self, request: web.Request, body: OpenSecret) -> SecretOpened:
         """Open a secret."""
         reader_key = decode(body.reader) if body.reader else None
         opened = await self._service.open(request.match_info["secret_key"], body.phrase, reader_key)
-        return SecretOpened(secret=opened.secret, opens_left=opened.opens_left, held_until=opened.held_until)
+        files = [
+            OpenedFile(id=file.upload_id.hex(), size=file.size, name=entry.name, type=entry.type)
+            for file, entry in opened.files
+        ]
+        return SecretOpened(
+            secret=opened.secret,
+            opens_left=opened.opens_left,
+            held_until=opened.held_until,
+            files=files or None,
+            reader=encode(opened.reader_key) if opened.reader_key else None,
+        )
 
     async def receive(self, request: web.Request, body: SecretReceived) -> None:
         """Confirm that the text has arrived."""
@@ -272,8 +290,14 @@ class ReceiptRoutes:
             failed_attempts=status.failed_attempts,
             late_attempts=status.late_attempts,
             last_late_at=status.last_late_at,
+            **_totals(status.file_sizes),
         )
 
     async def burn(self, request: web.Request, _: None) -> None:
         """Burn an item."""
         await self._service.burn(request.match_info["receipt_key"])
+
+
+def _totals(sizes: Sequence[int]) -> dict[str, int]:
+    """Return the fields of an answer about an item with files of these sizes."""
+    return {"files": len(sizes), "files_bytes": sum(sizes)} if sizes else {}

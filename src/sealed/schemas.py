@@ -1,9 +1,10 @@
 """Requests and answers of the secret, message and receipt routes."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive, example
 from ..core.crypto.keys import KEY_BYTES
@@ -13,6 +14,12 @@ from .items import ItemState
 MOST_OPENS = 100
 MOST_ATTEMPTS = 100
 LONGEST_PHRASE = 1024
+LONGEST_FILE_NAME = 4096
+LONGEST_FILE_TYPE = 255
+
+
+_KEY_PATTERN = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
+_NOT_SENT = object()
 
 
 def _reader_key(text: str) -> str:
@@ -21,24 +28,65 @@ def _reader_key(text: str) -> str:
     return text
 
 
+def _upload_key(text: str) -> str:
+    if len(decode(text) or b"") != KEY_BYTES:
+        raise ValueError("must be the upload in the response to POST /files: 43 characters")
+    return text
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _sent(value: object) -> object:
+    if value is _NOT_SENT:
+        raise PydanticCustomError("missing", "Field required")
+    return value
+
+
 ReaderKey = Annotated[
     str,
     AfterValidator(_reader_key),
     # The last character has 4 bits.
-    Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"}),
+    Field(json_schema_extra={"pattern": _KEY_PATTERN}),
 ]
+UploadKey = Annotated[str, AfterValidator(_upload_key), Field(json_schema_extra={"pattern": _KEY_PATTERN})]
 _EXAMPLE_KEY = "mJ0gyHhbsHn8h8nXn1o7kUq0Tt2cX3mJw9gqkQZb1zA"
 NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PHRASE)]
 
 
-class CreateSecret(RequestBody):
-    """A new secret."""
+class NewFile(RequestBody):
+    """A file of a new secret."""
 
-    model_config = example(
-        {"secret": "The door code is 4711.", "phrase": "old friend", "ttl": {"days": 1, "hours": 12}}
+    upload: UploadKey = Field(repr=False, description="The `upload` in the response to POST /files.")
+    name: Annotated[str, StringConstraints(max_length=LONGEST_FILE_NAME)] | None = Field(
+        None, repr=False, description="Its name, which only the reader sees."
+    )
+    type: Annotated[str, StringConstraints(max_length=LONGEST_FILE_TYPE)] | None = Field(
+        None, repr=False, description="Its media type, which only the reader sees."
     )
 
-    secret: Annotated[str, StringConstraints(min_length=1)] = Field(description="The text.")
+
+def _distinct(files: list[NewFile]) -> list[NewFile]:
+    if len({file.upload for file in files}) != len(files):
+        raise ValueError("must not repeat an upload")
+    return files
+
+
+class CreateSecret(RequestBody):
+    """A new secret: a text, files, or both."""
+
+    model_config = example(
+        {"secret": "The door code is 4711.", "phrase": "old friend", "ttl": {"days": 1, "hours": 12}},
+        anyOf=[{"required": ["secret"]}, {"required": ["files"], "properties": {"files": {"minItems": 1}}}],
+    )
+
+    secret: Annotated[str, StringConstraints(min_length=1), BeforeValidator(_sent)] = Field(
+        "", description="The text; not required with files."
+    )
+    files: Annotated[list[NewFile], AfterValidator(_distinct)] = Field(
+        [], description="Uploaded files. The setting `SEALPOST_FILES_MAX` limits their number."
+    )
     phrase: NewPhrase | None = Field(None, description="A password that the reader needs in addition to the link.")
     ttl: TimeToLive | None = Field(
         None, description="Time until the secret expires, greater than zero and at most the server's limit."
@@ -49,6 +97,15 @@ class CreateSecret(RequestBody):
     max_attempts: Annotated[int, WHOLE] = Field(
         5, ge=1, le=MOST_ATTEMPTS, description="Number of wrong phrases that destroys the secret."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_a_text_or_files(cls, document: Any) -> Any:
+        if not isinstance(document, dict):
+            return document
+        if not document.get("files"):
+            return {"secret": _NOT_SENT, **document}
+        return {name: value for name, value in document.items() if (name, value) != ("secret", "")}
 
 
 class SecretCreated(Answer):
@@ -80,6 +137,15 @@ class OpenSecret(RequestBody):
     )
 
 
+class OpenedFile(Answer):
+    """A file of an opened secret."""
+
+    id: str = Field(description="Its id, 32 hexadecimal digits.")
+    size: int = Field(description="Its size in bytes.")
+    name: str | None = Field(None, exclude_if=_is_none, description="The name that the sender gave, if any.")
+    type: str | None = Field(None, exclude_if=_is_none, description="The media type that the sender gave, if any.")
+
+
 class SecretOpened(Answer):
     """The opened secret."""
 
@@ -87,8 +153,16 @@ class SecretOpened(Answer):
     opens_left: int = Field(description="How many times the secret can still be opened.")
     held_until: datetime | None = Field(
         None,
-        exclude_if=lambda moment: moment is None,
-        description="Until when the same reader's key gets this response again; absent without such a key.",
+        exclude_if=_is_none,
+        description="Until when the same reader's key gets this response again, and the files can be downloaded; absent"
+        " without such a key.",
+    )
+    files: list[OpenedFile] | None = Field(None, exclude_if=_is_none, description="The files, if there are any.")
+    reader: str | None = Field(
+        None,
+        exclude_if=_is_none,
+        repr=False,
+        description="The key for downloading the files, if the request had none.",
     )
 
 
@@ -107,6 +181,10 @@ class SecretStatus(Answer):
     opens_left: int = Field(description="How many times the secret can still be opened.")
     created_at: datetime = Field(description="When the secret was created.")
     expires_at: datetime = Field(description="When the secret expires.")
+    files: int | None = Field(None, exclude_if=_is_none, description="Number of files; absent if there are none.")
+    files_bytes: int | None = Field(
+        None, exclude_if=_is_none, description="Total size of the files in bytes; absent if there are none."
+    )
 
 
 class ReceiptAnswer(Answer):
@@ -132,6 +210,10 @@ class ReceiptAnswer(Answer):
         description="How often another reader tried to open it after its last opening; null once the record is deleted."
     )
     last_late_at: datetime | None = Field(description="When the last of these attempts was; null if there was none.")
+    files: int | None = Field(None, exclude_if=_is_none, description="Number of files; absent if there are none.")
+    files_bytes: int | None = Field(
+        None, exclude_if=_is_none, description="Total size of the files in bytes; absent if there are none."
+    )
 
 
 class MessageForm(RequestBody):

@@ -1,70 +1,57 @@
-"""The rules of opening: secrets a limited number of times, messages any number of times until they expire."""
+"""The rules of opening secrets: each a limited number of times."""
 
 import asyncio
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
 from ..core.clock import DatabaseClock
 from ..core.crypto.hashing import HashingPool
-from ..core.crypto.keys import KeyRing, is_key_id
-from ..core.crypto.sealing import Link, Sealer, Unsealable, derive_phrase_key
-from ..core.metrics import Counter, Metrics
+from ..core.crypto.keys import KEY_BYTES, KeyRing
+from ..core.crypto.sealing import Link, Unsealable, derive_phrase_key
+from ..core.metrics import Metrics
+from ..core.stored_files import StoredFile
 from ..errors import Damaged, TooMany, Unavailable
 from .attempts import Attempt, AttemptStore
-from .claims import ClaimStore
+from .claims import ClaimStore, Won
+from .contents import Contents, FileEntry
+from .ended_files import EndedFiles
 from .holds import HoldStore, derive_claim_id
-from .items import MESSAGE, SECRET, Item, ItemState
+from .items import SECRET, Item, ItemState
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
-from .store import DamageReporter, ItemStore
-
-
-class Unsealer:
-    """Opens the envelopes of items with the keys of a ring; ``damaged`` counts those that do not open."""
-
-    def __init__(self, ring: KeyRing, damaged: Counter) -> None:
-        self._sealer = Sealer(ring)
-        self._damage = DamageReporter(damaged)
-
-    def require_key(self, link: Link, item: Item) -> None:
-        """Raise `Unavailable` if the ring lacks the item's key, and `Damaged` if the item names no valid key id."""
-        if not is_key_id(item.key_id):
-            raise self._damage.changed(link.item_id)
-        if not self._sealer.holds(item.key_id):
-            raise self._damage.without_key(link.item_id)
-
-    def open(self, link: Link, item: Item, phrase_key: bytes = b"") -> bytes:
-        """Return the plaintext.
-
-        Raises `Damaged` for an item that was changed in the database. With a phrase key it raises `Unsealable` instead,
-        because such an item cannot be told from a wrong phrase.
-        """
-        try:
-            return self._sealer.open(
-                item.envelope, key_id=item.key_id, link=link, terms=item.terms, phrase_key=phrase_key
-            )
-        except Unsealable:
-            if phrase_key:
-                raise
-            raise self._damage.changed(link.item_id) from None
+from .store import ItemStore
+from .unsealing import Unsealer, parse_link
 
 
 @dataclass(frozen=True, repr=False)
 class OpenedSecret:
-    """A secret, how many openings it has left, and until when its reader may ask for it again, if at all."""
+    """A secret, how many openings it has left, and until when its reader may ask for it again, if at all.
+
+    ``reader_key`` is the reader's key if the server has made it, because the secret has files and the reader sent none.
+    """
 
     secret: str
     opens_left: int
     held_until: datetime | None = None
+    files: Sequence[tuple[StoredFile, FileEntry]] = ()
+    reader_key: bytes | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class _Opener:
-    """A request to open a secret: its link and phrase, and the id of its claim if the opening is to be held."""
+    """A request to open a secret: its link and phrase, the key of its reader, and whether the server has made it."""
 
     link: Link
     phrase: str | None
-    claim_id: bytes | None
+    reader_key: bytes | None
+    has_new_key: bool = False
+
+    @property
+    def claim_id(self) -> bytes | None:
+        """The id under which a reader with a key claims an opening."""
+        return derive_claim_id(self.link, self.reader_key) if self.reader_key else None
 
 
 class SecretService:
@@ -80,6 +67,7 @@ class SecretService:
         claims: ClaimStore,
         holds: HoldStore,
         attempts: AttemptStore,
+        ended_files: EndedFiles,
         clock: DatabaseClock,
         metrics: Metrics,
     ) -> None:
@@ -90,6 +78,7 @@ class SecretService:
         self._claims = claims
         self._holds = holds
         self._attempts = attempts
+        self._ended_files = ended_files
         self._clock = clock
         self._opened = metrics.items.child(SECRET, "opened")
         self._locked = metrics.items.child(SECRET, "locked")
@@ -102,7 +91,7 @@ class SecretService:
 
         Raises `KeyNotFound`, with the secret's final state if it is known.
         """
-        link = _parsed(secret_key)
+        link = parse_link(secret_key)
         item = await self._items.glance(link.item_id)
         if item is None:
             raise await self._not_waiting(link.item_id)
@@ -111,16 +100,16 @@ class SecretService:
         return item
 
     async def open(self, secret_key: str, phrase: str | None, reader_key: bytes | None = None) -> OpenedSecret:
-        """Open a secret, and erase it with its last opening.
+        """Open a secret, and erase it with its last opening; its files are kept until the holds end.
 
         The same ``reader_key`` gets the same result again while the opening is held. Raises `KeyNotFound`,
         `PhraseRequired`, `IncorrectPhrase` with ``attempts_left``, `TooMany` while every attempt left is being checked,
         `Damaged` for an item that was changed in the database, and `Unavailable`. After `Unavailable`, the same
         ``reader_key`` learns the outcome.
         """
-        link = _parsed(secret_key)
-        claim_id = derive_claim_id(link, reader_key) if reader_key and self._holds.are_on else None
-        opener = _Opener(link, phrase, claim_id)
+        link = parse_link(secret_key)
+        opener = _Opener(link, phrase, reader_key)
+        claim_id = opener.claim_id
         if phrase:
             attempt = await self._attempts.spend(link.item_id, self._ring.key_ids, claim_id)
             if attempt:
@@ -144,7 +133,7 @@ class SecretService:
 
     async def receive(self, secret_key: str, reader_key: bytes) -> None:
         """End the hold of the reader's opening. Raises `KeyNotFound` if there was none, or the sender has burned it."""
-        link = _parsed(secret_key)
+        link = parse_link(secret_key)
         if not await self._holds.receive(link.item_id, derive_claim_id(link, reader_key)):
             raise KeyNotFound
         self._received.inc()
@@ -163,7 +152,7 @@ class SecretService:
 
     async def _open_with_phrase(self, opener: _Opener, attempt: Attempt, phrase: str) -> OpenedSecret:
         try:
-            plaintext = await self._hashing.run("phrase", self._unsealed_with_phrase, opener.link, attempt.item, phrase)
+            contents = await self._hashing.run("phrase", self._unsealed_with_phrase, opener.link, attempt.item, phrase)
         except Unsealable:
             return await self._fail(attempt)
         except asyncio.CancelledError:
@@ -174,19 +163,24 @@ class SecretService:
             await self._attempts.give_back(attempt)
             raise
         try:
-            return await self._claim(opener, attempt.item, plaintext, attempt)
+            return await self._claim(opener, attempt.item, contents, attempt)
         except (asyncio.CancelledError, Unavailable):
             # The claim may not have been made, so it may not have given the attempt back.
             self._attempts.give_back_soon(attempt)
             raise
 
     async def _claim(
-        self, opener: _Opener, item: Item, plaintext: bytes, attempt: Attempt | None = None
+        self, opener: _Opener, item: Item, contents: Contents, attempt: Attempt | None = None
     ) -> OpenedSecret:
         check_id = attempt.check_id if attempt else None
-        held = await self._holds.keep(opener.claim_id, item) if opener.claim_id else None
-        won = await self._claims.claim(item, check_id, held)
-        if won is None and held is None and check_id and await self._items.glance(item.item_id):
+        if item.files and not opener.reader_key:
+            opener = _Opener(opener.link, opener.phrase, secrets.token_bytes(KEY_BYTES), has_new_key=True)
+        claim_id = opener.claim_id if self._holds.are_on_for(item) else None
+        if claim_id is None:
+            won = await self._claims.claim(item, check_id)
+        else:
+            won = await self._claim_and_hold(opener, claim_id, item, contents, attempt)
+        if won is None and claim_id is None and check_id and await self._items.glance(item.item_id):
             # The attempt has lapsed.
             raise Unavailable
         if won is None:
@@ -196,7 +190,23 @@ class SecretService:
         self._opened.inc()
         if won.held_until:
             self._held.inc()
-        return OpenedSecret(plaintext.decode(), won.opens_left, won.held_until)
+        return _opened(
+            contents, item, won.opens_left, won.held_until, opener.reader_key if opener.has_new_key else None
+        )
+
+    async def _claim_and_hold(
+        self, opener: _Opener, claim_id: bytes, item: Item, contents: Contents, attempt: Attempt | None
+    ) -> Won | None:
+        manifest = b""
+        if opener.reader_key and item.files:
+            manifest = self._unsealer.seal_manifest(opener.link, item, contents.files, opener.reader_key)
+        try:
+            held = await self._holds.keep(claim_id, item, manifest, can_be_repeated=not opener.has_new_key)
+            return await self._claims.claim(item, attempt.check_id if attempt else None, held)
+        except (asyncio.CancelledError, Unavailable):
+            if opener.has_new_key:
+                self._holds.release_soon(claim_id)
+            raise
 
     async def _open_again(self, opener: _Opener) -> OpenedSecret:
         """Return the text to the reader who holds the opening; raise the errors of `open` for any other."""
@@ -210,6 +220,8 @@ class SecretService:
             raise KeyNotFound from None
         hold = item.hold_of(claim_id) if item else None
         now = self._clock.now()
+        if item and not self._holds.are_on_for(item):
+            raise KeyNotFound
         if item is None or item.kind != SECRET or not hold or not item.is_held(hold, now):
             if item and item.state is ItemState.WAITING and item.expires_at > now and not hold:
                 # Not opened yet: the check of the phrase has lapsed, or the claim came too late for its hold.
@@ -222,11 +234,11 @@ class SecretService:
         if copy is None:
             # The hold has just ended.
             raise Unavailable
-        text = await self._reopened(link, copy, opener.phrase, item.failed_attempts)
+        contents = await self._reopened(link, copy, opener.phrase, item.failed_attempts)
         self._repeated.inc()
-        return OpenedSecret(text.decode(), hold.opens_left, hold.until)
+        return _opened(contents, copy, hold.opens_left, hold.until)
 
-    async def _reopened(self, link: Link, copy: Item, phrase: str | None, failed_attempts: int) -> bytes:
+    async def _reopened(self, link: Link, copy: Item, phrase: str | None, failed_attempts: int) -> Contents:
         self._unsealer.require_key(link, copy)
         if copy.phrase is None:
             return self._unsealer.open(link, copy)
@@ -237,7 +249,7 @@ class SecretService:
         except Unsealable:
             raise IncorrectPhrase(attempts_left=copy.phrase.max_attempts - failed_attempts) from None
 
-    def _unsealed_with_phrase(self, link: Link, item: Item, phrase: str) -> bytes:
+    def _unsealed_with_phrase(self, link: Link, item: Item, phrase: str) -> Contents:
         assert item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
         return self._unsealer.open(link, item, derive_phrase_key(phrase, item.phrase.salt, item.phrase.cost))
 
@@ -252,6 +264,8 @@ class SecretService:
             raise Unavailable
         if not attempts_left:
             self._locked.inc()
+            if attempt.item.files:
+                await self._ended_files.erase(attempt.item.item_id)
         raise IncorrectPhrase(attempts_left=attempts_left)
 
     async def _raise_unless_waiting(self, item_id: bytes) -> None:
@@ -259,41 +273,8 @@ class SecretService:
             raise KeyNotFound
 
 
-@dataclass(frozen=True, repr=False)
-class OpenedMessage:
-    """A message and its times."""
-
-    message: str
-    created_at: datetime
-    expires_at: datetime
-
-
-class MessageService:
-    """Reads messages."""
-
-    def __init__(self, *, unsealer: Unsealer, items: ItemStore, metrics: Metrics) -> None:
-        self._unsealer = unsealer
-        self._items = items
-        self._opened = metrics.items.child(MESSAGE, "opened")
-
-    async def read(self, message_key: str) -> OpenedMessage:
-        """Return a message.
-
-        Raises `KeyNotFound`, `Damaged` for one that was changed in the database, and `Unavailable` without its key.
-        """
-        link = _parsed(message_key)
-        item = await self._items.find(link.item_id)
-        # A secret has a limit of openings, which only `SecretService.open` enforces.
-        if item is None or item.kind != MESSAGE:
-            raise KeyNotFound
-        self._unsealer.require_key(link, item)
-        text = self._unsealer.open(link, item)
-        self._opened.inc()
-        return OpenedMessage(text.decode(), item.created_at, item.expires_at)
-
-
-def _parsed(key: str) -> Link:
-    link = Link.parse(key)
-    if link is None:
-        raise KeyNotFound
-    return link
+def _opened(
+    contents: Contents, item: Item, opens_left: int, held_until: datetime | None, new_key: bytes | None = None
+) -> OpenedSecret:
+    files = tuple(zip(item.files, contents.files, strict=True))
+    return OpenedSecret(contents.text, opens_left, held_until, files, new_key)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from pymongo import UpdateOne
@@ -16,6 +17,7 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Mongo, insert_each, translate_mongo_errors
 from ..core.database.purging import delete_expired
 from ..core.metrics import NOTHING, Counter
+from ..core.stored_files import FileStorage
 from ..errors import Damaged, Unavailable
 from .items import (
     COLLECTION,
@@ -25,6 +27,7 @@ from .items import (
     Item,
     ItemState,
     erased_when,
+    files_end_when,
     from_document,
     to_document,
     waiting,
@@ -89,17 +92,19 @@ class Rollbacks:
 
 @dataclass(frozen=True)
 class Burned:
-    """The item that a burn affected: its kind, and whether it was still waiting or held by a reader."""
+    """The item that a burn affected: its kind, whether it was still waiting or held by a reader, and has files."""
 
     kind: str
     was_waiting: bool
     was_held: bool
+    has_files: bool
 
 
 class ItemStore:
     """All queries on items except for claims, attempts and holds; ``damaged`` counts the items that cannot be read."""
 
     def __init__(self, mongo: Mongo, batching: Batching, damaged: Counter = NOTHING) -> None:
+        self._mongo = mongo
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
         self._damage = DamageReporter(damaged)
@@ -113,6 +118,15 @@ class ItemStore:
     async def create(self, item: Item) -> None:
         """Store a new item; returns once a majority has it in its journal."""
         await self._inserts.submit(to_document(item))
+
+    async def create_with_files(self, item: Item, storage: FileStorage) -> None:
+        """Store a new item, and take over the uploads that were reserved for it, in one transaction."""
+
+        async def work(session: Any) -> None:
+            await storage.take(session, item.item_id, item.files)
+            await self._collection.insert_one(to_document(item), session=session)
+
+        await self._mongo.transact(work)
 
     async def find(self, item_id: bytes) -> Item | None:
         """Return a waiting item with its envelope; None if it is absent, expired or no longer waiting."""
@@ -155,7 +169,12 @@ class ItemStore:
                 {"_id": item_id, "$or": [is_waiting, {"state": ItemState.OPENED.value}]},
                 [
                     {"$set": {"burned_at": {"$ifNull": ["$burned_at", "$$NOW"]}}},
-                    {"$set": erased_when({"$eq": ["$state", ItemState.WAITING.value]}, ItemState.BURNED)},
+                    {
+                        "$set": {
+                            **erased_when({"$eq": ["$state", ItemState.WAITING.value]}, ItemState.BURNED),
+                            **files_end_when(True),
+                        }
+                    },
                 ],
                 WITHOUT_ENVELOPE,
             )
@@ -166,7 +185,8 @@ class ItemStore:
             was_held = any(item.is_held(hold, now) for hold in item.holds)
         except Damaged:
             was_held = False
-        return Burned(str(before.get("kind")), before["state"] == ItemState.WAITING.value, was_held)
+        was_waiting = before["state"] == ItemState.WAITING.value
+        return Burned(str(before.get("kind")), was_waiting, was_held, has_files="files" in before)
 
     async def delete_expired(self) -> int:
         """Delete the items and tombstones that MongoDB's next TTL pass would delete, and return how many."""

@@ -17,6 +17,7 @@ from pymongo import MongoClient
 from src.core.crypto.sealing import decode
 
 from .processes import run_app
+from .uploads import MEDIA_TYPE
 
 
 def spellings(value: str) -> list[bytes]:
@@ -67,13 +68,35 @@ async def sender_traffic(call: Callable[..., Awaitable[Any]], marks: dict[str, s
     marks["sender's token"], marks["sender, as stored"] = answer["token"], identity["username"]
 
 
+async def upload_traffic(session: aiohttp.ClientSession, url: str, marks: dict[str, str]) -> str:
+    """Upload part of a file, with failures, and return the key of the upload."""
+    content, name = marks["content"].encode(), base64.b64encode(marks["name"].encode()).decode()
+    headers = {"Upload-Length": "100", "Upload-Metadata": f"filename {name}"}
+    async with session.post(f"{url}/files", headers=headers) as answer:
+        key = str((await answer.json())["upload"])
+    for path, offset, others in (
+        (f"/files/{key}?q={marks['query']}", "0", {}),
+        (f"/files/{key}/", "36", {}),
+        (f"/files/{key}", "36", {"Upload-Checksum": f"sha1 {name}"}),
+        (f"/files/{key}", marks["field"], {}),
+        (f"/files/{key}x", "0", {}),
+        (f"/files/{key}/{marks['path']}", "0", {}),
+    ):
+        headers = {"Content-Type": MEDIA_TYPE, "Upload-Offset": offset, **others}
+        async with session.patch(url + path, data=io.BytesIO(content), headers=headers) as answer:
+            await answer.read()
+    async with session.head(f"{url}/files/{key}") as answer:
+        assert "0" != answer.headers["Upload-Offset"]
+    return key
+
+
 async def traffic(url: str) -> dict[str, str]:
     """Send one of every kind of request, valid and invalid, and return the values that must not be found."""
     marks = {
         name: f"{name}-{secrets.token_hex(12)}"
         for name in (
             *("secret", "phrase", "wrong", "field", "path", "query", "user", "nobody", "password", "label"),
-            *("sender", "message", "batch"),
+            *("sender", "message", "batch", "content", "name"),
         )
     }
     async with aiohttp.ClientSession() as session:
@@ -100,6 +123,7 @@ async def traffic(url: str) -> dict[str, str]:
             await call("POST", f"/secrets/{created['secret_key']}", {"phrase": marks["phrase"]})
             await call("GET", f"/receipts/{created['receipt_key']}")
             await call("DELETE", f"/receipts/{created['receipt_key']}")
+        marks["upload"] = await upload_traffic(session, url, marks)
         await call("POST", "/generate", {"secret": {"nested": marks["secret"]}, marks["field"]: 1})
         await call("POST", "/generate", data=b'{"secret": "' + marks["secret"].encode() + b'"')
         await call("POST", "/generate", data=marks["secret"].encode() * 60_000)
@@ -147,6 +171,7 @@ async def test_no_secret_is_in_the_database_the_logs_or_the_document(
     assert b"name_index" in haystacks["database"]
     assert b"envelope" in haystacks["database"]
     assert b"/secrets/{secret_key}" in haystacks["log"]
+    assert b"/files/{upload_key}" in haystacks["log"]
     for place, haystack in haystacks.items():
         for name, mark in marks.items():
             for spelling in spellings(mark):

@@ -210,6 +210,31 @@ async def test_erased_files_are_gone(api: Api) -> None:
     assert CONTENT == await read(storage, other_key, other)
 
 
+@pytest.mark.parametrize("number", [3, 4, 5])
+async def test_a_file_may_have_more_chunks_than_one_command_changes(
+    api: Api, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """All of them are kept with the item, and erased."""
+    monkeypatch.setattr("src.files.chunks.BATCH", 2)
+    storage, _, file = await stored(api, *[b"part"] * number)
+    kept = [document["delete_at"] async for document in api.mongo.collection("chunks").find()]
+
+    assert number == sum(delete_at > utc_now() + WEEK - LIFE for delete_at in kept)
+    await storage.erase([file])
+    assert 0 == await api.mongo.collection("chunks").count_documents({})
+
+
+async def test_uploads_that_no_item_uses_keep_their_expiry(api: Api) -> None:
+    """One unusable upload among them, and the content of the others is deleted after a day."""
+    storage, key = storage_of(api), await upload(api, *PARTS)
+    with pytest.raises(UnusableUpload):
+        await storage.reserve([key, secrets.token_bytes(KEY_BYTES)], new_id(), utc_now() + WEEK)
+
+    kept = [document["delete_at"] async for document in api.mongo.collection("chunks").find()]
+
+    assert len(PARTS) == sum(delete_at <= utc_now() + LIFE for delete_at in kept)
+
+
 async def test_a_modified_chunk_is_never_handed_out(api: Api) -> None:
     """With any byte changed, or any field removed or of another type, the reader raises before that chunk."""
     storage, key, file = await stored(api, *PARTS)

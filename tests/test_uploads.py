@@ -636,9 +636,9 @@ def test_every_number_of_bytes_is_accepted(number: int) -> None:
     assert number == parse_number({LENGTH: str(number)}, LENGTH)
 
 
-@given(st.dictionaries(st.from_regex(r"[!-+\--~]{1,20}", fullmatch=True), st.binary(max_size=50), min_size=1))
+@given(st.dictionaries(st.from_regex(r"[!-+\--~]{1,20}", fullmatch=True), st.binary(max_size=50)))
 def test_valid_metadata_is_accepted(pairs: dict[str, bytes]) -> None:
-    """Keys without spaces and commas, values in base64 or none, in one header."""
+    """Keys without spaces and commas, values in base64 or none, in one header, which may be empty."""
     text = ",".join(f"{key} {base64.b64encode(value).decode()}" if value else key for key, value in pairs.items())
 
     check_metadata({"Upload-Metadata": text})
@@ -651,7 +651,7 @@ def test_other_metadata_is_malformed(text: str) -> None:
         check_metadata({"Upload-Metadata": text})
 
 
-@pytest.mark.parametrize("text", ["", " ", "a,,b", "a b c", "a,a", "ä Yg==", "a Yg", "a,b,"])
+@pytest.mark.parametrize("text", [" ", "a,,b", "a b c", "a,a", "ä Yg==", "a Yg", "a,b,"])
 def test_metadata_has_keys_and_values(text: str) -> None:
     """Empty, repeated and non-ASCII keys are refused, and so are values that are not base64."""
     with pytest.raises(Malformed):

@@ -3,7 +3,7 @@
 A chunk's id is the id of its upload and its start offset. A chunk expires by itself, so a crash leaves nothing behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,8 @@ INDEXES: Indexes = {
         IndexModel([("key_id", 1), ("delete_at", 1)], name="key_id"),
     ]
 }
+BATCH = 128
+"""Chunks changed or deleted with one command. MongoDB rewrites their content, so a whole file may exceed a timeout."""
 _LAST = b"\xff" * OFFSET_BYTES
 
 
@@ -53,19 +55,35 @@ class ChunkStore:
 
     async def keep(self, upload_id: bytes, delete_at: datetime) -> int:
         """Set when the chunks of an upload are deleted, and return their number."""
-        with translate_mongo_errors():
-            result = await self._chunks.update_many(_from(upload_id), {"$set": {"delete_at": delete_at}})
-        return int(result.matched_count)
+        kept = 0
+        async for ids in self._batches(upload_id):
+            with translate_mongo_errors():
+                result = await self._chunks.update_many({"_id": {"$in": ids}}, {"$set": {"delete_at": delete_at}})
+            kept += result.matched_count
+        return kept
 
     async def delete(self, upload_ids: Sequence[bytes]) -> None:
         """Delete all chunks of uploads."""
-        if upload_ids:
-            with translate_mongo_errors():
-                await self._chunks.delete_many({"$or": [_from(upload_id) for upload_id in upload_ids]})
+        for upload_id in upload_ids:
+            async for ids in self._batches(upload_id):
+                with translate_mongo_errors():
+                    await self._chunks.delete_many({"_id": {"$in": ids}})
 
     async def truncate(self, upload_id: bytes, size: int, session: Any) -> None:
         """Delete the chunks of an upload that begin at or after ``size``, in a transaction."""
         await self._chunks.delete_many(_from(upload_id, size), session=session)
+
+    async def _batches(self, upload_id: bytes) -> AsyncGenerator[list[bytes], None]:
+        """Yield the ids of an upload's chunks, in lists of up to `BATCH`."""
+        start, ids = 0, [b""] * BATCH
+        while len(ids) == BATCH:
+            with translate_mongo_errors():
+                found = self._chunks.find(_from(upload_id, start), {"_id": 1}).sort("_id", 1).limit(BATCH)
+                documents = await found.to_list(None)
+            ids = [document["_id"] for document in documents]
+            if documents:
+                yield ids
+                start = start_of(documents[-1]) + 1
 
 
 def _from(upload_id: bytes, start: int = 0) -> Document:

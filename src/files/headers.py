@@ -69,7 +69,8 @@ def parse_checksum(headers: Mapping[str, str]) -> Checksum | None:
 def check_metadata(headers: Mapping[str, str]) -> None:
     """Raise `Malformed` unless the metadata, if any, is a list of unique keys with optional values in base64."""
     text = headers.get(METADATA)
-    if text is None:
+    # Some clients send an empty header if they have no metadata.
+    if not text:
         return
     pairs = [pair.strip().partition(" ") for pair in text.split(",")]
     keys = [key for key, _, _ in pairs]

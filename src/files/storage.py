@@ -44,17 +44,19 @@ class MongoFileStorage:
 
         Raises `UnusableUpload` and `Unavailable`.
         """
-        files = []
+        uploads = []
         for position, upload_key in enumerate(upload_keys):
             upload_id = derive_upload_id(upload_key)
             upload = await self._uploads.reserve(upload_id, item_id)
             if upload is None:
                 raise UnusableUpload(position, await self._why_unusable(upload_id))
+            uploads.append(upload)
+        # Only now, because the chunks of an unusable set of uploads should not outlive the uploads.
+        for position, upload in enumerate(uploads):
             # The chunks of an upload in its last second may be gone before it.
-            if await self._chunks.keep(upload_id, delete_at) != upload.chunks:
+            if await self._chunks.keep(upload.upload_id, delete_at) != upload.chunks:
                 raise UnusableUpload(position, "unknown or expired")
-            files.append(StoredFile(upload_id, upload.size))
-        return files
+        return [StoredFile(upload.upload_id, upload.size) for upload in uploads]
 
     async def take(self, session: Any, item_id: bytes, files: Sequence[StoredFile]) -> None:
         """Make reserved uploads the item's files, in the caller's transaction.

@@ -27,6 +27,7 @@ from src.pages.templates import POLICY
 
 from .conftest import Api
 from .senders import make_operator
+from .test_downloads import opened
 from .test_pages import BROWSER
 from .uploads import create
 
@@ -167,7 +168,9 @@ async def test_the_examples_work(serve: Serve, tmp_path: Path) -> None:
     statuses = {}
     for name in sorted(examples, key=lambda name: LAST.index(name) if name in LAST else -1):
         environment = await variables(api, examples[name], operations[name])
-        command = examples[name].replace("curl", "curl -s -o answer -w '%{http_code}'", 1)
+        # A download is saved under its own name.
+        output = "" if "-OJ" in examples[name] else "-o answer"
+        command = examples[name].replace("curl", f"curl -s {output} -w '%{{http_code}}'", 1)
         statuses[name] = await run(command, directory=tmp_path, **environment)
         if name == "PUT /me/password":
             new = {"current": "three other words", "new": USER["password"]}
@@ -229,6 +232,9 @@ async def variables(api: Api, command: str, operation: dict[str, Any]) -> dict[s
         "UPLOAD_KEY": lambda: create(api, 11),
     }
     values = {"DIGEST": read_assets().digest, "FILE": "page.css"}
+    if "$FILE_ID" in command:
+        download = await opened(api, (b"the content",))
+        return {"SECRET_KEY": download.key, "FILE_ID": download.files[0]["id"], "READER": download.reader}
     if "$MESSAGE_KEY" in command:
         values["MESSAGE_KEY"] = (await member("POST", "/", MESSAGE, "url")).rpartition("/")[2]
     for name in re.findall(r"\$([A-Z_]+)", command):

@@ -148,7 +148,7 @@ class Edge:
         try:
             await response.send(request, making=self._request_timeout, taking=self._stall_timeout)
         except BrokenOff as end:
-            if end.is_fault:
+            if end.is_fault and not isinstance(end.__cause__, Problem):
                 self._metrics.unexpected_errors.inc()
             level = log.error if end.is_fault else log.info
             level("streamed response aborted", request_id=request_id, reason=end.reason, places=_places(end.__cause__))

@@ -21,6 +21,8 @@ from . import holds, items
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
+from .download_routes import DownloadRoutes
+from .downloads import Downloads
 from .ended_files import SWEEP_SECONDS, EndedFiles
 from .held_files import HeldFiles
 from .holds import HoldStore
@@ -98,6 +100,7 @@ class SealedFeature:
         self.files = HeldFiles(
             unsealer=unsealer, items=self._items, holds=self._holds, clock=mongo.clock, duration=file_duration
         )
+        downloads = Downloads(held_files=self.files, storage=storage, metrics=metrics)
         messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics)
         self._parts = (
             SecretRoutes(creator=self.creator, service=secrets, origin=origin, create_guard=create_secret, shell=shell),
@@ -119,6 +122,7 @@ class SealedFeature:
                     metrics=metrics,
                 )
             ),
+            DownloadRoutes(self.files, downloads),
         )
 
     def routes(self) -> list[Route[Any]]:

@@ -18,7 +18,7 @@ LONGEST_FILE_NAME = 4096
 LONGEST_FILE_TYPE = 255
 
 
-_KEY_PATTERN = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
+KEY_PATTERN = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
 _NOT_SENT = object()
 
 
@@ -48,9 +48,9 @@ ReaderKey = Annotated[
     str,
     AfterValidator(_reader_key),
     # The last character has 4 bits.
-    Field(json_schema_extra={"pattern": _KEY_PATTERN}),
+    Field(json_schema_extra={"pattern": KEY_PATTERN}),
 ]
-UploadKey = Annotated[str, AfterValidator(_upload_key), Field(json_schema_extra={"pattern": _KEY_PATTERN})]
+UploadKey = Annotated[str, AfterValidator(_upload_key), Field(json_schema_extra={"pattern": KEY_PATTERN})]
 _EXAMPLE_KEY = "mJ0gyHhbsHn8h8nXn1o7kUq0Tt2cX3mJw9gqkQZb1zA"
 NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PHRASE)]
 

@@ -63,6 +63,8 @@ class Metrics:
         self.held_openings = make.counter("sealpost_held_openings_total", "Events of held openings.", "event")
         self.uploads = make.counter("sealpost_uploads_total", "Events of uploaded files.", "event")
         self.upload_bytes = make.counter("sealpost_upload_bytes_total", "Bytes of uploaded files stored.").child()
+        self.downloads = make.counter("sealpost_downloads_total", "Downloads of files and of parts of them.", "event")
+        self.download_bytes = make.counter("sealpost_download_bytes_total", "Bytes of files sent.").child()
         self.gathered_messages = make.counter("sealpost_gathered_messages_total", "Gathered messages stored.").child()
         self.dump_is_stuck = make.gauge(
             "sealpost_dump_stuck", "1 while this worker cannot write the dump of gathered messages; otherwise 0."

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from src import errors
+from src.api import streamed_bodies
 from src.api.bodies import MAX_BODY
 from src.api.streaming import STALL_SECONDS
 from src.settings import Settings
@@ -133,6 +134,16 @@ def test_a_reader_of_a_file_has_as_long_as_a_worker_would_give_it() -> None:
     assert location
     assert f"send_timeout {STALL_SECONDS:.0f}s;" in location[0]
     assert "proxy_buffers 8 32k;" in location[0]
+
+
+def test_uploads_pass_through_nginx() -> None:
+    """Their content is neither limited nor buffered there, and may pause as long as in a worker."""
+    location = re.search(r'location ~ "\^/files\([^"]*" \{.*?\n {8}\}', rendered(), re.DOTALL)
+
+    assert location
+    assert "proxy_request_buffering off;" in location[0]
+    assert "client_max_body_size 0;" in location[0]
+    assert f"client_body_timeout {streamed_bodies.STALL_SECONDS:.0f}s;" in location[0]
 
 
 def test_nginx_waits_longer_than_a_worker() -> None:

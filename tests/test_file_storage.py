@@ -119,6 +119,18 @@ async def test_only_complete_uploads_can_be_used(api: Api) -> None:
             await storage.reserve([whole, key], item_id, until)
 
         assert (1, reason) == (refused.value.position, refused.value.reason)
+    assert await storage.reserve([whole], new_id(), until)
+
+
+async def test_a_failed_release_hides_no_reason(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If MongoDB fails just then, the client still learns which upload is unusable."""
+
+    async def fail(*_: object) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr("src.files.uploads.UploadStore.release", fail)
+    with pytest.raises(UnusableUpload, match="unknown or expired"):
+        await storage_of(api).reserve([bytes(KEY_BYTES)], new_id(), utc_now() + WEEK)
 
 
 async def test_an_item_may_reserve_again(api: Api) -> None:

@@ -185,7 +185,7 @@ async def test_files_can_be_switched_off(serve: Serve) -> None:
 
 
 async def test_an_unusable_upload_leaves_the_others_usable(api: Api) -> None:
-    """The error names the upload; after the reservation, the others make a secret."""
+    """The error names the upload; the others make a secret."""
     used = await new_upload(api, b"used")
     await api.create(files=[{"upload": used}])
     for bad, reason in (
@@ -198,7 +198,6 @@ async def test_an_unusable_upload_leaves_the_others_usable(api: Api) -> None:
         status, problem = await api.call("POST", "/generate", {"files": [{"upload": good}, {"upload": bad}]})
 
         assert (400, [{"field": "files.1.upload", "reason": reason}]) == (status, problem["errors"])
-        await end_reservations(api)
         created = await api.create(files=[{"upload": good}])
         _, opened = await api.open(created["secret_key"])
         assert [b"good"] == await download_all(api, created["secret_key"], opened["reader"], opened)

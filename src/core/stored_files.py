@@ -31,8 +31,8 @@ class FileStorage(Protocol):
     async def reserve(self, upload_keys: Sequence[bytes], item_id: bytes, delete_at: datetime) -> list[StoredFile]:
         """Reserve complete uploads for an item for 60 seconds, and keep their content until ``delete_at``.
 
-        ``upload_keys`` are different keys of 32 bytes. Raises `UnusableUpload` and `Unavailable`; uploads that are
-        reserved by then stay so until the 60 seconds are over.
+        ``upload_keys`` are different keys of 32 bytes. Raises `UnusableUpload`, and no upload is reserved then; and
+        `Unavailable`, after which they may be reserved until the 60 seconds are over.
         """
         ...
 

@@ -42,21 +42,15 @@ class MongoFileStorage:
     async def reserve(self, upload_keys: Sequence[bytes], item_id: bytes, delete_at: datetime) -> list[StoredFile]:
         """Reserve complete uploads for an item for 60 seconds, and keep their content until ``delete_at``.
 
-        Raises `UnusableUpload` and `Unavailable`.
+        Raises `UnusableUpload`, and no upload is reserved then; and `Unavailable`.
         """
-        uploads = []
-        for position, upload_key in enumerate(upload_keys):
-            upload_id = derive_upload_id(upload_key)
-            upload = await self._uploads.reserve(upload_id, item_id)
-            if upload is None:
-                raise UnusableUpload(position, await self._why_unusable(upload_id))
-            uploads.append(upload)
-        # Only now, because the chunks of an unusable set of uploads should not outlive the uploads.
-        for position, upload in enumerate(uploads):
-            # The chunks of an upload in its last second may be gone before it.
-            if await self._chunks.keep(upload.upload_id, delete_at) != upload.chunks:
-                raise UnusableUpload(position, "unknown or expired")
-        return [StoredFile(upload.upload_id, upload.size) for upload in uploads]
+        try:
+            return await self._reserve(upload_keys, item_id, delete_at)
+        except UnusableUpload:
+            # If this fails, the reservations end by themselves.
+            with suppress(Unavailable):
+                await self._uploads.release([derive_upload_id(key) for key in upload_keys], item_id)
+            raise
 
     async def take(self, session: Any, item_id: bytes, files: Sequence[StoredFile]) -> None:
         """Make reserved uploads the item's files, in the caller's transaction.
@@ -86,6 +80,21 @@ class MongoFileStorage:
     async def erase(self, files: Sequence[StoredFile]) -> None:
         """Delete the content of files, acknowledged by a majority. Raises `Unavailable`."""
         await self._chunks.delete([file.upload_id for file in files])
+
+    async def _reserve(self, upload_keys: Sequence[bytes], item_id: bytes, delete_at: datetime) -> list[StoredFile]:
+        uploads = []
+        for position, upload_key in enumerate(upload_keys):
+            upload_id = derive_upload_id(upload_key)
+            upload = await self._uploads.reserve(upload_id, item_id)
+            if upload is None:
+                raise UnusableUpload(position, await self._why_unusable(upload_id))
+            uploads.append(upload)
+        # Only now, because the chunks of an unusable set of uploads should not outlive the uploads.
+        for position, upload in enumerate(uploads):
+            # The chunks of an upload in its last second may be gone before it.
+            if await self._chunks.keep(upload.upload_id, delete_at) != upload.chunks:
+                raise UnusableUpload(position, "unknown or expired")
+        return [StoredFile(upload.upload_id, upload.size) for upload in uploads]
 
     async def _why_unusable(self, upload_id: bytes) -> Unusable:
         try:

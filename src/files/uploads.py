@@ -130,6 +130,14 @@ class UploadStore:
             )
         return None if document is None else _from_document(document)
 
+    async def release(self, upload_ids: list[bytes], item_id: bytes) -> None:
+        """End the reservations of an item."""
+        with translate_mongo_errors():
+            await self._uploads.update_many(
+                {"_id": {"$in": upload_ids}, "reserved_by": item_id},
+                {"$unset": {"reserved_by": 1, "reserved_until": 1}},
+            )
+
     async def take(self, upload_ids: list[bytes], item_id: bytes, session: Any) -> bool:
         """Delete uploads that are reserved for an item, in a transaction; return whether all were.
 

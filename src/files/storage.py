@@ -70,10 +70,11 @@ class MongoFileStorage:
             # damage: the file may have been erased meanwhile.
             if document is None or (position > start and start_of(document) != position):
                 raise Damaged
-            content = self._open(sealer, document, file.size)
-            part = content[position - start_of(document) :][: stop - position]
+            part = self._open(sealer, document, file.size)[position - start_of(document) :][: stop - position]
             if not part:
                 raise Damaged
+            # A download may wait long for its client: keep only the plaintext meanwhile.
+            del document
             yield part
             position += len(part)
 

@@ -11,18 +11,21 @@ import pytest
 from bson import BSON
 
 from src.core.clock import utc_now
-from src.core.crypto.keys import read_key_ring
+from src.core.crypto.keys import KeyRing, read_key_ring
 from src.core.crypto.sealing import Link, Unsealable, decode, encode
 from src.core.database.purging import purge
+from src.core.database.resealing import Resealing
 from src.errors import Damaged, Unavailable
+from src.files.storage import MongoFileStorage
 from src.sealed.ended_files import BATCH, EndedFiles
 from src.sealed.holds import derive_claim_id
 from src.sealed.items import from_document
 from src.sealed.manifests import ManifestSealer
 from src.sealed.problems import KeyNotFound
-from src.storage import INDEXES
+from src.storage import EXPIRING, INDEXES, RESEALABLE
 
 from .conftest import Api
+from .processes import PATIENCE
 from .secret_files import CONTENTS, content_left, create, download, download_all, held_files, new_upload
 from .uploads import storage_of
 
@@ -372,7 +375,7 @@ async def test_the_end_of_the_last_hold_erases_the_files(serve: Serve) -> None:
     _, opened = await api.open(created["secret_key"], reader=reader)
     assert [*CONTENTS] == await download_all(api, created["secret_key"], reader, opened)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while "chunks" in await content_left(api):
             await asyncio.sleep(0.1)
 
@@ -432,6 +435,27 @@ async def test_files_are_erased_after_a_crash(api: Api, end: str, monkeypatch: p
     assert 0 == await api.items.count_documents({"files_until": {"$exists": True}})
 
 
+async def test_no_request_waits_long_for_files_to_be_erased(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is sent, and the files are erased in the background, also if the client leaves."""
+    erase, may_go_on = MongoFileStorage.erase, asyncio.Event()
+
+    async def slowly(*arguments: Any) -> None:
+        await may_go_on.wait()
+        await erase(*arguments)
+
+    monkeypatch.setattr(MongoFileStorage, "erase", slowly)
+    monkeypatch.setattr("src.sealed.ended_files.WAIT_SECONDS", 0.01)
+    created = await create(api)
+
+    assert 204 == await burn(api, created)
+    assert {"chunks": 4} == await content_left(api)
+
+    may_go_on.set()
+    async with asyncio.timeout(PATIENCE):
+        while await content_left(api):
+            await asyncio.sleep(0.01)
+
+
 async def test_the_sweep_erases_any_number_of_items(api: Api) -> None:
     """In rounds, also if one of them was changed in the database."""
     for _ in range(BATCH + 1):
@@ -444,6 +468,21 @@ async def test_the_sweep_erases_any_number_of_items(api: Api) -> None:
 
     assert {"chunks": 1} == await content_left(api)
     assert 0 == await api.items.count_documents({"files_until": {"$exists": True}})
+
+
+async def test_the_sweep_reads_only_what_has_ended(api: Api) -> None:
+    """It uses its index, however many items there are."""
+    for _ in range(3):
+        await api.create()
+    created = await create(api, [b"x"])
+    await api.open(created["secret_key"])
+    await end_holds(api)
+    query = {"files_until": {"$lte": utc_now()}, "$expr": {"$lte": ["$files_until", "$$NOW"]}}
+
+    command = {"explain": {"find": "items", "filter": query}, "verbosity": "executionStats"}
+    explained = await api.mongo.database.command(command)
+
+    assert (1, 1) == tuple(explained["executionStats"][name] for name in ("nReturned", "totalDocsExamined"))
 
 
 async def test_the_sweep_leaves_what_is_held_or_waiting(api: Api) -> None:
@@ -694,6 +733,23 @@ async def test_the_manifest_of_another_claim_opens_nothing(api: Api) -> None:
 
     with pytest.raises(Damaged):
         await download(api, one["secret_key"], reader, opened["files"][0]["id"])
+
+
+async def test_a_manifest_keeps_its_key_in_use(api: Api) -> None:
+    """Until the hold ends, the key that seals the manifest and the chunks may not be dropped."""
+    created = await create(api)
+    await api.open(created["secret_key"])
+    old = read_key_ring(api.settings).newest
+    entry = f"new:{'A' * 43}=,{api.settings.keys.get_secret_value()}"  # type: ignore[union-attr]
+    resealing = Resealing(api.mongo, KeyRing.parse(entry), RESEALABLE, EXPIRING)
+
+    during = await resealing.uses()
+    await end_holds(api)
+    await sweep(api)
+    after = await resealing.uses()
+
+    assert [("new", {}), (old, {"held": 1, "chunks": 4})] == [(use.key_id, use.waiting) for use in during.keys]
+    assert [False, True] == [after.may_be_dropped(use) for use in after.keys]
 
 
 async def test_files_under_a_missing_key_are_unavailable(api: Api) -> None:

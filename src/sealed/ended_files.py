@@ -6,6 +6,8 @@ once; every process also does so periodically, for holds that end by time and fo
 Erasing may be repeated. Files of items that expire unopened are deleted by the TTL index of their chunks.
 """
 
+import asyncio
+
 import structlog
 
 from ..core.database.mongo import Document, Mongo, translate_mongo_errors
@@ -14,6 +16,8 @@ from ..errors import Unavailable
 from .items import COLLECTION, read_files
 
 SWEEP_SECONDS = 5.0
+WAIT_SECONDS = 2.0
+"""Time that a request waits for files to be erased; deleting gigabytes takes longer."""
 BATCH = 20
 """Items whose files are erased in one round."""
 _HAVE_ENDED: Document = {"$expr": {"$lte": ["$files_until", "$$NOW"]}}
@@ -28,19 +32,34 @@ class EndedFiles:
         self._items = mongo.collection(COLLECTION)
         self._clock = mongo.clock
         self._storage = storage
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def erase(self, item_id: bytes) -> None:
-        """Erase the files of an item if they have ended. If MongoDB does not answer, `sweep` erases them later."""
-        try:
-            await self._erase_all({"_id": item_id, "files_until": {"$exists": True}, **_HAVE_ENDED})
-        except Unavailable:
-            log.warning("files not erased yet")
+        """Erase the files of an item if they have ended, in the background after `WAIT_SECONDS`.
+
+        If MongoDB does not answer, `sweep` erases them later.
+        """
+        task = asyncio.create_task(self._erase_soon(item_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait([task], timeout=WAIT_SECONDS)
 
     async def sweep(self) -> None:
         """Erase the files of all items whose files have ended. Raises `Unavailable`."""
         # By the index; the expression decides.
         while await self._erase_all({"files_until": {"$lte": self._clock.now()}, **_HAVE_ENDED}) == BATCH:
             pass
+
+    async def close(self) -> None:
+        """Wait until no request's files are being erased."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _erase_soon(self, item_id: bytes) -> None:
+        try:
+            await self._erase_all({"_id": item_id, "files_until": {"$exists": True}, **_HAVE_ENDED})
+        except Unavailable:
+            log.warning("files not erased yet")
 
     async def _erase_all(self, query: Document) -> int:
         """Erase the files of up to `BATCH` items, and return the number of items."""

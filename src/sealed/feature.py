@@ -140,5 +140,5 @@ class SealedFeature:
 
     async def close(self) -> None:
         """Wait for the commands in flight."""
-        for store in (self._items, self._claims, self._holds, self._attempts):
+        for store in (self._items, self._claims, self._holds, self._attempts, self._ended_files):
             await store.close()

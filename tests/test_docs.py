@@ -30,7 +30,7 @@ from src.accounts.auth import TOKEN_LOOKUP_SECONDS, Scope
 from src.accounts.users import UserContent
 from src.api import edge, streamed_bodies
 from src.api.pages import Page, page_response
-from src.api.streaming import STALL_SECONDS
+from src.api.streaming import PIECE_BYTES, STALL_SECONDS
 from src.core.crypto import records, sealing, signed_tokens
 from src.core.crypto.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.crypto.records import Content, RecordSealer
@@ -49,7 +49,7 @@ from src.manage.doctor import certificates as examined_certificates
 from src.manage.doctor import command as doctor
 from src.manage.doctor import database, disk, examination, mongodb
 from src.posts import analytics, feed, schemas, service, store
-from src.sealed import receipts
+from src.sealed import downloads, receipts
 from src.sealed.items import MESSAGE, SECRET, TERMS, UNLIMITED
 from src.settings import OF_A_HOST, OF_THE_CLIENT, PREFIX, SECRETS, Settings, read_settings
 from src.stack import nginx
@@ -827,8 +827,8 @@ def test_chunks_of_files_are_as_documented() -> None:
     assert b"abc" == sealer.open(bytes.fromhex(vector["chunk"]), key_id="k", start=0, size=3)
 
 
-def test_uploads_are_as_documented() -> None:
-    """Lives, limits and protocol of uploads are the constants, wherever a page has them."""
+def test_uploads_and_downloads_are_as_documented() -> None:
+    """Lives, limits and protocol of uploads and downloads are the constants, wherever a page has them."""
     overview, capabilities = said(API, "## Files"), said(API, "### OPTIONS /files")
     sending = said(API, "### PATCH /files/{upload_key}")
 
@@ -843,5 +843,9 @@ def test_uploads_are_as_documented() -> None:
     )
     assert 60 == streamed_bodies.STALL_SECONDS
     assert f"{uploading.UPLOADS_AT_ONCE} uploads at once" in said(OPERATIONS, "### Files")
+    assert f"sends {downloads.DOWNLOADS_AT_ONCE} files at once" in said(OPERATIONS, "### Files")
+    assert f"less than {PIECE_BYTES // 1024} KiB in a minute" in said(
+        API, "### GET /secrets/{secret_key}/files/{file_id}"
+    )
     assert f"as at least {uploading.LEAST_CHARGE // 1024} KiB" in said(OPERATIONS, "### Storage")
     assert f"reserves it for {uploads.RESERVATION.seconds} seconds" in said(ARCHITECTURE, "## What is stored")

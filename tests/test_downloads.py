@@ -3,10 +3,10 @@
 import asyncio
 import secrets
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse
@@ -14,8 +14,16 @@ from structlog.testing import capture_logs
 
 from src.core.clock import utc_now
 from src.core.crypto.sealing import encode
+from src.core.metrics import Metrics
+from src.core.stored_files import StoredFile
+from src.errors import Unavailable
 from src.files.chunk_sealing import CHUNK_BYTES
+from src.sealed import downloads
 from src.sealed.download_routes import POLICY
+from src.sealed.downloads import PIECE_BYTES, Downloads
+from src.sealed.file_headers import Span
+from src.sealed.held_files import HeldFile
+from src.sealed.problems import KeyNotFound
 
 from .conftest import Api, RawAnswer
 from .processes import PATIENCE
@@ -442,6 +450,81 @@ async def test_a_large_file_needs_little_memory(serve: Serve) -> None:
 
     assert LARGE * CHUNK_BYTES == size
     assert peak - before < 8 * CHUNK_BYTES
+
+
+async def test_a_process_sends_a_limited_number_of_files_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any further download gets 503 with Retry-After, until one has ended."""
+    monkeypatch.setattr(downloads, "DOWNLOADS_AT_ONCE", 1)
+    download = await opened(api, tuple(bytes(CHUNK_BYTES) for _ in range(LARGE)))
+    async with api.client.get(download.path, headers=download.headers) as first:
+        await first.content.readany()
+        second = await get(api, download, Range="bytes=0-9")
+        first.close()
+    async with asyncio.timeout(PATIENCE):
+        while (third := await get(api, download, Range="bytes=0-9")).status == 503:
+            await asyncio.sleep(0.01)
+
+    assert (503, "unavailable", "1") == (second.status, second.json()["code"], second.headers["Retry-After"])
+    assert (206, bytes(10)) == (third.status, third.body)
+
+
+class Storage:
+    """Yields chunks, and then fails; records that it was closed."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+        self.is_closed = False
+
+    async def read(self, *_: object) -> AsyncGenerator[bytes, None]:
+        """Yield the chunks."""
+        try:
+            for chunk in self.chunks:
+                yield chunk
+            raise Unavailable
+        finally:
+            self.is_closed = True
+
+
+class Holds:
+    """An opening that is held for a number of checks."""
+
+    def __init__(self, checks: int) -> None:
+        self.checks = checks
+
+    async def keep(self, _: object) -> bool:
+        """Tell whether the opening is held."""
+        self.checks -= 1
+        return self.checks >= 0
+
+
+async def sent_before(error: type[Exception], storage: Storage, holds: Holds) -> bytes:
+    """Return what a download yields before it raises an error."""
+    service = Downloads(held_files=cast("Any", holds), storage=cast("Any", storage), metrics=Metrics.off())
+    held = HeldFile(StoredFile(bytes(16), 10**6), bytes(32), None, None, 0, bytes(16), bytes(16))
+    body = bytearray()
+
+    async def read() -> None:
+        nonlocal body
+        async for piece in service.content(held, Span(0, 10**6)):
+            body += piece
+
+    with pytest.raises(error):
+        await read()
+    assert storage.is_closed
+    return bytes(body)
+
+
+async def test_the_end_is_noticed_while_a_chunk_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only before the next one: a slow client needs long for a chunk."""
+    monkeypatch.setattr(downloads, "CHECK_SECONDS", -1)
+    chunk = secrets.token_bytes(10 * PIECE_BYTES)
+
+    assert chunk[: 3 * PIECE_BYTES] == await sent_before(KeyNotFound, Storage(chunk), Holds(3))
+
+
+async def test_a_lost_database_ends_a_download() -> None:
+    """What was read before has been sent."""
+    assert b"one, two" == await sent_before(Unavailable, Storage(b"one, ", b"two"), Holds(2))
 
 
 async def test_downloads_are_counted(serve: Serve) -> None:

@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientPayloadError, ClientSession
 
 from bench.running_stack import RunningStack, running_stack
 
 from ..processes import PATIENCE
+from ..test_downloads import drain
 from .conftest import KEYS, grep_logs, session
 from .mongod import Mongod
 from .slow import LEAST_BUFFER
@@ -23,7 +24,7 @@ from .test_slow_readers import resident_mebibytes
 pytestmark = pytest.mark.stack
 
 AT_ONCE = 20
-MEBIBYTES = 16
+MEBIBYTES = 24
 """Size of the file: more than all buffers between a worker and a client."""
 MOST_MEBIBYTES_EACH = 3
 """Memory of the workers for each download: a few chunks."""
@@ -123,6 +124,18 @@ async def test_slow_readers_hold_no_memory_and_no_file(
                 answer += part
 
     assert shared.digest == hashlib.sha256(answer.partition(b"\r\n\r\n")[2]).hexdigest()
+
+
+async def test_the_end_aborts_a_download(limited: RunningStack, reader: ClientSession, shared: Shared) -> None:
+    """A client behind nginx can tell that the response is incomplete."""
+    body = bytearray()
+    async with reader.get(shared.path, headers=shared.headers) as answer:
+        async with reader.post(f"/secrets/{shared.key}/received", json={"reader": shared.reader}) as received:
+            assert 204 == received.status
+        with pytest.raises(ClientPayloadError):
+            await drain(answer, body)
+
+    assert len(body) < MEBIBYTES * 1024 * 1024
 
 
 async def test_no_log_contains_a_key_of_a_download(

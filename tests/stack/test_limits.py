@@ -57,8 +57,9 @@ async def test_creations_and_openings_have_a_limit_of_their_own(
         async with stranger.request(method, path) as response:
             await assert_problem(response, 429, "too_many")
             assert response.headers["Retry-After"] == "1"
-    async with stranger.get("/healthz") as response:
-        assert response.status == 200
+    for path in ("/healthz", "/secrets/LIMITKEY1/files/LIMITKEY2"):
+        async with stranger.get(path) as response:
+            assert response.status == 200
     assert await grep_logs(limited, "LIMITKEY") == []
 
 

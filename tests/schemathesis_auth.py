@@ -18,6 +18,8 @@ from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.settings import read_settings
 
+from . import schemathesis_media  # noqa: F401 (registers itself)
+
 _credentials: dict[str, str] = {}
 """The name of the current user; unused before the first one."""
 _gather_token: dict[str, str] = {}

@@ -157,6 +157,7 @@ def run_schemathesis(mongo_directory: Path, tmp_path: Path, unused_tcp_port: int
         "SEALPOST_HASHING_QUEUE": "1000",
         "SEALPOST_BCRYPT_COST": "4",
         "SEALPOST_RATE_LIMITS": "off",
+        "SCHEMATHESIS_HOOKS": "tests.schemathesis_media",
     }
 
     async def run(**environment: str) -> Answers:

@@ -72,7 +72,6 @@ class UploadRoutes:
                 headers={
                     LENGTH: Header("Size of the file in bytes.", example="11", pattern=_NUMBER, is_required=True),
                     METADATA: Header("Pairs of a key and a value in base64. They are not stored."),
-                    **_RESUMABLE,
                 },
                 guard=self._create_guard,
                 handler=self.create,
@@ -100,7 +99,6 @@ class UploadRoutes:
                 tag=FILES,
                 summary="Ask where to continue an upload",
                 description="The response has the headers Upload-Offset, Upload-Length and Upload-Expires.",
-                headers=_RESUMABLE,
                 handler=self.status,
                 problems=(UploadNotFound, UnsupportedVersion),
             ),
@@ -115,7 +113,6 @@ class UploadRoutes:
                 headers={
                     OFFSET: Header("The current offset.", example="0", pattern=_NUMBER, is_required=True),
                     CHECKSUM: Header("`sha1` or `sha256`, a space, and the digest of the body in base64."),
-                    **_RESUMABLE,
                 },
                 handler=self.append,
                 streamed_body=MEDIA_TYPE,
@@ -129,7 +126,6 @@ class UploadRoutes:
                 path_parameters=_KEY,
                 tag=FILES,
                 summary="Delete an upload",
-                headers=_RESUMABLE,
                 handler=self.delete,
                 status=204,
                 problems=(UploadNotFound, UnsupportedVersion),
@@ -163,10 +159,7 @@ class UploadRoutes:
         """Return the offset and length of an upload."""
         check_version(request.headers)
         upload = await self._service.find(_key_of(request))
-        return web.Response(
-            headers={OFFSET: str(upload.offset), LENGTH: str(upload.size), "Cache-Control": "no-store"}
-            | _expiry(upload)
-        )
+        return web.Response(headers={OFFSET: str(upload.offset), LENGTH: str(upload.size)} | _expiry(upload))
 
     async def append(self, request: web.Request, body: StreamedBody) -> web.Response:
         """Store the body at the offset of an upload."""

@@ -160,6 +160,26 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(secret["secret"], opened["secret"])
         self.assertEqual("Key not found", gone["Error"])
 
+    async def test_a_file_arrives_unchanged(self) -> None:
+        """The reader of a secret downloads its file until it has confirmed that the file has arrived."""
+        if not self.deployment.settings.file_max:
+            self.skipTest("files are switched off")
+        content = secrets.token_bytes(2_000)
+        async with self.session.post("/files", headers={"Upload-Length": str(len(content))}) as answer:
+            upload = (await answer.json())["upload"]
+        headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        async with self.session.patch(f"/files/{upload}", data=content, headers=headers) as answer:
+            self.assertEqual(204, answer.status)
+        created = await self.expect(201, "POST", "/generate", {"files": [{"upload": upload}]})
+        path = f"/secrets/{created['secret_key']}"
+        opened = await self.expect(200, "POST", path)
+        file, headers = f"{path}/files/{opened['files'][0]['id']}", {"Sealpost-Reader": opened["reader"]}
+        async with self.session.get(file, headers=headers) as answer:
+            self.assertEqual(content, await answer.read())
+        await self.expect(204, "POST", f"{path}/received", {"reader": opened["reader"]})
+        async with self.session.get(file, headers=headers) as answer:
+            self.assertEqual(404, answer.status)
+
     async def test_a_message_is_read_as_text(self) -> None:
         """The page of a message shows its text escaped."""
         text = "<script>alert(1)</script> & a message"

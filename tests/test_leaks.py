@@ -90,13 +90,42 @@ async def upload_traffic(session: aiohttp.ClientSession, url: str, marks: dict[s
     return key
 
 
+async def download_traffic(session: aiohttp.ClientSession, url: str, marks: dict[str, str]) -> None:
+    """Share a file and download it, with failures; its keys become markers."""
+    content = marks["content"].encode()
+    async with session.post(f"{url}/files", headers={"Upload-Length": str(len(content))}) as answer:
+        upload = str((await answer.json())["upload"])
+    headers = {"Content-Type": MEDIA_TYPE, "Upload-Offset": "0"}
+    async with session.patch(f"{url}/files/{upload}", data=io.BytesIO(content), headers=headers) as answer:
+        assert 204 == answer.status
+    files = [{"upload": upload, "name": marks["name"], "type": marks["type"]}]
+    async with session.post(f"{url}/generate", json={"files": files}) as answer:
+        key = str((await answer.json())["secret_key"])
+    async with session.post(f"{url}/secrets/{key}") as answer:
+        opened = await answer.json()
+    path = f"/secrets/{key}/files/{opened['files'][0]['id']}"
+    found = []
+    for reader, target, ranges in (
+        (opened["reader"], path, "bytes=0-"),
+        (opened["reader"], f"{path}?q={marks['query']}", "bytes=1-2"),
+        (opened["reader"], path, "bytes=1000-"),
+        (opened["reader"], path, marks["field"]),
+        (opened["reader"], f"{path}/{marks['path']}", ""),
+        (marks["wrong"], path, ""),
+    ):
+        async with session.get(url + target, headers={"Sealpost-Reader": reader, "Range": ranges}) as answer:
+            found.append(await answer.read())
+    assert content == found[0]
+    marks |= {"taken upload": upload, "link of a file": key, "reader": opened["reader"]}
+
+
 async def traffic(url: str) -> dict[str, str]:
     """Send one of every kind of request, valid and invalid, and return the values that must not be found."""
     marks = {
         name: f"{name}-{secrets.token_hex(12)}"
         for name in (
             *("secret", "phrase", "wrong", "field", "path", "query", "user", "nobody", "password", "label"),
-            *("sender", "message", "batch", "content", "name"),
+            *("sender", "message", "batch", "content", "name", "type"),
         )
     }
     async with aiohttp.ClientSession() as session:
@@ -124,6 +153,7 @@ async def traffic(url: str) -> dict[str, str]:
             await call("GET", f"/receipts/{created['receipt_key']}")
             await call("DELETE", f"/receipts/{created['receipt_key']}")
         marks["upload"] = await upload_traffic(session, url, marks)
+        await download_traffic(session, url, marks)
         await call("POST", "/generate", {"secret": {"nested": marks["secret"]}, marks["field"]: 1})
         await call("POST", "/generate", data=b'{"secret": "' + marks["secret"].encode() + b'"')
         await call("POST", "/generate", data=marks["secret"].encode() * 60_000)
@@ -172,6 +202,7 @@ async def test_no_secret_is_in_the_database_the_logs_or_the_document(
     assert b"envelope" in haystacks["database"]
     assert b"/secrets/{secret_key}" in haystacks["log"]
     assert b"/files/{upload_key}" in haystacks["log"]
+    assert b"/secrets/{secret_key}/files/{file_id}" in haystacks["log"]
     for place, haystack in haystacks.items():
         for name, mark in marks.items():
             for spelling in spellings(mark):

@@ -78,7 +78,7 @@ async def test_without_a_deployment_it_makes_none(tmp_path: Path) -> None:
     """In a fresh clone, `python -m unittest` finds it and runs it on a temporary MongoDB."""
     ended = await run(SEALPOST_DATA_DIR=str(tmp_path / "data"))
 
-    assert (0, True) == (ended.code, "Ran 6 tests" in ended.stderr), ended.stderr
+    assert (0, True) == (ended.code, "Ran 7 tests" in ended.stderr), ended.stderr
     assert [] == list(tmp_path.iterdir())
 
 

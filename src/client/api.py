@@ -8,7 +8,7 @@ from .authentication import TokenSource
 from .environment import TOKEN
 from .errors import NotSignedIn
 from .policy import Auth, Resend
-from .responses import Response
+from .responses import NO_HEADERS, Response
 from .transport import Transport
 
 
@@ -26,6 +26,7 @@ class Api:
         *,
         auth: Auth = Auth.NONE,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
         resend: Resend = Resend.NEVER,
     ) -> Response:
         """Return the response, whatever its status. Raises `NotSignedIn` and the errors of `Transport.send`.
@@ -35,7 +36,9 @@ class Api:
         token = await self.token() if auth is Auth.REQUIRED else None
 
         async def send() -> Response:
-            return await self.transport.send(method, path, body, query=query, token=token, resend=resend)
+            return await self.transport.send(
+                method, path, body, query=query, headers=headers, token=token, resend=resend
+            )
 
         answer = await send()
         if token is None and auth is Auth.ON_DEMAND and answer.status == HTTPStatus.UNAUTHORIZED:

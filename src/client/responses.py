@@ -12,6 +12,8 @@ from .errors import ClientError, NotSealpost, NotSignedIn, RequestRefused, Unrea
 
 Words = Mapping[str, str]
 NO_WORDS: Words = {}
+NO_HEADERS: Mapping[str, str] = {}
+_LONGEST_NUMBER = 18
 NO_GOOD_TOKEN = frozenset({"unauthorized", "invalid_token"})
 
 
@@ -80,11 +82,19 @@ class Response:
     is_json: bool = True
     retry_after: int | None = None
     after_loss: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:
         """Whether the status is 2xx and the body is JSON."""
         return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES and self.is_json
+
+    def header_number(self, name: str) -> int:
+        """Return a header that is a number. Raises `NotSealpost`."""
+        text = self.headers.get(name, "")
+        if not (text.isascii() and text.isdecimal()) or len(text) > _LONGEST_NUMBER:
+            raise NotSealpost(f"the response is not from Sealpost: {name} is missing or not a number")
+        return int(text)
 
     @property
     def code(self) -> str:

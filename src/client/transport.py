@@ -8,9 +8,9 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, nullcontext
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -20,10 +20,10 @@ import aiohttp
 
 from .. import __version__
 from .addresses import is_plain
-from .errors import UNSURE, NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
+from .errors import UNSURE, ClientError, NotSealpost, OutcomeUnknown, Unreachable, WrongUsage
 from .policy import Resend
 from .proxies import Proxy
-from .responses import JsonObject, Response, parse_body
+from .responses import NO_HEADERS, JsonObject, Response, parse_body
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes; a page of 100 posts with each character escaped has about 12 MiB."""
@@ -36,9 +36,18 @@ PAUSES = (0.3, 1.0)
 NO_HOST = "unknown host, or no network"
 LONGEST_NUMBER = 9
 REDIRECTIONS = range(300, 400)
+STREAMED = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
 
 # From nginx, which has lost the worker or timed out.
 _LOST = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A response with its body in ``chunks``, if it was successful; other bodies are in ``answer``."""
+
+    answer: Response
+    chunks: AsyncGenerator[bytes, None]
 
 
 class Transport:
@@ -63,6 +72,9 @@ class Transport:
     ) -> None:
         self.url, self.allow_http = url, allow_http
         self._tls, self._timeout, self._notify = tls, timeout, notify
+        connect = min(CONNECT_SECONDS, timeout)
+        self._whole = aiohttp.ClientTimeout(total=timeout, connect=connect)
+        self._parts = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=timeout)
         self._proxy = proxy
         self._keep_alive, self._connections = keep_alive, connections
         self._stack = AsyncExitStack()
@@ -91,6 +103,7 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
         token: str | None = None,
         resend: Resend = Resend.NEVER,
     ) -> Response:
@@ -103,7 +116,7 @@ class Transport:
         outcome: Response | Unreachable
         for pause in (*PAUSES, None):
             try:
-                outcome = await self.send_once(method, path, body, query=query, token=token)
+                outcome = await self.send_once(method, path, body, query=query, headers=headers, token=token)
             except Unreachable as error:
                 outcome = error
             wait = wait_to_resend(outcome, resend, pause)
@@ -125,45 +138,122 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
         token: str | None = None,
     ) -> Response:
         """Return the response to a single attempt, which may be a gateway's 502 or 504; raises the errors of `send`."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        proxy_headers: dict[str, str] = {}
-        if self._proxy and self._proxy.authorization:
-            # For the proxy only: with https, the CONNECT request carries it.
-            for_proxy = proxy_headers if self._tls else headers
-            for_proxy["Proxy-Authorization"] = self._proxy.authorization
+        sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
         data = None
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            sent["Content-Type"] = "application/json"
             data = _encode(body)
-        try:
-            async with (
-                nullcontext(self._shared) if self._shared else self._new_session() as session,
-                session.request(
-                    method,
-                    self.url + path,
-                    data=data,
-                    params=query,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=self._proxy.url if self._proxy else None,
-                    proxy_headers=proxy_headers or None,
-                ) as response,
-            ):
+        with self._explaining():
+            async with self._request(
+                method, path, headers=sent, data=data, query=query, limits=self._whole
+            ) as response:
                 return await self._read(response, path)
+
+    async def send_stream(
+        self, method: str, path: str, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
+    ) -> Response:
+        """Return the response to a single attempt whose body is a stream; raises the errors of `send`.
+
+        A `ClientError` from ``chunks`` is raised, too. The timeout is for each chunk, and then for the response.
+        """
+        failure: Exception | None = None
+        loop = asyncio.get_running_loop()
+        try:
+            with self._explaining():
+                async with asyncio.timeout(self._timeout) as limit:
+
+                    async def body() -> AsyncGenerator[bytes, None]:
+                        nonlocal failure
+                        try:
+                            async for chunk in chunks:
+                                limit.reschedule(loop.time() + self._timeout)
+                                yield chunk
+                        except ClientError as error:
+                            # aiohttp would replace it by an error of its own.
+                            failure = error
+                            raise
+
+                    async with self._request(
+                        method, path, headers=headers, data=body(), limits=self._parts
+                    ) as response:
+                        return await self._read(response, path)
+        except Unreachable:
+            if failure:
+                raise failure from None
+            raise
+
+    @asynccontextmanager
+    async def receive_stream(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[Incoming, None]:
+        """Send a GET and yield its response before its body has arrived; raises the errors of `send`.
+
+        The timeout is for the headers, and for each chunk.
+        """
+        sent = {"Accept-Encoding": "identity", **headers}
+        async with AsyncExitStack() as stack:
+            with self._explaining():
+                response = await stack.enter_async_context(self._request("GET", path, headers=sent, limits=self._parts))
+                if response.status in STREAMED:
+                    answer = Response(self.url, response.status, JsonObject(), headers=response.headers)
+                else:
+                    answer = await self._read(response, path)
+            yield Incoming(answer, self._receive(response))
+
+    async def _receive(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        with self._explaining():
+            async for chunk in response.content.iter_any():
+                yield chunk
+
+    @contextmanager
+    def _explaining(self) -> Generator[None, None, None]:
+        try:
+            yield
         except UnicodeError:
             raise WrongUsage("the input is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain_failure(error, url=self.url, timeout=self._timeout, proxy=self._proxy) from None
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        data: bytes | AsyncIterator[bytes] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Send a request and yield the response, of which the server may not have sent the body yet."""
+        sent, proxy_headers = dict(headers), dict[str, str]()
+        if self._proxy and self._proxy.authorization:
+            # For the proxy only: with https, the CONNECT request carries it.
+            for_proxy = proxy_headers if self._tls else sent
+            for_proxy["Proxy-Authorization"] = self._proxy.authorization
+        async with (
+            nullcontext(self._shared) if self._shared else self._new_session() as session,
+            session.request(
+                method,
+                self.url + path,
+                data=data,
+                params=query,
+                headers=sent,
+                timeout=limits,
+                allow_redirects=False,
+                proxy=self._proxy.url if self._proxy else None,
+                proxy_headers=proxy_headers or None,
+            ) as response,
+        ):
+            yield response
 
     def _new_session(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=self._connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"sealpost/{__version__}", "Accept": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout)),
         )
         # aiohttp would retry GET, PUT and DELETE by itself, including a change of password.
         session._retry_connection = False  # noqa: SLF001 (there is no public option)
@@ -187,6 +277,7 @@ class Transport:
             JsonObject() if body is None else body,
             is_json=body is not None,
             retry_after=int(seconds) if seconds.isdecimal() else None,
+            headers=response.headers,
         )
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from .. import __version__
-from .commands import accounts, bot, created, echo, gather, messages, posts, secrets, sessions, tokens
+from .commands import accounts, bot, created, echo, gather, messages, posts, secrets, sessions, sharing, tokens
 from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
@@ -51,7 +51,7 @@ def begin(
     """Accept the options before a command's name."""
 
 
-add("share", secrets.share, SECRETS)
+add("share", sharing.share, SECRETS)
 add("open", secrets.open_link, SECRETS, cls=KeyCommand)
 add("receipt", created.show_receipt, SECRETS, cls=KeyCommand)
 add("burn", created.burn, SECRETS, cls=KeyCommand)

@@ -167,11 +167,16 @@ class Output:
 
 
 def _write(text: str) -> None:
+    write_bytes(text.encode(errors="backslashreplace"))
+
+
+def write_bytes(content: bytes) -> None:
+    """Write to stdout. Raises `PipeClosed`, and `ClientError` if stdout fails."""
     if sys.stdout is None:
         raise WrongUsage("stdout is closed")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
     except OSError as error:
         # Otherwise the interpreter would flush the buffer again when it exits.

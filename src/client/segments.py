@@ -54,3 +54,9 @@ def count_segments(size: int) -> int:
 def sealed_size(size: int) -> int:
     """Return the size of a content when it is sealed, in bytes."""
     return size + TAG_BYTES * count_segments(size)
+
+
+def largest_content(size: int) -> int:
+    """Return the size of the largest content that has at most ``size`` bytes when it is sealed."""
+    full, rest = divmod(size, SEALED_SEGMENT_BYTES)
+    return full * SEGMENT_BYTES + max(0, rest - TAG_BYTES)

@@ -30,6 +30,7 @@ Dialogue = Callable[..., AbstractAsyncContextManager[Terminal]]
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory in which the client keeps its files; not there yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(prompts, "TERMINAL", str(tmp_path / "no terminal"))
     return tmp_path / "config" / "sealpost"
 

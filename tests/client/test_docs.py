@@ -41,12 +41,9 @@ def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def options(parameters: list[Any]) -> set[str]:
     """Return the names of options, and what stands for arguments."""
-    return {
-        name if name.startswith("--") else str(parameter.metavar)
-        for parameter in parameters
-        for name in parameter.opts
-        if name != "--help"
-    }
+    named = {name for parameter in parameters for name in parameter.opts if name.startswith("--") and name != "--help"}
+    arguments = [str(one.metavar) for one in parameters if one.param_type_name == "argument"]
+    return named | {word for metavar in arguments for word in metavar.split("|")}
 
 
 def shared() -> set[str]:

@@ -7,6 +7,7 @@ import typer
 from ..addresses import Kind, parse_receipt_key, write_link
 from ..blocking_api import connect
 from ..durations import write_future, write_moment
+from ..files.sizes import write_files
 from ..options import shared_of
 from ..output import Output, say_on_terminal
 from ..responses import JsonObject
@@ -32,7 +33,14 @@ ReceiptKey = Annotated[
 
 
 def show_created(
-    output: Output, url: str, created: JsonObject, kind: Kind, *, fragment_key: bytes | None, has_password: bool = False
+    output: Output,
+    url: str,
+    created: JsonObject,
+    kind: Kind,
+    *,
+    fragment_key: bytes | None,
+    has_password: bool = False,
+    files: str | None = None,
 ) -> None:
     """Show a link: alone in a pipe, with the receipt key and expiry on a terminal."""
     link = write_link(url, created.text("url"), kind, fragment_key)
@@ -41,6 +49,8 @@ def show_created(
         output.records([{**created, "url": link}])
     elif output.is_terminal:
         fields = {"link": link, "receipt": receipt_key, "expires": write_future(created.moment("expires_at"))}
+        if files:
+            fields |= {"files": files}
         if has_password:
             fields |= {"password": "required; send it separately from the link"}
         output.fields("Secret" if kind is Kind.SECRET else "Message", fields)
@@ -59,6 +69,8 @@ def show_receipt(context: typer.Context, receipt_key: ReceiptKey) -> None:
         return
     fields = {"state": receipt.text("state"), "created": write_moment(receipt.moment("created_at"))}
     fields["expires"] = write_future(receipt.moment("expires_at"))
+    if receipt.get("files"):
+        fields["files"] = write_files(receipt.number("files"), receipt.number("files_bytes"))
     if receipt.has("opened_at"):
         fields["opened"] = write_moment(receipt.moment("opened_at"))
     if receipt.has("received_at"):

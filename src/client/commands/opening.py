@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from ..addresses import Kind
+from ..addresses import Kind, ParsedLink
 from ..blocking_api import BlockingApi
-from ..envelopes import KEY_BYTES, write_base64
-from ..errors import UNSURE, ClientError, NotSealpost, OutcomeUnknown, Unreachable
+from ..envelopes import KEY_BYTES, TextKeys, derive_keys, write_base64
+from ..errors import UNSURE, ClientError, NotSealpost, OutcomeUnknown, RequestRefused, Unreachable
 from ..output import say
 from ..policy import Resend
-from ..responses import JsonObject, Response
+from ..prompts import ask_secret_password
+from ..responses import JsonObject, Response, Words
 
+NOT_THERE = {"key_not_found": "nothing there: it was opened or burned, has expired, or never existed"}
 HOLD_SECONDS = 120.0
 """Seconds for which a server holds an opening by default; it may be set to another time."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 10.0
@@ -24,10 +26,12 @@ HELD_UNTIL = "held_until"
 class SecretReader:
     """The reader of one secret. The server gives the text to this reader again if the response was lost."""
 
-    def __init__(self, server: BlockingApi, key: str) -> None:
+    def __init__(self, server: BlockingApi, key: str, reader: str | None = None) -> None:
+        """Take the key of a ``reader`` who asks again."""
         self._server = server
         self._path = f"/{Kind.SECRET}/{key}"
-        self._key: str | None = write_base64(os.urandom(KEY_BYTES))
+        self._is_kept = reader is not None
+        self._key: str | None = reader or write_base64(os.urandom(KEY_BYTES))
 
     def open(self, password: str | None = None) -> Response:
         """Return the response; while the outcome is unknown, ask again for as long as the server may hold the text.
@@ -40,8 +44,9 @@ class SecretReader:
         try:
             answer = self._open_held({**body, "reader": self._key})
         except KeyboardInterrupt:
-            # The key ends with this process, so the text may be lost.
-            say(f"interrupted{UNSURE}")
+            if not self._is_kept:
+                # The key ends with this process, so the text may be lost.
+                say(f"interrupted{UNSURE}")
             raise
         if answer.code == "malformed" and _refuses_key(answer):
             # A server of an older version.
@@ -87,6 +92,37 @@ class SecretReader:
             return self._server.call("POST", self._path, body or None, resend=Resend.UNAVAILABLE)
         except OutcomeUnknown as error:
             raise _unsure(error) from None
+
+
+def open_secret(
+    reader: SecretReader,
+    link: ParsedLink,
+    given: str | None,
+    *,
+    has_password: bool,
+    not_there: Words = NOT_THERE,
+) -> tuple[JsonObject, TextKeys | None]:
+    """Return the response, still encrypted, and the keys of its text if the sender encrypted it.
+
+    ``given`` is the password if it is known; otherwise this prompts for it, again after a wrong one.
+    """
+    while True:
+        password = (given or ask_secret_password()) if has_password else None
+        keys = derive_keys(link.fragment_key, password) if link.fragment_key else None
+        answer = reader.open(keys.verifier if keys else password)
+        if has_password and answer.code == "phrase_required" and given is None:
+            continue
+        if not has_password or answer.code != "incorrect_phrase":
+            return answer.checked(not_there), keys
+        left = answer.body.number("attempts_left")
+        if left == 0:
+            raise RequestRefused(
+                "wrong password. That was the last attempt: the secret is destroyed", status=403, code=answer.code
+            )
+        words = f"wrong password; {left} {'attempt' if left == 1 else 'attempts'} left"
+        if given is not None:
+            raise RequestRefused(words, status=answer.status, code=answer.code)
+        say(words)
 
 
 def _pauses() -> Iterator[float]:

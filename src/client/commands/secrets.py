@@ -1,25 +1,22 @@
-"""Secrets: sharing them and opening links."""
+"""Opening links."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..addresses import Kind, ParsedLink, parse_link
 from ..blocking_api import BlockingApi, connect
-from ..durations import parse_ttl
-from ..envelopes import derive_keys, new_fragment_key, seal_text
-from ..errors import ClientError, OutcomeUnknown, RequestRefused
+from ..errors import ClientError
+from ..files.receiving import Destination, is_interrupted
 from ..options import shared_of
 from ..output import Output, say
-from ..policy import Auth, Resend
-from ..prompts import ask_secret_password, given_password, new_secret_password, read_text
+from ..policy import Resend
+from ..prompts import given_password
 from ..responses import JsonObject
-from .created import ServerSide, TimeToLive, show_created
 from .messages import decrypted, show_text
-from .opening import HELD_UNTIL, SecretReader
-
-NOT_THERE = {"key_not_found": "nothing there: it was opened or burned, has expired, or never existed"}
+from .opening import HELD_UNTIL, NOT_THERE, SecretReader, open_secret
+from .receiving import receive
 
 PasswordFile = Annotated[
     Path | None,
@@ -29,87 +26,44 @@ PasswordFile = Annotated[
 ]
 
 
-def share(
-    context: typer.Context,
-    text: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TEXT",
-            help="The text. Default: stdin, or a prompt on a terminal. An argument stays in the shell's history.",
-            show_default=False,
-        ),
-    ] = None,
-    *,
-    ttl: TimeToLive = None,
-    password: Annotated[
-        bool, typer.Option("--password", "--phrase", help="Prompt for a password that readers must enter.")
-    ] = False,
-    password_file: PasswordFile = None,
-    opens: Annotated[
-        int | None, typer.Option("--opens", metavar="N", min=1, max=100, help="Number of views; 1 by default.")
-    ] = None,
-    attempts: Annotated[
-        int | None,
-        typer.Option(
-            "--attempts", metavar="N", min=1, max=100, help="Wrong passwords until it is destroyed; 5 by default."
-        ),
-    ] = None,
-    server_side: ServerSide = False,
-) -> None:
-    """Encrypt a text as a one-time secret and show its link."""
-    shared = shared_of(context)
-    body: dict[str, Any] = {
-        "max_opens": opens,
-        "max_attempts": attempts,
-        "ttl": None if ttl is None else parse_ttl(ttl),
-    }
-    body["phrase"] = given_password(password_file)
-    with connect(shared) as server:
-        body["secret"] = read_text(text, "Text to share", hidden=True)
-        if password and body["phrase"] is None:
-            body["phrase"] = new_secret_password()
-        fragment_key = None if server_side else new_fragment_key()
-        if fragment_key:
-            keys = derive_keys(fragment_key, body["phrase"])
-            body["secret"], body["phrase"] = seal_text(body["secret"], keys), keys.verifier
-        sent = {name: value for name, value in body.items() if value is not None}
-        try:
-            answer = server.call("POST", "/generate", sent, auth=Auth.ON_DEMAND, resend=Resend.UNAVAILABLE)
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(f"{error}; the link is lost, so share it again") from None
-        show_created(
-            shared.output,
-            server.url,
-            answer.checked(),
-            Kind.SECRET,
-            fragment_key=fragment_key,
-            has_password="phrase" in sent,
-        )
-
-
 def open_link(
     context: typer.Context,
     link: Annotated[str, typer.Argument(metavar="LINK", help="A link, or just its key.", show_default=False)],
     *,
+    directory: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Directory for files; - writes a single file to stdout. Default: here.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     password_file: PasswordFile = None,
 ) -> None:
-    """Open a secret or read a message, and write its text to stdout.
+    """Open a secret or read a message. Write its text to stdout, and save its files.
 
     If the secret has a password, you are prompted for it, again after a wrong one.
     """
     shared, parsed = shared_of(context), parse_link(link)
     password = given_password(password_file)
+    destination = Destination(directory, force=force, output=shared.output)
     with connect(shared, elsewhere=parsed.url) as server:
+        if is_interrupted(server, parsed.key):
+            receive(shared.output, server, parsed, destination, password, found=None)
+            return
         kind, found = _look(server, parsed)
         if kind is Kind.MESSAGE:
             show_text(shared.output, decrypted(found, "message", parsed), "message")
             return
         shared.output.check()
+        if found.get("files"):
+            receive(shared.output, server, parsed, destination, password, found=found)
+            return
         reader = SecretReader(server, parsed.key)
-        if found.flag("phrase_required"):
-            opened = _open(reader, parsed, password)
-        else:
-            opened = decrypted(reader.open().checked(NOT_THERE), "secret", parsed)
+        answered, keys = open_secret(reader, parsed, password, has_password=found.flag("phrase_required"))
+        opened = decrypted(answered, "secret", parsed, keys)
         _show(shared.output, opened)
         reader.confirm(opened)
 
@@ -122,26 +76,6 @@ def _look(server: BlockingApi, link: ParsedLink) -> tuple[Kind, JsonObject]:
         if answer.code != "key_not_found":
             break
     return kind, answer.checked(NOT_THERE)
-
-
-def _open(reader: SecretReader, link: ParsedLink, given: str | None) -> JsonObject:
-    while True:
-        password = given or ask_secret_password()
-        keys = derive_keys(link.fragment_key, password) if link.fragment_key else None
-        answer = reader.open(keys.verifier if keys else password)
-        if answer.code == "phrase_required" and given is None:
-            continue
-        if answer.code != "incorrect_phrase":
-            return decrypted(answer.checked(NOT_THERE), "secret", link, keys)
-        left = answer.body.number("attempts_left")
-        if left == 0:
-            raise RequestRefused(
-                "wrong password. That was the last attempt: the secret is destroyed", status=403, code=answer.code
-            )
-        words = f"wrong password; {left} {'attempt' if left == 1 else 'attempts'} left"
-        if given is not None:
-            raise RequestRefused(words, status=answer.status, code=answer.code)
-        say(words)
 
 
 def _show(output: Output, opened: JsonObject) -> None:

@@ -14,12 +14,14 @@ from playwright.sync_api import Browser, Page
 from bench.running_stack import running_stack
 
 from .chromium import running_chromium
+from .shared_files import share_encrypted
 
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "height": 800}}
 SCHEMES = ("light", "dark")
 SHORT = 10
 """Lifetime in seconds of the secret that expires while it is open."""
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
+FILES = (("Floor plan.pdf", bytes(2_345_678)), ("photos/Cat.jpg", bytes(912_345)), ("README.txt", TEXT.encode()))
 
 
 class Sitter:
@@ -64,6 +66,7 @@ class Sitter:
         yield from self._opening(link)
         self.shows(receipt_link, "receipt")
         yield "receipt-opened"
+        yield from self._opening_files()
         yield from self._failing(link)
         yield from self._ending()
         link, receipt_link = self.share("message")
@@ -106,6 +109,13 @@ class Sitter:
         self.page.wait_for_selector("#received", state="hidden")
         self.shows(link, "notice")
         yield "opened"
+
+    def _opening_files(self) -> Iterator[str]:
+        self.shows(share_encrypted(self._base, FILES, TEXT).link, "waiting")
+        yield "waiting-files"
+        self.page.click("#open")
+        self.page.wait_for_selector("#shown:not([hidden])")
+        yield "shown-files"
 
     def _failing(self, link: str) -> Iterator[str]:
         self.shows(link[:-10], "notice")

@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route
 
 from .conftest import PHRASE, TEXT, Visitor, Visitors, created
+from .shared_files import PICKERS, share_encrypted
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("scheme", ["light", "dark"])]
 
@@ -149,6 +150,41 @@ def test_nobody_is_shut_out_of_sharing_and_opening(base: str, visitors: Visitors
     of.check("opened here")
     of.check_link("opened", link, "notice")
     of.check_link("receipt, opened", receipt_link, "receipt")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_of_files(base: str, visitors: Visitors, scheme: str) -> None:
+    """Files before and after opening, running, interrupted, altered, downloaded and gone, and their receipt."""
+    of = examination(visitors, scheme)
+    of.page.remove_listener("dialog", of.visitor.dismiss)
+    of.page.on("dialog", lambda dialog: dialog.accept())
+    of.page.add_init_script(PICKERS)
+    shared = share_encrypted(base, [(f"{LONG}.txt", bytes(300)), ("b/c.txt", bytes(200_000))], LONG)
+    of.check_link("waiting, with files", shared.link, "waiting")
+    of.page.click("#open")
+    of.visitor.sees("shown")
+    of.check("shown, with files")
+    of.page.route("**/files/*", lambda _: None)
+    of.page.click("#download-1")
+    of.page.get_by_text("Cancel").wait_for()
+    of.check("downloading")
+    of.page.click("#download-1")
+    of.page.route("**/files/*", lambda route: route.abort())
+    of.page.click("#download-1")
+    of.page.locator("#files").get_by_text("The download was interrupted.").wait_for()
+    of.check("interrupted")
+    of.page.route("**/files/*", lambda route: route.fulfill(body=bytes(1_000_000)))
+    of.page.click("#download-2")
+    of.page.locator("#files").get_by_text("Altered or damaged").wait_for()
+    of.check("altered")
+    of.page.unroute("**/files/*")
+    of.page.click("#download-all")
+    of.page.locator("#files").get_by_text("Downloaded").nth(1).wait_for()
+    of.check("downloaded")
+    of.visitor.deletes_now()
+    of.check("downloaded, deleted")
+    of.check_link("receipt, with files", shared.receipt_link, "receipt")
 
     assert [] == of.found
 

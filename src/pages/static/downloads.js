@@ -8,7 +8,7 @@ import { SEALED_SEGMENT, importFileKey, openSegments } from "./segments.js";
 
 const STALL_MS = 60000;
 // Pauses before an interrupted download continues by itself.
-const PAUSES_MS = [1000, 3000, 10000];
+const PAUSES_MS = [1000, 3000, 5000];
 
 /** The hold is over: the server no longer sends the file to this reader. */
 export class HoldOver extends Error {}
@@ -83,11 +83,13 @@ export class Download {
         timer = setTimeout(stop, STALL_MS);
       }
       if (this.done < this.sealed) lost();
+    } catch (error) {
+      // The file was altered, or cannot be written.
+      stop();
+      throw error;
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", stop);
-      // If the file was altered, or cannot be written.
-      stop();
     }
   }
 

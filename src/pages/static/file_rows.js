@@ -40,14 +40,14 @@ class Row {
     this.button = element("button", { type: "button", id: label, "aria-labelledby": `${label} ${title}` });
     this.button.addEventListener("click", () => (this.running ? this.running.abort() : this.start()));
     const name = element("bdi", { id: title, translate: "no", class: "notranslate" }, this.title);
-    this.item = element("li", {}, element("div", {}, name, this.progress, this.state), this.button);
+    this.item = element("li", {}, element("div", {}, name, this.state, this.progress), this.button);
     this.show("download");
   }
 
   show(label, state = this.size) {
     this.button.textContent = t(label);
     this.button.hidden = isOver;
-    this.progress.hidden = !this.running;
+    this.progress.classList.toggle("unready", !this.running);
     this.state.textContent = state;
   }
 
@@ -60,15 +60,15 @@ class Row {
       this.progress.value = this.download.done;
       this.show("cancel", t("working"));
     }
-    const outcome = sink ? await this.run() : null;
+    const { label, state, goesOn } = sink ? await this.run() : {};
     this.running = null;
-    if (!outcome) return false;
-    this.show(...outcome);
+    if (!label) return false;
+    this.show(label, state);
     $("said").textContent = `${this.title}: ${this.state.textContent}`;
-    return this.isSaved;
+    return goesOn;
   }
 
-  /** Return the label of the button and the state that follow; null if nothing has changed. */
+  /** Run the download; return the label of the button and the state that follow, and whether the next file can follow. */
   async run() {
     try {
       await this.download.run(this.running.signal, (bytes) => this.showProgress(bytes));
@@ -77,7 +77,7 @@ class Row {
     }
     this.download = null;
     this.isSaved = true;
-    return ["download", this.describe("file_saved")];
+    return { label: "download", state: this.describe("file_saved"), goesOn: true };
   }
 
   showProgress(bytes) {
@@ -87,15 +87,20 @@ class Row {
   }
 
   async fail(error) {
-    if (error instanceof ConnectionLost) return ["continue", t("file_lost")];
-    const { sink } = this.download;
+    if (error instanceof ConnectionLost) return { label: "continue", state: t("file_lost"), goesOn: false };
+    await this.drop();
+    if (error instanceof HoldOver) onHoldOver();
+    if (isOver) return { label: "download", state: this.describe("file_over"), goesOn: false };
+    if (error instanceof Cancelled) return { label: "download", goesOn: false };
+    return { label: "download", state: t(FAILURES.find(([kind]) => error instanceof kind)[1]), goesOn: true };
+  }
+
+  /** Discard an unfinished download. */
+  async drop() {
+    const { sink } = this.download ?? {};
     this.download = null;
     // Rejected if the sink itself has failed.
-    await Promise.resolve(sink.abort()).catch(() => {});
-    if (error instanceof HoldOver) onHoldOver();
-    if (isOver) return ["download", this.describe("file_over")];
-    if (error instanceof Cancelled) return ["download"];
-    return ["download", t(FAILURES.find(([kind]) => error instanceof kind)[1])];
+    await Promise.resolve(sink?.abort()).catch(() => {});
   }
 
   describe(state) {
@@ -104,8 +109,9 @@ class Row {
 
   /** Show that the server no longer has the file. */
   end() {
-    this.running?.abort();
-    if (!this.running) this.show("download", this.describe(this.isSaved ? "file_saved" : "file_over"));
+    if (this.running) return this.running.abort();
+    this.drop();
+    this.show("download", this.describe(this.isSaved ? "file_saved" : "file_over"));
   }
 }
 

@@ -283,6 +283,9 @@ async def test_a_missing_chunk_is_noticed(api: Api, missing: int) -> None:
     assert list(PARTS[:missing]) == [await anext(reading) for _ in range(missing)]
     with pytest.raises(Damaged):
         await anext(reading)
+    # Also if the range begins in it.
+    with pytest.raises(Damaged):
+        await read(storage, key, file, start + 1)
 
 
 async def test_chunks_cannot_change_places(api: Api) -> None:

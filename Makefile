@@ -14,6 +14,9 @@ SLO_SECONDS ?= 60
 # Duration of each fault in test-hosts.
 SECONDS ?= 7
 MESSAGES ?= 1000000
+# Of bench-files: the size of the large file, and the number of abandoned uploads with 10 chunks each.
+MIB ?= 256
+UPLOADS ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -30,7 +33,7 @@ DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py 
 # These modules need nginx: test-stack measures their coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
-.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile slo lock clean
+.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile bench-files slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -137,6 +140,9 @@ bench-observation: $(STAMP) ## Measure what metrics and logs cost (needs nginx a
 
 bench-hostile: $(STAMP) ## Measure latency while hostile clients send the most expensive bodies (ROUNDS=; needs nginx)
 	$(BIN)/python -m bench.hostile --seconds $(SECONDS_EACH) --rounds $(ROUNDS)
+
+bench-files: $(STAMP) ## Measure transfers of files, and the expiry of uploads (MIB=, UPLOADS=, ROUNDS=; needs nginx, curl and wrk)
+	$(BIN)/python -m bench.files --mib $(MIB) --uploads $(UPLOADS) --seconds $(SECONDS_EACH) --rounds $(ROUNDS)
 
 slo: $(STAMP) ## Measure the objectives, on a temporary or a running stack (URL=, METRICS_URL=, JSON=, SLO_SECONDS=)
 	$(BIN)/python -m bench.slo --seconds $(SLO_SECONDS) $(if $(URL),--url '$(URL)') \

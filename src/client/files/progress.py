@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..output import make_harmless
+from .sizes import write_size
 
 Report = Callable[[str, int, int], None]
 """Takes the name of the current file, the bytes of the files before it, and its own bytes so far."""
-_LONGEST_NAME = 40
+_BAR_WIDTH = 20
 
 
 @contextmanager
@@ -18,33 +19,28 @@ def show_progress(verb: str, total: int, *, no_color: bool) -> Iterator[Report]:
         yield lambda *_: None
         return
     from rich.console import Console  # noqa: PLC0415 (a tenth of a second, for terminals only)
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.table import Column  # noqa: PLC0415
 
     console = Console(stderr=True, no_color=no_color or None, markup=False, emoji=False, highlight=False)
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=_BAR_WIDTH),
+        TextColumn("{task.fields[amount]}", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
-        task = bars.add_task(verb, total=total)
+    amount = write_size(total)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True) as bars:
+        task = bars.add_task(verb, total=total, amount=amount)
 
         def report(name: str, before: int, done: int) -> None:
+            whole = min(total, before + done)
+            speed = bars.tasks[0].finished_speed or bars.tasks[0].speed
             bars.update(
-                task, description=f"{verb} {_shorten(make_harmless(name))}", completed=min(total, before + done)
+                task,
+                description=f"{verb} {make_harmless(name)}",
+                completed=whole,
+                amount=f"{write_size(whole)} of {amount}" + (f", {write_size(round(speed))}/s" if speed else ""),
             )
 
         yield report
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME:]}"

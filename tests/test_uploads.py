@@ -110,8 +110,9 @@ async def test_the_server_says_what_it_supports(api: Api, path: str) -> None:
         "Tus-Version": "1.0.0",
         "Tus-Extension": "creation,expiration,termination,checksum",
         "Tus-Max-Size": str(104_857_600 + 1600 * 16),
+        "Sealpost-Files-Max": "20",
         "Tus-Checksum-Algorithm": "sha1,sha256",
-    } == {name: value for name, value in answer.headers.items() if name.startswith("Tus-")}
+    } == {name: value for name, value in answer.headers.items() if name.startswith(("Tus-", "Sealpost-"))}
 
 
 def test_the_maximum_leaves_space_for_encryption_by_the_client() -> None:

@@ -40,7 +40,7 @@ class FilesFeature:
             ring, upload_store, chunk_store, taken=metrics.uploads.child("taken"), damaged=metrics.damaged
         )
         service = UploadService(ring, upload_store, metrics, file_max=settings.file_max)
-        self._routes = UploadRoutes(service, origin, create_guard) if settings.file_max else None
+        self._routes = UploadRoutes(service, origin, create_guard, settings.files_max) if settings.file_max else None
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes; none if files are switched off."""

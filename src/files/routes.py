@@ -32,6 +32,7 @@ from .uploading import LEAST_CHARGE, UploadService
 from .uploads import Upload
 
 FILES = "files"
+FILES_MAX = "Sealpost-Files-Max"
 PATH = "/files"
 MEDIA_TYPE = "application/offset+octet-stream"
 EXTENSIONS = ("creation", "expiration", "termination", "checksum")
@@ -44,10 +45,11 @@ _RESUMABLE = {RESUMABLE: Header("The version of the protocol. Any other than 1.0
 class UploadRoutes:
     """The routes of uploads."""
 
-    def __init__(self, service: UploadService, origin: Origin, create_guard: Guard | None) -> None:
+    def __init__(self, service: UploadService, origin: Origin, create_guard: Guard | None, files_max: int) -> None:
         self._service = service
         self._origin = origin
         self._create_guard = create_guard
+        self._files_max = files_max
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -57,8 +59,8 @@ class UploadRoutes:
                 path=PATH,
                 tag=FILES,
                 summary="Ask what uploads support",
-                description="The response has the headers Tus-Version, Tus-Extension, Tus-Max-Size and"
-                " Tus-Checksum-Algorithm.",
+                description="The response has the headers Tus-Version, Tus-Extension, Tus-Max-Size,"
+                " Tus-Checksum-Algorithm and Sealpost-Files-Max, the maximum number of files of a secret.",
                 handler=self.describe,
                 status=204,
                 needs_database=False,
@@ -140,6 +142,7 @@ class UploadRoutes:
                 "Tus-Version": VERSION,
                 "Tus-Extension": ",".join(EXTENSIONS),
                 "Tus-Max-Size": str(self._service.largest),
+                FILES_MAX: str(self._files_max),
                 "Tus-Checksum-Algorithm": ",".join(ALGORITHMS),
             },
         )

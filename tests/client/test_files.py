@@ -168,6 +168,21 @@ async def test_too_large_files_are_refused_before_anything_is_sent(
     assert 0 == (await typed("share", str(tmp_path / "fits"))).code
 
 
+async def test_too_many_files_are_refused_before_anything_is_sent(
+    serve: Serve, typed: Typed, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limit of the server; stdin counts as well."""
+    api = await serve(files_max=3)
+    go_to(api, monkeypatch)
+    plans = str(files / "plans")
+    ended = await typed("share", plans, "-", "--name", "more", stdin=b"x")
+
+    assert (2, "") == (ended.code, ended.stdout)
+    assert "these are 4 files, and the server accepts 3" in ended.stderr
+    assert 0 == await api.mongo.collection("uploads").count_documents({})
+    assert 0 == (await typed("share", plans)).code
+
+
 @pytest.mark.parametrize("server", ["off", "older"])
 async def test_a_server_without_files_is_told_apart(
     serve: Serve, typed: Typed, files: Path, monkeypatch: pytest.MonkeyPatch, server: str

@@ -124,7 +124,7 @@ def _choose(arguments: Sequence[str], text: str | None, name: str | None) -> _Gi
 
 def _prepare(given: _Given, sender: Sender) -> list[LocalFile | Stream]:
     """Return the files, read from stdin if need be. Raises `ClientError` if the server will not accept them."""
-    largest = sender.check(given.files)
+    largest = sender.check(given.files, len(given.files) + (given.stream is not None))
     files: list[LocalFile | Stream] = list(given.files)
     if given.stream:
         if sys.stdin is None or sys.stdin.isatty():

@@ -9,7 +9,7 @@ from typing import BinaryIO, Self
 
 from ..blocking_api import BlockingApi
 from ..envelopes import KEY_BYTES, NotOpened, read_base64, write_base64
-from ..errors import RequestRefused, Unreachable
+from ..errors import RequestRefused, Unreachable, WrongUsage
 from ..output import say
 from ..segments import largest_content
 from .manifest import SharedFile
@@ -57,9 +57,14 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def check(self, files: Sequence[LocalFile]) -> int:
-        """Return the size of the largest file that the server accepts. Raises `ClientError` if one is larger."""
-        accepted = self._server.run(self._uploads.largest())
+    def check(self, files: Sequence[LocalFile], number: int) -> int:
+        """Return the size of the largest file that the server accepts.
+
+        Raises `ClientError` if a file is larger, or if ``number`` files are too many.
+        """
+        accepted, most = self._server.run(self._uploads.limits())
+        if number > most:
+            raise WrongUsage(f"these are {number} files, and the server accepts {most}: share an archive of them")
         largest = largest_content(accepted) if self._sealed else accepted
         for file in files:
             if file.size > largest:

@@ -47,8 +47,11 @@ class Uploads:
     def __init__(self, api: "Api", notify: Callable[[str], None]) -> None:
         self._api, self._notify = api, notify
 
-    async def largest(self) -> int:
-        """Return the largest upload that the server accepts, in bytes. Raises `ClientError` if it accepts no files."""
+    async def limits(self) -> tuple[int, int]:
+        """Return the largest upload in bytes, and the number of files of a secret. Raises `ClientError`.
+
+        Servers that do not accept files have no such limits.
+        """
         answer = await self._api.call("OPTIONS", PATH, resend=Resend.ALWAYS)
         if answer.status in _NO_FILES:
             raise ClientError(
@@ -56,7 +59,7 @@ class Uploads:
                 " than this client"
             )
         answer.checked()
-        return answer.header_number("Tus-Max-Size")
+        return answer.header_number("Tus-Max-Size"), answer.header_number("Sealpost-Files-Max")
 
     async def create(self, size: int) -> str:
         """Return the key of a new upload."""

@@ -164,11 +164,12 @@ async def test_what_a_view_loads_is_small(client: Client, path: str) -> None:
         assert size < (BUDGET if path == "/" else READER_BUDGET)
 
 
-def test_what_files_need_is_loaded_for_files_only() -> None:
-    """A reader of a secret without files does not load their modules; one with files loads under 24 kB more."""
-    modules = loaded_later_by("open.js")
+@pytest.mark.parametrize(("script", "some"), [("open.js", "downloads.js"), ("create.js", "uploads.js")])
+def test_what_files_need_is_loaded_for_files_only(script: str, some: str) -> None:
+    """Readers and senders without files do not load their modules; those with files load under 24 kB more."""
+    modules = loaded_later_by(script)
 
-    assert {"downloads.js", "segments.js"} <= modules
+    assert {some, "segments.js"} <= modules
     assert sum(len(read_assets().files[name]) for name in {*modules, "files.css"}) < FILES_BUDGET
 
 
@@ -265,6 +266,27 @@ def test_only_what_the_server_allows_is_offered(settings: dict[str, Any], values
 
     assert values == [value for value, _ in options]
     assert [selected] == [value for value, chosen in options if chosen]
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"), [({}, ("104857600", "20")), ({"file_max": 9, "files_max": 1}, ("9", "1"))]
+)
+def test_a_server_with_files_offers_to_attach_them(settings: dict[str, Any], most: tuple[str, str]) -> None:
+    """The button has the limits, so that the page can name them before it sends anything."""
+    page = rendered(Templates(Settings(_env_file=None, **settings), read_assets(), LANGUAGES, BRAND), "create", "./")
+
+    assert [most] == re.findall(r'id="attach" class="pill" data-largest="(\d+)" data-most="(\d+)"', page)
+    assert "or attach files" in page
+
+
+def test_a_server_without_files_does_not_offer_them() -> None:
+    """There is neither a button for files nor a word of them."""
+    page = rendered(Templates(Settings(_env_file=None, file_max=0), read_assets(), LANGUAGES, BRAND), "create", "./")
+    write = page.partition('<section id="write"')[2].partition("</section>")[0]
+
+    assert 'type="file"' not in write
+    assert "attach files" not in write
+    assert "Attach files" not in write
 
 
 def test_the_vendored_file_is_as_it_was_published() -> None:

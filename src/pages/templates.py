@@ -93,8 +93,12 @@ class Templates:
                 "<", "\\u003c"
             ),
             "ttl_options": _options(language, self._settings),
+            "file_max": str(self._settings.file_max),
+            "files_max": str(self._settings.files_max),
+            "lead": language.html["create_lead_files" if self._settings.file_max else "create_lead"],
             **more,
         }
+        values["attach"] = _fill(self._sources["attach"], values) if self._settings.file_max else ""
         values["nav"] = "" if name in _OF_READERS else _fill(self._sources["nav"], values)
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)
         values["head"] = _fill(self._sources["head_script" if script else "head_style"], values)

@@ -48,7 +48,8 @@ class Visitor:
     def notice(self, request: Request) -> None:
         """Record a request: line, headers and body."""
         self.unanswered.append(request)
-        self.sent.append(f"{request.method} {request.url}\n{request.all_headers()}\n{request.post_data or ''}")
+        body = (request.post_data_buffer or b"").decode(errors="replace")
+        self.sent.append(f"{request.method} {request.url}\n{request.all_headers()}\n{body}")
 
     def end(self, request: Request) -> None:
         """Record the end of a request."""

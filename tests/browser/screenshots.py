@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FilePayload, Page, Route
 
 from bench.running_stack import running_stack
 
@@ -20,6 +20,10 @@ SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "hei
 SCHEMES = ("light", "dark")
 SHORT = 10
 """Lifetime in seconds of the secret that expires while it is open."""
+ATTACHED: list[FilePayload] = [
+    {"name": "Floor plan of the office.pdf", "mimeType": "application/pdf", "buffer": bytes(3_400_000)},
+    {"name": "Schlüsselübergabe-und-Zugänge-zum-Rechenzentrum.txt", "mimeType": "text/plain", "buffer": bytes(870)},
+]
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
 FILES = (("Floor plan.pdf", bytes(2_345_678)), ("photos/Cat.jpg", bytes(912_345)), ("README.txt", TEXT.encode()))
 
@@ -54,6 +58,7 @@ class Sitter:
         yield "create"
         self.page.click("#options > summary")
         yield "options"
+        yield from self._attaching()
         link, receipt_link = self.share("secret", PHRASE)
         yield "result"
         self.page.check("#keep-receipt")
@@ -90,6 +95,28 @@ class Sitter:
         """Like `states`, with JavaScript disabled."""
         self.page.goto(f"{self._base}/")
         yield "no-javascript"
+
+    def _attaching(self) -> Iterator[str]:
+        self.page.goto(f"{self._base}/")
+        self.page.set_input_files("#chosen", ATTACHED)
+        self.page.wait_for_selector("#files li:last-child")
+        yield "files"
+        self.page.route("**/files/*", lose_after_the_first)
+        self._click("#create")
+        self.page.wait_for_selector("#files .paused")
+        yield "files-paused"
+        self.page.unroute("**/files/*")
+        self.page.reload()
+        self.page.wait_for_selector("#files li:last-child")
+        yield "files-unfinished"
+        self._click("#create")
+        self.page.wait_for_selector("#attach-problem:not(:empty)")
+        yield "files-missing"
+        self._click("#files button:last-child")
+
+    def _click(self, selector: str) -> None:
+        """Click without the activation by a user, after which the page asks before it is left."""
+        self.page.eval_on_selector(selector, "element => element.click()")
 
     def _opening(self, link: str) -> Iterator[str]:
         self.shows(link, "waiting")
@@ -164,6 +191,14 @@ class Sitter:
         """Create a secret or a message through the API; return its link."""
         answer = self.page.request.post(f"{self._base}/{path}", data=body).json()
         return str(answer["url"])
+
+
+def lose_after_the_first(route: Route) -> None:
+    """Lose the connection of an upload after its first part."""
+    if route.request.headers.get("upload-offset") == "0":
+        route.continue_()
+    else:
+        route.abort()
 
 
 def new_page(browser: Browser, size: str, scheme: str, *, scripted: bool) -> Page:

@@ -2,19 +2,24 @@
 
 import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
 import { utf8 } from "./bytes.js";
+import { onFiles } from "./choose_files.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
 import { setKept } from "./kept.js";
 import { generate } from "./lean-qr.js";
 import { $, copyOnClick, formatExpiry, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
 import { newPassphrase, newPassword } from "./random.js";
+import { loadUnfinished } from "./unfinished.js";
 
 // Bytes. Encrypted and base64-encoded, a longer text exceeds the server's limit of 1 MiB.
 const MAX_TEXT_BYTES = 780000;
 const form = $("form");
+const canAttach = canEncrypt && Boolean($("attach"));
 const isMessage = () => form.elements.kind.value === "message";
 let receipt;
 let receiptSaved = true;
+// The module of attached files, once there are any.
+let attachments;
 
 function clearProblems() {
   for (const problem of form.querySelectorAll(".problem")) problem.textContent = "";
@@ -27,16 +32,19 @@ function showProblem({ key, values, field }) {
   const problem = $(field ? `${field}-problem` : "problem");
   problem.textContent = t(key, values);
   problem.closest("details")?.setAttribute("open", "");
-  if (field) $(field).setAttribute("aria-invalid", "true");
+  if ($(field ?? "create").matches("input, textarea")) $(field).setAttribute("aria-invalid", "true");
   $(field ?? "create").focus();
   problem.scrollIntoView({ block: "nearest" });
 }
+
+const hasFiles = () => Boolean(attachments && !attachments.isEmpty());
 
 /** Return the first problem of the form; undefined if it can be sent. */
 function findProblem() {
   const opens = Number($("opens").value);
   if (!canEncrypt && !$("server-side").checked) return { key: "insecure_refused", field: "server-side" };
-  if (!$("text").value) return { key: "no_text", field: "text" };
+  if (hasFiles() && isMessage()) return { key: "attach_not_message", field: "attach" };
+  if (!$("text").value && !hasFiles()) return { key: canAttach ? "no_text_or_file" : "no_text", field: "text" };
   if (utf8($("text").value).length > MAX_TEXT_BYTES) return { key: "create_too_large", field: "text" };
   if (!isMessage() && !(Number.isInteger(opens) && opens >= 1 && opens <= 100)) return { key: "views_invalid", field: "opens" };
   const slip = !isMessage() && checkPassword($("phrase"), ["password_blank"]);
@@ -77,7 +85,20 @@ async function prepareText(text, phrase) {
   if (!canEncrypt) return { text, phrase, fragmentKey: null };
   const fragmentKey = newFragmentKey();
   const keys = await deriveKeys(fragmentKey, phrase);
-  return { text: await sealText(text, keys), phrase: keys.verifier, fragmentKey };
+  const sealed = hasFiles() ? await attachments.seal(text, keys) : await sealText(text, keys);
+  return { text: sealed, phrase: keys.verifier, fragmentKey };
+}
+
+/** Upload the files and share the text with them, which can change until all are uploaded. */
+async function sendAll() {
+  const problem = (await attachments.uploadAll()) ?? findProblem();
+  if (problem) return problem;
+  form.inert = true;
+  try {
+    return await send();
+  } finally {
+    form.inert = false;
+  }
 }
 
 /** Share the text and show its link; return the problem if the server refuses. */
@@ -85,12 +106,17 @@ async function send() {
   const phrase = isMessage() ? "" : $("phrase").value;
   const sealed = await prepareText($("text").value, phrase);
   const ttl = $("ttl").value ? { ttl: { seconds: Number($("ttl").value) } } : {};
+  const files = hasFiles() ? { files: attachments.uploadKeys().map((upload) => ({ upload })) } : {};
   const body = isMessage()
     ? { message: sealed.text, ...ttl }
-    : { secret: sealed.text, max_opens: Number($("opens").value), ...ttl, ...(sealed.phrase ? { phrase: sealed.phrase } : {}) };
+    : { secret: sealed.text, max_opens: Number($("opens").value), ...ttl, ...(sealed.phrase ? { phrase: sealed.phrase } : {}), ...files };
   const result = await call("POST", isMessage() ? "" : "generate", body);
   if (!result.ok) {
     const failed = failureKey(result);
+    if (result.answer.errors?.some(({ field }) => field.startsWith("files."))) {
+      attachments.restart();
+      return { key: "attach_gone", field: "attach" };
+    }
     if (failed === "too_large") return { key: "create_too_large", field: "text" };
     const hasText = ["busy", "lost", "unauthorized"].includes(failed);
     return { key: hasText ? `create_${failed}` : "refused_text", values: { detail: result.answer.detail } };
@@ -110,6 +136,7 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   $("keep-receipt").checked = false;
   const time = formatExpiry(expiresAt);
   $("result-until").textContent = isMessage() ? t("message_until", { time }) : t("created_secret", { n: Number($("opens").value), time });
+  attachments?.clear();
   $("result-phrase").hidden = !phrase;
   $("result-plain").hidden = Boolean(fragmentKey);
   showCode(false);
@@ -124,6 +151,23 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
 function showCode(shown) {
   $("qr").hidden = !shown;
   $("show-qr").setAttribute("aria-expanded", String(shown));
+}
+
+/** Attach files, and show which cannot be attached. */
+async function attach(choice) {
+  clearProblems();
+  let problem;
+  try {
+    const [files] = await Promise.all([choice, loadAttachments()]);
+    problem = attachments.add(files);
+  } catch {
+    problem = { key: "attach_failed", field: "attach" };
+  }
+  if (problem) showProblem(problem);
+}
+
+async function loadAttachments() {
+  attachments ??= await import("./attachments.js");
 }
 
 function showKindFields() {
@@ -145,7 +189,7 @@ form.addEventListener("submit", async (event) => {
   clearProblems();
   try {
     await runBusy($("create"), async () => {
-      problem = await send();
+      problem = await (hasFiles() ? sendAll() : send());
     });
   } catch (error) {
     if (!(error instanceof ConnectionLost)) throw error;
@@ -193,7 +237,15 @@ if (!canEncrypt) {
   requestAnimationFrame(() => setTimeout(() => ($("write").hidden = false)));
 }
 showKindFields();
+if (canAttach) onFiles(attach);
+else $("attach")?.setAttribute("hidden", "");
 startView(async () => {
   if (canEncrypt) await testEncryption();
+  if (canAttach && loadUnfinished().length) {
+    // As above. Without a connection, they stay kept.
+    $("write").hidden = true;
+    await loadAttachments().then(() => attachments.restore(), () => {});
+    $("write").hidden = false;
+  }
   $("create").disabled = false;
 });

@@ -3,7 +3,7 @@
 import { ConnectionLost } from "./api.js";
 import { Cancelled, Damaged, Download, HoldOver } from "./downloads.js";
 import { NotOpened } from "./envelope.js";
-import { formatBytes } from "./file_display.js";
+import { element, formatBytes } from "./file_display.js";
 import { safeName, shownName } from "./file_names.js";
 import { openWithFiles } from "./files_envelope.js";
 import { $, t } from "./page.js";
@@ -16,13 +16,6 @@ let rows = [];
 let isOver = false;
 let onProgress;
 let onHoldOver;
-
-function element(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-  made.append(...children);
-  return made;
-}
 
 class Row {
   constructor(source, number) {

@@ -151,6 +151,7 @@ def test_nginx_waits_longer_than_a_worker() -> None:
     text = rendered(request_timeout=19.5)
 
     assert "proxy_read_timeout 25s;" in text
+    assert "proxy_read_timeout 55s;" in text
     assert "worker_shutdown_timeout 25s;" in text
 
 

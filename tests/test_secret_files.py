@@ -22,6 +22,7 @@ from src.sealed.holds import derive_claim_id
 from src.sealed.items import from_document
 from src.sealed.manifests import ManifestSealer
 from src.sealed.problems import KeyNotFound
+from src.sealed.store import ItemStore
 from src.storage import EXPIRING, INDEXES, RESEALABLE
 
 from .conftest import Api
@@ -60,6 +61,30 @@ async def end_holds(api: Api) -> None:
 async def sweep(api: Api) -> None:
     """Erase files that have ended, as every process does periodically."""
     await EndedFiles(api.mongo, storage_of(api)).sweep()
+
+
+async def test_a_secret_with_files_may_take_longer_to_create(
+    api: Api, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large files need more time than SEALPOST_REQUEST_TIMEOUT; a text alone does not get it."""
+    upload = await new_upload(api, b"large")
+    settings = api.settings
+    hurried = await serve(request_timeout=0.3, mongo_database=settings.mongo_database, keys=settings.keys)
+    reserve, create_text = MongoFileStorage.reserve, ItemStore.create
+
+    async def slow_reserve(*arguments: Any) -> Any:
+        await asyncio.sleep(0.6)
+        return await reserve(*arguments)
+
+    async def slow_create(*arguments: Any) -> None:
+        await asyncio.sleep(0.6)
+        await create_text(*arguments)
+
+    monkeypatch.setattr(MongoFileStorage, "reserve", slow_reserve)
+    monkeypatch.setattr(ItemStore, "create", slow_create)
+
+    assert 201 == (await hurried.call("POST", "/generate", {"files": [{"upload": upload}]}))[0]
+    assert 503 == (await hurried.call("POST", "/generate", {"secret": "text"}))[0]
 
 
 async def test_a_secret_has_files(api: Api) -> None:

@@ -127,6 +127,14 @@ class Route(Generic[BodyT]):
     overhead: int = 0
 
 
+def allow_seconds(request: web.Request, seconds: float) -> None:
+    """Let a request take at least this time from now, whatever its time limit."""
+    if DEADLINE in request:
+        deadline, end = request[DEADLINE], asyncio.get_running_loop().time() + seconds
+        if (deadline.when() or end) < end:
+            deadline.reschedule(end)
+
+
 def id_of(request: web.Request, parameter: str) -> bytes:
     """Return the 16 bytes of a path parameter ``…_id``."""
     return bytes.fromhex(request.match_info[parameter])

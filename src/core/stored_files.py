@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+TAKING_SECONDS = 50.0
+"""Time limit of a request that reserves files and takes them: less than the 60 seconds of a reservation.
+
+The content of the files gets a new expiry, for which MongoDB rewrites it: seconds for each GiB.
+"""
 Unusable = Literal["unknown or expired", "incomplete", "already used"]
 
 

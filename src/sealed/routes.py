@@ -7,8 +7,9 @@ from aiohttp import web
 
 from ..api.origin import Origin
 from ..api.pages import PageMaker
-from ..api.routing import Guard, Route, Shell
+from ..api.routing import Guard, Route, Shell, allow_seconds
 from ..core.crypto.sealing import decode, encode
+from ..core.stored_files import TAKING_SECONDS
 from ..errors import Damaged, TooMany
 from .contents import FileEntry
 from .creation import ItemCreator
@@ -118,6 +119,8 @@ class SecretRoutes:
 
     async def generate(self, request: web.Request, body: CreateSecret) -> SecretCreated:
         """Create a secret."""
+        if body.files:
+            allow_seconds(request, TAKING_SECONDS)
         created = await self._creator.create(
             SECRET,
             body.secret,

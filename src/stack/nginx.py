@@ -11,6 +11,7 @@ from textwrap import indent
 
 from ..api.edge import STRICT_TRANSPORT
 from ..api.pages import CONTENT_TYPE, VARY, html_of, policy_of
+from ..core.stored_files import TAKING_SECONDS
 from ..core.tls.certificates import CIPHERS
 from ..core.workers import WORKERS, worker_sockets
 from ..errors import (
@@ -180,6 +181,7 @@ def render(
         "workers": str(WORKERS),
         "worker_checks": _WORKER_CHECKS,
         "answer_timeout": str(ceil(settings.request_timeout) + _MARGIN),
+        "taking_timeout": str(ceil(max(settings.request_timeout, TAKING_SECONDS)) + _MARGIN),
         "rate_all": settings.rate_all,
         "rate_create": settings.rate_create,
         "rate_open": settings.rate_open,

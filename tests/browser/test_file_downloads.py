@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Dialog, Download, Route, expect
@@ -12,6 +13,7 @@ from playwright.sync_api import Dialog, Download, Route, expect
 from .chromium import PATIENCE
 from .conftest import PHRASE, TEXT, Visitor, Visitors
 from .shared_files import NO_PICKERS, PICKERS, Contents, saved, share_encrypted, share_plainly
+from .test_encryption import client
 
 pytestmark = pytest.mark.browser
 
@@ -162,6 +164,28 @@ def test_a_file_may_have_no_name(base: str, visitors: Visitors) -> None:
 
     assert ["named.txt", "file-2"] == reader.page.locator("#files bdi").all_inner_texts()
     assert {"file-2": b"second"} == saved(reader.page)
+
+
+@pytest.mark.parametrize("phrase", ["", PHRASE], ids=["open", "password"])
+def test_the_terminal_client_can_share_files(base: str, visitors: Visitors, tmp_path: Path, phrase: str) -> None:
+    """The page opens a text with a folder: the names are paths, and each file is saved under the last part."""
+    reader = reader_of(visitors)
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    for name, content in FILES:
+        (folder / name.rpartition("/")[2]).write_bytes(content)
+    variables = {"HOME": str(tmp_path), **({"SEALPOST_PHRASE": phrase} if phrase else {})}
+    shared = client(base, "share", str(folder), "--text", TEXT, **variables)
+    assert 0 == shared.returncode, shared.stderr
+    opens(reader, shared.stdout.strip(), phrase)
+    reader.page.click("#download-all")
+    for number in (1, 2, 3):
+        says(reader, number, "Downloaded")
+
+    expected = {name.rpartition("/")[2]: content for name, content in FILES}
+    assert {f"plans/{name}" for name in expected} == set(reader.page.locator("#files bdi").all_inner_texts())
+    assert expected == saved(reader.page)
+    assert TEXT == reader.page.text_content("#text")
 
 
 def alter(content: bytes) -> bytes:

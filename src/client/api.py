@@ -28,6 +28,7 @@ class Api:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
         resend: Resend = Resend.NEVER,
+        extra_seconds: float = 0,
     ) -> Response:
         """Return the response, whatever its status. Raises `NotSignedIn` and the errors of `Transport.send`.
 
@@ -37,7 +38,14 @@ class Api:
 
         async def send() -> Response:
             return await self.transport.send(
-                method, path, body, query=query, headers=headers, token=token, resend=resend
+                method,
+                path,
+                body,
+                query=query,
+                headers=headers,
+                token=token,
+                resend=resend,
+                extra_seconds=extra_seconds,
             )
 
         answer = await send()

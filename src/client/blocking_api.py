@@ -41,10 +41,13 @@ class BlockingApi:
         auth: Auth = Auth.NONE,
         query: Mapping[str, str] | None = None,
         resend: Resend = Resend.NEVER,
+        extra_seconds: float = 0,
     ) -> Response:
         """Return the response, as `Api.call` does."""
         try:
-            return self.run(self.api.call(method, path, body, auth=auth, query=query, resend=resend))
+            return self.run(
+                self.api.call(method, path, body, auth=auth, query=query, resend=resend, extra_seconds=extra_seconds)
+            )
         except KeyboardInterrupt:
             if resend < Resend.ALWAYS:
                 say(f"interrupted{UNSURE}")

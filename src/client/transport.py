@@ -106,8 +106,11 @@ class Transport:
         headers: Mapping[str, str] = NO_HEADERS,
         token: str | None = None,
         resend: Resend = Resend.NEVER,
+        extra_seconds: float = 0,
     ) -> Response:
         """Send a request, retry it if allowed, and return the response, whatever its status.
+
+        Each attempt may take ``extra_seconds`` in addition to the timeout.
 
         Raises `Unreachable` if there is no response and the request had no effect, `OutcomeUnknown` if it may have had
         one, and `NotSealpost`.
@@ -116,7 +119,9 @@ class Transport:
         outcome: Response | Unreachable
         for pause in (*PAUSES, None):
             try:
-                outcome = await self.send_once(method, path, body, query=query, headers=headers, token=token)
+                outcome = await self.send_once(
+                    method, path, body, query=query, headers=headers, token=token, extra_seconds=extra_seconds
+                )
             except Unreachable as error:
                 outcome = error
             wait = wait_to_resend(outcome, resend, pause)
@@ -140,6 +145,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
         token: str | None = None,
+        extra_seconds: float = 0,
     ) -> Response:
         """Return the response to a single attempt, which may be a gateway's 502 or 504; raises the errors of `send`."""
         sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
@@ -147,10 +153,9 @@ class Transport:
         if body is not None:
             sent["Content-Type"] = "application/json"
             data = _encode(body)
-        with self._explaining():
-            async with self._request(
-                method, path, headers=sent, data=data, query=query, limits=self._whole
-            ) as response:
+        limits = aiohttp.ClientTimeout(total=self._timeout + extra_seconds, connect=self._whole.connect)
+        with self._explaining(extra_seconds):
+            async with self._request(method, path, headers=sent, data=data, query=query, limits=limits) as response:
                 return await self._read(response, path)
 
     async def send_stream(
@@ -208,13 +213,14 @@ class Transport:
                 yield chunk
 
     @contextmanager
-    def _explaining(self) -> Generator[None, None, None]:
+    def _explaining(self, extra_seconds: float = 0) -> Generator[None, None, None]:
         try:
             yield
         except UnicodeError:
             raise WrongUsage("the input is not UTF-8") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise explain_failure(error, url=self.url, timeout=self._timeout, proxy=self._proxy) from None
+            timeout = self._timeout + extra_seconds
+            raise explain_failure(error, url=self.url, timeout=timeout, proxy=self._proxy) from None
 
     @asynccontextmanager
     async def _request(

@@ -158,6 +158,13 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
     assert 1 == len(server.requests)
 
 
+async def test_a_request_may_be_given_more_time() -> None:
+    """In addition to the time-out, for a request whose work takes longer."""
+    async with odd_server([STALL]) as server, transport(server.url, timeout=0.5) as sending:
+        with pytest.raises(OutcomeUnknown, match=r"did not answer within 1.5 s"):
+            await sending.send("GET", "/x", extra_seconds=1)
+
+
 async def test_a_lost_connection_is_not_repeated_behind_the_back() -> None:
     """Not even for a PUT, which the HTTP library would send again by itself."""
     async with odd_server([LOSE]) as server, transport(server.url) as sending:

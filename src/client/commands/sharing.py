@@ -24,6 +24,8 @@ from .created import ServerSide, TimeToLive, show_created
 from .secrets import PasswordFile
 
 STDIN = "-"
+_TAKING_SECONDS = 50.0
+"""Time that a server may need in addition, because MongoDB rewrites the content of files that a secret takes over."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,14 @@ def _contents(text: str, uploaded: Sequence[Uploaded], keys: TextKeys | None) ->
 
 def _create(server: BlockingApi, body: dict[str, Any]) -> Any:
     try:
-        answer = server.call("POST", "/generate", body, auth=Auth.ON_DEMAND, resend=Resend.UNAVAILABLE)
+        answer = server.call(
+            "POST",
+            "/generate",
+            body,
+            auth=Auth.ON_DEMAND,
+            resend=Resend.UNAVAILABLE,
+            extra_seconds=_TAKING_SECONDS if "files" in body else 0,
+        )
     except OutcomeUnknown as error:
         raise OutcomeUnknown(f"{error}; the link is lost, so share it again") from None
     return answer.checked()

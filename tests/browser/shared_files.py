@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ PICKERS = """
     }
 """
 NO_PICKERS = "delete window.showSaveFilePicker; delete window.showDirectoryPicker;"
+# More than 2 segments, and not a whole number of them.
+LARGE = os.urandom(200_000)
+FILES = (("plans/Grundriß.pdf", LARGE), ("leer.txt", b""), ("notes.txt", b"the cat is called Grete"))
+OF_FILES = re.compile(r"/secrets/[^/]+/files/")
 _READ_SAVED = """async () => {
     const saved = {};
     for await (const [name, handle] of (await navigator.storage.getDirectory()).entries()) {

@@ -1,84 +1,22 @@
-"""The files of a secret in a browser: shown, verified, decrypted and saved, and continued after an interruption."""
+"""The files of a secret in a browser: shown, verified and decrypted, and continued after an interruption."""
 
-import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Dialog, Download, Route, expect
+from playwright.sync_api import Route, expect
 
 from .chromium import PATIENCE
 from .conftest import PHRASE, TEXT, Visitor, Visitors
-from .shared_files import NO_PICKERS, PICKERS, Contents, saved, share_encrypted, share_plainly
+from .file_readers import Dialogs, downloads, loaded_by, opens, reader_of, says
+from .shared_files import FILES, LARGE, NO_PICKERS, OF_FILES, PICKERS, Contents, saved, share_encrypted, share_plainly
 from .test_encryption import client
 
 pytestmark = pytest.mark.browser
 
-# More than 2 segments, and not a whole number of them.
-LARGE = os.urandom(200_000)
-FILES = (("plans/Grundriß.pdf", LARGE), ("leer.txt", b""), ("notes.txt", b"the cat is called Grete"))
-OF_FILES = re.compile(r"/secrets/[^/]+/files/")
 SEALED_SEGMENT = 65_552
-
-
-@dataclass
-class Dialogs:
-    """Answers all dialogs of a visitor, and records their messages."""
-
-    accepts: bool = True
-    messages: list[str] = field(default_factory=list)
-
-    def answer(self, dialog: Dialog) -> None:
-        """Accept or dismiss a dialog."""
-        self.messages.append(dialog.message or dialog.type)
-        if self.accepts:
-            dialog.accept()
-        else:
-            dialog.dismiss()
-
-
-def reader_of(visitors: Visitors, pickers: str = PICKERS, dialogs: Dialogs | None = None) -> Visitor:
-    """Return a visitor who can save files, and by default leaves a page with files without being asked."""
-    reader = visitors.new()
-    reader.page.add_init_script(pickers)
-    reader.page.remove_listener("dialog", reader.dismiss)
-    reader.page.on("dialog", (dialogs or Dialogs()).answer)
-    return reader
-
-
-def opens(reader: Visitor, link: str, phrase: str = "") -> None:
-    """Open a link that may have a password."""
-    reader.page.goto(link)
-    reader.sees("waiting")
-    if phrase:
-        reader.page.fill("#phrase", phrase)
-    reader.page.click("#open")
-    reader.sees("shown")
-
-
-def loaded_by(reader: Visitor) -> list[Download]:
-    """Return the list of the files that the browser saves from now on, which grows."""
-    loaded: list[Download] = []
-
-    def load(download: Download) -> None:
-        loaded.append(download)
-
-    reader.page.on("download", load)
-    return loaded
-
-
-def says(reader: Visitor, number: int, text: str) -> None:
-    """Wait until the row of a file says something."""
-    expect(reader.page.locator(f"#files li:nth-child({number}) .hint")).to_contain_text(text, timeout=PATIENCE)
-
-
-def downloads(reader: Visitor, number: int) -> None:
-    """Download a file."""
-    reader.page.click(f"#download-{number}")
-    says(reader, number, "Downloaded")
 
 
 def test_text_and_files_are_opened(base: str, visitors: Visitors) -> None:
@@ -100,17 +38,6 @@ def test_text_and_files_are_opened(base: str, visitors: Visitors) -> None:
     assert [] == [line for line in reader.sent if "Grundriß" in line or "notes" in line]
 
 
-def test_a_browser_without_pickers_saves_a_blob(base: str, visitors: Visitors) -> None:
-    """The file arrives in the folder for downloads, with its exact content."""
-    reader = reader_of(visitors, NO_PICKERS)
-    opens(reader, share_encrypted(base, FILES).link)
-    with reader.page.expect_download() as downloading:
-        downloads(reader, 1)
-
-    assert "Grundriß.pdf" == downloading.value.suggested_filename
-    assert LARGE == downloading.value.path().read_bytes()
-
-
 def test_files_need_no_text(base: str, visitors: Visitors) -> None:
     """Without a text there is nothing to copy or hide."""
     reader = reader_of(visitors)
@@ -118,30 +45,6 @@ def test_files_need_no_text(base: str, visitors: Visitors) -> None:
 
     assert [True] * 3 == [reader.page.is_hidden(f"#{name}") for name in ("text", "copy", "hide")]
     assert reader.page.is_visible("#download-all")
-
-
-def test_all_files_are_saved_in_a_folder(base: str, visitors: Visitors) -> None:
-    """One after the other; of files with the same name, the later ones get a number."""
-    files = [("a/x.txt", b"first"), ("b/x.txt", b"second"), ("x.txt", b"third"), ("README", LARGE)]
-    reader = reader_of(visitors)
-    opens(reader, share_encrypted(base, files).link)
-    reader.page.click("#download-all")
-    for number in range(1, 5):
-        says(reader, number, "Downloaded")
-
-    assert {"x.txt": b"first", "x (2).txt": b"second", "x (3).txt": b"third", "README": LARGE} == saved(reader.page)
-
-
-def test_an_altered_file_does_not_stop_the_others(base: str, visitors: Visitors) -> None:
-    """All others are downloaded."""
-    reader = reader_of(visitors)
-    opens(reader, share_encrypted(base, FILES).link)
-    reader.page.route(OF_FILES, lambda route: route.fulfill(body=bytes(1_000_000)), times=1)
-    reader.page.click("#download-all")
-    says(reader, 3, "Downloaded")
-
-    says(reader, 1, "Altered or damaged")
-    assert {"leer.txt": b"", "notes.txt": FILES[2][1]} == saved(reader.page)
 
 
 @pytest.mark.parametrize("files", [FILES, [("only.txt", b"content")]])
@@ -154,16 +57,6 @@ def test_curl_can_share_files(base: str, visitors: Visitors, files: Contents) ->
 
     assert {name.rpartition("/")[2]: content for name, content in files} == saved(reader.page)
     assert TEXT == reader.page.text_content("#text")
-
-
-def test_a_file_may_have_no_name(base: str, visitors: Visitors) -> None:
-    """It gets a number."""
-    reader = reader_of(visitors)
-    opens(reader, share_plainly(base, [("named.txt", b"first"), ("", b"second")]).link)
-    downloads(reader, 2)
-
-    assert ["named.txt", "file-2"] == reader.page.locator("#files bdi").all_inner_texts()
-    assert {"file-2": b"second"} == saved(reader.page)
 
 
 @pytest.mark.parametrize("phrase", ["", PHRASE], ids=["open", "password"])
@@ -226,6 +119,31 @@ def test_an_altered_file_is_not_saved(
     downloads(reader, 1)
 
     assert pickers != PICKERS or {"Grundriß.pdf": LARGE} == saved(reader.page)
+
+
+def test_a_damaged_file_is_reported(base: str, visitors: Visitors) -> None:
+    """The server says so before it sends anything."""
+    reader = reader_of(visitors)
+    opens(reader, share_encrypted(base, FILES).link)
+    reader.page.route(OF_FILES, lambda route: route.fulfill(status=410, json={"code": "damaged"}))
+    reader.page.click("#download-1")
+    says(reader, 1, "The data stored on the server is damaged")
+
+    assert {} == saved(reader.page)
+
+
+def test_a_page_that_cannot_show_files_opens_nothing(base: str, visitors: Visitors) -> None:
+    """Its modules load before the button appears; after a reload it works."""
+    reader = reader_of(visitors)
+    shared = share_encrypted(base, FILES)
+    reader.page.route("**/sinks.js", lambda route: route.abort(), times=1)
+    reader.page.goto(shared.link)
+    reader.sees("notice")
+    assert "No connection" == reader.text("#notice-title")
+    reader.page.click("#retry")
+    reader.sees("waiting")
+
+    assert [] == [path for path in reader.paths() if path.startswith("POST")]
 
 
 def interrupt(reader: Visitor, lengths: list[int]) -> list[str | None]:
@@ -419,33 +337,6 @@ def test_downloads_prolong_the_hold(base: str, visitors: Visitors) -> None:
     expect(reader.page.locator("#shown-left")).not_to_have_text(before, timeout=PATIENCE)
     kept = reader.page.evaluate("Date.parse(JSON.parse(Object.values(sessionStorage)[0]).until) - Date.now()")
     assert 600_000 < kept < 900_000
-
-
-HOSTILE = (
-    ("../../etc/passwd", "../../etc/passwd", "passwd"),
-    ("<img src=x onerror=alert(1)>.html", "<img src=x onerror=alert(1)>.html", "_img src=x onerror=alert(1)_.html"),
-    ("C:\\windows\\x.txt", "C:\\windows\\x.txt", "x.txt"),
-    ("a\u202egpj.exe", "a\ufffdgpj.exe", "agpj.exe"),
-    ("a\nb\x00\u200bc", "a\ufffdb\ufffd\ufffdc", "abc"),
-    ("aux.txt", "aux.txt", "_aux.txt"),
-    (" .. ", " .. ", "file-7"),
-    ("", "file-8", "file-8"),
-    ("קובץ.txt", "קובץ.txt", "קובץ.txt"),
-    ("é" * 300 + ".tar.gz", "é" * 120 + "…" + "é" * 53 + ".tar.gz", "é" * 98 + ".gz"),
-)
-
-
-def test_hostile_names_are_text(base: str, visitors: Visitors) -> None:
-    """A name is shown as it is, isolated from the text around it, and saved under a safe name."""
-    reader = reader_of(visitors)
-    opens(reader, share_encrypted(base, [(name, b"x") for name, _, _ in HOSTILE]).link)
-    reader.page.click("#download-all")
-    for number in range(1, len(HOSTILE) + 1):
-        says(reader, number, "Downloaded")
-
-    assert [shown for _, shown, _ in HOSTILE] == reader.page.locator("#files bdi").all_text_contents()
-    assert {safe for _, _, safe in HOSTILE} == set(saved(reader.page))
-    assert 0 == reader.page.locator("#files img").count()
 
 
 def test_receipts_show_the_files(base: str, visitors: Visitors) -> None:

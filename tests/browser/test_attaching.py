@@ -153,7 +153,7 @@ def test_a_text_and_files_are_shared(base: str, visitors: Visitors) -> None:
         "large.bin": (BINARY, LARGE),
     } == files
     sent = "\n".join(visitor.sent)
-    assert [] == [word for word in ("Zug", "large.bin", "unmistakable", TEXT) if word in sent]
+    assert [] == [word for word in ("Zugänge", "large.bin", "unmistakable", TEXT) if word in sent]
     assert "{}" == visitor.page.evaluate("JSON.stringify(sessionStorage)")
     visitor.page.click("#copy-receipt")
     visitor.page.click("#again")

@@ -110,8 +110,8 @@ CHECKS = {
     "forced colors": check_forced_colors,
 }
 # The result is shorter than the form with its options. Only the script knows that there is no encryption; where there
-# is no script, the view is replaced after a while.
-UNAVOIDABLE = {(state, "layout shift") for state in ("result", "no-web-crypto-create", "unsupported")}
+# is no script, the view is replaced after a while. The list of files appears after the user has chosen them.
+UNAVOIDABLE = {(state, "layout shift") for state in ("result", "no-web-crypto-create", "unsupported", "files")}
 
 
 def states(page: Page, base: str) -> Iterator[str]:

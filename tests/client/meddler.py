@@ -17,7 +17,8 @@ class Meddler:
     """Stands before a server.
 
     ``uploads`` and ``downloads`` are bytes after which the next transfers are cut. With ``stalls``, the proxy sets
-    ``stalled`` and waits until ``released`` is set, before it cuts. ``refusals`` are statuses of the next transfers.
+    ``stalled`` and waits until ``released`` is set, before it cuts. ``refusals`` are statuses of the next
+    transfers, ``head_refusals`` those of HEAD.
     """
 
     def __init__(self, server: str, session: ClientSession) -> None:
@@ -25,6 +26,7 @@ class Meddler:
         self.uploads: list[int] = []
         self.downloads: list[int] = []
         self.refusals: list[int] = []
+        self.head_refusals: list[int] = []
         self.alter: Callable[[bytes], bytes] | None = None
         self.stalls, self.stalled, self.released = False, asyncio.Event(), asyncio.Event()
         self.requests: list[tuple[str, str, str]] = []
@@ -42,6 +44,8 @@ class Meddler:
         if request.method in ("PATCH", "GET") and "/files/" in request.path and self.refusals:
             problem = {"code": "refused", "detail": "refused by the test"}
             return web.json_response(problem, status=self.refusals.pop(0))
+        if request.method == "HEAD" and self.head_refusals:
+            return web.Response(status=self.head_refusals.pop(0))
         if request.method == "HEAD":
             await self._wait_for_progress(request)
         data = self._body(request) if request.body_exists else None

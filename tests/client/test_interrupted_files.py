@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from src.client.files import patience, receiving
+from src.client.files import patience, receiving, saving
 from src.client.files.memory import KEPT_SECONDS, InUse, Memory
 from src.client.files.uploads import Body
 
 from ..conftest import Api
 from ..processes import PATIENCE, ROOT
-from .conftest import Typed
+from .conftest import Dialogue, Typed
 from .liar import Forward, Told, liar, problem
 from .meddler import STEP, Meddler, meddler
 
@@ -346,6 +346,125 @@ async def test_a_refused_transfer_ends(url: str, typed: Typed, file: Path, recei
         assert "Continuing" not in ended.stderr
 
 
+async def test_an_unclear_offset_is_asked_for_again(url: str, typed: Typed, file: Path) -> None:
+    """A HEAD that fails does not end the upload, unless the upload is gone."""
+    async with meddler(url) as proxy:
+        proxy.uploads, proxy.head_refusals = [CUT], [504, 504, 504]
+        ended = await typed("share", str(file), "--url", proxy.url)
+        assert 0 == ended.code, ended.stderr
+        file.write_bytes(os.urandom(SIZE))
+        proxy.uploads, proxy.head_refusals = [CUT], [404]
+        gone = await typed("share", str(file), "--url", proxy.url)
+
+    assert 1 == gone.code
+    assert "the server no longer has the upload: share the file again" in gone.stderr
+
+
+async def test_a_file_that_is_damaged_on_the_server_is_told(url: str, typed: Typed, file: Path, received: Path) -> None:
+    """It is not downloaded again and again."""
+    link = (await typed("share", str(file))).stdout.strip()
+    async with meddler(url) as proxy:
+        proxy.refusals = [410]
+        ended = await typed("open", link.replace(url, proxy.url), "-o", str(received))
+
+    assert 1 == ended.code
+    assert "its content on the server was damaged or altered" in ended.stderr
+    assert [] == list(received.iterdir())
+
+
+async def test_one_command_at_a_time_receives_a_secret(url: str, typed: Typed, file: Path, received: Path) -> None:
+    """Another one is told so, and opens nothing."""
+    created = json.loads((await typed("share", str(file), "--json")).stdout)
+    with Memory("openings", url, created["secret_key"]) as memory:
+        memory.write({"reader": "x"})
+        ended = await typed("open", created["url"], "-o", str(received))
+        memory.forget()
+
+    assert (1, True) == (ended.code, "another `sealpost open`" in ended.stderr)
+    assert 0 == (await typed("open", created["url"], "-o", str(received))).code
+
+
+async def test_a_damaged_memory_is_ignored(url: str, typed: Typed, file: Path, received: Path) -> None:
+    """The secret is opened as if there were none."""
+    created = json.loads((await typed("share", str(file), "--json")).stdout)
+    with Memory("openings", url, created["secret_key"]) as memory:
+        memory.write({"other": 1})
+
+    assert 0 == (await typed("open", created["url"], "-o", str(received))).code
+
+
+async def test_nothing_is_opened_that_could_not_be_continued(
+    url: str, typed: Typed, file: Path, received: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the state directory cannot be used; sharing works without it."""
+    (tmp_path / "no directory").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "no directory"))
+    created = json.loads((await typed("share", str(file), "--json")).stdout)
+    ended = await typed("open", created["url"], "-o", str(received))
+
+    assert 1 == ended.code
+    assert "Not a directory. It is needed to continue interrupted downloads" in ended.stderr
+    assert "waiting" in (await typed("receipt", created["receipt_key"])).stdout
+
+
+async def test_a_prompt_that_is_left_opens_nothing(
+    url: str, typed: Typed, dialogue: Dialogue, file: Path, received: Path, tmp_path: Path
+) -> None:
+    """Ctrl-D at the password leaves nothing behind."""
+    link = (await typed("share", str(file), SEALPOST_PHRASE="old friend")).stdout.strip()
+    async with dialogue("open", link, "-o", str(received), code=130) as terminal:
+        await terminal.expect("Password of this secret: ")
+        await terminal.type("\x04", hidden=True)
+
+    assert [] == list((tmp_path / "state").rglob("openings/*.json"))
+    assert 0 == (await typed("open", link, "-o", str(received), SEALPOST_PHRASE="old friend")).code
+
+
+def test_a_file_is_saved_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system has none; an existing file stays nevertheless."""
+
+    def fail(*_: object) -> None:
+        raise PermissionError(1, os.strerror(1))
+
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    for expected in (b"new", b"newer"):
+        with saving.PartFile(tmp_path, ("d", "a"), kept=None) as part:
+            part.write(expected)
+            if expected == b"newer":
+                with pytest.raises(saving.CannotSave, match="File exists"):
+                    part.finish()
+                part.discard()
+            else:
+                part.finish()
+
+    assert b"new" == (tmp_path / "d" / "a").read_bytes()
+    assert ["a"] == [path.name for path in (tmp_path / "d").iterdir()]
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    """As does the complete part, under its own name."""
+    with saving.PartFile(tmp_path, ("a",), kept=None) as part:
+        part.write(b"new")
+        (tmp_path / "a").write_bytes(b"other")
+        with pytest.raises(saving.CannotSave, match="File exists"):
+            part.finish()
+
+    assert (b"other", b"new") == ((tmp_path / "a").read_bytes(), (tmp_path / "a.part").read_bytes())
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """Neither a folder nor a part that has become one."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "d").symlink_to(outside)
+    (tmp_path / "a.part").symlink_to(outside / "x")
+    for words in (("d", "a"), ("a",)):
+        with pytest.raises(saving.CannotSave):
+            saving.PartFile(tmp_path, words, kept=0)
+
+    assert [] == list(outside.iterdir())
+
+
 def test_memories_are_private_locked_and_forgotten(tmp_path: Path) -> None:
     """One process at a time has one; damaged ones are empty, and old ones are deleted."""
     directory = tmp_path / "state" / "sealpost" / "kind"
@@ -356,6 +475,8 @@ def test_memories_are_private_locked_and_forgotten(tmp_path: Path) -> None:
         [path] = directory.iterdir()
         with pytest.raises(InUse):
             Memory("kind", "a")
+        assert {"some": "thing"} == memory.read()
+        path.write_bytes(path.read_bytes() + b"that is longer}")
         assert {"some": "thing"} == memory.read()
         assert (0o600, 0o700) == (path.stat().st_mode & 0o777, directory.stat().st_mode & 0o777)
     for content in (b"{", b"[]"):

@@ -54,10 +54,12 @@ class Memory:
                 self._path.unlink()
 
     def read(self) -> dict[str, Any]:
-        """Return the object; empty if there is none, or if the process died while writing."""
+        """Return the object; empty if there is none."""
         os.lseek(self._handle, 0, os.SEEK_SET)
+        raw = os.read(self._handle, os.fstat(self._handle).st_size)
         try:
-            content = json.loads(os.read(self._handle, os.fstat(self._handle).st_size))
+            # If the process died while writing, the end of an older object follows.
+            content, _ = json.JSONDecoder().raw_decode(raw.decode())
         except ValueError:
             return {}
         return content if isinstance(content, dict) else {}
@@ -65,9 +67,9 @@ class Memory:
     def write(self, content: Mapping[str, Any]) -> None:
         """Replace the object. Raises `OSError`."""
         raw = json.dumps(content).encode()
-        os.truncate(self._handle, 0)
         os.lseek(self._handle, 0, os.SEEK_SET)
         os.write(self._handle, raw)
+        os.truncate(self._handle, len(raw))
 
     def forget(self) -> None:
         """Delete the object; its file is deleted with the end of the block."""

@@ -154,7 +154,10 @@ class Receiver:
 
 def is_interrupted(server: BlockingApi, secret_key: str) -> bool:
     """Return whether an earlier command has opened the secret and not received all of it."""
-    return has_memory(KIND, server.url, secret_key)
+    if not has_memory(KIND, server.url, secret_key):
+        return False
+    with recall(server, secret_key) as memory:
+        return "reader" in memory.read()
 
 
 def recall(server: BlockingApi, secret_key: str) -> Memory:

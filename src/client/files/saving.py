@@ -46,12 +46,6 @@ class PartFile:
         with suppress(OSError):
             self._file.close()
 
-    def rewind(self, position: int) -> None:
-        """Discard everything after a position."""
-        self._file.seek(position)
-        self._file.truncate()
-        self.position = position
-
     def write(self, content: bytes) -> None:
         """Append content."""
         try:

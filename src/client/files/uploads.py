@@ -73,6 +73,9 @@ class Uploads:
         answer = await self._api.call("HEAD", f"{PATH}/{upload}", headers=TUS, resend=Resend.ALWAYS)
         if answer.status in _GONE:
             return None
+        if answer.status in PASSING:
+            # The response to a HEAD has no body that says why.
+            raise Unreachable(f"{self._api.transport.url} cannot answer now ({answer.status})", passing=True)
         answer.checked()
         offset = answer.header_number("Upload-Offset")
         return offset if answer.header_number("Upload-Length") == size and offset <= size else None

@@ -12,6 +12,7 @@ from .chromium import PATIENCE
 from .conftest import PHRASE, TEXT, Visitor, Visitors
 from .file_readers import Dialogs, downloads, loaded_by, opens, reader_of, says
 from .shared_files import FILES, LARGE, NO_PICKERS, OF_FILES, PICKERS, Contents, saved, share_encrypted, share_plainly
+from .test_attaching import attach, create, payload
 from .test_encryption import client
 
 pytestmark = pytest.mark.browser
@@ -56,6 +57,24 @@ def test_curl_can_share_files(base: str, visitors: Visitors, files: Contents) ->
         downloads(reader, number)
 
     assert {name.rpartition("/")[2]: content for name, content in files} == saved(reader.page)
+    assert TEXT == reader.page.text_content("#text")
+
+
+def test_a_browser_opens_what_another_shares(base: str, visitors: Visitors) -> None:
+    """A text with a password and files, from one page to another."""
+    sender, reader = visitors.new(), reader_of(visitors)
+    files = [(name.rpartition("/")[2], content) for name, content in FILES]
+    sender.page.goto(f"{base}/")
+    sender.page.fill("#text", TEXT)
+    sender.show_options()
+    sender.page.fill("#phrase", PHRASE)
+    attach(sender.page, *(payload(name, content) for name, content in files))
+    opens(reader, create(sender), PHRASE)
+    reader.page.click("#download-all")
+    for number in (1, 2, 3):
+        says(reader, number, "Downloaded")
+
+    assert dict(files) == saved(reader.page)
     assert TEXT == reader.page.text_content("#text")
 
 

@@ -10,6 +10,7 @@ import pytest
 from bson import ObjectId
 
 from .conftest import Api
+from .uploads import create, patch
 
 
 def changes(value: Any) -> Iterator[Any]:
@@ -116,3 +117,24 @@ async def test_a_damaged_neighbour_spoils_nothing(api: Api) -> None:
 
     statuses = [status for status, _ in answers]
     assert [200] * 10 + [410] + [200] * 10 == statuses
+
+
+async def test_a_changed_upload_never_crashes(api: Api) -> None:
+    """With any field removed, changed or of another type, each request gets a clear answer, and no secret uses it."""
+    upload = await create(api, 11)
+    await patch(api, upload, 0, b"hello ")
+    uploads = api.mongo.collection("uploads")
+    original = await uploads.find_one()
+    damaged = 0
+    for described, document in tampered(original):
+        await uploads.replace_one({"_id": original["_id"]}, document)
+
+        told = (await api.send("HEAD", f"/files/{upload}")).status
+        written = (await patch(api, upload, 6, b"")).status
+        used, _ = await api.call("POST", "/generate", {"files": [{"upload": upload}]})
+
+        assert told in {200, 404, 410}, described
+        assert written in {204, 404, 409, 410}, described
+        assert 400 == used or document["offset"] == document["size"], described
+        damaged += told == 410
+    assert damaged > 30

@@ -35,7 +35,7 @@ class FilesFeature:
         create_guard: Guard | None = None,
     ) -> None:
         chunk_store = ChunkStore(mongo)
-        upload_store = UploadStore(mongo, chunk_store)
+        upload_store = UploadStore(mongo, chunk_store, metrics.damaged)
         self.storage: FileStorage = MongoFileStorage(
             ring, upload_store, chunk_store, taken=metrics.uploads.child("taken"), damaged=metrics.damaged
         )

@@ -11,7 +11,7 @@ from ..api.routing import Guard, Header, Route, json_response
 from ..api.streamed_bodies import StreamedBody
 from ..core.crypto.keys import KEY_BYTES
 from ..core.crypto.sealing import decode, encode
-from ..errors import Malformed, TooLarge
+from ..errors import Damaged, Malformed, TooLarge
 from .headers import (
     ALGORITHMS,
     CHECKSUM,
@@ -102,7 +102,7 @@ class UploadRoutes:
                 summary="Ask where to continue an upload",
                 description="The response has the headers Upload-Offset, Upload-Length and Upload-Expires.",
                 handler=self.status,
-                problems=(UploadNotFound, UnsupportedVersion),
+                problems=(UploadNotFound, Damaged, UnsupportedVersion),
             ),
             Route(
                 method="PATCH",
@@ -120,7 +120,10 @@ class UploadRoutes:
                 streamed_body=MEDIA_TYPE,
                 stores=True,
                 status=204,
-                problems=(UploadNotFound, OffsetConflict, UnsupportedChecksum, ChecksumMismatch, UnsupportedVersion),
+                problems=(
+                    *(UploadNotFound, OffsetConflict, Damaged),
+                    *(UnsupportedChecksum, ChecksumMismatch, UnsupportedVersion),
+                ),
             ),
             Route(
                 method="DELETE",

@@ -86,7 +86,10 @@ class MongoFileStorage:
         uploads = []
         for position, upload_key in enumerate(upload_keys):
             upload_id = derive_upload_id(upload_key)
-            upload = await self._uploads.reserve(upload_id, item_id)
+            try:
+                upload = await self._uploads.reserve(upload_id, item_id)
+            except Damaged:
+                raise UnusableUpload(position, "unknown or expired") from None
             if upload is None:
                 raise UnusableUpload(position, await self._why_unusable(upload_id))
             uploads.append(upload)
@@ -100,7 +103,7 @@ class MongoFileStorage:
     async def _why_unusable(self, upload_id: bytes) -> Unusable:
         try:
             upload = await self._uploads.find(upload_id)
-        except UploadNotFound:
+        except (UploadNotFound, Damaged):
             return "unknown or expired"
         return "already used" if upload.is_complete else "incomplete"
 

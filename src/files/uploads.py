@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from pymongo import IndexModel, ReturnDocument
 
 from ..core.clock import MILLISECOND
 from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
-from ..errors import Problem
+from ..core.metrics import NOTHING, Counter
+from ..errors import Damaged, Problem
 from .chunks import ChunkStore
 from .problems import OffsetConflict, UploadNotFound
 
@@ -28,6 +30,8 @@ RESERVATION = timedelta(seconds=60)
 WRITER_BYTES = 16
 _IS_LIVE: Document = {"$gt": ["$delete_at", "$$NOW"]}
 UNEXPIRED: Document = {"$expr": _IS_LIVE}
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,16 @@ class Upload:
 
 
 class UploadStore:
-    """The uploads that no item uses yet. Each method raises `Unavailable` if the outcome is unknown."""
+    """The uploads that no item uses yet. Each method raises `Unavailable` if the outcome is unknown.
 
-    def __init__(self, mongo: Mongo, chunks: ChunkStore) -> None:
+    Each that returns an upload raises `Damaged` if its document was changed in the database; ``damaged`` counts these.
+    """
+
+    def __init__(self, mongo: Mongo, chunks: ChunkStore, damaged: Counter = NOTHING) -> None:
         self._mongo = mongo
         self._uploads = mongo.collection(COLLECTION)
         self._chunks = chunks
+        self._damaged = damaged
 
     async def create(self, upload_id: bytes, size: int) -> Upload:
         """Store a new upload without content."""
@@ -79,7 +87,7 @@ class UploadStore:
             document = await self._uploads.find_one({"_id": upload_id, **UNEXPIRED})
         if document is None:
             raise UploadNotFound
-        return _from_document(document)
+        return self._read(document)
 
     async def begin(self, upload_id: bytes, offset: int) -> Upload:
         """Make the caller the writer of an upload, and delete chunks beyond its offset.
@@ -128,7 +136,7 @@ class UploadStore:
                 [{"$set": change}],
                 return_document=ReturnDocument.AFTER,
             )
-        return None if document is None else _from_document(document)
+        return None if document is None else self._read(document)
 
     async def release(self, upload_ids: list[bytes], item_id: bytes) -> None:
         """End the reservations of an item."""
@@ -149,22 +157,24 @@ class UploadStore:
     async def _become_writer(self, upload_id: bytes, condition: Document) -> Upload:
         writer = secrets.token_bytes(WRITER_BYTES)
 
-        async def work(session: Any) -> Document | None:
-            document: Document | None = await self._uploads.find_one_and_update(
+        async def work(session: Any) -> Upload | None:
+            document = await self._uploads.find_one_and_update(
                 {"_id": upload_id, **condition, **UNEXPIRED},
                 {"$set": {"writer": writer}},
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
             # In one transaction, or it could delete the chunks of a request that began in between.
-            if document is not None:
-                await self._chunks.truncate(upload_id, document["offset"], session)
-            return document
+            if document is None:
+                return None
+            upload = self._read(document)
+            await self._chunks.truncate(upload_id, upload.offset, session)
+            return upload
 
-        document = await self._mongo.transact(work)
-        if document is None:
+        upload = await self._mongo.transact(work)
+        if upload is None:
             raise await self._refusal(upload_id)
-        return _from_document(document)
+        return upload
 
     async def _write(self, upload: Upload, changed: Upload, chunk: Document | None) -> Upload:
         changed = replace(changed, writer=secrets.token_bytes(WRITER_BYTES))
@@ -191,13 +201,29 @@ class UploadStore:
             return error
         return OffsetConflict(headers={"Upload-Offset": str(upload.offset)})
 
+    def _read(self, document: Document) -> Upload:
+        try:
+            return _from_document(document)
+        except (KeyError, TypeError, ValueError):
+            self._damaged.inc()
+            log.error("upload cannot be read: modified in the database", upload_id=document["_id"].hex())
+            raise Damaged from None
+
 
 def _from_document(document: Document) -> Upload:
-    return Upload(
-        upload_id=document["_id"],
-        size=document["size"],
-        offset=document["offset"],
-        chunks=document["chunks"],
-        delete_at=document["delete_at"],
-        writer=document["writer"],
-    )
+    """Read a document. Raises `KeyError`, `TypeError` and `ValueError`."""
+    size, offset, chunks = (_number(document[name]) for name in ("size", "offset", "chunks"))
+    delete_at, writer = document["delete_at"], document["writer"]
+    if type(delete_at) is not datetime or type(writer) is not bytes:
+        raise TypeError
+    # No chunk is empty.
+    if not 0 <= chunks <= offset <= size:
+        raise ValueError
+    return Upload(document["_id"], size, offset, chunks, delete_at, writer)
+
+
+def _number(value: Any) -> int:
+    # The driver returns a number over 32 bits as a subclass of int.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    return int(value)

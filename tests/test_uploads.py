@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.errors import ConnectionFailure
 
 from src.api import streamed_bodies
 from src.core.clock import utc_now
@@ -578,6 +579,25 @@ async def test_uploads_are_counted(serve: Serve) -> None:
     for event, number in (("created", 2), ("completed", 2), ("deleted", 1)):
         assert f'sealpost_uploads_total{{event="{event}"}} {number}.0' in told
     assert "sealpost_upload_bytes_total 11.0" in told
+
+
+async def test_only_committed_uses_are_counted(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret whose transaction fails uses no upload."""
+    api = await serve()
+    upload = await create(api, 0)
+
+    async def fail(*_: object) -> None:
+        raise ConnectionFailure
+
+    with monkeypatch.context() as broken:
+        broken.setattr("src.core.database.mongo._commit", fail)
+        assert 503 == (await api.call("POST", "/generate", {"files": [{"upload": upload}]}))[0]
+    await api.mongo.collection("uploads").update_one({}, {"$unset": {"reserved_by": 1, "reserved_until": 1}})
+    await api.create(files=[{"upload": upload}])
+
+    told = (await api.send("GET", "/metrics")).body.decode()
+
+    assert 'sealpost_uploads_total{event="taken"} 1.0' in told
 
 
 async def test_an_unknown_outcome_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,7 @@ class FilesFeature:
     ) -> None:
         chunk_store = ChunkStore(mongo)
         upload_store = UploadStore(mongo, chunk_store, metrics.damaged)
-        self.storage: FileStorage = MongoFileStorage(
-            ring, upload_store, chunk_store, taken=metrics.uploads.child("taken"), damaged=metrics.damaged
-        )
+        self.storage: FileStorage = MongoFileStorage(ring, upload_store, chunk_store, damaged=metrics.damaged)
         service = UploadService(ring, upload_store, metrics, file_max=settings.file_max)
         self._routes = UploadRoutes(service, origin, create_guard, settings.files_max) if settings.file_max else None
 

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class MongoFileStorage:
-    """Implements `FileStorage`. ``taken`` counts uploads that items use, ``damaged`` chunks that do not open."""
+    """Implements `FileStorage`. ``damaged`` counts chunks that do not open."""
 
     def __init__(
         self,
@@ -30,13 +30,11 @@ class MongoFileStorage:
         uploads: UploadStore,
         chunks: ChunkStore,
         *,
-        taken: Counter = NOTHING,
         damaged: Counter = NOTHING,
     ) -> None:
         self._ring = ring
         self._uploads = uploads
         self._chunks = chunks
-        self._taken = taken
         self._damaged = damaged
 
     async def reserve(self, upload_keys: Sequence[bytes], item_id: bytes, delete_at: datetime) -> list[StoredFile]:
@@ -59,7 +57,6 @@ class MongoFileStorage:
         """
         if not await self._uploads.take([file.upload_id for file in files], item_id, session):
             raise Unavailable("An upload was used or deleted meanwhile. Try again.")
-        self._taken.inc(len(files))
 
     async def read(self, upload_key: bytes, file: StoredFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from ``start`` up to ``stop``, a chunk at a time. Raises `Damaged` and `Unavailable`."""

@@ -60,6 +60,7 @@ class ItemCreator:
         self._hashing = hashing
         self._items = items
         self._storage = storage
+        self._taken = metrics.uploads.child("taken")
         self._created = {kind: metrics.items.child(kind, "created") for kind in KINDS}
 
     async def create(
@@ -106,6 +107,7 @@ class ItemCreator:
         )
         if stored:
             await self._items.create_with_files(item, self._storage)
+            self._taken.inc(len(stored))
         else:
             await self._items.create(item)
         self._created[kind].inc()

@@ -113,7 +113,7 @@ async def test_only_complete_uploads_can_be_used(api: Api) -> None:
         (bytes(KEY_BYTES), "unknown or expired"),
         (expired, "unknown or expired"),
         (half_key, "incomplete"),
-        (other, "already used"),
+        (other, "in use"),
     ):
         with pytest.raises(UnusableUpload, match=reason) as refused:
             await storage.reserve([whole, key], item_id, until)

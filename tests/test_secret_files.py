@@ -248,7 +248,7 @@ async def test_an_upload_is_a_file_of_one_secret(api: Api) -> None:
     assert Counter({400: 19, 201: 1}) == Counter(status for status, _ in answers)
     reasons = {answer["errors"][0]["reason"] for status, answer in answers if status == 400}
     assert reasons <= {
-        "is used by another secret; upload the file again",
+        "is in use by another request; try again in a minute",
         "is unknown or has expired; upload the file again",
     }
     assert 1 == await api.items.count_documents({})
@@ -259,7 +259,8 @@ async def test_an_upload_is_usable_again_after_a_crash(api: Api, monkeypatch: py
     key = await new_upload(api, b"again")
     item_id, expires_at = bytes(16), utc_now() + timedelta(days=1)
     await storage_of(api).reserve([decode(key) or b""], item_id, expires_at)
-    assert 400 == (await api.call("POST", "/generate", {"files": [{"upload": key}]}))[0]
+    status, refused = await api.call("POST", "/generate", {"files": [{"upload": key}]})
+    assert (400, "is in use by another request; try again in a minute") == (status, refused["errors"][0]["reason"])
 
     reserved = await api.mongo.collection("uploads").find_one()
     await end_reservations(api)

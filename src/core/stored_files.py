@@ -10,7 +10,7 @@ TAKING_SECONDS = 50.0
 
 The content of the files gets a new expiry, for which MongoDB rewrites it: seconds for each GiB.
 """
-Unusable = Literal["unknown or expired", "incomplete", "already used"]
+Unusable = Literal["unknown or expired", "incomplete", "in use"]
 
 
 @dataclass(frozen=True)

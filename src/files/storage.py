@@ -102,7 +102,7 @@ class MongoFileStorage:
             upload = await self._uploads.find(upload_id)
         except (UploadNotFound, Damaged):
             return "unknown or expired"
-        return "already used" if upload.is_complete else "incomplete"
+        return "in use" if upload.is_complete else "incomplete"
 
     def _open(self, sealer: ChunkSealer, document: Document, size: int) -> bytes:
         data, key_id = document.get("data"), document.get("key_id")

@@ -32,7 +32,7 @@ class CreatedItem:
 _REASONS = {
     "unknown or expired": "is unknown or has expired; upload the file again",
     "incomplete": "is incomplete; upload the rest first",
-    "already used": "is used by another secret; upload the file again",
+    "in use": "is in use by another request; try again in a minute",
 }
 
 

@@ -178,7 +178,7 @@ async def test_too_many_files_are_refused_before_anything_is_sent(
     ended = await typed("share", plans, "-", "--name", "more", stdin=b"x")
 
     assert (2, "") == (ended.code, ended.stdout)
-    assert "these are 4 files, and the server accepts 3" in ended.stderr
+    assert "4 files are too many: the server accepts 3" in ended.stderr
     assert 0 == await api.mongo.collection("uploads").count_documents({})
     assert 0 == (await typed("share", plans)).code
 
@@ -260,7 +260,7 @@ async def test_files_from_curl_open(api: Api, url: str, typed: Typed, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["-o", "-"], 2, "has 2 files, and stdout takes only one"),
+        (["-o", "-"], 2, "has 2 files, but stdout can hold only one"),
         (["-o", "-", "--json"], 2, "has 2 files"),
         (["-o", "/dev/null/x"], 1, "cannot write to /dev/null/x: Not a directory. Nothing was opened"),
         (["-o", "/proc"], 1, "cannot write to /proc"),
@@ -288,7 +288,7 @@ async def test_a_full_disk_is_found_before_opening(
     ended = await typed("open", created["url"], "-o", str(tmp_path))
 
     assert 1 == ended.code
-    assert "the files have 320.1 KiB, but only 1.5 KiB are free" in ended.stderr
+    assert "the files need 320.1 KiB, but only 1.5 KiB are free" in ended.stderr
     assert "waiting" in (await typed("receipt", created["receipt_key"])).stdout
 
 
@@ -302,7 +302,7 @@ async def test_a_file_does_not_go_to_a_terminal(url: str, typed: Typed, files: P
     """It could control it; the secret stays available."""
     link = (await typed("share", str(files / "empty"))).stdout.strip()
     async with dialogue("open", link, "-o", "-", code=2) as terminal:
-        await terminal.expect("a file is not written to a terminal")
+        await terminal.expect("a file cannot be written to a terminal")
 
     assert 0 == (await typed("open", link, "-o", "-")).code
 

@@ -292,7 +292,7 @@ async def test_the_end_of_a_hold_is_told(url: str, typed: Typed, file: Path, rec
         ended = await typed("open", link.replace(url, lying), "-o", str(received))
 
     assert (1, "") == (ended.code, ended.stdout)
-    assert "the server no longer has its files for you" in ended.stderr
+    assert "its files can no longer be downloaded" in ended.stderr
     assert "repeat the command" not in ended.stderr
     assert [] == list((received.parent / "state").rglob("openings/*.json"))
 
@@ -312,7 +312,7 @@ async def test_an_opening_that_continues_too_late_is_told(
         late, later = [await typed("open", link, "-o", str(received)) for _ in range(2)]
 
     assert (1, 1) == (late.code, later.code)
-    assert "the time to receive its files is over" in late.stderr
+    assert "the time to download its files is over" in late.stderr
     assert "nothing there: it was opened" in later.stderr
 
 

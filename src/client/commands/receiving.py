@@ -19,7 +19,7 @@ from ..responses import JsonObject
 from .opening import HELD_UNTIL, NOT_THERE, SecretReader, open_secret
 
 HOLD_ENDED = {
-    "key_not_found": "nothing there any more: the time to receive its files is over, or the sender burned it. Ask the"
+    "key_not_found": "nothing there: the time to download its files is over, or the sender burned it. Ask the"
     " sender for a new secret"
 }
 

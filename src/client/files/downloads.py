@@ -170,7 +170,7 @@ class Downloads:
 def _check(file: RemoteFile, answer: Response, offset: int) -> None:
     """Raise an error unless the response has the whole rest of a file."""
     if answer.status == HTTPStatus.NOT_FOUND:
-        raise HoldEnded("the server no longer has its files for you")
+        raise HoldEnded("its files can no longer be downloaded")
     if answer.status == HTTPStatus.GONE:
         raise Altered(ALTERED)
     answer.checked()

@@ -42,9 +42,11 @@ class Destination:
         """Raise `ClientError` if the files cannot be saved there; before they are opened."""
         if self.is_stdout:
             if files > 1:
-                raise WrongUsage(f"the secret has {files} files, and stdout takes only one: give a directory with -o")
+                raise WrongUsage(
+                    f"the secret has {files} files, but stdout can hold only one: give a directory with -o"
+                )
             if self._output.as_json or self._output.is_terminal:
-                raise WrongUsage("a file is not written to a terminal, nor as JSON: redirect stdout, or use -o DIR")
+                raise WrongUsage("a file cannot be written to a terminal or as JSON: redirect stdout, or use -o DIR")
             return
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ class Destination:
             raise ClientError(f"cannot write to {self.directory}: {error.strerror}. Nothing was opened") from None
         if size > free:
             raise ClientError(
-                f"the files have {write_size(size)}, but only {write_size(free)} are free in {self.directory}. Nothing"
+                f"the files need {write_size(size)}, but only {write_size(free)} are free in {self.directory}. Nothing"
                 " was opened"
             )
 

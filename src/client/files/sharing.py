@@ -64,7 +64,7 @@ class Sender:
         """
         accepted, most = self._server.run(self._uploads.limits())
         if number > most:
-            raise WrongUsage(f"these are {number} files, and the server accepts {most}: share an archive of them")
+            raise WrongUsage(f"{number} files are too many: the server accepts {most}. Share an archive of them")
         largest = largest_content(accepted) if self._sealed else accepted
         for file in files:
             if file.size > largest:

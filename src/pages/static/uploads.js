@@ -10,7 +10,7 @@ const TIMEOUT_MS = 60000;
 const [FEWEST, MOST] = [4, 128];
 const [FAST_MS, SLOW_MS] = [1000, 4000];
 const LONGEST_PAUSE_S = 30;
-// An upload that the server does not know is begun again at most so often in a row.
+// How often in a row an upload is restarted because the server does not know it.
 const MOST_RESTARTS = 3;
 
 /** The upload was cancelled. */

@@ -37,6 +37,7 @@ from src.core.crypto.records import Content, RecordSealer
 from src.core.crypto.sealing import Link, Sealer
 from src.core.database.prerequisites import MOST_APART
 from src.core.metrics import Metrics
+from src.core.stored_files import RESERVATION
 from src.core.tls import certificates, self_signed
 from src.errors import Problem
 from src.files import chunk_sealing, headers, uploading, uploads
@@ -848,4 +849,4 @@ def test_uploads_and_downloads_are_as_documented() -> None:
         API, "### GET /secrets/{secret_key}/files/{file_id}"
     )
     assert f"as at least {uploading.LEAST_CHARGE // 1024} KiB" in said(OPERATIONS, "### Storage")
-    assert f"reserves it for {uploads.RESERVATION.seconds} seconds" in said(ARCHITECTURE, "## What is stored")
+    assert f"reserves it for {RESERVATION.seconds} seconds" in said(ARCHITECTURE, "## What is stored")

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from bson import BSON
+from pymongo.errors import ConnectionFailure
 
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, read_key_ring
 from src.core.crypto.sealing import Link, Unsealable, decode, encode
+from src.core.database import mongo
 from src.core.database.purging import purge
 from src.core.database.resealing import Resealing
 from src.errors import Damaged, Unavailable
@@ -269,6 +271,32 @@ async def test_an_upload_is_usable_again_after_a_crash(api: Api, monkeypatch: py
     assert timedelta(seconds=50) < reserved["reserved_until"] - utc_now() <= timedelta(seconds=60)
     _, opened = await api.open(created["secret_key"])
     assert [b"again"] == await download_all(api, created["secret_key"], opened["reader"], opened)
+
+
+@pytest.mark.parametrize("commits", [False, True])
+async def test_an_upload_is_usable_again_after_a_failed_transaction(
+    api: Api, monkeypatch: pytest.MonkeyPatch, commits: bool
+) -> None:
+    """At once, not when the reservation ends. If the secret was stored although MongoDB's reply was lost, it is not."""
+    key = await new_upload(api, b"again")
+    commit = mongo._commit
+
+    async def lose_the_reply(session: Any, is_over: Callable[[], bool]) -> None:
+        if commits:
+            await commit(session, is_over)
+        raise ConnectionFailure
+
+    with monkeypatch.context() as broken:
+        broken.setattr(mongo, "_commit", lose_the_reply)
+        assert 503 == (await api.call("POST", "/generate", {"files": [{"upload": key}]}))[0]
+    async with asyncio.timeout(PATIENCE):
+        while await api.mongo.collection("uploads").find_one({"reserved_by": {"$exists": True}}):
+            await asyncio.sleep(0.01)
+
+    status, _ = await api.call("POST", "/generate", {"files": [{"upload": key}]})
+
+    assert (400 if commits else 201) == status
+    assert 1 == await api.items.count_documents({})
 
 
 async def test_of_racing_readers_one_gets_the_files(serve: Serve, api: Api) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 TAKING_SECONDS = 50.0
@@ -10,6 +10,9 @@ TAKING_SECONDS = 50.0
 
 The content of the files gets a new expiry, for which MongoDB rewrites it: seconds for each GiB.
 """
+RESERVATION = timedelta(seconds=60)
+"""Time for which an upload is reserved for an item that is being created."""
+
 Unusable = Literal["unknown or expired", "incomplete", "in use"]
 
 
@@ -46,6 +49,10 @@ class FileStorage(Protocol):
 
         Raises `Unavailable` if one is not reserved for the item any more.
         """
+        ...
+
+    async def release(self, item_id: bytes, files: Sequence[StoredFile]) -> None:
+        """End the reservations of an item that was not stored; changes nothing if it was. Raises `Unavailable`."""
         ...
 
     def read(self, upload_key: bytes, file: StoredFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:

@@ -58,6 +58,10 @@ class MongoFileStorage:
         if not await self._uploads.take([file.upload_id for file in files], item_id, session):
             raise Unavailable("An upload was used or deleted meanwhile. Try again.")
 
+    async def release(self, item_id: bytes, files: Sequence[StoredFile]) -> None:
+        """End the reservations of an item that was not stored; changes nothing if it was. Raises `Unavailable`."""
+        await self._uploads.release([file.upload_id for file in files], item_id)
+
     async def read(self, upload_key: bytes, file: StoredFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from ``start`` up to ``stop``, a chunk at a time. Raises `Damaged` and `Unavailable`."""
         sealer, position = ChunkSealer(self._ring, upload_key), start

@@ -18,6 +18,7 @@ from pymongo import IndexModel, ReturnDocument
 from ..core.clock import MILLISECOND
 from ..core.database.mongo import Document, Indexes, Mongo, translate_mongo_errors
 from ..core.metrics import NOTHING, Counter
+from ..core.stored_files import RESERVATION
 from ..errors import Damaged, Problem
 from .chunks import ChunkStore
 from .problems import OffsetConflict, UploadNotFound
@@ -26,7 +27,6 @@ COLLECTION = "uploads"
 INDEXES: Indexes = {COLLECTION: [IndexModel("delete_at", name="delete_at", expireAfterSeconds=0)]}
 LIFE = timedelta(days=1)
 """Time after which an upload expires unless an item uses it."""
-RESERVATION = timedelta(seconds=60)
 WRITER_BYTES = 16
 _IS_LIVE: Document = {"$gt": ["$delete_at", "$$NOW"]}
 UNEXPIRED: Document = {"$expr": _IS_LIVE}

@@ -17,7 +17,7 @@ from ..core.database.group_commit import Batching
 from ..core.database.mongo import Document, Mongo, insert_each, translate_mongo_errors
 from ..core.database.purging import delete_expired
 from ..core.metrics import NOTHING, Counter
-from ..core.stored_files import FileStorage
+from ..core.stored_files import RESERVATION, FileStorage
 from ..errors import Damaged, Unavailable
 from .items import (
     COLLECTION,
@@ -114,19 +114,29 @@ class ItemStore:
         self._glances = batching("look_at_items", partial(self._find_each, fields=WITHOUT_ENVELOPE))
         self._histories = batching("find_item_histories", self._find_histories)
         self._late = batching("count_late_attempts", self._count_each)
+        self._rollbacks = Rollbacks(mongo.clock)
 
     async def create(self, item: Item) -> None:
         """Store a new item; returns once a majority has it in its journal."""
         await self._inserts.submit(to_document(item))
 
     async def create_with_files(self, item: Item, storage: FileStorage) -> None:
-        """Store a new item, and take over the uploads that were reserved for it, in one transaction."""
+        """Store a new item, and take over the uploads that were reserved for it, in one transaction.
+
+        If that fails, the uploads can be used again soon, unless the item was stored after all.
+        """
 
         async def work(session: Any) -> None:
             await storage.take(session, item.item_id, item.files)
             await self._collection.insert_one(to_document(item), session=session)
 
-        await self._mongo.transact(work)
+        try:
+            await self._mongo.transact(work)
+        except (asyncio.CancelledError, Unavailable):
+            # Safe even if the transaction is still under way: it fails without the reservations.
+            release = partial(storage.release, item.item_id, item.files)
+            self._rollbacks.start(release, self._clock.now() + RESERVATION)
+            raise
 
     async def find(self, item_id: bytes) -> Item | None:
         """Return a waiting item with its envelope; None if it is absent, expired or no longer waiting."""
@@ -196,6 +206,7 @@ class ItemStore:
         """Wait for the commands in flight."""
         for committer in (self._inserts, self._finds, self._glances, self._histories, self._late):
             await committer.close()
+        await self._rollbacks.close()
 
     async def _find_each(
         self, item_ids: Sequence[bytes], *, fields: dict[str, int] | None

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from src.core.clock import utc_now
 from src.core.crypto.keys import KEY_BYTES, KeyRing, read_key_ring
 from src.core.crypto.sealing import Unsealable, decode, encode
+from src.core.database.purging import delete_expired
 from src.core.stored_files import FileStorage, StoredFile, UnusableUpload
 from src.errors import Damaged, Unavailable
 from src.files.chunk_sealing import CHUNK_BYTES, ChunkSealer, derive_upload_id
@@ -234,6 +235,25 @@ async def test_a_file_may_have_more_chunks_than_one_command_changes(
     assert number == sum(delete_at > utc_now() + WEEK - LIFE for delete_at in kept)
     await storage.erase([file])
     assert 0 == await api.mongo.collection("chunks").count_documents({})
+
+
+async def test_a_purge_deletes_few_chunks_at_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command deletes more than 128 MiB of chunks, or it would exceed its timeout on a slow disk."""
+    deleted: list[int] = []
+    chunks = api.mongo.collection("chunks")
+    past, delete_many = utc_now() - timedelta(seconds=1), chunks.delete_many
+    await chunks.insert_many([{"_id": secrets.token_bytes(24), "delete_at": past} for _ in range(300)])
+
+    async def count(query: Any) -> Any:
+        result = await delete_many(query)
+        deleted.append(result.deleted_count)
+        return result
+
+    monkeypatch.setattr(chunks, "delete_many", count)
+    await delete_expired(chunks, "delete_at", utc_now())
+
+    assert max(deleted) * CHUNK_BYTES <= 128 * 1024 * 1024
+    assert 0 == await chunks.count_documents({})
 
 
 async def test_uploads_that_no_item_uses_keep_their_expiry(api: Api) -> None:

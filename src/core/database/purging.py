@@ -6,8 +6,8 @@ from typing import Any
 
 from .mongo import Indexes, Mongo, translate_mongo_errors
 
-BATCH = 1000
-"""Documents deleted with one command, so that no command exceeds its timeout."""
+BATCH = 128
+"""Documents deleted with one command, so that no command exceeds its timeout: each may have 1 MiB of a file."""
 
 
 def expiry_fields(indexes: Indexes) -> dict[str, str]:

@@ -25,6 +25,7 @@ from src.core.stored_files import StoredFile
 from src.errors import Malformed, Unavailable
 from src.files import uploading
 from src.files.chunk_sealing import CHUNK_BYTES, derive_upload_id
+from src.files.chunks import ChunkStore
 from src.files.headers import LENGTH, check_metadata, parse_checksum, parse_number
 from src.files.problems import ChecksumMismatch, UnsupportedChecksum
 from src.files.uploading import largest_upload
@@ -393,6 +394,32 @@ async def test_a_later_writer_discards_an_unfinished_request_with_checksum(api: 
 
         assert 409 == await status_of(reader)
     assert new == await read(api, upload, 2500)
+
+
+async def test_many_chunks_of_an_unfinished_request_are_discarded(
+    api: Api, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few deleted in a transaction, because a transaction has little time."""
+    deleted: list[int] = []
+    truncate = ChunkStore.truncate
+
+    async def count(self: ChunkStore, upload_id: bytes, size: int, session: Any) -> bool:
+        before = await chunks_of(api)
+        is_clean = await truncate(self, upload_id, size, session)
+        left = await api.mongo.collection("chunks").count_documents({}, session=session)
+        deleted.append(before - left)
+        return is_clean
+
+    monkeypatch.setattr("src.files.chunks.BATCH", 2)
+    monkeypatch.setattr(ChunkStore, "truncate", count)
+    upload, content = await create(api, 5 * SMALL), secrets.token_bytes(5 * SMALL)
+
+    refused = await patch(api, upload, 0, bytes(5 * SMALL), **{"Upload-Checksum": checksum(content)})
+    stored = await patch(api, upload, 0, content)
+
+    assert (460, 204) == (refused.status, stored.status)
+    assert [0, 2, 2, 1, 0] == deleted
+    assert content == await read(api, upload, 5 * SMALL)
 
 
 async def test_many_writers_leave_no_gap(api: Api, small_chunks: None) -> None:

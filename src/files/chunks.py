@@ -69,9 +69,16 @@ class ChunkStore:
                 with translate_mongo_errors():
                     await self._chunks.delete_many({"_id": {"$in": ids}})
 
-    async def truncate(self, upload_id: bytes, size: int, session: Any) -> None:
-        """Delete the chunks of an upload that begin at or after ``size``, in a transaction."""
-        await self._chunks.delete_many(_from(upload_id, size), session=session)
+    async def truncate(self, upload_id: bytes, size: int, session: Any) -> bool:
+        """Delete up to `BATCH` chunks of an upload that begin at or after ``size``, in a transaction.
+
+        Returns whether none is left.
+        """
+        found = self._chunks.find(_from(upload_id, size), {"_id": 1}, session=session).limit(BATCH + 1)
+        ids = [document["_id"] for document in await found.to_list(None)]
+        if ids:
+            await self._chunks.delete_many({"_id": {"$in": ids[:BATCH]}}, session=session)
+        return len(ids) <= BATCH
 
     async def _batches(self, upload_id: bytes) -> AsyncGenerator[list[bytes], None]:
         """Yield the ids of an upload's chunks, in lists of up to `BATCH`."""

@@ -155,9 +155,19 @@ class UploadStore:
         return bool(result.deleted_count == len(upload_ids))
 
     async def _become_writer(self, upload_id: bytes, condition: Document) -> Upload:
+        while True:
+            upload, is_clean = await self._truncate_as_writer(upload_id, condition)
+            if upload is None:
+                raise await self._refusal(upload_id)
+            if is_clean:
+                return upload
+            condition = {"writer": upload.writer}
+
+    async def _truncate_as_writer(self, upload_id: bytes, condition: Document) -> tuple[Upload | None, bool]:
+        """Return the upload if the condition holds, and whether no chunk is left beyond its offset."""
         writer = secrets.token_bytes(WRITER_BYTES)
 
-        async def work(session: Any) -> Upload | None:
+        async def work(session: Any) -> tuple[Upload | None, bool]:
             document = await self._uploads.find_one_and_update(
                 {"_id": upload_id, **condition, **UNEXPIRED},
                 {"$set": {"writer": writer}},
@@ -166,15 +176,11 @@ class UploadStore:
             )
             # In one transaction, or it could delete the chunks of a request that began in between.
             if document is None:
-                return None
+                return None, False
             upload = self._read(document)
-            await self._chunks.truncate(upload_id, upload.offset, session)
-            return upload
+            return upload, await self._chunks.truncate(upload_id, upload.offset, session)
 
-        upload = await self._mongo.transact(work)
-        if upload is None:
-            raise await self._refusal(upload_id)
-        return upload
+        return await self._mongo.transact(work)
 
     async def _write(self, upload: Upload, changed: Upload, chunk: Document | None) -> Upload:
         changed = replace(changed, writer=secrets.token_bytes(WRITER_BYTES))

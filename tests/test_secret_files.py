@@ -89,6 +89,22 @@ async def test_a_secret_with_files_may_take_longer_to_create(
     assert 503 == (await hurried.call("POST", "/generate", {"secret": "text"}))[0]
 
 
+async def test_no_time_limit_is_longer_than_a_reservation(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A longer SEALPOST_REQUEST_TIMEOUT does not let a secret change uploads that another one may have taken."""
+    api = await serve(request_timeout=PATIENCE)
+    upload = await new_upload(api, b"slow")
+
+    async def hang(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as slow:
+        slow.setattr("src.sealed.creation.TAKING_SECONDS", 0.1)
+        slow.setattr(MongoFileStorage, "reserve", hang)
+        assert 503 == (await api.call("POST", "/generate", {"files": [{"upload": upload}]}))[0]
+
+    assert await api.create(files=[{"upload": upload}])
+
+
 async def test_a_secret_has_files(api: Api) -> None:
     """The status and the receipt tell their number and size, the opening their names, and the reader downloads them."""
     created, reader = await create(api), new_reader()

@@ -1,5 +1,6 @@
 """Creating a sealed item of either kind: its lifetime, its phrase key, its envelope, and the keys for its sender."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from ..core.crypto.keys import KeyRing
 from ..core.crypto.sealing import SALT_BYTES, Argon2Cost, Link, Sealer, derive_phrase_key
 from ..core.lifetimes import checked_lifetime
 from ..core.metrics import Metrics
-from ..core.stored_files import FileStorage, StoredFile, UnusableUpload
+from ..core.stored_files import TAKING_SECONDS, FileStorage, StoredFile, UnusableUpload
 from ..errors import FieldError, Malformed
 from ..settings import Settings
 from .contents import Contents, FileEntry
@@ -124,6 +125,9 @@ class ItemCreator:
         self, files: Sequence[FileEntry], item_id: bytes, expires_at: datetime
     ) -> tuple[StoredFile, ...]:
         try:
-            return tuple(await self._storage.reserve([file.key for file in files], item_id, expires_at))
+            # The time limit of requests may be longer. Once the reservations have ended, another item may take the
+            # uploads, and this one must not change the expiry of their content.
+            async with asyncio.timeout(TAKING_SECONDS):
+                return tuple(await self._storage.reserve([file.key for file in files], item_id, expires_at))
         except UnusableUpload as error:
             raise Malformed(errors=(FieldError(f"files.{error.position}.upload", _REASONS[error.reason]),)) from None

@@ -86,7 +86,8 @@ async def test_expired_data_is_purged(serve: Serve, own_database: str, mongo_url
     ended = await Operator.of(api.settings, mongo_url).run("purge")
 
     accounts, gatherer = {"users", "sessions", "api_tokens", "limits"}, {"gathered", "gathered_states"}
-    assert {"items", "held", "posts", "reactions", "processes", *accounts, *gatherer} == set(fields)
+    files = {"uploads", "chunks"}
+    assert {"items", "held", "posts", "reactions", "processes", *files, *accounts, *gatherer} == set(fields)
     assert 0 == ended.code
     assert dict.fromkeys(fields, "1") == dict(line.split() for line in ended.stdout.splitlines()[1:])
     for name in fields:

@@ -82,7 +82,7 @@ async def test_set_up_is_repeatable_and_drops_nothing(serve: Serve, own_database
 
     await other.set_up(INDEXES)
 
-    assert {"_id_", "delete_at", "someone else's"} == set(await api.items.index_information())
+    assert {"_id_", "delete_at", "files_until", "someone else's"} == set(await api.items.index_information())
     assert 1 == await api.items.count_documents({})
     await other.close()
 
@@ -311,7 +311,9 @@ async def test_a_transaction_on_a_frozen_database_times_out(
     """It fails before its command times out, which started later, and no command blocks the event loop."""
     limit = 6.0
     settings = make_settings(mongo_timeout=limit)
-    found = subprocess.run(["pgrep", "-f", f"port {bare_mongod.rpartition(':')[2]}"], capture_output=True, check=True)
+    # The port alone could be the beginning of another one.
+    mongod = f"port {bare_mongod.rpartition(':')[2]}( |$)"
+    found = subprocess.run(["pgrep", "-f", mongod], capture_output=True, check=True)
 
     still_open, stood_still = await stalled_transaction(bare_mongod, settings, int(found.stdout), stalls_in)
 

@@ -169,10 +169,12 @@ async def test_requests_in_parallel_make_no_more_tokens_than_a_user_may_have(ser
         await create(one, session)
     tokens = one.mongo.collection("api_tokens")
     # One from an earlier release, and an expired one that is not deleted yet.
-    first, second, third = await tokens.find({}).to_list(None)
-    await tokens.update_one({"_id": first["_id"]}, {"$unset": {"slot": ""}})
-    await tokens.update_one({"_id": third["_id"]}, {"$set": {"slot": 49}})
-    await tokens.update_one({"_id": second["_id"]}, {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}})
+    _, expired, last = await tokens.find({}).to_list(None)
+    # First from all, because their slots are random and no two tokens have the same.
+    await tokens.update_many({}, {"$unset": {"slot": ""}})
+    await tokens.update_one({"_id": last["_id"]}, {"$set": {"slot": 49}})
+    past = utc_now() - timedelta(seconds=1)
+    await tokens.update_one({"_id": expired["_id"]}, {"$set": {"slot": 0, "expires_at": past}})
 
     answers = await asyncio.gather(*(create((one, other)[number % 2], session) for number in range(120)))
 

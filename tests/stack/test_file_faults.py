@@ -86,5 +86,6 @@ async def test_a_download_survives(
     async with asyncio.timeout(PATIENCE):
         codes, _ = await asyncio.gather(download(), kill_in_the_middle())
 
-    assert len(codes) > 1, "curl did not notice the fault"
+    # While MongoDB restarts, the worker repeats the command, and the client may not notice.
+    assert len(codes) > 1 or kill is kill_mongodb
     assert content == output.read_bytes()

@@ -37,7 +37,7 @@ def test_a_shortcut_sends(base: str, visitors: Visitors, keys: str) -> None:
     expect(visitor.page.locator("#create")).to_be_enabled(timeout=PATIENCE)
     visitor.page.focus("#text")
     visitor.page.keyboard.press(keys)
-    assert "Enter a text or generate a password." == visitor.text("#text-problem")
+    assert "Enter a text, attach a file or generate a password." == visitor.text("#text-problem")
     visitor.page.keyboard.type("a text")
     visitor.page.keyboard.press(keys)
     visitor.sees("result")
@@ -103,8 +103,8 @@ def test_a_stranger_is_told_what_this_is(base: str, visitors: Visitors, kind: st
     assert reader.page.is_hidden("#about p")
     reader.page.click("#about > summary")
 
-    assert "This service passes on passwords and private notes." in reader.text("#about")
-    assert ("was encrypted in the sender" in reader.text("#about")) == (kind != "of the API")
+    assert "This service passes on passwords, private notes and files." in reader.text("#about")
+    assert ("encrypted in the sender" in reader.text("#about")) == (kind != "of the API")
     assert reader.page.is_hidden("header nav")
 
 

@@ -1,9 +1,12 @@
 """The stored files of items, as the features that keep and serve them use them."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
+
+from ..errors import Unavailable
 
 TAKING_SECONDS = 50.0
 """Time limit of a request that reserves files and takes them: less than the 60 seconds of a reservation.
@@ -22,6 +25,25 @@ class StoredFile:
 
     upload_id: bytes
     size: int
+
+
+class TransferSlots:
+    """The transfers of one kind, such as uploads, that a process has at once: each needs memory."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._active = 0
+
+    @contextmanager
+    def take(self, most: int) -> Iterator[None]:
+        """Occupy one of ``most`` slots during the block. Raises `Unavailable` if none is free."""
+        if self._active >= most:
+            raise Unavailable(f"Too many {self._kind} are in progress. Try again after the delay in Retry-After.")
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
 
 
 class UnusableUpload(Exception):

@@ -1,14 +1,14 @@
 """Receives uploads: seals the content chunk by chunk while it arrives, within the limits of the service."""
 
 import secrets
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 
 from ..api.streamed_bodies import StreamedBody
 from ..core.crypto.keys import KEY_BYTES, KeyRing
 from ..core.database.mongo import Document
 from ..core.metrics import Metrics
-from ..errors import Problem, TooLarge, Unavailable
+from ..core.stored_files import TransferSlots
+from ..errors import Problem, TooLarge
 from .chunk_sealing import CHUNK_BYTES, ChunkSealer, derive_upload_id
 from .chunks import chunk_id
 from .headers import Checksum
@@ -35,7 +35,7 @@ class UploadService:
         self._uploads = uploads
         self._events = metrics.uploads
         self._bytes = metrics.upload_bytes
-        self._active = 0
+        self._slots = TransferSlots("uploads")
         self.largest = largest_upload(file_max)
 
     async def create(self, size: int) -> tuple[bytes, Upload]:
@@ -65,7 +65,7 @@ class UploadService:
         Raises `UploadNotFound`, `OffsetConflict`, `TooLarge`, `ChecksumMismatch`, `StorageFull`, `LimitReached`,
         `Unavailable`, and the errors of reading the body.
         """
-        with self._slot():
+        with self._slots.take(UPLOADS_AT_ONCE):
             upload = await self._uploads.begin(derive_upload_id(upload_key), offset)
             was_complete = upload.is_complete
             if (body.length or 0) > upload.size - offset:
@@ -108,16 +108,6 @@ class UploadService:
             raise
         self._bytes.inc(end - upload.offset)
         return await self._uploads.advance(upload, chunks, end)
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._active >= UPLOADS_AT_ONCE:
-            raise Unavailable("Too many uploads are in progress. Try again after the delay in Retry-After.")
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
 
     def _count(self, event: str) -> None:
         self._events.child(event).inc()

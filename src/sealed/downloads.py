@@ -1,12 +1,12 @@
 """Downloads: the content of a file, for as long as its reader holds the opening."""
 
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from ..core.metrics import Metrics
-from ..core.stored_files import FileStorage
-from ..errors import Damaged, Unavailable
+from ..core.stored_files import FileStorage, TransferSlots
+from ..errors import Damaged
 from .file_headers import Span
 from .held_files import HeldFile, HeldFiles
 from .problems import KeyNotFound
@@ -26,7 +26,7 @@ class Downloads:
         self._storage = storage
         self._started, self._completed = (metrics.downloads.child(event) for event in ("started", "completed"))
         self._bytes = metrics.download_bytes
-        self._active = 0
+        self._slots = TransferSlots("downloads")
 
     async def content(self, held: HeldFile, span: Span) -> AsyncGenerator[bytes, None]:
         """Yield a part of a file, and keep the opening held meanwhile.
@@ -34,7 +34,7 @@ class Downloads:
         Raises `KeyNotFound` once the opening is no longer held, `Damaged` before the first byte of a chunk that was
         changed in the database, and `Unavailable`.
         """
-        with self._slot():
+        with self._slots.take(DOWNLOADS_AT_ONCE):
             self._started.inc()
             checked_at = float("-inf")
             async with aclosing(self._storage.read(held.upload_key, held.file, span.start, span.stop)) as chunks:
@@ -52,16 +52,6 @@ class Downloads:
                     await self._require_held(held)
                     raise
             self._completed.inc()
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._active >= DOWNLOADS_AT_ONCE:
-            raise Unavailable("Too many downloads are in progress. Try again after the delay in Retry-After.")
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
 
     async def _require_held(self, held: HeldFile) -> None:
         if not await self._held_files.keep(held):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..addresses import Kind
 from ..envelopes import NotOpened
-from ..errors import ClientError, NotSealpost, Unreachable
+from ..errors import ClientError, NotSealpost
 from ..responses import Response
 from ..segments import SEALED_SEGMENT_BYTES, SEGMENT_BYTES, SegmentCipher, sealed_size
-from .patience import PASSING, Patience, may_pass
+from .patience import PASSING, Patience, attempt
 
 if TYPE_CHECKING:
     from ..transport import Transport
@@ -138,17 +138,10 @@ class Downloads:
         patience = Patience(self._notify)
         decoder: Decoder = SealedDecoder(file.key, file, sink) if file.key else PlainDecoder(file, sink)
         while not decoder.is_complete:
-            before, answer = sink.position, None
-            failure: ClientError
-            try:
-                answer = await self._fetch_once(file, decoder, lambda: progress(sink.position))
-                if answer.ok:
-                    continue
-                failure = answer.error()
-            except Unreachable as error:
-                if not may_pass(error):
-                    raise
-                failure = error
+            before = sink.position
+            answer, failure = await attempt(self._fetch_once(file, decoder, lambda: progress(sink.position)))
+            if failure is None:
+                continue
             if sink.position > before:
                 patience.renew()
             await patience.wait(failure, answer)

@@ -1,7 +1,7 @@
 """How long a transfer is retried without progress."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..errors import ClientError, OutcomeUnknown, Unreachable
 from ..responses import Response
@@ -39,6 +39,20 @@ class Patience:
         self._notify(f"{str(failure).rstrip('.')}. Continuing in {pause:g} s")
         await sleep(pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+
+async def attempt(request: Awaitable[Response]) -> tuple[Response | None, ClientError | None]:
+    """Return the response to a part of a transfer, if any, and the failure, if any, after which it may continue.
+
+    Raises the other failures of the request.
+    """
+    try:
+        answer = await request
+    except Unreachable as error:
+        if not may_pass(error):
+            raise
+        return None, error
+    return answer, None if answer.ok else answer.error()
 
 
 def may_pass(error: Unreachable) -> bool:

@@ -8,7 +8,7 @@ from ..errors import ClientError, NotSealpost, Unreachable
 from ..policy import Auth, Resend
 from ..responses import Response
 from ..segments import SEALED_SEGMENT_BYTES, SEGMENT_BYTES, SegmentCipher, sealed_size
-from .patience import PASSING, Patience, may_pass
+from .patience import PASSING, Patience, attempt, may_pass
 from .sources import Content
 
 if TYPE_CHECKING:
@@ -85,17 +85,9 @@ class Uploads:
         patience = Patience(self._notify)
         progress(offset)
         while offset < body.size:
-            failure: ClientError
-            answer: Response | None = None
-            try:
-                answer = await self._send_once(upload, body, offset, progress)
-                if answer.ok:
-                    return
-                failure = answer.error()
-            except Unreachable as error:
-                if not may_pass(error):
-                    raise
-                failure = error
+            answer, failure = await attempt(self._send_once(upload, body, offset, progress))
+            if failure is None:
+                return
             await patience.wait(failure, answer)
             try:
                 found = await self.find(upload, body.size)

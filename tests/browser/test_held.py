@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Route, expect
 
 from .chromium import PATIENCE
 from .conftest import PHRASE, TEXT, Visitor, Visitors, created
+from .file_readers import opens
 
 pytestmark = pytest.mark.browser
 
@@ -71,12 +72,7 @@ def test_a_lost_response_loses_no_note(base: str, visitors: Visitors, failure: s
         sender, reader = visitors.new(), visitors.new()
         link, receipt = sender.share(base, TEXT, phrase=phrase)
         keys = lose_responses(reader.page, failure, times=2)
-        reader.page.goto(link)
-        reader.sees("waiting")
-        if phrase:
-            reader.page.fill("#phrase", phrase)
-        reader.page.click("#open")
-        reader.sees("shown")
+        opens(reader, link, phrase)
         sender.goes(receipt, "receipt")
 
         assert TEXT == reader.page.text_content("#text")

@@ -18,7 +18,7 @@ JSON_LINES = "application/x-ndjson"
 STALL_SECONDS = 60.0
 """Timeout for a client that does not read. A kernel accepts more data only once much of its buffer is free."""
 PIECE_BYTES = 65_536
-"""Bytes that a client has to read within the timeout: so few that also a slow connection manages."""
+"""Bytes that a client must read within the timeout: few enough for a slow connection."""
 
 
 class BrokenOff(Exception):
@@ -98,5 +98,5 @@ class StreamedResponse(web.StreamResponse):
                 await asyncio.sleep(0)
                 return await anext(self._further, b"")
         except Exception as error:
-            # Content that was deleted meanwhile is no fault.
+            # It is not an error of the server if the content was deleted meanwhile.
             raise BrokenOff(type(error).__name__, is_fault=not isinstance(error, NotFound)) from error

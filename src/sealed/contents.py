@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FileEntry(BaseModel):
-    """What only the holders of the link may know of a file; ``key`` is the upload key, from which its keys derive."""
+    """The confidential part of a file; ``key`` is the upload key, from which the keys of its content are derived."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, ser_json_bytes="base64", val_json_bytes="base64"

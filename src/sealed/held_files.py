@@ -68,7 +68,7 @@ class HeldFiles:
         return HeldFile(item.files[index], entry.key, entry.name, entry.type, index, link.item_id, claim_id)
 
     async def keep(self, held: HeldFile) -> bool:
-        """Tell whether the opening is still held; after a quarter of its hold, let it last for the full time again.
+        """Tell whether the opening is still held, and extend the hold once a quarter of it has passed.
 
         Raises `Damaged` and `Unavailable`.
         """

@@ -18,7 +18,7 @@ const canAttach = canEncrypt && Boolean($("attach"));
 const isMessage = () => form.elements.kind.value === "message";
 let receipt;
 let receiptSaved = true;
-// The module of attached files, once there are any.
+// The module of attached files, loaded with the first file.
 let attachments;
 
 function clearProblems() {

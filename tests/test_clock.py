@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from src.app import MONGO, build_app
 from src.core import clock
 from src.core.clock import UNEXPIRED
+from src.core.database.mongo import Mongo
 from src.core.database.prerequisites import MOST_APART, ClockCheck
 from src.sealed.items import waiting
 from src.settings import Settings
@@ -129,6 +130,30 @@ async def test_a_running_process_notices_that_its_clock_was_set(serve: Serve, se
 
     assert 503 == refused[0]
     assert 201 == (await api.call("POST", "/generate", {"secret": "s"}))[0]
+
+
+async def test_a_clock_that_is_set_during_a_comparison_is_noticed(
+    api: Api, mongo_url: str, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB's time stays right, and the clocks are compared again."""
+    mongo = Mongo(api.settings, mongo_url)
+    check = ClockCheck(mongo)
+
+    for before, after in [(4, 0), (0, 4), (-4, 4)]:
+        set_clock(timedelta(seconds=before))
+        with monkeypatch.context() as patch:
+
+            def set_and_adjust(*reading: Any, adjust: Any = mongo.clock.adjust, after: int = after) -> None:
+                set_clock(timedelta(seconds=after))
+                adjust(*reading)
+
+            patch.setattr(mongo.clock, "adjust", set_and_adjust)
+            await check.require()
+
+        assert abs(mongo.clock.now() - datetime.now(UTC)) < timedelta(seconds=2)
+        assert check.is_due
+
+    await mongo.close()
 
 
 async def test_commands_refuse_a_wrong_clock(serve: Serve, mongo_url: str) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -29,6 +29,18 @@ def milliseconds(moment: datetime) -> int:
     return (moment - EPOCH) // MILLISECOND
 
 
+class HostTime(NamedTuple):
+    """This host's clocks at one moment: UTC to the millisecond, and monotonic seconds, which no step changes."""
+
+    utc: datetime
+    elapsed: float
+
+
+def host_time(now: Callable[[], datetime] = utc_now) -> HostTime:
+    """Read this host's clocks."""
+    return HostTime(now(), _elapsed())
+
+
 class DatabaseClock:
     """MongoDB's current time, extrapolated from the last comparison of the clocks.
 
@@ -41,10 +53,11 @@ class DatabaseClock:
         self._based_at = 0.0
         self._offset = timedelta(0)
 
-    def adjust(self, offset: timedelta) -> None:
-        """Set how far this host's clock is ahead of MongoDB's."""
-        self._based_at = _elapsed()
-        self._base = datetime.now(UTC) - offset
+    def adjust(self, offset: timedelta, read: HostTime | None = None) -> None:
+        """Set how far this host's clock was ahead of MongoDB's when it was read; without ``read``, how far it is now."""
+        read = read or host_time()
+        self._based_at = read.elapsed
+        self._base = read.utc - offset
         self._offset = offset
 
     def now(self) -> datetime:

@@ -17,7 +17,7 @@ import structlog
 from pymongo.errors import DuplicateKeyError
 
 from ..background import repeat
-from ..clock import MILLISECOND, utc_now
+from ..clock import MILLISECOND, HostTime, host_time, utc_now
 from ..crypto.keys import KeyRing, Purpose
 from ..metrics import NOTHING, Gauge
 from .mongo import Document, Indexes, Mongo, Unfit, translate_mongo_errors
@@ -31,10 +31,11 @@ _READINGS = 5
 
 @dataclass(frozen=True)
 class Reading:
-    """How far this host's clock is ahead of MongoDB's, and the uncertainty of that."""
+    """How far this host's clock was ahead of MongoDB's when it was read, and the uncertainty of that."""
 
     offset: timedelta
     uncertainty: timedelta
+    read: HostTime
 
     @property
     def apart(self) -> timedelta:
@@ -49,13 +50,13 @@ async def read_clocks(mongo: Mongo, now: Callable[[], datetime] = utc_now) -> Re
     """
     readings = []
     for _ in range(_READINGS):
-        asked, began = now(), time.monotonic()
+        read = host_time(now)
         answer = await mongo.database.command("hello", codec_options=mongo.database.codec_options)
-        round_trip = timedelta(seconds=time.monotonic() - began)
-        readings.append((round_trip, asked + round_trip / 2 - answer["localTime"]))
-    round_trip, offset = min(readings)
+        round_trip = timedelta(seconds=host_time().elapsed - read.elapsed)
+        readings.append((round_trip, read.utc + round_trip / 2 - answer["localTime"], read))
+    round_trip, offset, read = min(readings)
     # Both clocks are read in whole milliseconds.
-    return Reading(offset, round_trip / 2 + MILLISECOND)
+    return Reading(offset, round_trip / 2 + MILLISECOND, read)
 
 
 class ClockCheck:
@@ -77,7 +78,7 @@ class ClockCheck:
         with translate_mongo_errors():
             reading = await read_clocks(self._mongo)
         # On MongoDB's own host, both clocks are the same.
-        self._mongo.clock.adjust(reading.offset if reading.apart else timedelta(0))
+        self._mongo.clock.adjust(reading.offset if reading.apart else timedelta(0), reading.read)
         self._offset.set(reading.offset.total_seconds())
         if reading.apart > MOST_APART:
             direction = "ahead of" if reading.offset > timedelta(0) else "behind"

@@ -21,6 +21,7 @@ from .api.edge import EDGE, Edge, install_parser_error_handler
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
 from .api.routing import Route, add_routes
+from .core.audit import NoAudit
 from .core.background import background_tasks, repeat
 from .core.crypto.hashing import HashingPool
 from .core.crypto.keys import read_key_ring
@@ -69,7 +70,7 @@ async def build_app(
     """
     check_url(url)
     install_parser_error_handler()
-    ring = read_key_ring(settings)
+    ring, audit = read_key_ring(settings), NoAudit()
     origin = Origin(settings)
     metrics = Metrics.of(settings, worker)
     routes: list[Route[Any]] = []
@@ -93,6 +94,7 @@ async def build_app(
         batching=batching,
         origin=origin,
         metrics=metrics,
+        audit=audit,
     )
     authenticator = accounts.authenticator
     create_secret = None if settings.anonymous_create else BearerGuard(authenticator, Scope.SECRETS)
@@ -108,6 +110,7 @@ async def build_app(
         storage=files.storage,
         origin=origin,
         metrics=metrics,
+        audit=audit,
         create_secret=create_secret,
         create_message=None if settings.anonymous_create else BearerGuard(authenticator, Scope.MESSAGES),
         shell=pages.secret,

@@ -18,6 +18,7 @@ from src.accounts.passwords import Passwords
 from src.accounts.problems import AccountDisabled, IncorrectCredentials, UsernameTaken
 from src.accounts.sessions import SessionStore
 from src.accounts.users import RESERVATION, UserStore
+from src.core.audit import NoAudit
 from src.core.clock import utc_now
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import KeyRing
@@ -70,7 +71,7 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
         users = UserStore(api.mongo, ring, batching)
         limits = credential_limits(api.settings, api.mongo, ring)
         authenticator = PasswordAuthenticator(
-            users=users, passwords=Passwords(pool, cost=4), limits=limits, metrics=Metrics.off()
+            users=users, passwords=Passwords(pool, cost=4), limits=limits, audit=NoAudit(), metrics=Metrics.off()
         )
         identities = Identities(
             users=users,

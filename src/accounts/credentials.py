@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.database.failure_limits import FailureLimit, failures_counted
 from ..core.database.limits import Limit
 from ..core.metrics import Metrics, Stopwatch
@@ -39,10 +40,13 @@ class PasswordAuthenticator:
     A ``stopwatch`` is paused while a password is hashed.
     """
 
-    def __init__(self, *, users: UserStore, passwords: Passwords, limits: CredentialLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, *, users: UserStore, passwords: Passwords, limits: CredentialLimits, metrics: Metrics, audit: Audit
+    ) -> None:
         self._users = users
         self._passwords = passwords
         self._limits = limits
+        self._audit = audit
         self._times = metrics.authentication.child("password")
 
     def timed(self) -> Stopwatch:
@@ -76,6 +80,7 @@ class PasswordAuthenticator:
         user = await self._users.claim(UserContent(username=username, password_hash=password_hash))
         if user is None:
             raise UsernameTaken
+        self._audit.record(AuditEvent(kind=AuditKind.REGISTERED, user_id=user.user_id, network=network))
         return user
 
     async def verify(self, username: str, password: str, network: str, stopwatch: Stopwatch) -> User:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..api.origin import Origin
 from ..api.routing import Route
+from ..core.audit import Audit
 from ..core.background import background_tasks
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
@@ -57,6 +58,7 @@ class AccountsFeature:
         batching: Batching,
         origin: Origin,
         metrics: Metrics,
+        audit: Audit,
     ) -> None:
         self._mongo = mongo
         self._users = UserStore(mongo, ring, batching, metrics.damaged)
@@ -79,7 +81,7 @@ class AccountsFeature:
         passwords = Passwords(hashing, cost=settings.bcrypt_cost)
         limits = credential_limits(settings, mongo, ring, metrics)
         password_authenticator = PasswordAuthenticator(
-            users=self._users, passwords=passwords, limits=limits, metrics=metrics
+            users=self._users, passwords=passwords, limits=limits, metrics=metrics, audit=audit
         )
         self.identities = Identities(
             users=self._users,
@@ -97,6 +99,7 @@ class AccountsFeature:
             authenticator=password_authenticator,
             passwords=passwords,
             deletion=self.deletion,
+            audit=audit,
         )
         guard = BearerGuard(self.authenticator, None)
         self._parts = (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.clock import DatabaseClock
 from ..core.metrics import Stopwatch
 from .access_tokens import LIFE, AccessClaims, AccessTokens, RefreshToken
@@ -52,6 +53,7 @@ class AccountService:
         authenticator: PasswordAuthenticator,
         passwords: Passwords,
         deletion: AccountDeletion,
+        audit: Audit,
     ) -> None:
         self._clock = clock
         self._users = users
@@ -61,6 +63,7 @@ class AccountService:
         self._authenticator = authenticator
         self._passwords = passwords
         self._deletion = deletion
+        self._audit = audit
 
     async def login(self, username: str, password: str, network: str) -> TokenPair:
         """Begin a session.
@@ -76,6 +79,9 @@ class AccountService:
                 await self._sessions.end(user.user_id, session.session_id)
                 raise IncorrectCredentials
             await self._sessions.end_surplus(user.user_id)
+            self._audit.record(
+                AuditEvent(kind=AuditKind.SIGNED_IN, user_id=user.user_id, method="password", network=network)
+            )
             return self._pair(session, refresh_token)
 
     async def refresh(self, refresh_token: str) -> TokenPair:

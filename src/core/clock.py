@@ -30,7 +30,7 @@ def milliseconds(moment: datetime) -> int:
 
 
 class HostTime(NamedTuple):
-    """This host's clocks at one moment: UTC to the millisecond, and monotonic seconds, which no step changes."""
+    """Readings of the clocks of this host at one moment: UTC, and seconds of a clock that is never set."""
 
     utc: datetime
     elapsed: float
@@ -54,7 +54,7 @@ class DatabaseClock:
         self._offset = timedelta(0)
 
     def adjust(self, offset: timedelta, read: HostTime | None = None) -> None:
-        """Set how far this host's clock was ahead of MongoDB's when it was read; without ``read``, how far it is now."""
+        """Set how far this host's clock was ahead of MongoDB's when it was ``read``, by default now."""
         read = read or host_time()
         self._based_at = read.elapsed
         self._base = read.utc - offset

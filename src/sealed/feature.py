@@ -8,6 +8,7 @@ from typing import Any
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
+from ..core.audit import Audit
 from ..core.background import background_tasks, repeat
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
@@ -56,12 +57,14 @@ class SealedFeature:
         storage: FileStorage,
         origin: Origin,
         metrics: Metrics,
+        audit: Audit,
         create_secret: Guard | None = None,
         create_message: Guard | None = None,
         shell: Shell | None = None,
         message_page: PageMaker | None = None,
     ) -> None:
         self._mongo = mongo
+        self._audit = audit
         file_duration = timedelta(seconds=settings.file_hold)
         self._ended_files = EndedFiles(mongo, storage)
         self._items = ItemStore(mongo, batching, metrics.damaged)

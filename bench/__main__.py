@@ -1,10 +1,10 @@
 """`make bench`: nginx, 4 workers and MongoDB on this machine under wrk.
 
-Two stacks are measured in turns, one with group commit and one with a MongoDB command per request; for phrases and
-logins the first runs alone.
-Prints every measurement, and the medians as ratios: to the baseline (`GET /healthz` in the same run), to one command
-per request, for phrases to Argon2id alone, and for logins to bcrypt alone. Writes all of them to ``bench/results/``.
-Absolute figures describe the machine; ratios describe the code.
+Two stacks are measured in turns, one with group commit and one with a MongoDB command per request, and beside them bare
+aiohttp behind a bare nginx, the floor; for phrases and logins the first stack runs alone.
+Prints every measurement with its processor time a request, and the medians as ratios: to the floor, to one command per
+request, for phrases to Argon2id alone, and for logins to bcrypt alone. Writes all of them to ``bench/results/``.
+Absolute figures describe the machine; ratios describe the code, and those of processor time repeat best.
 """
 
 import argparse
@@ -30,6 +30,8 @@ from src.core.crypto.sealing import SALT_BYTES, Argon2Cost, derive_phrase_key
 from src.core.database.embedded import embedded_mongod
 from src.settings import Settings
 
+from . import bare
+from .bare import Bare, bare_aiohttp
 from .fill import fill
 from .latency import measure_latencies, percentile
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user
@@ -37,8 +39,10 @@ from .machine import has_programs, write_result
 from .wrk import Load, Measurement, run_wrk
 
 GROUP, SINGLE = MODES = ("group", "single")
+FLOOR = "bare"
 MODULES = {GROUP: "src.app", SINGLE: "bench.single"}
 BASELINE, CREATING, OPENING, LOGIN = "GET /healthz", "POST /generate", "POST /secrets/{key}", "POST /login"
+GET, POST = ("GET", "POST")
 CONNECTIONS = (32, 128)
 HELD = f"{OPENING} with a reader's key"
 PHRASE = "correct horse"
@@ -52,26 +56,35 @@ SIGNING_IN, CROWD = 8, 256
 """Clients that keep every hashing thread busy with short queues, and far more clients than can be served."""
 WARM_UP = 1.0
 HEALTH = Load("GET", "/healthz", 200)
+RATIOS = {"per_second": "requests per second", "worker_us": "worker time", "nginx_us": "nginx time", "p99_ms": "p99"}
+"""The fields of a measurement that are compared with those of the floor."""
+FLOOR_LOADS = {GET: Load("GET", bare.PATH, 200), POST: Load("POST", bare.PATH, bare.CREATED, SECRET)}
 
 
 class Bench:
-    """One run: two stacks that differ only in group commit, and the measurements of both."""
+    """One run: two stacks that differ only in group commit, the floor, and the measurements of all."""
 
-    def __init__(self, seconds: int, stacks: Mapping[str, RunningStack], data_dirs: Mapping[str, Path]) -> None:
+    def __init__(
+        self, seconds: int, stacks: Mapping[str, RunningStack], floor: Bare, data_dirs: Mapping[str, Path]
+    ) -> None:
         self.seconds = seconds
         self.stacks = stacks
+        self.floor = floor
         self.data_dirs = data_dirs
         self.figures: list[Measurement] = []
 
     def measure(self, mode: str, name: str, connections: int, load: Load) -> Measurement:
         """Put a stack under load; record and print the measurement."""
-        return self.note(run_wrk(self.stacks[mode].url, f"{mode}: {name}", connections, load, self.seconds))
+        stack = self.stacks[mode]
+        pids = (stack.launcher.pid,)
+        return self.note(run_wrk(stack.url, f"{mode}: {name}", connections, load, self.seconds, pids=pids))
 
     def note(self, figure: Measurement) -> Measurement:
         """Record and print a measurement."""
         self.figures.append(figure)
         print(
             f"{figure.name:<42}{figure.connections:>5}{figure.per_second:>11,.0f}{figure.p50_ms:>10.1f}{figure.p99_ms:>10.1f}"
+            f"{figure.worker_us:>11.0f}{figure.nginx_us:>10.0f}{figure.mongod_us:>11.0f}"
             f"{figure.errors:>8}{figure.refused:>9}",
             flush=True,
         )
@@ -91,6 +104,9 @@ class Bench:
         """Measure everything once, alternating between the stacks, so that a slow minute affects both."""
         for connections in CONNECTIONS:
             modes = MODES if connections == CONNECTIONS[-1] else MODES[:1]
+            for floor, load in FLOOR_LOADS.items():
+                pids = self.floor.pids
+                self.note(run_wrk(self.floor.url, f"{FLOOR}: {floor}", connections, load, self.seconds, pids=pids))
             for mode in modes:
                 self.measure(mode, BASELINE, connections, HEALTH)
             for mode in modes:
@@ -157,25 +173,36 @@ class Bench:
         }
 
     def shares(self) -> dict[str, float]:
-        """Return the medians of all rounds as ratios to the baseline, and the gain of group commit, by name."""
-        medians = {
-            key: statistics.median(f.per_second for f in self.figures if (f.name, f.connections) == key)
-            for key in {(figure.name, figure.connections) for figure in self.figures}
-        }
+        """Return the medians of all rounds as ratios to the floor, and the gain of group commit, by name."""
         shares = {
-            f"{request} over the baseline, {connections} connections": medians[f"{GROUP}: {request}", connections]
-            / medians[f"{GROUP}: {BASELINE}", connections]
+            f"{name}: {what} over bare {floor}, {connections} connections": self._median(
+                f"{GROUP}: {name}", connections, field
+            )
+            / self._median(f"{FLOOR}: {floor}", connections, field)
             for connections in CONNECTIONS
-            for request in (CREATING, OPENING)
+            for name, floor in ((BASELINE, GET), (CREATING, POST), (OPENING, POST))
+            for field, what in RATIOS.items()
+            if self._median(f"{FLOOR}: {floor}", connections, field)
         }
         for connections in CONNECTIONS:
-            ratio = medians[f"{GROUP}: {HELD}", connections] / medians[f"{GROUP}: {OPENING}", connections]
+            ratio = self._rate(f"{GROUP}: {HELD}", connections) / self._rate(f"{GROUP}: {OPENING}", connections)
             shares[f"{HELD} over one without, {connections} connections"] = ratio
         most = CONNECTIONS[-1]
         for request in (CREATING, OPENING):
-            gain = medians[f"{GROUP}: {request}", most] / medians[f"{SINGLE}: {request}", most]
+            gain = self._rate(f"{GROUP}: {request}", most) / self._rate(f"{SINGLE}: {request}", most)
             shares[f"{request} over one command per request, {most} connections"] = gain
         return {name: round(share, 2) for name, share in shares.items()}
+
+    def _rate(self, name: str, connections: int) -> float:
+        return self._median(name, connections, "per_second")
+
+    def _median(self, name: str, connections: int, field: str) -> float:
+        values: list[float] = [
+            getattr(figure, field)
+            for figure in self.figures
+            if (figure.name, figure.connections) == (name, connections)
+        ]
+        return statistics.median(values)
 
 
 def healthz_p99(url: str, seconds: float) -> float:
@@ -240,7 +267,10 @@ def main() -> int:
     if not has_programs("wrk", "nginx"):
         return 2
     environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
-    print(f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}{'refused':>9}")
+    print(
+        f"{'':<42}{'conns':>5}{'per s':>11}{'p50 ms':>10}{'p99 ms':>10}"
+        f"{'worker us':>11}{'nginx us':>10}{'mongod us':>11}{'errors':>8}{'refused':>9}"
+    )
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-bench-")))
         data_dirs = {mode: directory / mode for mode in MODES}
@@ -255,8 +285,8 @@ def main() -> int:
 
         group = stack.enter_context(running(GROUP))
         # Phrases and logins are compared with all cores of the machine; a second stack would use some of them.
-        with running(SINGLE) as single:
-            bench = Bench(options.seconds, {GROUP: group, SINGLE: single}, data_dirs)
+        with running(SINGLE) as single, bare_aiohttp(directory / FLOOR) as floor:
+            bench = Bench(options.seconds, {GROUP: group, SINGLE: single}, floor, data_dirs)
             for _ in range(options.rounds):
                 bench.round()
         phrases = bench.phrases(options.rounds)

@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .processor_time import processor_time
 
 SCRIPT = Path(__file__).with_suffix(".lua")
 THREADS = 2
@@ -32,7 +34,7 @@ class Measurement:
     """The measurement of a load: requests served per second, and latencies in milliseconds.
 
     ``unexpected`` counts responses with another status. ``refused`` responses count in the latencies, but are neither
-    served nor wrong.
+    served nor wrong. The processor time of workers, nginx and mongod is in microseconds a request.
     """
 
     name: str
@@ -43,6 +45,9 @@ class Measurement:
     unexpected: int
     socket_errors: int
     refused: int
+    worker_us: float = 0.0
+    nginx_us: float = 0.0
+    mongod_us: float = 0.0
 
     @property
     def errors(self) -> int:
@@ -50,12 +55,16 @@ class Measurement:
         return self.unexpected + self.socket_errors
 
 
-def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> Measurement:
-    """Run wrk once."""
+def run_wrk(
+    url: str, name: str, connections: int, load: Load, seconds: int, *, pids: Sequence[int] = ()
+) -> Measurement:
+    """Run wrk once. The processor time is that of ``pids`` and their descendants."""
+    before = processor_time(*pids)
     command = ["wrk", "-t", THREADS, "-c", connections, "-d", f"{seconds}s", "--timeout", "20s", "-s", SCRIPT, url]
     printed = subprocess.run(
         list(map(str, command)), env=_environment(load), capture_output=True, text=True, check=True
     ).stdout
+    used = processor_time(*pids) - before
     result = json.loads(printed.rpartition("RESULT ")[2])
     served = result["requests"] - result["unexpected"] - result["refused"]
     return Measurement(
@@ -67,6 +76,7 @@ def run_wrk(url: str, name: str, connections: int, load: Load, seconds: int) -> 
         result["unexpected"],
         result["socket_errors"],
         result["refused"],
+        **used.microseconds_each(result["requests"]),
     )
 
 

@@ -1,10 +1,12 @@
 """The origin of a request: through nginx, through a trusted proxy, or directly from the client."""
 
+import asyncio
 import re
 import secrets
 import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from weakref import WeakKeyDictionary
 
 from aiohttp import hdrs, web
 
@@ -40,6 +42,7 @@ class _Way:
 
 
 _WAY = web.RequestKey("WAY", _Way)
+_THROUGH_NGINX = web.RequestKey("THROUGH_NGINX", bool)
 
 
 class Origin:
@@ -49,10 +52,12 @@ class Origin:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._public_authority = _authority(self._public_url) if self._public_url else None
         self._trusted = settings.trusted_networks
+        self._unix_sockets: WeakKeyDictionary[asyncio.BaseTransport, bool] = WeakKeyDictionary()
 
     def request_id(self, request: web.Request) -> str:
         """Return nginx's id for the request, or a new one: 32 hexadecimal digits."""
-        given = request.headers.get("X-Request-ID", "") if self._way(request).through_nginx else ""
+        # Also notes how the request came, while the connection exists.
+        given = request.headers.get("X-Request-ID", "") if self._came_through_nginx(request) else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def network(self, request: web.Request) -> str:
@@ -111,14 +116,23 @@ class Origin:
 
     def _way(self, request: web.Request) -> _Way:
         if (way := request.get(_WAY)) is None:
-            # Cached: the edge calls this first, while the connection exists.
             request[_WAY] = way = self._find_way(request)
         return way
+
+    def _came_through_nginx(self, request: web.Request) -> bool:
+        transport = request.transport
+        if transport is None:
+            # The client has left: what was noted before counts, and otherwise nothing is believed.
+            return bool(request.get(_THROUGH_NGINX))
+        if (known := self._unix_sockets.get(transport)) is None:
+            self._unix_sockets[transport] = known = _is_unix_socket(transport)
+        request[_THROUGH_NGINX] = known
+        return known
 
     def _find_way(self, request: web.Request) -> _Way:
         headers = request.headers
         host = headers.get(hdrs.HOST, "")
-        if _came_over_unix_socket(request):
+        if self._came_through_nginx(request):
             # Only nginx connects here. It forwards the headers of trusted proxies.
             client = _address(headers.get("X-Real-IP", ""))
             return _believing(request, True, client, "http", untrusted="X-Untrusted-Proxy" in headers)
@@ -165,9 +179,8 @@ def _first(request: web.Request, name: str) -> str:
     return request.headers.get(name, "").partition(",")[0].strip()
 
 
-def _came_over_unix_socket(request: web.Request) -> bool:
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    return getattr(connection, "family", None) == socket.AF_UNIX
+def _is_unix_socket(transport: asyncio.BaseTransport) -> bool:
+    return getattr(transport.get_extra_info("socket"), "family", None) == socket.AF_UNIX
 
 
 def _is_forwarded(request: web.Request) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from aiohttp import UnixConnector, web
+from aiohttp import DummyCookieJar, UnixConnector, web
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from multidict import CIMultiDictProxy
@@ -240,7 +240,7 @@ async def start(settings: Settings, url: str, *, behind_nginx: bool = False, **o
     if behind_nginx:
         directory = tempfile.TemporaryDirectory(prefix="sealpost-")
         path = f"{directory.name}/worker.sock"
-        client = TestClient(server, connector=UnixConnector(path))
+        client = TestClient(server, cookie_jar=DummyCookieJar(), connector=UnixConnector(path))
 
         async def clean_up(_: web.Application) -> None:
             directory.cleanup()
@@ -250,7 +250,7 @@ async def start(settings: Settings, url: str, *, behind_nginx: bool = False, **o
         assert server.runner
         await web.UnixSite(server.runner, path).start()
     else:
-        client = TestClient(server)
+        client = TestClient(server, cookie_jar=DummyCookieJar())
         await client.start_server()
     while not app[MONGO].is_set_up:
         if unfit := app[MONGO].unfit:

@@ -371,3 +371,31 @@ async def test_a_token_made_by_a_user_who_is_gone_is_taken_back(api: Api, monkey
         assert 401 == (await api.call(method, path, body, token=token))[0]
 
     assert 0 == await api.mongo.collection("api_tokens").count_documents({})
+
+
+async def test_the_only_way_to_sign_in_cannot_be_removed(api: Api) -> None:
+    """The password stays, and so do the other sessions."""
+    token = await api.sign_up()
+    other = (await api.login())["access_token"]
+
+    status, problem = await api.call("DELETE", "/me/password", {"current": PASSWORD}, token=token)
+
+    assert (409, "last_way_to_sign_in") == (status, problem["code"])
+    status, me = await api.call("GET", "/me", token=other)
+    assert (200, ["password"], False) == (status, me["sign_in"], me["operator"])
+    await api.login()
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/me/password"), ("DELETE", "/me/password"), ("DELETE", "/me")])
+async def test_changes_of_an_account_require_its_password(api: Api, method: str, path: str) -> None:
+    """Without it, the response says that it is missing; a wrong one is refused."""
+    token = await api.sign_up()
+    new = {"new": "three other words"} if method == "PUT" else {}
+    name = "password" if path == "/me" else "current"
+
+    status, problem = await api.call(method, path, new, token=token)
+
+    assert (400, [name]) == (status, [error["field"] for error in problem["errors"]])
+    status, problem = await api.call(method, path, {**new, name: "wrong"}, token=token)
+    assert (403, "incorrect_password") == (status, problem["code"])
+    await api.login()

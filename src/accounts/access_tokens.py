@@ -7,8 +7,12 @@ A refresh token is good for one refresh, and using it twice ends its session. It
 (16) ‖ secret (32)`` in URL-safe base64 after the prefix ``sr_``. All tokens of a session share the family, which tells
 a used token from an invented one. Only a used token, which must have two holders, ends the session. (Rotation and
 reuse detection as in RFC 9700, section 4.14.2.)
+
+In the cookie of a browser, the next token is derived from the current one. A page that is loaded again before it has
+got the response, or a second tab, thus gets the same next token again; see `sessions.GRACE`.
 """
 
+import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -82,6 +86,11 @@ class RefreshToken:
     def next(self) -> "RefreshToken":
         """Make the token that replaces this one."""
         return RefreshToken(self.session_id, self.family, secrets.token_bytes(SECRET_BYTES))
+
+    def derive_next(self, key: bytes) -> "RefreshToken":
+        """Derive the token that replaces this one, the same each time, with a sub-key of the server."""
+        message = b"sealpost/v1/refresh-successor" + self.session_id + self.family + self.secret
+        return RefreshToken(self.session_id, self.family, hmac.digest(key, message, sha256))
 
     @property
     def text(self) -> str:

@@ -41,6 +41,12 @@ class Caller:
     token_id: bytes | None = None
     scopes: frozenset[str] = frozenset()
 
+    @property
+    def session(self) -> bytes:
+        """The id of the session of a caller who was admitted without an API token."""
+        assert self.session_id is not None  # noqa: S101
+        return self.session_id
+
 
 class Authenticator:
     """Identifies callers by their tokens."""

@@ -23,15 +23,19 @@ from .access_tokens import AccessTokens
 from .activity import Activity
 from .api_tokens import ApiTokenStore
 from .auth import Authenticator
+from .cookies import RefreshCookie
 from .credentials import CredentialLimits, PasswordAuthenticator
 from .deletion import AccountDeletion
 from .directory import UserDirectory
-from .guards import BearerGuard
+from .guards import BearerGuard, LogoutGuard
 from .identities import Identities
 from .passwords import Passwords
+from .reauthentication import Reauthentication
 from .routes import AccountRoutes, ApiTokenRoutes
 from .service import AccountService, ApiTokenService
 from .sessions import EndedSessions, SessionStore
+from .sign_in import SignIn
+from .sign_in_ways import SignInWays
 from .users import UserStore
 
 INDEXES: Indexes = {**users.INDEXES, **sessions.INDEXES, **api_tokens.INDEXES, **limits.INDEXES}
@@ -90,24 +94,36 @@ class AccountsFeature:
             activity=self._activity,
             shortest_password=settings.gather_password_min,
         )
+        sign_in = SignIn(
+            clock=mongo.clock, users=self._users, sessions=sessions, access_tokens=access_tokens, audit=audit
+        )
+        reauthentication = Reauthentication(
+            users=self._users, sessions=sessions, passwords=passwords, authenticator=password_authenticator
+        )
+        ways = SignInWays(mongo, self._users)
         service = AccountService(
-            clock=mongo.clock,
             users=self._users,
             sessions=sessions,
             ended_sessions=self._ended_sessions,
-            access_tokens=access_tokens,
+            sign_in=sign_in,
             authenticator=password_authenticator,
+            reauthentication=reauthentication,
+            ways=ways,
             passwords=passwords,
             deletion=self.deletion,
             audit=audit,
         )
+        cookie = RefreshCookie(origin, life)
         guard = BearerGuard(self.authenticator, None)
         self._parts = (
             AccountRoutes(
                 service=service,
                 authenticator=password_authenticator,
                 sessions=sessions,
+                sign_in=sign_in,
                 guard=guard,
+                logout_guard=LogoutGuard(self.authenticator, cookie),
+                cookie=cookie,
                 origin=origin,
             ),
             ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users), self._tokens, guard),

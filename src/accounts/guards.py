@@ -4,6 +4,7 @@ from aiohttp import hdrs, web
 
 from ..errors import Damaged, Problem, Unauthorized
 from .auth import Authenticator, Caller, Scope, describe_accepted_tokens
+from .cookies import RefreshCookie
 from .problems import InsufficientScope, InvalidToken, NotOperator
 
 CALLER = web.RequestKey("CALLER", Caller)
@@ -40,6 +41,22 @@ class OperatorGuard(BearerGuard):
         """Set the request's `CALLER`. Also raises `NotOperator` and `Damaged`."""
         await super().admit(request)
         await self._authenticator.check_operator(request[CALLER])
+
+
+class LogoutGuard(BearerGuard):
+    """Admits requests with an access token, as `BearerGuard` does, or with the refresh cookie and without `CALLER`."""
+
+    def __init__(self, authenticator: Authenticator, cookie: RefreshCookie) -> None:
+        super().__init__(authenticator, None)
+        self._cookie = cookie
+
+    async def admit(self, request: web.Request) -> None:
+        """Admit the request. Also raises `CrossSite`."""
+        has_cookie = self._cookie.is_sent(request)
+        if has_cookie:
+            self._cookie.check(request)
+        if hdrs.AUTHORIZATION in request.headers or not has_cookie:
+            await super().admit(request)
 
 
 def bearer_token(authorization: str) -> str | None:

@@ -58,6 +58,19 @@ class IncorrectPassword(Forbidden):
     code, default = "incorrect_password", "Incorrect password."
 
 
+class SignInAgain(Forbidden):
+    """The request needs a session that has started recently, because the account has no password to confirm it."""
+
+    code, default = "sign_in_again", "This requires a recent sign-in. Sign in again, then repeat it within 10 minutes."
+
+
+class LastWayToSignIn(Conflict):
+    """The account could not sign in any more."""
+
+    code = "last_way_to_sign_in"
+    default = "This is the last way to sign in to your account. Add a passkey or set a password first."
+
+
 class SessionNotFound(NotFound):
     """The caller has no such session."""
 

@@ -11,14 +11,17 @@ from ..core.database.limits import LimitReached
 from ..errors import Damaged
 from .api_tokens import ApiToken, ApiTokenStore
 from .auth import Scope
+from .cookies import RefreshCookie
 from .credentials import PasswordAuthenticator
-from .guards import CALLER, BearerGuard
+from .guards import CALLER, BearerGuard, LogoutGuard
 from .problems import (
     AccountDisabled,
     IncorrectCredentials,
     IncorrectPassword,
     InvalidRefreshToken,
+    LastWayToSignIn,
     SessionNotFound,
+    SignInAgain,
     TokenNotFound,
     TooManyTokens,
     UsernameTaken,
@@ -32,6 +35,7 @@ from .schemas import (
     Refresh,
     Register,
     Registered,
+    RemovePassword,
     SessionAnswer,
     Sessions,
     TokenAnswer,
@@ -39,8 +43,9 @@ from .schemas import (
     TokenList,
     Tokens,
 )
-from .service import AccountService, ApiTokenService, TokenPair, session_of
+from .service import AccountService, ApiTokenService
 from .sessions import SessionStore
+from .sign_in import SignIn
 
 ACCOUNTS, SESSIONS, TOKENS = "accounts", "sessions", "tokens"
 
@@ -54,13 +59,19 @@ class AccountRoutes:
         service: AccountService,
         authenticator: PasswordAuthenticator,
         sessions: SessionStore,
+        sign_in: SignIn,
         guard: BearerGuard,
+        logout_guard: LogoutGuard,
+        cookie: RefreshCookie,
         origin: Origin,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._sessions = sessions
+        self._sign_in = sign_in
         self._guard = guard
+        self._logout_guard = logout_guard
+        self._cookie = cookie
         self._origin = origin
 
     def routes(self) -> list[Route[Any]]:
@@ -94,7 +105,8 @@ class AccountRoutes:
                 path="/refresh",
                 tag=SESSIONS,
                 summary="Refresh the tokens of a session",
-                description="Each refresh token can be used once. Reuse ends the session.",
+                description="Each refresh token can be used once. Reuse ends the session. The previous refresh token in"
+                " the cookie gets the same response again for 10 seconds.",
                 handler=self.refresh,
                 body=Refresh,
                 answer=Tokens,
@@ -105,7 +117,9 @@ class AccountRoutes:
                 path="/logout",
                 tag=SESSIONS,
                 summary="Sign out",
-                guard=self._guard,
+                description="Ends the session of the access token. If the refresh cookie is sent, the access token is"
+                " optional; the session of the cookie ends as well, and the cookie is deleted.",
+                guard=self._logout_guard,
                 handler=self.logout,
                 status=204,
                 problems=(SessionNotFound,),
@@ -125,12 +139,25 @@ class AccountRoutes:
                 path="/me/password",
                 tag=ACCOUNTS,
                 summary="Change your password",
-                description="Ends all other sessions. API tokens stay valid.",
+                description="Ends all other sessions. API tokens stay valid. Sets the first password of an account that"
+                " has none; that requires a session that started in the last 10 minutes.",
                 guard=self._guard,
                 handler=self.change_password,
                 body=ChangePassword,
                 status=204,
-                problems=(IncorrectPassword, LimitReached, Damaged),
+                problems=(IncorrectPassword, SignInAgain, LimitReached, Damaged),
+            ),
+            Route(
+                method="DELETE",
+                path="/me/password",
+                tag=ACCOUNTS,
+                summary="Remove your password",
+                description="Ends all other sessions. The account needs another way to sign in.",
+                guard=self._guard,
+                handler=self.remove_password,
+                body=RemovePassword,
+                status=204,
+                problems=(IncorrectPassword, SignInAgain, LastWayToSignIn, LimitReached, Damaged),
             ),
             Route(
                 method="DELETE",
@@ -142,7 +169,7 @@ class AccountRoutes:
                 handler=self.delete,
                 body=DeleteAccount,
                 status=204,
-                problems=(IncorrectPassword, LimitReached, Damaged),
+                problems=(IncorrectPassword, SignInAgain, LimitReached, Damaged),
             ),
             Route(
                 method="GET",
@@ -171,18 +198,27 @@ class AccountRoutes:
         user = await self._authenticator.register(body.username, body.password, self._origin.network(request))
         return Registered(user_id=user.user_id.hex(), username=user.name)
 
-    async def login(self, request: web.Request, body: Login) -> Tokens:
+    async def login(self, request: web.Request, body: Login) -> web.Response:
         """Start a session."""
-        return _tokens(await self._service.login(body.username, body.password, self._origin.network(request)))
+        if body.cookie:
+            self._cookie.check(request)
+        pair = await self._service.login(body.username, body.password, self._origin.network(request))
+        return self._cookie.answer(request, pair, as_cookie=body.cookie)
 
-    async def refresh(self, _: web.Request, body: Refresh) -> Tokens:
+    async def refresh(self, request: web.Request, body: Refresh) -> web.Response:
         """Refresh the tokens of a session."""
-        return _tokens(await self._service.refresh(body.refresh_token))
+        token = self._cookie.read(request) if body.cookie else body.refresh_token
+        pair = await self._sign_in.refresh(token, repeatable=body.cookie)
+        return self._cookie.answer(request, pair, as_cookie=body.cookie)
 
-    async def logout(self, request: web.Request, _: None) -> None:
-        """End the session of this request."""
-        caller = request[CALLER]
-        await self._service.end_session(caller, session_of(caller))
+    async def logout(self, request: web.Request, _: None) -> web.Response | None:
+        """End the session of this request, and that of its cookie."""
+        if caller := request.get(CALLER):
+            await self._service.end_session(caller, caller.session)
+        if not self._cookie.is_sent(request):
+            return None
+        await self._service.end_cookie_session(self._cookie.read(request))
+        return self._cookie.cleared(request)
 
     async def me(self, request: web.Request, _: None) -> Me:
         """Return the caller's account."""
@@ -190,6 +226,8 @@ class AccountRoutes:
         return Me(
             user_id=user.user_id.hex(),
             username=user.name,
+            operator=user.content.operator,
+            sign_in=await self._service.ways(user),
             created_at=user.created_at,
             last_login_at=user.last_login_at,
             last_request_at=user.last_request_at,
@@ -198,6 +236,10 @@ class AccountRoutes:
     async def change_password(self, request: web.Request, body: ChangePassword) -> None:
         """Change the caller's password."""
         await self._service.change_password(request[CALLER], body.current, body.new)
+
+    async def remove_password(self, request: web.Request, body: RemovePassword) -> None:
+        """Remove the caller's password."""
+        await self._service.remove_password(request[CALLER], body.current)
 
     async def delete(self, request: web.Request, body: DeleteAccount) -> None:
         """Delete the caller's account and its content."""
@@ -284,10 +326,6 @@ class ApiTokenRoutes:
     async def delete(self, request: web.Request, _: None) -> None:
         """Delete one of the caller's API tokens."""
         await self._service.delete(request[CALLER], id_of(request, "token_id"))
-
-
-def _tokens(pair: TokenPair) -> Tokens:
-    return Tokens(access_token=pair.access_token, expires_in=pair.expires_in, refresh_token=pair.refresh_token)
 
 
 def _token(token: ApiToken) -> TokenAnswer:

@@ -1,13 +1,14 @@
 """Requests and answers of the account, session and token routes."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ..api.schema import WHOLE, Answer, RequestBody, example
 from .auth import Scope
 from .passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
+from .sign_in_ways import Way
 
 LONGEST_TOKEN = 4096
 
@@ -16,6 +17,12 @@ NewPassword = Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max
 # Compared, not stored. Any form is accepted: a validation error would reveal more than "incorrect" does.
 GivenUsername = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
 GivenPassword = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
+
+
+COOKIE = (
+    "True to get the refresh token as an HttpOnly cookie instead of in the response; only for requests of this"
+    " service's page."
+)
 
 
 def _distinct(scopes: list[Scope]) -> list[Scope]:
@@ -47,16 +54,30 @@ class Login(RequestBody):
 
     username: GivenUsername = Field(description="The username of the account, ignoring case.")
     password: GivenPassword = Field(description="The password of the account.")
+    cookie: bool = Field(False, description=COOKIE)
 
 
 class Refresh(RequestBody):
-    """The current refresh token of a session."""
+    """The current refresh token of a session, or `cookie` if the refresh cookie carries it."""
 
-    model_config = example({"refresh_token": "$REFRESH_TOKEN"})
+    model_config = example(
+        {"refresh_token": "$REFRESH_TOKEN"},
+        oneOf=[{"required": ["refresh_token"]}, {"required": ["cookie"], "properties": {"cookie": {"const": True}}}],
+    )
 
     refresh_token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)] = Field(
-        description="The latest refresh token of the session."
+        "", description="The latest refresh token of the session; not with `cookie`."
     )
+    cookie: bool = Field(
+        False,
+        description="True to use and replace the token in the refresh cookie, in requests of this service's page.",
+    )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if self.cookie == ("refresh_token" in self.model_fields_set):
+            raise ValueError("must have either refresh_token or cookie")
+        return self
 
 
 class Tokens(Answer):
@@ -65,7 +86,9 @@ class Tokens(Answer):
     access_token: str = Field(description="The access token, for the header Authorization.")
     token_type: Literal["Bearer"] = Field("Bearer", description="The scheme of the header Authorization.")
     expires_in: int = Field(description="Lifetime of the access token in seconds.")
-    refresh_token: str = Field(description="The refresh token, for the next pair of tokens.")
+    refresh_token: str | None = Field(
+        None, description="The refresh token, for the next pair of tokens; absent if a cookie carries it."
+    )
 
 
 class Me(Answer):
@@ -73,6 +96,8 @@ class Me(Answer):
 
     user_id: str = Field(description="32 hexadecimal digits, the permanent id of the account.")
     username: str = Field(description="The name as registered.")
+    operator: bool = Field(description="Whether the user is an operator.")
+    sign_in: list[Way] = Field(description="The ways in which the account can sign in.")
     created_at: datetime = Field(description="When the account was created.")
     last_login_at: datetime | None = Field(description="When the last session started; null if there was none.")
     last_request_at: datetime | None = Field(
@@ -85,8 +110,20 @@ class ChangePassword(RequestBody):
 
     model_config = example({"current": "correct horse battery staple", "new": "three other words"})
 
-    current: GivenPassword = Field(description="The current password, as proof.")
+    current: GivenPassword | None = Field(
+        None, description="The current password, as proof; required if the account has one."
+    )
     new: NewPassword = Field(description="The new password.")
+
+
+class RemovePassword(RequestBody):
+    """The current password, as proof."""
+
+    model_config = example({"current": "three other words"})
+
+    current: GivenPassword | None = Field(
+        None, description="The current password, as proof; required if the account has one."
+    )
 
 
 class DeleteAccount(RequestBody):
@@ -94,7 +131,9 @@ class DeleteAccount(RequestBody):
 
     model_config = example({"password": "correct horse battery staple"})
 
-    password: GivenPassword = Field(description="The current password, as proof.")
+    password: GivenPassword | None = Field(
+        None, description="The current password, as proof; required if the account has one."
+    )
 
 
 class SessionAnswer(Answer):

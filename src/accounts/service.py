@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.clock import DatabaseClock
 from ..core.metrics import Stopwatch
-from .access_tokens import LIFE, AccessClaims, AccessTokens, RefreshToken
+from .access_tokens import RefreshToken
 from .api_tokens import ApiToken, ApiTokenContent, ApiTokenStore, hash_api_token, new_api_token
 from .auth import Caller, Scope
 from .credentials import PasswordAuthenticator
@@ -17,26 +18,19 @@ from .passwords import Passwords
 from .problems import (
     IncorrectCredentials,
     IncorrectPassword,
-    InvalidRefreshToken,
     InvalidToken,
     SessionNotFound,
     TokenNotFound,
     TooManyTokens,
 )
-from .sessions import EndedSessions, Session, SessionStore
+from .reauthentication import Reauthentication
+from .sessions import EndedSessions, SessionStore
+from .sign_in import SignIn, TokenPair
+from .sign_in_ways import SignInWays, Way
 from .users import User, UserStore
 
 MOST_TOKENS = 50
 """API tokens that one user may have."""
-
-
-@dataclass(frozen=True, repr=False)
-class TokenPair:
-    """The tokens of a session; ``expires_in`` is the access token's lifetime in seconds."""
-
-    access_token: str
-    expires_in: int
-    refresh_token: str
 
 
 class AccountService:
@@ -45,22 +39,24 @@ class AccountService:
     def __init__(
         self,
         *,
-        clock: DatabaseClock,
         users: UserStore,
         sessions: SessionStore,
         ended_sessions: EndedSessions,
-        access_tokens: AccessTokens,
+        sign_in: SignIn,
         authenticator: PasswordAuthenticator,
+        reauthentication: Reauthentication,
+        ways: SignInWays,
         passwords: Passwords,
         deletion: AccountDeletion,
         audit: Audit,
     ) -> None:
-        self._clock = clock
         self._users = users
         self._sessions = sessions
         self._ended_sessions = ended_sessions
-        self._access_tokens = access_tokens
+        self._sign_in = sign_in
         self._authenticator = authenticator
+        self._reauthentication = reauthentication
+        self._ways = ways
         self._passwords = passwords
         self._deletion = deletion
         self._audit = audit
@@ -72,25 +68,15 @@ class AccountService:
         """
         with self._authenticator.timed() as stopwatch:
             user = await self._authenticator.verify(username, password, network, stopwatch)
-            session, refresh_token = await self._sessions.start(user.user_id)
-            if not await self._may_still_log_in(user, password, stopwatch):
-                # The session is stored before this check. The check notices a password reset or a disabled account;
-                # one that comes later ends all sessions, and thus this one.
-                await self._sessions.end(user.user_id, session.session_id)
-                raise IncorrectCredentials
-            await self._sessions.end_surplus(user.user_id)
-            self._audit.record(
-                AuditEvent(kind=AuditKind.SIGNED_IN, user_id=user.user_id, method="password", network=network)
+            pair = await self._sign_in.start(
+                user.user_id,
+                method="password",
+                network=network,
+                is_allowed=partial(self._has_password, user, password, stopwatch),
             )
-            return self._pair(session, refresh_token)
-
-    async def refresh(self, refresh_token: str) -> TokenPair:
-        """Return new tokens for a session. Raises `InvalidRefreshToken`; a token used twice ends its session."""
-        token = RefreshToken.parse(refresh_token)
-        refreshed = await self._sessions.refresh(token) if token else None
-        if refreshed is None:
-            raise InvalidRefreshToken
-        return self._pair(*refreshed)
+            if pair is None:
+                raise IncorrectCredentials
+            return pair
 
     async def find(self, caller: Caller) -> User:
         """Return the caller's account. Raises `InvalidToken` if it is gone, and `Damaged`."""
@@ -99,12 +85,13 @@ class AccountService:
             raise InvalidToken
         return user
 
-    async def change_password(self, caller: Caller, current: str, new: str) -> None:
-        """Change the caller's password and end every other session.
+    async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
+        """Change the caller's password, or set the first one, and end every other session.
 
-        Raises `IncorrectPassword`, `InvalidToken`, `LimitReached`, `Damaged`, `Unavailable`.
+        Raises `Malformed` without the current password, `IncorrectPassword`, `SignInAgain`, `InvalidToken`,
+        `LimitReached`, `Damaged`, `Unavailable`.
         """
-        user = await self._with_password(caller, current)
+        user = await self._reauthentication.confirm(caller, current, field="current")
         password_hash = await self._passwords.hash(new)
         while await self._users.change(user, password_hash=password_hash) is None:
             # The user was sealed again meanwhile, under another key for example. Only a new password is a conflict.
@@ -114,14 +101,45 @@ class AccountService:
             user = now
         await self._sessions.end_all(user.user_id, but=caller.session_id)
 
-    async def delete(self, caller: Caller, password: str) -> None:
+    async def remove_password(self, caller: Caller, current: str | None) -> None:
+        """Remove the caller's password and end every other session; an account without a password stays as it is.
+
+        Raises `LastWayToSignIn`, and the errors of `change_password`.
+        """
+        user = await self._reauthentication.confirm(caller, current, field="current")
+        if user.content.password_hash is None:
+            return
+
+        async def removal(session: Any) -> None:
+            now = await self._users.find_in(user.user_id, session)
+            if now is None or now.content.password_hash != user.content.password_hash:
+                raise IncorrectPassword
+            await self._users.change_in(now, session, password_hash=None)
+
+        await self._ways.remove(user.user_id, removal)
+        await self._sessions.end_all(user.user_id, but=caller.session_id)
+        self._audit.record(AuditEvent(kind=AuditKind.PASSWORD_CHANGED, user_id=user.user_id))
+
+    async def delete(self, caller: Caller, password: str | None) -> None:
         """Delete the caller's account and everything that it has written.
 
-        Raises `IncorrectPassword`, `InvalidToken`, `LimitReached`, `Damaged`, `Unavailable`.
+        Raises `Malformed` without the password, `IncorrectPassword`, `SignInAgain`, `InvalidToken`, `LimitReached`,
+        `Damaged`, `Unavailable`.
         """
-        user = await self._with_password(caller, password)
+        user = await self._reauthentication.confirm(caller, password, field="password")
         await self._deletion.delete(user.user_id)
-        self._ended_sessions.add(session_of(caller))
+        self._ended_sessions.add(caller.session)
+
+    async def ways(self, user: User) -> list[Way]:
+        """Return the ways in which an account can sign in."""
+        return await self._ways.of(user)
+
+    async def end_cookie_session(self, refresh_token: str) -> None:
+        """End the session of a refresh token, if there is one."""
+        token = RefreshToken.parse(refresh_token)
+        session = await self._sessions.find(token) if token else None
+        if session and await self._sessions.end(session.user_id, session.session_id):
+            self._ended_sessions.add(session.session_id)
 
     async def end_session(self, caller: Caller, session_id: bytes) -> None:
         """End one of the caller's sessions. Raises `SessionNotFound`."""
@@ -129,28 +147,11 @@ class AccountService:
             raise SessionNotFound
         self._ended_sessions.add(session_id)
 
-    async def _with_password(self, caller: Caller, password: str) -> User:
-        user = await self.find(caller)
-        async with self._authenticator.own_failures_counted(session_of(caller)):
-            if not await self._passwords.check(password, user.content.password_hash):
-                raise IncorrectPassword
-        return user
-
-    async def _may_still_log_in(self, user: User, password: str, stopwatch: Stopwatch) -> bool:
-        now = await self._users.note_login(user.user_id)
-        if now is None or now.content.disabled:
-            return False
-        if now.content.password_hash == user.content.password_hash:
+    async def _has_password(self, before: User, password: str, stopwatch: Stopwatch, now: User) -> bool:
+        if now.content.password_hash == before.content.password_hash:
             return True
         with stopwatch.paused():
             return await self._passwords.check(password, now.content.password_hash)
-
-    def _pair(self, session: Session, refresh_token: RefreshToken) -> TokenPair:
-        issued_at = self._clock.now()
-        expires_at = min(issued_at + LIFE, session.expires_at)
-        claims = AccessClaims(session.user_id, session.session_id)
-        access_token = self._access_tokens.write(claims, issued_at=issued_at, expires_at=expires_at)
-        return TokenPair(access_token, int((expires_at - issued_at).total_seconds()), refresh_token.text)
 
 
 class ApiTokenService:
@@ -194,9 +195,3 @@ class ApiTokenService:
             if token := await self._tokens.add(content, random.choice(slots)):  # noqa: S311 (no secret)
                 return token
         raise TooManyTokens
-
-
-def session_of(caller: Caller) -> bytes:
-    """Return the id of a caller's session; the caller must have sent an access token."""
-    assert caller.session_id is not None  # noqa: S101 (the routes of accounts admit no API token)
-    return caller.session_id

@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from pymongo import IndexModel
+from pymongo import IndexModel, ReturnDocument
 
 from ..core.background import repeat
 from ..core.clock import MILLISECOND, UNEXPIRED
-from ..core.crypto.keys import KeyRing
+from ..core.crypto.keys import KeyRing, Purpose
 from ..core.crypto.records import Content, RecordSealer
 from ..core.crypto.sealing import Unsealable
 from ..core.crypto.signed_tokens import LEEWAY
@@ -43,6 +43,8 @@ MOST_SESSIONS = 100
 """Sessions that one user may have; a further login ends the oldest."""
 MARK_LIFE = LIFE + LEEWAY + timedelta(minutes=2)
 """How long an ended session is kept: longer than its last access token lives."""
+GRACE = timedelta(seconds=10)
+"""How long after a repeatable refresh the same refresh token, now replaced, gets the same answer again."""
 REVOCATION_INTERVAL = 0.5
 """Seconds between two queries of a worker for ended sessions."""
 REVOCATION_STALE = 1.5
@@ -83,6 +85,7 @@ class SessionStore:
     def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter = NOTHING) -> None:
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
+        self._ring = ring
         self._sealer = RecordSealer(ring, KIND)
         self._life = life
         self._damaged = damaged
@@ -104,27 +107,42 @@ class SessionStore:
             await self._collection.insert_one(document)
         return _session(document), token
 
-    async def refresh(self, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
+    async def refresh(self, token: RefreshToken, *, repeatable: bool = False) -> tuple[Session, RefreshToken] | None:
         """Replace the current token by a new one.
 
-        Returns None for a token that is not the current one. A token that was used before ends the session.
+        Returns None for a token that is not the current one. A token that was used before ends the session, except for
+        the latest one within `GRACE` of a ``repeatable`` refresh: it gets the current token again.
         """
-        with translate_mongo_errors():
-            document = await self._collection.find_one({"_id": token.session_id, **_LIVE})
-        content = self._opened(document) if document else None
-        if document is None or content is None or not hmac.compare_digest(content.family_hash, token.family_hash):
+        found = await self._find(token)
+        if found is None:
             return None
-        following, now = token.next(), self._clock.now()
+        document, content = found
+        successors = [token.derive_next(key) for key in self._ring.subkeys(Purpose.REFRESH_TOKEN)]
+        following, now = successors[0] if repeatable else token.next(), self._clock.now()
         changes = {"secret_hash": following.secret_hash, "refreshed_at": now, **self._lifetime(now)}
         with translate_mongo_errors():
             result = await self._collection.update_one(
                 {"_id": token.session_id, "secret_hash": token.secret_hash, **_LIVE}, {"$set": changes}
             )
         if not result.matched_count:
+            if repeatable and (repeated := await self._repeat(token, successors)):
+                return repeated
             if await self.end(content.user_id, token.session_id):
                 log.warning("refresh token reused: session ended", session_id=token.session_id.hex())
             return None
         return _session({**document, **changes}), following
+
+    async def find(self, token: RefreshToken) -> Session | None:
+        """Return the session of a refresh token, current or used; None if there is none (any more)."""
+        found = await self._find(token)
+        return _session(found[0]) if found else None
+
+    async def has_started_within(self, user_id: bytes, session_id: bytes, span: timedelta) -> bool:
+        """Tell whether a session is at most this old, by MongoDB's clock."""
+        is_young = {"$gte": ["$created_at", {"$subtract": ["$$NOW", span // MILLISECOND]}]}
+        query = {"_id": session_id, "user_id": user_id, "ended_at": None, "$expr": is_young}
+        with translate_mongo_errors():
+            return await self._collection.find_one(query, {"_id": 1}) is not None
 
     async def live(self, user_id: bytes) -> list[Session]:
         """Return a user's sessions, newest first."""
@@ -160,6 +178,32 @@ class SessionStore:
         with translate_mongo_errors():
             documents = await self._collection.find(query, {"_id": 1}).to_list(None)
         return [document["_id"] for document in documents]
+
+    async def _find(self, token: RefreshToken) -> tuple[Document, SessionContent] | None:
+        with translate_mongo_errors():
+            document = await self._collection.find_one({"_id": token.session_id, **_LIVE})
+        content = self._opened(document) if document else None
+        if document is None or content is None or not hmac.compare_digest(content.family_hash, token.family_hash):
+            return None
+        return document, content
+
+    async def _repeat(self, token: RefreshToken, successors: list[RefreshToken]) -> tuple[Session, RefreshToken] | None:
+        """Return the session if its current token is one of these and has replaced ``token`` within `GRACE`."""
+        by_hash = {successor.secret_hash: successor for successor in successors}
+        is_recent = {"$gte": ["$refreshed_at", {"$subtract": ["$$NOW", GRACE // MILLISECOND]}]}
+        is_live = {"$gt": ["$expires_at", "$$NOW"]}
+        query = {
+            "_id": token.session_id,
+            "secret_hash": {"$in": list(by_hash)},
+            "ended_at": None,
+            "$expr": {"$and": [is_recent, is_live]},
+        }
+        with translate_mongo_errors():
+            # A write that changes nothing: a read would not see a refresh that a majority has not acknowledged yet.
+            document = await self._collection.find_one_and_update(
+                query, [{"$set": {"secret_hash": "$secret_hash"}}], return_document=ReturnDocument.AFTER
+            )
+        return (_session(document), by_hash[document["secret_hash"]]) if document else None
 
     async def _end(self, query: Document) -> int:
         # By MongoDB's clock, as in `ended`.

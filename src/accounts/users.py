@@ -164,6 +164,17 @@ class UserStore:
         """Return a user by id; None if there is none (any more). Raises `Damaged`."""
         return await self._finds.submit(user_id)
 
+    async def find_in(self, user_id: bytes, session: Any) -> User | None:
+        """Return a user by id within the transaction of a database session; None if there is none. Raises `Damaged`."""
+        document = await self._collection.find_one({"_id": user_id, **PRESENT}, session=session)
+        return self._user(document) if document else None
+
+    async def touch(self, user_id: bytes, session: Any) -> bool:
+        """Make the transaction of a database session conflict with others of the same user; False if it is gone."""
+        changed = {"$set": {"ways_changed_at": self._clock.now()}}
+        result = await self._collection.update_one({"_id": user_id, **PRESENT}, changed, session=session)
+        return bool(result.matched_count)
+
     async def is_present(self, user_id: bytes) -> bool:
         """Tell whether a user exists, readable or not."""
         try:
@@ -196,6 +207,11 @@ class UserStore:
                 return_document=ReturnDocument.AFTER,
             )
         return self._user(document) if document else None
+
+    async def change_in(self, user: User, session: Any, **changes: Any) -> None:
+        """Change the sealed content of a user that the transaction of a database session has read."""
+        sealed = self._sealer.seal(user.content.model_copy(update=changes), user.user_id)
+        await self._collection.update_one({"_id": user.user_id}, {"$set": sealed}, session=session)
 
     async def note_login(self, user_id: bytes) -> User | None:
         """Record a login and return the user as it is now; None if it is gone."""

@@ -96,6 +96,12 @@ class Origin:
         if request.method == hdrs.METH_POST and _simple_type(request) in _SIMPLE_TYPES and self._is_foreign(request):
             raise CrossSite
 
+    def is_same_origin(self, request: web.Request) -> bool:
+        """Tell whether a browser says that the page of this service itself sent the request."""
+        if site := request.headers.get("Sec-Fetch-Site"):
+            return site == "same-origin"
+        return hdrs.ORIGIN in request.headers and not self._is_foreign(request)
+
     def _is_ours(self, host: str) -> bool:
         # Any site can resolve its own name to this address (DNS rebinding), so the name decides.
         name = _name(host)

@@ -1,4 +1,4 @@
-"""The composition root: wires all features into one application. `python -m src.app` runs `command`."""
+"""Puts the parts of the service together as one application. `python -m src.app` runs `command`."""
 
 import argparse
 import asyncio
@@ -7,41 +7,25 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import ExitStack
-from typing import Any
+from contextlib import AsyncExitStack, ExitStack
 
 import structlog
 from aiohttp import web
 
-from .accounts.auth import Scope
-from .accounts.feature import AccountsFeature
-from .accounts.guards import BearerGuard
 from .api.bodies import HANDLER_ARGUMENTS, MAX_BODY
 from .api.edge import EDGE, Edge, install_parser_error_handler
-from .api.openapi import OpenApiRoutes
-from .api.origin import Origin
-from .api.routing import Route, add_routes
-from .core.audit import NoAudit
+from .api.routing import add_routes
+from .composition import Composition
 from .core.background import background_tasks, repeat
-from .core.crypto.hashing import HashingPool
-from .core.crypto.keys import read_key_ring
 from .core.database.embedded import MongodError
-from .core.database.group_commit import Batching, group_commit
+from .core.database.group_commit import Batching
 from .core.database.mongo import Mongo, check_url
 from .core.database.prerequisites import ClockCheck, KeyChecks, Prerequisites
 from .core.database.resealing import Resealing
 from .core.database.shared_settings import SharedSettings
-from .core.database.storage_budget import NEAR_SECONDS, StorageBudget
-from .core.metrics import Metrics, ProcessFigures, mongo_listeners
-from .echo import EchoRoutes
-from .files.feature import FilesFeature
+from .core.database.storage_budget import NEAR_SECONDS
+from .core.metrics import ProcessFigures
 from .files.routes import add_version
-from .gatherer.feature import GathererFeature
-from .health import HealthRoutes
-from .pages.feature import REFERENCE, PagesFeature
-from .posts.feature import PostsFeature
-from .scraping import ScrapeRoutes
-from .sealed.feature import SealedFeature
 from .settings import Settings, SettingsError
 from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
 from .storage import EXPIRING, INDEXES, RESEALABLE
@@ -62,7 +46,7 @@ async def build_app(
     batching: Batching | None = None,
     prefix: str = "",
 ) -> web.Application:
-    """Wire every feature into an application for the running event loop.
+    """Build the application for the running event loop.
 
     ``worker`` is the name of the process, unique on its host. ``batching`` replaces group commit, for benchmarks.
     ``prefix`` begins the names of all collections, for the smoke test. Raises `SettingsError` for an invalid URL or key
@@ -70,86 +54,11 @@ async def build_app(
     """
     check_url(url)
     install_parser_error_handler()
-    ring, audit = read_key_ring(settings), NoAudit()
-    origin = Origin(settings)
-    metrics = Metrics.of(settings, worker)
-    routes: list[Route[Any]] = []
-    openapi = OpenApiRoutes(routes, REFERENCE)
-    pages = PagesFeature(settings, origin, lambda: openapi.document)
-    edge = Edge(origin, metrics, request_timeout=settings.request_timeout, pages=pages)
+    parts = Composition(settings, url, worker=worker, batching=batching, prefix=prefix)
+    mongo, ring, metrics, storage = parts.mongo, parts.ring, parts.metrics, parts.storage
+    edge = Edge(parts.origin, metrics, request_timeout=settings.request_timeout, pages=parts.pages)
     figures = ProcessFigures(metrics)
-    mongo = Mongo(settings, url, mongo_listeners(metrics), prefix=prefix)
-    hashing = HashingPool(
-        threads=settings.hashing_threads,
-        queue=settings.hashing_queue,
-        longest_wait=settings.hashing_wait,
-        metrics=metrics,
-    )
-    batching = batching or group_commit(max_batch=settings.batch_max, max_queue=settings.batch_queue, metrics=metrics)
-    accounts = AccountsFeature(
-        settings=settings,
-        ring=ring,
-        mongo=mongo,
-        hashing=hashing,
-        batching=batching,
-        origin=origin,
-        metrics=metrics,
-        audit=audit,
-    )
-    authenticator = accounts.authenticator
-    create_secret = None if settings.anonymous_create else BearerGuard(authenticator, Scope.SECRETS)
-    files = FilesFeature(
-        settings=settings, ring=ring, mongo=mongo, origin=origin, metrics=metrics, create_guard=create_secret
-    )
-    sealed = SealedFeature(
-        settings=settings,
-        ring=ring,
-        mongo=mongo,
-        hashing=hashing,
-        batching=batching,
-        storage=files.storage,
-        origin=origin,
-        metrics=metrics,
-        audit=audit,
-        create_secret=create_secret,
-        create_message=None if settings.anonymous_create else BearerGuard(authenticator, Scope.MESSAGES),
-        shell=pages.secret,
-        message_page=pages.message,
-    )
-    posts = PostsFeature(
-        ring=ring,
-        mongo=mongo,
-        batching=batching,
-        authenticator=authenticator,
-        directory=accounts.directory,
-        metrics=metrics,
-    )
-    accounts.deletion.add(posts.erase_user)
-    gatherer = GathererFeature(
-        settings=settings,
-        ring=ring,
-        mongo=mongo,
-        batching=batching,
-        origin=origin,
-        authenticator=authenticator,
-        directory=accounts.directory,
-        identities=accounts.identities,
-        metrics=metrics,
-    )
-    accounts.deletion.add(gatherer.erase)
-    features = (accounts, sealed, posts, gatherer)
-    storage = StorageBudget(mongo, settings, metrics)
-    storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), origin)
-    # In the order of the reference.
-    routes += [
-        *(route for feature in (sealed, files, accounts, posts, gatherer) for route in feature.routes()),
-        *EchoRoutes(authenticator, pages.create).routes(),
-        *pages.routes(),
-        *HealthRoutes(mongo, dump_failure=gatherer.dump_failure, creating_is_paused=lambda: storage.is_paused).routes(),
-        *ScrapeRoutes(metrics, origin).routes(),
-        *openapi.routes(),
-    ]
-
+    storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), parts.origin)
     prerequisites = Prerequisites(
         mongo,
         clock=ClockCheck(mongo, metrics.clock_offset),
@@ -162,27 +71,26 @@ async def build_app(
         await shared.store()
 
     async def run(_: web.Application) -> AsyncIterator[None]:
-        async with (
-            background_tasks(
-                mongo.set_up(INDEXES, prepare_database),
-                mongo.when_set_up(prerequisites.watch),
-                mongo.when_set_up(shared.watch),
-                repeat(storage.watch, every=NEAR_SECONDS),
-            ),
-            figures.background_tasks(),
-            accounts.background_tasks(),
-            sealed.background_tasks(),
-            posts.background_tasks(),
-            gatherer.background_tasks(),
-        ):
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(
+                background_tasks(
+                    mongo.set_up(INDEXES, prepare_database),
+                    mongo.when_set_up(prerequisites.watch),
+                    mongo.when_set_up(shared.watch),
+                    repeat(storage.watch, every=NEAR_SECONDS),
+                )
+            )
+            await running.enter_async_context(figures.background_tasks())
+            for feature in parts.features:
+                await running.enter_async_context(feature.background_tasks())
             yield
         try:
             async with asyncio.timeout(settings.shutdown_timeout / 2):
-                for feature in features:
+                for feature in parts.features:
                     await feature.close()
         except TimeoutError:
             log.warning("stopped before MongoDB answered")
-        hashing.close()
+        parts.hashing.close()
         await shared.withdraw()
         await mongo.close()
         metrics.close()
@@ -192,7 +100,7 @@ async def build_app(
     app.cleanup_ctx.append(run)
     if settings.file_max:
         app.on_response_prepare.append(add_version)
-    add_routes(app, routes, mongo.admit, storage_limits)
+    add_routes(app, parts.routes, mongo.admit, storage_limits)
     return app
 
 

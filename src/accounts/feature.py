@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from ..api.features import Feature
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.audit import Audit
@@ -46,7 +47,7 @@ LONGEST_OVERTIME = timedelta(minutes=1)
 RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
 
 
-class AccountsFeature:
+class AccountsFeature(Feature):
     """Users, sessions and API tokens.
 
     ``authenticator``, ``directory``, ``identities`` and ``deletion`` are for the other features.

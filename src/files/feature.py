@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..api.features import Feature
 from ..api.origin import Origin
 from ..api.routing import Guard, Route
 from ..core.crypto.keys import KeyRing
@@ -21,7 +22,7 @@ INDEXES: Indexes = {**uploads.INDEXES, **chunks.INDEXES}
 EXPIRING = (Expiring(chunks.COLLECTION, {}, expires="delete_at"),)
 
 
-class FilesFeature:
+class FilesFeature(Feature):
     """Uploads, and ``storage`` for the features that use them; ``create_guard`` as for secrets."""
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 from ..accounts.auth import Authenticator
 from ..accounts.directory import UserDirectory
 from ..accounts.identities import Identities
+from ..api.features import Feature
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..core.crypto.keys import KeyRing
@@ -31,7 +32,7 @@ INDEXES: Indexes = {**bundle_store.INDEXES, **sender_counters.INDEXES, **sender_
 RESEALABLE = (bundle.RESEALABLE,)
 
 
-class GathererFeature:
+class GathererFeature(Feature):
     """The wired gatherer; ``erase`` deletes the data of a user."""
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import Any
 from ..accounts.auth import Authenticator, Scope
 from ..accounts.directory import UserDirectory
 from ..accounts.guards import BearerGuard
+from ..api.features import Feature
 from ..api.routing import Route
 from ..core.background import background_tasks
 from ..core.crypto.keys import KeyRing
@@ -25,7 +26,7 @@ INDEXES: Indexes = {**store.INDEXES, **reactions.INDEXES}
 RESEALABLE = (store.RESEALABLE,)
 
 
-class PostsFeature:
+class PostsFeature(Feature):
     """Posts and reactions; ``erase_user`` deletes the posts and reactions of a user."""
 
     def __init__(

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from ..api.features import Feature
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell
@@ -39,7 +40,7 @@ INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES}
 EXPIRING = (Expiring(items.COLLECTION, {"state": ItemState.WAITING.value}), Expiring(holds.COLLECTION, {}))
 
 
-class SealedFeature:
+class SealedFeature(Feature):
     """Secrets, messages and receipts.
 
     ``create_secret`` and ``create_message`` guard creation unless everyone may create. ``shell`` answers a browser that

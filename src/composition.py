@@ -1,0 +1,152 @@
+"""The composition root: builds all parts of the service and passes each the parts that it needs."""
+
+from typing import Any
+
+from .accounts.auth import Scope
+from .accounts.feature import AccountsFeature
+from .accounts.guards import BearerGuard
+from .api.features import Feature
+from .api.openapi import OpenApiRoutes
+from .api.origin import Origin
+from .api.routing import Guard, Route
+from .core.audit import NoAudit
+from .core.crypto.hashing import HashingPool
+from .core.crypto.keys import read_key_ring
+from .core.database.group_commit import Batching, group_commit
+from .core.database.mongo import Mongo
+from .core.database.storage_budget import StorageBudget
+from .core.metrics import Metrics, mongo_listeners
+from .echo import EchoRoutes
+from .files.feature import FilesFeature
+from .gatherer.feature import GathererFeature
+from .health import HealthRoutes
+from .pages.feature import REFERENCE, PagesFeature
+from .posts.feature import PostsFeature
+from .scraping import ScrapeRoutes
+from .sealed.feature import SealedFeature
+from .settings import Settings
+
+
+class Composition:
+    """The parts of one service: first those that all features share, then the features.
+
+    ``routes`` and ``features`` are in the order of the reference. Raises `SettingsError` for an invalid key ring or
+    branding, and `StorageError` for an unusable metrics directory.
+    """
+
+    def __init__(self, settings: Settings, url: str, *, worker: str, batching: Batching | None, prefix: str) -> None:
+        self.settings = settings
+        self.ring = read_key_ring(settings)
+        self.audit = NoAudit()
+        self.origin = Origin(settings)
+        self.metrics = Metrics.of(settings, worker)
+        self.mongo = Mongo(settings, url, mongo_listeners(self.metrics), prefix=prefix)
+        self.storage = StorageBudget(self.mongo, settings, self.metrics)
+        self.hashing = HashingPool(
+            threads=settings.hashing_threads,
+            queue=settings.hashing_queue,
+            longest_wait=settings.hashing_wait,
+            metrics=self.metrics,
+        )
+        self._batching = batching or group_commit(
+            max_batch=settings.batch_max, max_queue=settings.batch_queue, metrics=self.metrics
+        )
+        self.routes: list[Route[Any]] = []
+        openapi = OpenApiRoutes(self.routes, REFERENCE)
+        self.pages = PagesFeature(settings, self.origin, lambda: openapi.document)
+        # Other features use accounts and files, so these are built first.
+        self._accounts = self._build_accounts()
+        self._files = self._build_files()
+        self._gatherer = self._build_gatherer()
+        self.features: tuple[Feature, ...] = (
+            self._build_sealed(),
+            self._files,
+            self._accounts,
+            self._build_posts(),
+            self._gatherer,
+        )
+        self.routes += [
+            *(route for feature in self.features for route in feature.routes()),
+            *EchoRoutes(self._accounts.authenticator, self.pages.create).routes(),
+            *self.pages.routes(),
+            *self._build_health().routes(),
+            *ScrapeRoutes(self.metrics, self.origin).routes(),
+            *openapi.routes(),
+        ]
+
+    def _build_accounts(self) -> AccountsFeature:
+        return AccountsFeature(
+            settings=self.settings,
+            ring=self.ring,
+            mongo=self.mongo,
+            hashing=self.hashing,
+            batching=self._batching,
+            origin=self.origin,
+            metrics=self.metrics,
+            audit=self.audit,
+        )
+
+    def _build_files(self) -> FilesFeature:
+        return FilesFeature(
+            settings=self.settings,
+            ring=self.ring,
+            mongo=self.mongo,
+            origin=self.origin,
+            metrics=self.metrics,
+            create_guard=self._create_guard(Scope.SECRETS),
+        )
+
+    def _build_sealed(self) -> SealedFeature:
+        return SealedFeature(
+            settings=self.settings,
+            ring=self.ring,
+            mongo=self.mongo,
+            hashing=self.hashing,
+            batching=self._batching,
+            storage=self._files.storage,
+            origin=self.origin,
+            metrics=self.metrics,
+            audit=self.audit,
+            create_secret=self._create_guard(Scope.SECRETS),
+            create_message=self._create_guard(Scope.MESSAGES),
+            shell=self.pages.secret,
+            message_page=self.pages.message,
+        )
+
+    def _build_posts(self) -> PostsFeature:
+        posts = PostsFeature(
+            ring=self.ring,
+            mongo=self.mongo,
+            batching=self._batching,
+            authenticator=self._accounts.authenticator,
+            directory=self._accounts.directory,
+            metrics=self.metrics,
+        )
+        self._accounts.deletion.add(posts.erase_user)
+        return posts
+
+    def _build_gatherer(self) -> GathererFeature:
+        gatherer = GathererFeature(
+            settings=self.settings,
+            ring=self.ring,
+            mongo=self.mongo,
+            batching=self._batching,
+            origin=self.origin,
+            authenticator=self._accounts.authenticator,
+            directory=self._accounts.directory,
+            identities=self._accounts.identities,
+            metrics=self.metrics,
+        )
+        self._accounts.deletion.add(gatherer.erase)
+        return gatherer
+
+    def _build_health(self) -> HealthRoutes:
+        return HealthRoutes(
+            self.mongo,
+            dump_failure=self._gatherer.dump_failure,
+            creating_is_paused=lambda: self.storage.is_paused,
+        )
+
+    def _create_guard(self, scope: Scope) -> Guard | None:
+        """Return the guard of creation; None if everyone may create."""
+        return None if self.settings.anonymous_create else BearerGuard(self._accounts.authenticator, scope)

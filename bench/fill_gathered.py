@@ -1,14 +1,13 @@
 """Creates a year of gathered messages for the bench to export, with the service's own code and without HTTP."""
 
-import asyncio
 from datetime import timedelta
 
 from src.accounts.administration import AccountAdministration
 from src.accounts.api_tokens import ApiTokenStore
 from src.accounts.feature import credential_limits
-from src.accounts.passwords import hash_password
 from src.accounts.sessions import SessionStore
 from src.accounts.users import User, UserContent, UserStore
+from src.core.audit import NoAudit
 from src.core.clock import MILLISECOND, utc_now
 from src.core.crypto.keys import KeyRing
 from src.core.crypto.records import RecordSealer
@@ -72,17 +71,15 @@ async def make_operator(mongo_url: str, database: str, ring: KeyRing, username: 
     settings = Settings(_env_file=None, mongo_database=database)
     mongo = Mongo(settings, mongo_url)
     batching = group_commit(max_batch=10, max_queue=10)
-    users = UserStore(mongo, ring, batching)
-    password_hash = await asyncio.to_thread(hash_password, password, 4)
-    await users.add(UserContent(username=username, password_hash=password_hash))
     administration = AccountAdministration(
-        users=users,
+        users=UserStore(mongo, ring, batching),
         sessions=SessionStore(mongo, ring, life=SPAN),
         tokens=ApiTokenStore(mongo, ring, batching),
         limits=credential_limits(settings, mongo, ring),
-        bcrypt_cost=settings.bcrypt_cost,
+        bcrypt_cost=4,
+        audit=NoAudit(),
     )
-    await administration.set_operator(username, operator=True)
+    await administration.create(username, password, operator=True)
     await mongo.close()
 
 

@@ -203,6 +203,11 @@ class Settings(BaseSettings):
     session_ttl: int = Field(
         2_592_000, ge=60, le=31_536_000, description="Seconds after which a session expires unless it is refreshed."
     )
+    registration: Literal["open", "invite", "closed"] = Field(
+        "open",
+        description="Who may register: everyone, people with an invitation, or no one. Operators can create accounts"
+        " in any case.",
+    )
     anonymous_create: bool = Field(
         True,
         description="false: creating a secret or message requires a signed-in user or an API token with the scope.",

@@ -41,9 +41,10 @@ OVERRIDES: Mapping[str, object] = {
     # Errors go to the terminal, not to the deployment's log.
     "log_file": None,
     "log_level": "error",
-    # Requests are fast and anonymous, and links lead to this process.
+    # Requests are fast and anonymous, everyone can register, and links lead to this process.
     "rate_limits": "off",
     "anonymous_create": True,
+    "registration": "open",
     "public_url": None,
 }
 

@@ -79,6 +79,7 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
             limits=limits,
             activity=Activity(api.mongo, batching),
             shortest_password=api.settings.gather_password_min,
+            registration_is_open=api.settings.registration == "open",
         )
         administration = AccountAdministration(
             users=users,
@@ -86,6 +87,7 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
             tokens=ApiTokenStore(api.mongo, ring, batching),
             limits=limits,
             bcrypt_cost=4,
+            audit=NoAudit(),
         )
         return Place(api, identities, users, administration)
 
@@ -110,7 +112,7 @@ async def test_a_reserved_name_can_be_registered(place: Place) -> None:
     assert 401 == await place.login("web-1", PASSWORD)
     assert [] == [user async for user in place.users.all()]
     with pytest.raises(UnknownUser):
-        await place.administration.set_operator("web-1", operator=True)
+        await place.administration.change("web-1", operator=True)
     assert 201 == await place.register("WEB-1", PASSWORD)
     assert 409 == await place.register("web-1", PASSWORD)
     assert 200 == await place.login("web-1", PASSWORD)
@@ -278,7 +280,7 @@ async def test_enabling_an_account_forgives_wrong_passwords(make_place: Callable
         assert 401 == await place.login(name, "wrong")
         assert 429 == await place.login(name, PASSWORD)
 
-    await place.administration.enable("Ann")
+    await place.administration.change("Ann", disabled=False)
 
     assert [200, 429] == [await place.login(name, PASSWORD) for name in ("ann", "bob")]
 
@@ -291,11 +293,11 @@ async def test_a_proof_ends_with_the_password(place: Place) -> None:
     assert await place.identities.are_good(first.user_id, first.proof)
     assert not await place.identities.are_good(first.user_id, bytes(16))
     assert not await place.identities.are_good(bytes(16), first.proof)
-    await place.administration.disable("ann")
+    await place.administration.change("ann", disabled=True)
     assert not await place.identities.are_good(first.user_id, first.proof)
     with pytest.raises(AccountDisabled):
         await place.identities.authenticate("ann", PASSWORD, HERE)
-    await place.administration.enable("ann")
+    await place.administration.change("ann", disabled=False)
     assert await place.identities.are_good(first.user_id, first.proof)
     await place.administration.reset_password("ann", "another password")
     assert not await place.identities.are_good(first.user_id, first.proof)

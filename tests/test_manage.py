@@ -24,6 +24,7 @@ from src.accounts.api_tokens import ApiTokenStore
 from src.accounts.feature import credential_limits
 from src.accounts.sessions import SessionStore
 from src.accounts.users import User, UserContent, UserNames, UserStore
+from src.core.audit import NoAudit
 from src.core.crypto.keys import KeyRing, KeyRingError, new_key, put_in_front, read_key_ring
 from src.core.database.embedded import embedded_mongod
 from src.core.database.group_commit import group_commit
@@ -423,10 +424,11 @@ async def test_a_concurrent_change_survives(api: Api, monkeypatch: pytest.Monkey
         tokens=ApiTokenStore(api.mongo, ring, batching),
         limits=credential_limits(api.settings, api.mongo, ring),
         bcrypt_cost=4,
+        audit=NoAudit(),
     )
 
-    user = await accounts.set_operator("ann", operator=True)
+    user = await accounts.change("ann", operator=True)
 
-    assert user == await accounts.set_operator("ANN", operator=True)
+    assert user == await accounts.change("ANN", operator=True)
     assert user.content.operator
     assert (200, "") == await login(api, NEW)

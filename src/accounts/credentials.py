@@ -1,16 +1,16 @@
-"""Registration and authentication by username and password, within rate limits."""
+"""Authentication by username and password, within rate limits."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from ..core.audit import Audit, AuditEvent, AuditKind
+from ..core.audit import Audit
 from ..core.database.failure_limits import FailureLimit, failures_counted
 from ..core.database.limits import Limit
 from ..core.metrics import Metrics, Stopwatch
 from ..errors import FieldError, Malformed
 from .passwords import Passwords
-from .problems import AccountDisabled, IncorrectCredentials, UsernameTaken
-from .users import User, UserContent, UserStore
+from .problems import AccountDisabled, IncorrectCredentials, RegistrationClosed
+from .users import User, UserStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class CredentialLimits:
 
 
 class PasswordAuthenticator:
-    """Creates accounts and verifies passwords, within the limits.
+    """Verifies passwords, within the limits.
 
     A ``stopwatch`` is paused while a password is hashed.
     """
@@ -70,19 +70,6 @@ class PasswordAuthenticator:
         """
         return failures_counted(self._limits.own_password.of(session_id.hex()))
 
-    async def register(self, username: str, password: str, network: str) -> User:
-        """Create an account. Raises `UsernameTaken`, `LimitReached`, `Unavailable`."""
-        await self._limits.register.spend(network)
-        # Only to save the hashing: the unique index is what guarantees that a name is unique.
-        if await self._users.is_taken(username):
-            raise UsernameTaken
-        password_hash = await self._passwords.hash(password)
-        user = await self._users.claim(UserContent(username=username, password_hash=password_hash))
-        if user is None:
-            raise UsernameTaken
-        self._audit.record(AuditEvent(kind=AuditKind.REGISTERED, user_id=user.user_id, network=network))
-        return user
-
     async def verify(self, username: str, password: str, network: str, stopwatch: Stopwatch) -> User:
         """Return the user with this name and password.
 
@@ -93,20 +80,24 @@ class PasswordAuthenticator:
         return await self._admitted(user, password, stopwatch)
 
     async def verify_or_begin(
-        self, username: str, password: str, network: str, stopwatch: Stopwatch, *, shortest: int
+        self, username: str, password: str, network: str, stopwatch: Stopwatch, *, may_begin: bool, shortest: int
     ) -> tuple[User, bool]:
         """Return the user with this name and password, and True if it is the first password of a reserved name.
 
-        Raises `Malformed` for a first password shorter than ``shortest`` characters, and the errors of `verify`.
+        Raises `RegistrationClosed` for a reserved name unless ``may_begin``, `Malformed` for a first password shorter
+        than ``shortest`` characters, and the errors of `verify`.
         """
         user = await self._users.find_by_name(username)
+        if user is not None and user.is_reserved and not may_begin:
+            # Reserved before registration was closed.
+            raise RegistrationClosed
         if user is not None and user.is_reserved and len(password) < shortest:
             characters = f"{shortest} character{'' if shortest == 1 else 's'}"
             raise Malformed(errors=(FieldError("password", f"must have at least {characters}"),))
         if user is not None and user.is_reserved:
             await self._limits.register.spend(network)
         async with self.login_failures_counted(username, network):
-            while user is not None and user.is_reserved:
+            while user is not None and user.is_reserved and may_begin:
                 with stopwatch.paused():
                     password_hash = await self._passwords.hash(password)
                 if begun := await self._users.set_first_password(user, password_hash):

@@ -19,19 +19,23 @@ from ..core.database.limits import Limit
 from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
 from ..settings import Settings, parse_limit
-from . import api_tokens, sessions, users
+from . import api_tokens, invitations, sessions, users
 from .access_tokens import AccessTokens
 from .activity import Activity
+from .administration import AccountAdministration, InvitationAdministration
+from .administration_routes import AdministrationRoutes
 from .api_tokens import ApiTokenStore
 from .auth import Authenticator
 from .cookies import RefreshCookie
 from .credentials import CredentialLimits, PasswordAuthenticator
 from .deletion import AccountDeletion
 from .directory import UserDirectory
-from .guards import BearerGuard, LogoutGuard
+from .guards import BearerGuard, LogoutGuard, OperatorGuard
 from .identities import Identities
+from .invitations import InvitationStore
 from .passwords import Passwords
 from .reauthentication import Reauthentication
+from .registration import Registration
 from .routes import AccountRoutes, ApiTokenRoutes
 from .service import AccountService, ApiTokenService
 from .sessions import EndedSessions, SessionStore
@@ -39,16 +43,22 @@ from .sign_in import SignIn
 from .sign_in_ways import SignInWays
 from .users import UserStore
 
-INDEXES: Indexes = {**users.INDEXES, **sessions.INDEXES, **api_tokens.INDEXES, **limits.INDEXES}
+INDEXES: Indexes = {
+    **users.INDEXES,
+    **sessions.INDEXES,
+    **api_tokens.INDEXES,
+    **invitations.INDEXES,
+    **limits.INDEXES,
+}
 NETWORKS = 10
 """Failed logins that an account may have from all networks, as a multiple of those from one."""
 LONGEST_OVERTIME = timedelta(minutes=1)
 """How long a request may continue after its timeout."""
-RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE)
+RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE, invitations.RESEALABLE)
 
 
 class AccountsFeature(Feature):
-    """Users, sessions and API tokens.
+    """Users, sessions, API tokens and invitations.
 
     ``authenticator``, ``directory``, ``identities`` and ``deletion`` are for the other features.
     """
@@ -73,7 +83,9 @@ class AccountsFeature(Feature):
         sessions = SessionStore(mongo, ring, life=life, damaged=metrics.damaged)
         access_tokens = AccessTokens(ring, mongo.clock)
         self._ended_sessions = EndedSessions(sessions, metrics.ended_sessions_known)
+        invitations = InvitationStore(mongo, ring, metrics.damaged)
         self.deletion = AccountDeletion(self._users, sessions, self._tokens)
+        self.deletion.add(invitations.remove_of)
         self.authenticator = Authenticator(
             access_tokens=access_tokens,
             ended_sessions=self._ended_sessions,
@@ -94,6 +106,15 @@ class AccountsFeature(Feature):
             limits=limits,
             activity=self._activity,
             shortest_password=settings.gather_password_min,
+            registration_is_open=settings.registration == "open",
+        )
+        registration = Registration(
+            mode=settings.registration,
+            users=self._users,
+            invitations=invitations,
+            passwords=passwords,
+            limits=limits,
+            audit=audit,
         )
         sign_in = SignIn(
             clock=mongo.clock, users=self._users, sessions=sessions, access_tokens=access_tokens, audit=audit
@@ -119,7 +140,7 @@ class AccountsFeature(Feature):
         self._parts = (
             AccountRoutes(
                 service=service,
-                authenticator=password_authenticator,
+                registration=registration,
                 sessions=sessions,
                 sign_in=sign_in,
                 guard=guard,
@@ -128,6 +149,23 @@ class AccountsFeature(Feature):
                 origin=origin,
             ),
             ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users), self._tokens, guard),
+            AdministrationRoutes(
+                accounts=AccountAdministration(
+                    users=self._users,
+                    sessions=sessions,
+                    tokens=self._tokens,
+                    limits=limits,
+                    bcrypt_cost=settings.bcrypt_cost,
+                    audit=audit,
+                ),
+                invitations=InvitationAdministration(
+                    invitations, mongo.clock, audit, registration_is_closed=settings.registration == "closed"
+                ),
+                users=self._users,
+                directory=self.directory,
+                guard=OperatorGuard(self.authenticator),
+                origin=origin,
+            ),
         )
 
     def routes(self) -> list[Route[Any]]:

@@ -1,7 +1,7 @@
 """Accounts for programs that have a name and a password and no session: the senders of the gatherer.
 
-An identity is an account. A free name is reserved first, without a password. The reservation lapses unless a client
-authenticates or registers under the name in time, which sets its first password.
+An identity is an account. A free name is reserved first, without a password, if registration is open. The reservation
+lapses unless a client authenticates or registers under the name in time, which sets its first password.
 """
 
 import hmac
@@ -12,10 +12,11 @@ from hashlib import sha256
 from ..errors import Damaged
 from .activity import Activity
 from .credentials import CredentialLimits, PasswordAuthenticator
-from .problems import UsernameTaken
+from .problems import RegistrationClosed, UsernameTaken
 from .users import User, UserStore
 
 PROOF_BYTES = 16
+NO_NEW_NAMES = "This name has no account, and registration is not open. The operator of this service can create one."
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class AuthenticatedUser:
 class Identities:
     """Reserves names, checks passwords, and later verifies that both still hold.
 
-    A first password has at least ``shortest_password`` characters.
+    A first password has at least ``shortest_password`` characters. Unless ``registration_is_open``, only names of
+    accounts can be identified.
     """
 
     def __init__(
@@ -50,20 +52,28 @@ class Identities:
         limits: CredentialLimits,
         activity: Activity,
         shortest_password: int,
+        registration_is_open: bool,
     ) -> None:
         self._users = users
         self._authenticator = authenticator
         self._limits = limits
         self._activity = activity
         self._shortest_password = shortest_password
+        self._registration_is_open = registration_is_open
 
     async def identify(self, username: str, network: str) -> Identity:
         """Return the user of a name; a free name is reserved.
 
-        Raises `UsernameTaken` while an account of that name is being deleted, `LimitReached`, `Damaged`, `Unavailable`.
+        Raises `UsernameTaken` while an account of that name is being deleted, `RegistrationClosed` for a name without
+        an account unless registration is open, `LimitReached`, `Damaged`, `Unavailable`.
         """
         # Counted for every name: once the limit is reached, the answer does not tell whether a name is taken.
         counted_until = await self._limits.identify.spend(network)
+        if not self._registration_is_open:
+            known = await self._users.find_by_name(username)
+            if known is None or known.is_reserved:
+                raise RegistrationClosed(NO_NEW_NAMES)
+            return Identity(known.user_id, False, counted_until)
         reserved = await self._users.reserve(username)
         if reserved is None:
             raise UsernameTaken
@@ -82,12 +92,17 @@ class Identities:
     async def authenticate(self, username: str, password: str, network: str) -> AuthenticatedUser:
         """Check a password, or make it the first password of a reserved name.
 
-        Raises `IncorrectCredentials`, `AccountDisabled`, `Malformed` for a first password that is too short,
-        `LimitReached`, `Damaged`, `Unavailable`.
+        Raises `IncorrectCredentials`, `AccountDisabled`, `RegistrationClosed` for a reserved name unless registration
+        is open, `Malformed` for a first password that is too short, `LimitReached`, `Damaged`, `Unavailable`.
         """
         with self._authenticator.timed() as stopwatch:
             user, is_new = await self._authenticator.verify_or_begin(
-                username, password, network, stopwatch, shortest=self._shortest_password
+                username,
+                password,
+                network,
+                stopwatch,
+                may_begin=self._registration_is_open,
+                shortest=self._shortest_password,
             )
         return AuthenticatedUser(user.user_id, _proof(user), is_new)
 

@@ -9,6 +9,46 @@ class UsernameTaken(Conflict):
     code, default = "username_taken", "This username is taken. Choose another."
 
 
+class RegistrationClosed(Forbidden):
+    """Registration is closed, or requires a valid invitation."""
+
+    code = "registration_closed"
+    default = "Registration is closed. The operator of this service can create an account for you."
+
+
+class UserNotFound(NotFound):
+    """There is no such user."""
+
+    code, default = "user_not_found", "There is no such user. GET /users lists all users."
+
+
+class OwnAccount(Conflict):
+    """An operator may not disable the own account or revoke its role: the last operator could be locked out."""
+
+    code, default = "own_account", "You cannot change your own account here. Another operator can."
+
+
+class InvitationNotFound(NotFound):
+    """There is no such invitation."""
+
+    code = "invitation_not_found"
+    default = "There is no such invitation: it was deleted, used or has expired. GET /invitations lists all."
+
+
+class InvitationsOff(Conflict):
+    """Registration is closed, so an invitation would be useless."""
+
+    code = "invitations_off"
+    default = "Registration is closed on this service, so invitations do not work. No invitation was created."
+
+
+class TooManyInvitations(Conflict):
+    """There is the maximum number of invitations."""
+
+    code = "too_many_invitations"
+    default = "There are too many unused invitations. Delete some of them first."
+
+
 class InvalidToken(Unauthorized):
     """The token is invalid."""
 

@@ -12,7 +12,6 @@ from ..errors import Damaged
 from .api_tokens import ApiToken, ApiTokenStore
 from .auth import Scope
 from .cookies import RefreshCookie
-from .credentials import PasswordAuthenticator
 from .guards import CALLER, BearerGuard, LogoutGuard
 from .problems import (
     AccountDisabled,
@@ -20,12 +19,14 @@ from .problems import (
     IncorrectPassword,
     InvalidRefreshToken,
     LastWayToSignIn,
+    RegistrationClosed,
     SessionNotFound,
     SignInAgain,
     TokenNotFound,
     TooManyTokens,
     UsernameTaken,
 )
+from .registration import Registration
 from .schemas import (
     ChangePassword,
     CreateToken,
@@ -57,7 +58,7 @@ class AccountRoutes:
         self,
         *,
         service: AccountService,
-        authenticator: PasswordAuthenticator,
+        registration: Registration,
         sessions: SessionStore,
         sign_in: SignIn,
         guard: BearerGuard,
@@ -66,7 +67,7 @@ class AccountRoutes:
         origin: Origin,
     ) -> None:
         self._service = service
-        self._authenticator = authenticator
+        self._registration = registration
         self._sessions = sessions
         self._sign_in = sign_in
         self._guard = guard
@@ -87,7 +88,7 @@ class AccountRoutes:
                 stores=True,
                 answer=Registered,
                 status=201,
-                problems=(UsernameTaken, LimitReached),
+                problems=(RegistrationClosed, UsernameTaken, LimitReached),
             ),
             Route(
                 method="POST",
@@ -195,7 +196,9 @@ class AccountRoutes:
 
     async def register(self, request: web.Request, body: Register) -> Registered:
         """Create an account."""
-        user = await self._authenticator.register(body.username, body.password, self._origin.network(request))
+        user = await self._registration.register(
+            body.username, body.password, body.invitation, self._origin.network(request)
+        )
         return Registered(user_id=user.user_id.hex(), username=user.name)
 
     async def login(self, request: web.Request, body: Login) -> web.Response:

@@ -9,10 +9,11 @@ from ..api.schema import WHOLE, Answer, RequestBody, example
 from .auth import Scope
 from .passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
 from .sign_in_ways import Way
+from .users import NAME_PATTERN
 
 LONGEST_TOKEN = 4096
 
-Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,32}$")]
+Username = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 NewPassword = Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
 # Compared, not stored. Any form is accepted: a validation error would reveal more than "incorrect" does.
 GivenUsername = Annotated[str, StringConstraints(max_length=LONGEST_PASSWORD)]
@@ -38,6 +39,10 @@ class Register(RequestBody):
 
     username: Username = Field(description="Unique, ignoring case.")
     password: NewPassword = Field(description="Every character counts.")
+    # Any form is accepted, like that of a password.
+    invitation: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)] | None = Field(
+        None, description="An invitation from an operator. It may be required, and gives the account its role."
+    )
 
 
 class Registered(Answer):

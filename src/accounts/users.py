@@ -1,13 +1,15 @@
 """Users in MongoDB: name and password hash are sealed, and a blind index of the name finds them."""
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from pymongo import IndexModel, ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from ..core.crypto.blind_index import BlindIndex
 from ..core.crypto.keys import KeyRing
@@ -26,15 +28,28 @@ INDEXES: Indexes = {
         IndexModel("name_index", name="name_index", unique=True),
         IndexModel("deleting_at", name="deleting_at", sparse=True),
         IndexModel("reserved_until", name="reserved_until", expireAfterSeconds=0),
+        IndexModel([("created_at", 1), ("_id", 1)], name="created_at"),
     ]
 }
+NAME_PATTERN = r"^[A-Za-z0-9_.-]{3,32}$"
+"""What a username must match."""
 ID_BYTES = 16
 RESERVATION = timedelta(minutes=15)
 """How long a name is reserved until its first password is set."""
 # Only the deletion job sees a user that is being deleted.
 PRESENT: Document = {"deleting_at": None}
 
+# An account, or what may be one: a reserved name is none.
+_ACCOUNT: Document = {**PRESENT, "reserved_until": None}
+
+Step = Callable[[Any], Awaitable[None]]
+"""A step of the transaction that stores a user, given its session; an exception aborts the transaction."""
+
 log = structlog.get_logger(__name__)
+
+
+class _NotStored(Exception):
+    """The name has been taken or the reservation changed meanwhile; aborts the transaction."""
 
 
 class UserContent(Content):
@@ -92,6 +107,7 @@ class UserStore:
     """All queries on users; ``damaged`` counts the users that cannot be read."""
 
     def __init__(self, mongo: Mongo, ring: KeyRing, batching: Batching, damaged: Counter = NOTHING) -> None:
+        self._mongo = mongo
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
         self._sealer = RecordSealer(ring, KIND)
@@ -99,8 +115,10 @@ class UserStore:
         self._finds = batching("find_users", self._find_each)
         self._damaged = damaged
 
-    async def add(self, content: UserContent, *, reserved_until: datetime | None = None) -> User | None:
-        """Store a new user; None if the name is taken."""
+    async def add(
+        self, content: UserContent, *, reserved_until: datetime | None = None, step: Step | None = None
+    ) -> User | None:
+        """Store a new user, in one transaction with the ``step`` if there is one; None if the name is taken."""
         user_id = secrets.token_bytes(ID_BYTES)
         document = {
             "_id": user_id,
@@ -109,7 +127,7 @@ class UserStore:
             **({"reserved_until": reserved_until} if reserved_until else {}),
             **self._sealer.seal(content, user_id),
         }
-        return self._user(document) if await insert_unique(self._collection, document) else None
+        return self._user(document) if await self._insert(document, step) else None
 
     async def is_taken(self, username: str) -> bool:
         """Tell whether an account has this name, in any case; a reserved name is not taken."""
@@ -142,10 +160,15 @@ class UserStore:
                 return user, user.reserved_until is not None and user.reserved_until <= now
             # Extended by another request, an account now, or lapsed.
 
-    async def claim(self, content: UserContent) -> User | None:
-        """Store a new user, replacing a reservation if there is one; None if the name is taken."""
+    async def claim(self, content: UserContent, step: Step | None = None) -> User | None:
+        """Store a new user, replacing a reservation if there is one; None if the name is taken.
+
+        The user is stored in one transaction with the ``step``, if there is one: either both take effect, or neither.
+        If the name is taken, the step has no effect. Raises what the step raises, and `Unavailable`, after which the
+        transaction may still succeed.
+        """
         while True:
-            if user := await self.add(content):
+            if user := await self.add(content, step=step):
                 return user
             document = await self._document(content.username)
             if document is None:
@@ -153,7 +176,7 @@ class UserStore:
             reserved = self._reserved(document)
             if reserved is None:
                 return None
-            if user := await self._begin(reserved, content):
+            if user := await self._begin(reserved, content, step):
                 return user
 
     async def set_first_password(self, user: User, password_hash: str) -> User | None:
@@ -191,11 +214,34 @@ class UserStore:
     async def all(self) -> AsyncIterator[User | bytes]:
         """Yield all accounts, oldest first, and the id of each one that cannot be read."""
         with translate_mongo_errors():
-            async for document in self._collection.find({**PRESENT, "reserved_until": None}).sort("created_at"):
+            async for document in self._collection.find(_ACCOUNT).sort("created_at"):
                 try:
                     yield self._user(document)
                 except Damaged:
                     yield bytes(document["_id"])
+
+    async def page(self, after: bytes | None, limit: int) -> tuple[list[User], bytes | None] | None:
+        """Return up to ``limit`` accounts created after the user ``after``, oldest first; None without such a user.
+
+        The second value is the id of the last account if more follow. An account that cannot be read is logged and left
+        out.
+        """
+        query = _ACCOUNT
+        with translate_mongo_errors():
+            if after is not None:
+                last = await self._collection.find_one({"_id": after}, {"created_at": 1})
+                if last is None:
+                    return None
+                later = [{"created_at": {"$gt": last["created_at"]}}, {"_id": {"$gt": after}}]
+                query = {**_ACCOUNT, "created_at": {"$gte": last["created_at"]}, "$or": later}
+            found = self._collection.find(query).sort([("created_at", 1), ("_id", 1)]).limit(limit + 1)
+            documents = await found.to_list(None)
+        following = documents[limit - 1]["_id"] if len(documents) > limit else None
+        users = []
+        for document in documents[:limit]:
+            with suppress(Damaged):
+                users.append(self._user(document))
+        return users, following
 
     async def change(self, user: User, **changes: Any) -> User | None:
         """Change the sealed content of a user; None if it has changed since it was read."""
@@ -259,17 +305,52 @@ class UserStore:
             return None
         return user if user.is_reserved and not document.get("deleting_at") else None
 
-    async def _begin(self, user: User, content: UserContent) -> User | None:
+    async def _insert(self, document: Document, step: Step | None) -> bool:
+        """Insert a user; False if the name is taken."""
+        if step is None:
+            return await insert_unique(self._collection, document)
+
+        async def insert(session: Any) -> Document | None:
+            try:
+                await self._collection.insert_one(document, session=session)
+            except DuplicateKeyError:
+                return None
+            return document
+
+        return await self._transact(step, insert) is not None
+
+    async def _begin(self, user: User, content: UserContent, step: Step | None = None) -> User | None:
         same = {"_id": user.user_id, "envelope": user.envelope, "reserved_until": {"$ne": None}, **PRESENT}
         changes = {"created_at": self._clock.now(), **self._sealer.seal(content, user.user_id)}
-        with translate_mongo_errors():
-            document = await self._collection.find_one_and_update(
+
+        async def replace(session: Any = None) -> Document | None:
+            document: Document | None = await self._collection.find_one_and_update(
                 same,
                 # In one step, so that no user with a password ever lapses.
                 {"$set": changes, "$unset": {"reserved_until": ""}},
                 return_document=ReturnDocument.AFTER,
+                session=session,
             )
+            return document
+
+        with translate_mongo_errors():
+            document = await (self._transact(step, replace) if step else replace())
         return self._user(document) if document else None
+
+    async def _transact(self, step: Step, store: Callable[[Any], Awaitable[Document | None]]) -> Document | None:
+        """Run the step and ``store`` in one transaction, without any effect if ``store`` returns None."""
+
+        async def work(session: Any) -> Document:
+            await step(session)
+            document = await store(session)
+            if document is None:
+                raise _NotStored
+            return document
+
+        try:
+            return await self._mongo.transact(work)
+        except _NotStored:
+            return None
 
     async def _find_each(self, user_ids: Sequence[bytes]) -> Sequence[User | Exception | None]:
         found: dict[bytes, User | Exception] = {}

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from ..accounts.auth import Authenticator, Scope, is_api_token
 from ..accounts.directory import UserDirectory
 from ..accounts.guards import BearerGuard, OperatorGuard, bearer_token
-from ..accounts.problems import AccountDisabled, IncorrectPassword, UsernameTaken
+from ..accounts.problems import AccountDisabled, IncorrectPassword, RegistrationClosed, UsernameTaken
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..api.streaming import JSON_LINES, StreamedResponse
@@ -80,7 +80,7 @@ class GathererRoutes:
                 body=Identify,
                 stores=True,
                 answer=SenderAnswer,
-                problems=(UsernameTaken, LimitReached, Damaged),
+                problems=(UsernameTaken, RegistrationClosed, LimitReached, Damaged),
                 **_SENDING,
             ),
             Route(
@@ -90,7 +90,7 @@ class GathererRoutes:
                 handler=self.authenticate,
                 body=Authenticate,
                 answer=Authenticated,
-                problems=(OutOfOrder, IncorrectPassword, AccountDisabled, LimitReached, Damaged),
+                problems=(OutOfOrder, IncorrectPassword, AccountDisabled, RegistrationClosed, LimitReached, Damaged),
                 **{**_SENDING, "details": AuthenticationProblem},
             ),
             Route(

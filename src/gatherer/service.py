@@ -61,7 +61,7 @@ class GathererService:
     async def identify(self, username: str, network: str) -> bool:
         """Identify a sender, and return whether its username is new.
 
-        Raises `UsernameTaken`, `LimitReached`, `Damaged`, `Unavailable`.
+        Raises `UsernameTaken`, `RegistrationClosed`, `LimitReached`, `Damaged`, `Unavailable`.
         """
         identity = await self._identities.identify(username, network)
         await self._states.identify(identity.user_id, network, identity.counted_until)
@@ -70,8 +70,8 @@ class GathererService:
     async def authenticate(self, username: str, password: str, network: str) -> Admitted:
         """Authenticate an identified sender, and return its token.
 
-        Raises `OutOfOrder`, `IncorrectPassword`, `AccountDisabled`, `Malformed` for a first password that is too short,
-        `LimitReached`, `Damaged`, `Unavailable`.
+        Raises `OutOfOrder`, `IncorrectPassword`, `AccountDisabled`, `RegistrationClosed`, `Malformed` for a first
+        password that is too short, `LimitReached`, `Damaged`, `Unavailable`.
         """
         # Queried for unknown names as well, so that the response time does not reveal them.
         state = await self._states.find(await self._identities.find(username) or NOBODY, network)

@@ -10,7 +10,7 @@ from ..accounts.administration import AdministrationError
 from ..core.database.embedded import MongodError
 from ..core.database.mongo import Unfit
 from ..core.database.purging import purge
-from ..errors import Damaged, Unavailable
+from ..errors import Conflict, Damaged, Unavailable
 from ..settings import SettingsError
 from ..storage import INDEXES
 from . import gathered, keys, posts, restart, users
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Unavailable:
         say("MongoDB does not answer. Check that it is running and reachable at SEALPOST_MONGO_URL, then try again.")
-    except (AdministrationError, CommandError, MongodError, Damaged, Unfit) as error:
+    except (AdministrationError, CommandError, MongodError, Conflict, Damaged, Unfit) as error:
         say(str(error))
     except OSError as error:
         say(f"{error.filename or 'a file'} cannot be used: {error.strerror}")

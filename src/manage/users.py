@@ -1,19 +1,22 @@
-"""``users``: list and change accounts."""
+"""``users``: list, create and change accounts, and invite people."""
 
 import getpass
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, TypeVar
 
 import typer
 
-from ..accounts.administration import AccountAdministration, check_length
+from ..accounts.administration import AccountAdministration, InvitationAdministration, check_length
 from ..accounts.api_tokens import ApiTokenStore
 from ..accounts.feature import credential_limits
+from ..accounts.invitations import DEFAULT_LIFE, LONGEST_LIFE, MOST_USES, Invitation, InvitationStore
 from ..accounts.passwords import LONGEST_PASSWORD, new_password
 from ..accounts.sessions import SessionStore
 from ..accounts.users import User, UserStore
+from ..core.audit import NoAudit
 from ..core.database.group_commit import Batching, group_commit
 from .output import CommandError, format_time, say, show_line, show_records, show_table
 from .runner import CommandContext, run_command
@@ -22,10 +25,23 @@ LONGEST_UTF8 = 4
 HEADS = ("username", "user id", "created", "last login", "last request", "flags")
 
 T = TypeVar("T")
+
+
+class Role(StrEnum):
+    """The role of accounts that are created with an invitation."""
+
+    MEMBER = "member"
+    OPERATOR = "operator"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The username; case does not matter.", show_default=False)]
+NewName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The username: 3 to 32 of A-Z, a-z, 0-9, _, . and -.", show_default=False)
+]
+Generate = Annotated[bool, typer.Option("--generate", help="Generate a password and print it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object per line.")]
 
-app = typer.Typer(help="List and change accounts.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, create and change accounts.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -55,16 +71,68 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def create(
+    name: NewName,
+    *,
+    operator: Annotated[bool, typer.Option("--operator", help="Make the user an operator.")] = False,
+    generate: Generate = False,
+) -> None:
+    """Create an account, also if registration is not open.
+
+    On a terminal, the command asks for the password twice; otherwise it reads the first line of stdin.
+    """
+    password = new_password() if generate else _read_password()
+    user = _on_accounts(lambda accounts: accounts.create(name, password, operator=operator))
+    if generate:
+        show_line(password)
+    say(f"{user.name} has an account" + (" and is an operator" if operator else ""))
+
+
+@app.command()
+def invite(
+    *,
+    role: Annotated[Role, typer.Option(help="The role of the accounts.")] = Role.MEMBER,
+    uses: Annotated[int, typer.Option(min=1, max=MOST_USES, metavar="N", help="Number of accounts.")] = 1,
+    days: Annotated[
+        int, typer.Option(min=1, max=LONGEST_LIFE.days, metavar="N", help="Days until the invitation expires.")
+    ] = DEFAULT_LIFE.days,
+) -> None:
+    """Create an invitation to register, and print its link.
+
+    Without SEALPOST_PUBLIC_URL, only the invitation is printed.
+    """
+
+    async def create(context: CommandContext) -> tuple[Invitation, str, str | None]:
+        settings, clock = context.settings, context.mongo.clock
+        administration = InvitationAdministration(
+            InvitationStore(context.mongo, context.ring),
+            clock,
+            NoAudit(),
+            registration_is_closed=settings.registration == "closed",
+        )
+        life = timedelta(days=days)
+        invitation, text = await administration.create(operator=role is Role.OPERATOR, uses=uses, life=life)
+        return invitation, text, settings.public_url
+
+    invitation, text, url = run_command(create)
+    show_line(f"{url.rstrip('/')}/join#{text}" if url else text)
+    if not url:
+        say("SEALPOST_PUBLIC_URL is not set: append the invitation to the address of the service and /join#")
+    accounts = "1 account" if uses == 1 else f"{uses} accounts"
+    say(f"valid for {accounts} until {format_time(invitation.content.expires_at)}, with the role {role.value}")
+
+
+@app.command()
 def disable(name: Name) -> None:
     """Disable a user: end all sessions, and reject the password and API tokens until the user is enabled again."""
-    user = _on_accounts(lambda accounts: accounts.disable(name))
+    user = _on_accounts(lambda accounts: accounts.change(name, disabled=True))
     say(f"{user.name} is disabled, and all sessions were ended")
 
 
 @app.command()
 def enable(name: Name) -> None:
     """Enable a disabled user."""
-    user = _on_accounts(lambda accounts: accounts.enable(name))
+    user = _on_accounts(lambda accounts: accounts.change(name, disabled=False))
     say(f"{user.name} is enabled")
 
 
@@ -75,7 +143,7 @@ def make_operator(
     revoke: Annotated[bool, typer.Option("--revoke", help="Make the user an ordinary user again.")] = False,
 ) -> None:
     """Make a user an operator."""
-    user = _on_accounts(lambda accounts: accounts.set_operator(name, operator=not revoke))
+    user = _on_accounts(lambda accounts: accounts.change(name, operator=not revoke))
     say(f"{user.name} is {'no longer' if revoke else 'now'} an operator")
 
 
@@ -83,7 +151,7 @@ def make_operator(
 def reset_password(
     name: Name,
     *,
-    generate: Annotated[bool, typer.Option("--generate", help="Generate a password and print it.")] = False,
+    generate: Generate = False,
 ) -> None:
     """Set a new password and end all sessions of the user.
 
@@ -105,6 +173,7 @@ def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
             tokens=ApiTokenStore(mongo, ring, _batching(context)),
             limits=credential_limits(settings, mongo, ring),
             bcrypt_cost=settings.bcrypt_cost,
+            audit=NoAudit(),
         )
         return await command(accounts)
 

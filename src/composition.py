@@ -24,6 +24,7 @@ from .pages.feature import REFERENCE, PagesFeature
 from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
 from .sealed.feature import SealedFeature
+from .service import ServiceRoutes
 from .settings import Settings
 
 
@@ -69,6 +70,7 @@ class Composition:
             *(route for feature in self.features for route in feature.routes()),
             *EchoRoutes(self._accounts.authenticator, self.pages.create).routes(),
             *self.pages.routes(),
+            *self._build_service().routes(),
             *self._build_health().routes(),
             *ScrapeRoutes(self.metrics, self.origin).routes(),
             *openapi.routes(),
@@ -139,6 +141,14 @@ class Composition:
         )
         self._accounts.deletion.add(gatherer.erase)
         return gatherer
+
+    def _build_service(self) -> ServiceRoutes:
+        return ServiceRoutes(
+            self.settings,
+            features=["messages", "accounts", "posts", "gatherer", "echo", "files"],
+            registration="open",
+            sign_in=["password"],
+        )
 
     def _build_health(self) -> HealthRoutes:
         return HealthRoutes(

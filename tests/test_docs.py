@@ -166,7 +166,7 @@ async def operations(client: Client) -> dict[str, Any]:
         return {
             f"{name}.{member}"
             for name, value in properties(schema).items()
-            for member in properties(value.get("items", {}))
+            for member in properties(value.get("items", value))
         }
 
     def answer_of(operation: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from src.posts.store import VISIBLE, older_than, visible
 
 from .conftest import PASSWORD, Api
 from .processes import PATIENCE
+from .senders import operator_token
 
 Serve = Callable[..., Awaitable[Api]]
 RING = KeyRing.parse(new_key())
@@ -190,6 +191,21 @@ async def test_only_its_author_deletes_a_post(api: Api) -> None:
         assert (404, "post_not_found") == (status, problem["code"])
     assert 404 == (await api.call("GET", "/posts/nonsense", token=ann))[0]
     assert "GET,HEAD" == (await api.send("PUT", "/posts/analytics")).headers["Allow"].replace(" ", "")
+
+
+async def test_an_operator_deletes_any_post(api: Api) -> None:
+    """Also a damaged one; with an access token, never with an API token, and not with a damaged account."""
+    ann, operator = await api.sign_up("ann"), await operator_token(api)
+    posts = [f"/posts/{(await publish(api, ann))['id']}" for _ in range(3)]
+    await api.mongo.collection("posts").update_one({"_id": bytes.fromhex(posts[1][7:])}, {"$set": {"likes": -1}})
+    _, answer = await api.call("POST", "/tokens", {"name": "posts", "scopes": ["posts"]}, token=operator)
+
+    assert 403 == (await api.call("DELETE", posts[0], token=answer["token"]))[0]
+    assert [204, 204] == [(await api.call("DELETE", path, token=operator))[0] for path in posts[:2]]
+    assert [posts[2][7:]] == [post["id"] for post in await walk(api, ann)]
+    assert 404 == (await api.call("DELETE", posts[0], token=operator))[0]
+    await api.mongo.collection("users").update_many({}, {"$set": {"envelope": b"x"}})
+    assert 403 == (await api.call("DELETE", posts[2], token=operator))[0]
 
 
 async def test_an_expired_post_is_gone_before_it_is_deleted(api: Api) -> None:

@@ -13,6 +13,6 @@ class PostNotFound(NotFound):
 
 
 class NotAuthor(Forbidden):
-    """Only the author of a post may do this."""
+    """Only the author of a post and operators may do this."""
 
-    code, default = "not_author", "Only the author of a post may delete it."
+    code, default = "not_author", "Only the author of a post and operators may delete it."

@@ -90,6 +90,7 @@ class PostRoutes:
                 path_parameters=_POST_ID,
                 tag=POSTS,
                 summary="Delete one of your posts",
+                description="With an operator's access token, it deletes any post.",
                 guard=self._guard,
                 handler=self.delete,
                 status=204,
@@ -124,7 +125,7 @@ class PostRoutes:
         return _answer(await self._service.find(request[CALLER], id_of(request, "post_id")))
 
     async def delete(self, request: web.Request, _: None) -> None:
-        """Delete one of the caller's posts."""
+        """Delete one of the caller's posts; for an operator, any post."""
         await self._service.delete(request[CALLER], id_of(request, "post_id"))
 
     def _reaction(self, method: str, path: str, summary: str, reaction: Reaction | None) -> Route[Any]:

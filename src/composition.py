@@ -146,7 +146,7 @@ class Composition:
         return ServiceRoutes(
             self.settings,
             features=["messages", "accounts", "posts", "gatherer", "echo", "files"],
-            registration="open",
+            registration=self.settings.registration,
             sign_in=["password"],
         )
 

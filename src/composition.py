@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from .accounts.auth import Scope
 from .accounts.feature import AccountsFeature
-from .accounts.guards import BearerGuard
 from .api.features import Feature
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
-from .api.routing import Guard, Route
+from .api.routing import Route
 from .core.audit import NoAudit
 from .core.crypto.hashing import HashingPool
 from .core.crypto.keys import read_key_ring
@@ -95,11 +93,11 @@ class Composition:
             mongo=self.mongo,
             origin=self.origin,
             metrics=self.metrics,
-            create_guard=self._create_guard(Scope.SECRETS),
+            authenticator=self._accounts.authenticator,
         )
 
     def _build_sealed(self) -> SealedFeature:
-        return SealedFeature(
+        sealed = SealedFeature(
             settings=self.settings,
             ring=self.ring,
             mongo=self.mongo,
@@ -109,11 +107,12 @@ class Composition:
             origin=self.origin,
             metrics=self.metrics,
             audit=self.audit,
-            create_secret=self._create_guard(Scope.SECRETS),
-            create_message=self._create_guard(Scope.MESSAGES),
+            authenticator=self._accounts.authenticator,
             shell=self.pages.secret,
             message_page=self.pages.message,
         )
+        self._accounts.deletion.add(sealed.erase_user)
+        return sealed
 
     def _build_posts(self) -> PostsFeature:
         posts = PostsFeature(
@@ -156,7 +155,3 @@ class Composition:
             dump_failure=self._gatherer.dump_failure,
             creating_is_paused=lambda: self.storage.is_paused,
         )
-
-    def _create_guard(self, scope: Scope) -> Guard | None:
-        """Return the guard of creation; None if everyone may create."""
-        return None if self.settings.anonymous_create else BearerGuard(self._accounts.authenticator, scope)

@@ -18,5 +18,5 @@ INDEXES: Indexes = {
     **prerequisites.INDEXES,
     **shared_settings.INDEXES,
 }
-RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)
+RESEALABLE: tuple[Resealable, ...] = (*accounts.RESEALABLE, *sealed.RESEALABLE, *posts.RESEALABLE, *gatherer.RESEALABLE)
 EXPIRING: tuple[Expiring, ...] = (*sealed.EXPIRING, *files.EXPIRING)

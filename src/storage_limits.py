@@ -18,7 +18,7 @@ from .settings import Settings, parse_byte_limit
 class StorageLimits:
     """Applies both budgets to requests.
 
-    The byte budget is per account on routes that require a token, and per client network elsewhere.
+    The byte budget is per account for requests with a token, and per client network for others.
     """
 
     def __init__(self, storage: StorageBudget, byte_budget: ByteBudget, origin: Origin) -> None:

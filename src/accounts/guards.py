@@ -12,20 +12,27 @@ CALLER = web.RequestKey("CALLER", Caller)
 
 
 class BearerGuard:
-    """Admits requests with an access token, or with an API token that has the scope."""
+    """Admits requests with an access token, or with an API token that has the scope.
+
+    Unless a token ``is_required``, it also admits requests without one, which then have no `CALLER`. A header with
+    another scheme, such as Basic for a proxy in front of this service, is no token.
+    """
 
     problems: tuple[type[Problem], ...] = (Unauthorized, InvalidToken, InsufficientScope)
 
-    def __init__(self, authenticator: Authenticator, scope: Scope | None) -> None:
+    def __init__(self, authenticator: Authenticator, scope: Scope | None, *, is_required: bool = True) -> None:
         self._authenticator = authenticator
         self._scope = scope
         self.scope: str | None = scope
+        self.is_required = is_required
 
     async def admit(self, request: web.Request) -> None:
         """Set the request's `CALLER`. Raises `Unauthorized`, `InvalidToken`, `InsufficientScope`, `Unavailable`."""
         token = bearer_token(request.headers.get(hdrs.AUTHORIZATION, ""))
         if token is None:
-            raise token_required(self._scope)
+            if self.is_required:
+                raise token_required(self._scope)
+            return
         request[CALLER] = await self._authenticator.identify(token, self._scope)
 
 

@@ -148,7 +148,7 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         operation["description"] = route.description
     if guard:
         operation["security"] = [{SECURITY_SCHEME: [guard.scope] if guard.scope else []}]
-        if not route.guard:
+        if not (route.guard and route.guard.is_required):
             operation["security"].append({})
     if parameters := [*_path_parameters(route), *_query_parameters(route.query), *_headers(route)]:
         operation["parameters"] = parameters

@@ -43,9 +43,13 @@ Shell = Callable[[web.Request], web.Response]
 
 
 class Guard(Protocol):
-    """Authorizes a request before its body is read; ``scope`` is what an API token needs, None if none suffices."""
+    """Authorizes a request before its body is read; ``scope`` is what an API token needs, None if none suffices.
+
+    Without ``is_required``, a request without credentials is authorized as well.
+    """
 
     scope: str | None
+    is_required: bool
     problems: tuple[type[Problem], ...]
 
     async def admit(self, request: web.Request) -> None:

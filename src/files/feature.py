@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from ..accounts.auth import Authenticator, Scope
+from ..accounts.guards import BearerGuard
 from ..api.features import Feature
 from ..api.origin import Origin
-from ..api.routing import Guard, Route
+from ..api.routing import Route
 from ..core.crypto.keys import KeyRing
 from ..core.database.mongo import Indexes, Mongo
 from ..core.database.resealing import Expiring
@@ -23,7 +25,7 @@ EXPIRING = (Expiring(chunks.COLLECTION, {}, expires="delete_at"),)
 
 
 class FilesFeature(Feature):
-    """Uploads, and ``storage`` for the features that use them; ``create_guard`` as for secrets."""
+    """Uploads, and ``storage`` for the features that use them; without ``authenticator``, everyone may upload."""
 
     def __init__(
         self,
@@ -33,13 +35,16 @@ class FilesFeature(Feature):
         mongo: Mongo,
         origin: Origin,
         metrics: Metrics,
-        create_guard: Guard | None = None,
+        authenticator: Authenticator | None = None,
     ) -> None:
         chunk_store = ChunkStore(mongo)
         upload_store = UploadStore(mongo, chunk_store, metrics.damaged)
         self.storage: FileStorage = MongoFileStorage(ring, upload_store, chunk_store, damaged=metrics.damaged)
         service = UploadService(ring, upload_store, metrics, file_max=settings.file_max)
-        self._routes = UploadRoutes(service, origin, create_guard, settings.files_max) if settings.file_max else None
+        guard = None
+        if authenticator:
+            guard = BearerGuard(authenticator, Scope.SECRETS, is_required=not settings.anonymous_create)
+        self._routes = UploadRoutes(service, origin, guard, settings.files_max) if settings.file_max else None
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes; none if files are switched off."""

@@ -5,7 +5,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+from ..accounts.auth import Authenticator
+from ..accounts.problems import InvalidToken
 from ..core.clock import DatabaseClock
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
@@ -17,6 +20,7 @@ from ..errors import FieldError, Malformed
 from ..settings import Settings
 from .contents import Contents, FileEntry
 from .items import KINDS, UNLIMITED, Item, Phrase, pack_terms
+from .kept_items import KeptItemStore
 from .receipts import Receipt, write_receipt_key
 from .store import ItemStore
 
@@ -48,6 +52,8 @@ class ItemCreator:
         clock: DatabaseClock,
         hashing: HashingPool,
         items: ItemStore,
+        kept: KeptItemStore,
+        authenticator: Authenticator | None,
         storage: FileStorage,
         metrics: Metrics,
     ) -> None:
@@ -60,6 +66,8 @@ class ItemCreator:
         self._sealer = Sealer(ring)
         self._hashing = hashing
         self._items = items
+        self._kept = kept
+        self._authenticator = authenticator
         self._storage = storage
         self._taken = metrics.uploads.child("taken")
         self._created = {kind: metrics.items.child(kind, "created") for kind in KINDS}
@@ -74,10 +82,12 @@ class ItemCreator:
         max_opens: int = UNLIMITED,
         max_attempts: int = 0,
         files: Sequence[FileEntry] = (),
+        keeper: bytes | None = None,
     ) -> CreatedItem:
-        """Seal and store an item, which takes over the uploads of its files.
+        """Seal and store an item, which takes over the uploads of its files; the user ``keeper`` keeps its receipt.
 
-        Raises `Malformed` for a time to live out of bounds, too many files and unusable uploads, and `Unavailable`.
+        Raises `Malformed` for a time to live out of bounds, too many files and unusable uploads, `InvalidToken` if the
+        keeper's account is gone, and `Unavailable`.
         """
         self._check_number(files)
         created_at = self._clock.now()
@@ -106,14 +116,25 @@ class ItemCreator:
             phrase=sealed_phrase,
             files=stored,
         )
-        if stored:
-            await self._items.create_with_files(item, self._storage)
+        if stored or keeper:
+            record = partial(self._kept.add, user_id=keeper, item=item) if keeper else None
+            await self._items.create_with(item, self._storage, record)
             self._taken.inc(len(stored))
         else:
             await self._items.create(item)
+        if keeper and self._authenticator:
+            await self._confirm(self._authenticator, keeper)
         self._created[kind].inc()
         receipt = Receipt(link.item_id, created_at, expires_at)
         return CreatedItem(link.text, write_receipt_key(self._ring, receipt), expires_at)
+
+    async def _confirm(self, authenticator: Authenticator, keeper: bytes) -> None:
+        try:
+            await authenticator.confirm(keeper)
+        except InvalidToken:
+            # The deletion of the account may have missed the new record.
+            await self._kept.remove_all(keeper)
+            raise
 
     def _check_number(self, files: Sequence[FileEntry]) -> None:
         if len(files) > self._most_files:

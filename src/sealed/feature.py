@@ -5,21 +5,23 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from ..accounts.auth import Authenticator, Scope
+from ..accounts.guards import BearerGuard
 from ..api.features import Feature
 from ..api.origin import Origin
 from ..api.pages import PageMaker
-from ..api.routing import Guard, Route, Shell
+from ..api.routing import Route, Shell
 from ..core.audit import Audit
 from ..core.background import background_tasks, repeat
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
 from ..core.database.group_commit import Batching
 from ..core.database.mongo import Indexes, Mongo
-from ..core.database.resealing import Expiring
+from ..core.database.resealing import Expiring, Resealable
 from ..core.metrics import Metrics
 from ..core.stored_files import FileStorage
 from ..settings import Settings
-from . import holds, items
+from . import holds, items, kept_items
 from .attempts import AttemptStore
 from .claims import ClaimStore
 from .creation import ItemCreator
@@ -29,22 +31,26 @@ from .ended_files import SWEEP_SECONDS, EndedFiles
 from .held_files import HeldFiles
 from .holds import HoldStore
 from .items import ItemState
+from .kept_items import KeptItemStore
 from .messages import MessageService
+from .my_item_routes import MyItemRoutes
+from .my_items import MyItems
 from .receipts import ReceiptService
 from .routes import MessageRoutes, ReceiptRoutes, SecretRoutes
 from .service import SecretService
 from .store import ItemStore
 from .unsealing import Unsealer
 
-INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES}
+INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES, **kept_items.INDEXES}
+RESEALABLE: tuple[Resealable, ...] = (kept_items.RESEALABLE,)
 EXPIRING = (Expiring(items.COLLECTION, {"state": ItemState.WAITING.value}), Expiring(holds.COLLECTION, {}))
 
 
 class SealedFeature(Feature):
     """Secrets, messages and receipts.
 
-    ``create_secret`` and ``create_message`` guard creation unless everyone may create. ``shell`` answers a browser that
-    asks for a secret's status, and ``message_page`` renders a message for a browser. ``storage`` has the files.
+    ``shell`` answers a browser that asks for a secret's status, and ``message_page`` renders a message for a browser.
+    ``storage`` has the files. Without ``authenticator`` there are no accounts: everyone may create.
     """
 
     def __init__(
@@ -59,13 +65,11 @@ class SealedFeature(Feature):
         origin: Origin,
         metrics: Metrics,
         audit: Audit,
-        create_secret: Guard | None = None,
-        create_message: Guard | None = None,
+        authenticator: Authenticator | None = None,
         shell: Shell | None = None,
         message_page: PageMaker | None = None,
     ) -> None:
         self._mongo = mongo
-        self._audit = audit
         file_duration = timedelta(seconds=settings.file_hold)
         self._ended_files = EndedFiles(mongo, storage)
         self._items = ItemStore(mongo, batching, metrics.damaged)
@@ -79,12 +83,15 @@ class SealedFeature(Feature):
             damaged=metrics.damaged,
         )
         self._attempts = AttemptStore(mongo, metrics.damaged)
+        self._kept = KeptItemStore(mongo, ring, metrics.damaged)
         self.creator = ItemCreator(
             settings=settings,
             ring=ring,
             clock=mongo.clock,
             hashing=hashing,
             items=self._items,
+            kept=self._kept,
+            authenticator=authenticator,
             storage=storage,
             metrics=metrics,
         )
@@ -106,6 +113,22 @@ class SealedFeature(Feature):
         )
         downloads = Downloads(held_files=self.files, storage=storage, metrics=metrics)
         messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics)
+        receipts = ReceiptService(
+            ring=ring,
+            clock=mongo.clock,
+            items=self._items,
+            holds=self._holds,
+            ended_files=self._ended_files,
+            metrics=metrics,
+        )
+        create_secret = create_message = None
+        self._my_items: MyItemRoutes | None = None
+        if authenticator:
+            required = not settings.anonymous_create
+            create_secret = BearerGuard(authenticator, Scope.SECRETS, is_required=required)
+            create_message = BearerGuard(authenticator, Scope.MESSAGES, is_required=required)
+            service = MyItems(kept=self._kept, receipts=receipts, audit=audit)
+            self._my_items = MyItemRoutes(service, BearerGuard(authenticator, Scope.SECRETS))
         self._parts = (
             SecretRoutes(creator=self.creator, service=secrets, origin=origin, create_guard=create_secret, shell=shell),
             MessageRoutes(
@@ -116,22 +139,18 @@ class SealedFeature(Feature):
                 create_guard=create_message,
                 page=message_page,
             ),
-            ReceiptRoutes(
-                ReceiptService(
-                    ring=ring,
-                    clock=mongo.clock,
-                    items=self._items,
-                    holds=self._holds,
-                    ended_files=self._ended_files,
-                    metrics=metrics,
-                )
-            ),
+            ReceiptRoutes(receipts),
             DownloadRoutes(self.files, downloads),
         )
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes."""
-        return [route for part in self._parts for route in part.routes()]
+        routes = [route for part in self._parts for route in part.routes()]
+        return routes + self._my_items.routes() if self._my_items else routes
+
+    async def erase_user(self, user_id: bytes) -> None:
+        """Delete the records of the items that a user keeps; the items stay."""
+        await self._kept.remove_all(user_id)
 
     @asynccontextmanager
     async def background_tasks(self) -> AsyncIterator[None]:

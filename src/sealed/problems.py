@@ -9,6 +9,13 @@ class KeyNotFound(NotFound):
     code, default = "key_not_found", "Key not found"
 
 
+class ItemNotFound(NotFound):
+    """The user keeps no such item, or it was opened, burned or locked, or has expired."""
+
+    code = "item_not_found"
+    default = "You keep no item with this id that could still be opened."
+
+
 class PhraseRequired(Forbidden):
     """The item has a phrase and none was sent. Costs no attempt."""
 

@@ -5,6 +5,7 @@ times in milliseconds since 1970, in URL-safe base64: 60 characters. It needs no
 the item's times after the item is gone. It opens nothing: the item id is a hash of the link key.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +16,7 @@ from ..core.metrics import Metrics
 from ..lenient_keys import find_key
 from .ended_files import EndedFiles
 from .holds import HoldStore
-from .items import KINDS, TOMBSTONE_LIFE, ItemState
+from .items import KINDS, TOMBSTONE_LIFE, Item, ItemState
 from .problems import KeyNotFound
 from .store import ItemStore
 
@@ -104,36 +105,35 @@ class ReceiptService:
         receipt = read_receipt_key(self._ring, receipt_key)
         if receipt is None:
             raise KeyNotFound
-        item = await self._items.history(receipt.item_id)
-        now = self._clock.now()
-        if item is None:
-            # Only an item that expired unopened leaves no tombstone; tombstones go seven days after the expiry.
-            if receipt.expires_at <= now < receipt.expires_at + TOMBSTONE_LIFE:
-                return ReceiptStatus(ItemState.EXPIRED, receipt.created_at, receipt.expires_at, 0)
+        status = _status(receipt, await self._items.history(receipt.item_id), self._clock.now())
+        if status is None:
             raise KeyNotFound
-        expired = item.state is ItemState.WAITING and item.expires_at <= now
-        return ReceiptStatus(
-            state=ItemState.EXPIRED if expired else item.state,
-            created_at=item.created_at,
-            expires_at=item.expires_at,
-            opens_left=0 if expired else item.opens_left,
-            opened_at=item.opened_at,
-            received_at=max((hold.received_at for hold in item.holds if hold.received_at), default=None),
-            failed_attempts=item.failed_attempts,
-            late_attempts=item.late_attempts,
-            last_late_at=item.last_late_at,
-            file_sizes=tuple(file.size for file in item.files),
-        )
+        return status
+
+    async def statuses(self, receipts: Sequence[Receipt]) -> list[ReceiptStatus | None]:
+        """Return the state of each item; None once its tombstone is gone, and if it cannot be read."""
+        items = await self._items.histories([receipt.item_id for receipt in receipts])
+        now = self._clock.now()
+        return [
+            None if isinstance(item, Exception) else _status(receipt, item, now)
+            for receipt, item in zip(receipts, items, strict=True)
+        ]
 
     async def burn(self, receipt_key: str) -> None:
         """Destroy a waiting item, and end the holds of its openings. Raises `KeyNotFound` if there is neither."""
         receipt = read_receipt_key(self._ring, receipt_key)
-        burned = await self._items.burn(receipt.item_id) if receipt else None
-        if receipt is None or burned is None:
+        if receipt is None:
             raise KeyNotFound
-        await self._holds.release_item(receipt.item_id)
+        await self.burn_item(receipt.item_id)
+
+    async def burn_item(self, item_id: bytes) -> None:
+        """Do the same for an item, given by id."""
+        burned = await self._items.burn(item_id)
+        if burned is None:
+            raise KeyNotFound
+        await self._holds.release_item(item_id)
         if burned.has_files:
-            await self._ended_files.erase(receipt.item_id)
+            await self._ended_files.erase(item_id)
         if burned.was_held:
             self._burned_holds.inc()
         elif not burned.was_waiting:
@@ -141,6 +141,27 @@ class ReceiptService:
         # Not every kind is known: the document may have been changed in the database.
         if burned.was_waiting and burned.kind in self._burned:
             self._burned[burned.kind].inc()
+
+
+def _status(receipt: Receipt, item: Item | None, now: datetime) -> ReceiptStatus | None:
+    if item is None:
+        # Only an item that expired unopened leaves no tombstone; tombstones go seven days after the expiry.
+        if receipt.expires_at <= now < receipt.expires_at + TOMBSTONE_LIFE:
+            return ReceiptStatus(ItemState.EXPIRED, receipt.created_at, receipt.expires_at, 0)
+        return None
+    expired = item.state is ItemState.WAITING and item.expires_at <= now
+    return ReceiptStatus(
+        state=ItemState.EXPIRED if expired else item.state,
+        created_at=item.created_at,
+        expires_at=item.expires_at,
+        opens_left=0 if expired else item.opens_left,
+        opened_at=item.opened_at,
+        received_at=max((hold.received_at for hold in item.holds if hold.received_at), default=None),
+        failed_attempts=item.failed_attempts,
+        late_attempts=item.late_attempts,
+        last_late_at=item.last_late_at,
+        file_sizes=tuple(file.size for file in item.files),
+    )
 
 
 def _to_bytes(moment: datetime) -> bytes:

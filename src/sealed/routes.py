@@ -5,6 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
+from ..accounts.auth import Scope
+from ..accounts.guards import CALLER, token_required
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell, allow_seconds
@@ -16,7 +18,7 @@ from .creation import ItemCreator
 from .items import MESSAGE, SECRET
 from .messages import MessageService
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
-from .receipts import ReceiptService
+from .receipts import ReceiptService, ReceiptStatus
 from .schemas import (
     CreateMessage,
     CreateSecret,
@@ -129,6 +131,7 @@ class SecretRoutes:
             max_opens=body.max_opens,
             max_attempts=body.max_attempts,
             files=[FileEntry(key=decode(file.upload) or b"", name=file.name, type=file.type) for file in body.files],
+            keeper=_keeper(request, Scope.SECRETS) if body.keep else None,
         )
         return SecretCreated(
             secret_key=created.link_key,
@@ -232,7 +235,12 @@ class MessageRoutes:
 
     async def create(self, request: web.Request, body: CreateMessage) -> MessageCreated:
         """Create a message."""
-        created = await self._creator.create(MESSAGE, body.message, ttl=body.ttl.span if body.ttl else None)
+        created = await self._creator.create(
+            MESSAGE,
+            body.message,
+            ttl=body.ttl.span if body.ttl else None,
+            keeper=_keeper(request, Scope.MESSAGES) if body.keep else None,
+        )
         return MessageCreated(
             url=self._origin.link(request, f"/message/{created.link_key}"),
             receipt_key=created.receipt_key,
@@ -283,22 +291,34 @@ class ReceiptRoutes:
     async def receipt(self, request: web.Request, _: None) -> ReceiptAnswer:
         """Return the state of an item."""
         status = await self._service.status(request.match_info["receipt_key"])
-        return ReceiptAnswer(
-            state=status.state,
-            created_at=status.created_at,
-            expires_at=status.expires_at,
-            opened_at=status.opened_at,
-            received_at=status.received_at,
-            opens_left=status.opens_left,
-            failed_attempts=status.failed_attempts,
-            late_attempts=status.late_attempts,
-            last_late_at=status.last_late_at,
-            **_totals(status.file_sizes),
-        )
+        return ReceiptAnswer(**receipt_fields(status))
 
     async def burn(self, request: web.Request, _: None) -> None:
         """Burn an item."""
         await self._service.burn(request.match_info["receipt_key"])
+
+
+def receipt_fields(status: ReceiptStatus) -> dict[str, Any]:
+    """Return the fields of an answer about the state of an item."""
+    return {
+        "state": status.state,
+        "created_at": status.created_at,
+        "expires_at": status.expires_at,
+        "opened_at": status.opened_at,
+        "received_at": status.received_at,
+        "opens_left": status.opens_left,
+        "failed_attempts": status.failed_attempts,
+        "late_attempts": status.late_attempts,
+        "last_late_at": status.last_late_at,
+        **_totals(status.file_sizes),
+    }
+
+
+def _keeper(request: web.Request, scope: Scope) -> bytes:
+    """Return the id of the user who makes a request. Raises `Unauthorized` without a token."""
+    if CALLER not in request:
+        raise token_required(scope)
+    return request[CALLER].user_id
 
 
 def _totals(sizes: Sequence[int]) -> dict[str, int]:

@@ -1,12 +1,12 @@
 """Requests and answers of the secret, message and receipt routes."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..api.schema import WHOLE, Answer, RequestBody, TimeToLive, example
+from ..api.schema import DIGITS, WHOLE, Answer, QueryParameters, RequestBody, TimeToLive, example
 from ..core.crypto.keys import KEY_BYTES
 from ..core.crypto.sealing import decode
 from .items import ItemState
@@ -16,6 +16,7 @@ MOST_ATTEMPTS = 100
 LONGEST_PHRASE = 1024
 LONGEST_FILE_NAME = 4096
 LONGEST_FILE_TYPE = 255
+LARGEST_PAGE = 100
 
 
 KEY_PATTERN = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
@@ -52,6 +53,10 @@ ReaderKey = Annotated[
 ]
 UploadKey = Annotated[str, AfterValidator(_upload_key), Field(json_schema_extra={"pattern": KEY_PATTERN})]
 _EXAMPLE_KEY = "mJ0gyHhbsHn8h8nXn1o7kUq0Tt2cX3mJw9gqkQZb1zA"
+Keep = Annotated[
+    bool,
+    Field(description="Whether your account keeps the receipt, for GET /me/items. Requires a token."),
+]
 NewPhrase = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PHRASE)]
 
 
@@ -97,6 +102,7 @@ class CreateSecret(RequestBody):
     max_attempts: Annotated[int, WHOLE] = Field(
         5, ge=1, le=MOST_ATTEMPTS, description="Number of wrong phrases that destroys the secret."
     )
+    keep: Keep = False
 
     @model_validator(mode="before")
     @classmethod
@@ -216,6 +222,33 @@ class ReceiptAnswer(Answer):
     )
 
 
+class MyItemsQuery(QueryParameters):
+    """Selects the items to list."""
+
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), DIGITS] = Field(
+        50, description="Items per page.", examples=[10]
+    )
+    before: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        None, description="`next` of the previous page."
+    )
+
+
+class _Identified(Answer):
+    id: str = Field(description="The id of the item, 32 hexadecimal digits. It opens nothing.")
+    kind: Literal["secret", "message"] = Field(description="`secret` or `message`.")
+
+
+class MyItemAnswer(ReceiptAnswer, _Identified):
+    """The state of one of your items."""
+
+
+class MyItemsAnswer(Answer):
+    """A page of your items, newest first."""
+
+    items: list[MyItemAnswer] = Field(description="The items of this page.")
+    next: str | None = Field(description="The cursor of the next page; null on the last page.")
+
+
 class MessageForm(RequestBody):
     """A new message, as a web form sends it."""
 
@@ -232,6 +265,7 @@ class CreateMessage(MessageForm):
     ttl: TimeToLive | None = Field(
         None, description="Time until the message expires, greater than zero and at most the server's limit."
     )
+    keep: Keep = False
 
 
 class MessageCreated(Answer):

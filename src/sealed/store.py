@@ -120,19 +120,26 @@ class ItemStore:
         """Store a new item; returns once a majority has it in its journal."""
         await self._inserts.submit(to_document(item))
 
-    async def create_with_files(self, item: Item, storage: FileStorage) -> None:
-        """Store a new item, and take over the uploads that were reserved for it, in one transaction.
+    async def create_with(
+        self, item: Item, storage: FileStorage, record: Callable[[Any], Awaitable[None]] | None = None
+    ) -> None:
+        """Store a new item, take over the uploads that were reserved for it, and ``record`` it, in one transaction.
 
         If that fails, the uploads can be used again soon, unless the item was stored after all.
         """
 
         async def work(session: Any) -> None:
-            await storage.take(session, item.item_id, item.files)
+            if record:
+                await record(session)
+            if item.files:
+                await storage.take(session, item.item_id, item.files)
             await self._collection.insert_one(to_document(item), session=session)
 
         try:
             await self._mongo.transact(work)
         except (asyncio.CancelledError, Unavailable):
+            if not item.files:
+                raise
             # Safe even if the transaction is still under way: it fails without the reservations.
             release = partial(storage.release, item.item_id, item.files)
             self._rollbacks.start(release, self._clock.now() + RESERVATION)
@@ -159,6 +166,10 @@ class ItemStore:
     async def history(self, item_id: bytes) -> Item | None:
         """Return an item in any state, without its envelope; None once its document is gone."""
         return await self._histories.submit(item_id)
+
+    async def histories(self, item_ids: Sequence[bytes]) -> list[Item | Exception | None]:
+        """Return the same for several items, with one query; an error for an item that cannot be read."""
+        return await self._find_histories(item_ids)
 
     async def count_late(self, item_id: bytes, claim_id: bytes | None) -> None:
         """Count an attempt to open an item after its last opening, unless it is by the reader of an earlier claim.

@@ -1,1 +1,1 @@
-"""Cryptography: keys, sealing, blind indexes, signed tokens, password hashing."""
+"""Cryptography: keys, sealing, blind indexes, signed and sealed tokens, password hashing."""

@@ -146,7 +146,8 @@ class Composition:
             self.settings,
             features=["messages", "accounts", "posts", "gatherer", "echo", "files"],
             registration=self.settings.registration,
-            sign_in=["password"],
+            sign_in=["password", "oidc"] if self.settings.oidc_issuer else ["password"],
+            oidc_name=self.settings.oidc_button,
         )
 
     def _build_health(self) -> HealthRoutes:

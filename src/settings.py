@@ -8,6 +8,7 @@ from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
@@ -29,6 +30,15 @@ Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}r/[sm]$")]
 _HTTPS_URL = re.compile(
     r"https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!&'()*+,;=:@%/-]*)?"
 )
+
+# Plain HTTP is confidential only if it does not leave the host.
+_CONFIDENTIAL_URL = re.compile(
+    r"(https://[A-Za-z0-9._-]{1,253}|https://\[[0-9A-Fa-f:.]{2,45}\]|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\]))"
+    r"(:[0-9]{1,5})?([/?][!\"$-~]*)?"
+)
+_SCOPES = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")
+"""RFC 6749, section 3.3."""
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 _CONTACT = re.compile(r"(mailto:|https://|tel:)[!-~]+")
 
@@ -208,6 +218,30 @@ class Settings(BaseSettings):
         description="Who may register: everyone, people with an invitation, or no one. Operators can create accounts"
         " in any case.",
     )
+    oidc_issuer: str = Field(
+        "",
+        description="Issuer URL of the OpenID provider, exactly as its discovery document states it: https://, or"
+        " http:// on a loopback address. Empty: no sign-in through a provider.",
+    )
+    oidc_client_id: str = Field("", description="Client id that the provider has assigned to this service.")
+    oidc_client_secret: SecretStr | None = Field(None, description="Client secret. Empty: a public client.")
+    oidc_scopes: str = Field(
+        "openid profile email", description="Scopes to request from the provider, separated by spaces."
+    )
+    oidc_allowed_domains: str = Field(
+        "",
+        description="Domains of the verified e-mail addresses of users who may sign in, separated by commas."
+        " Empty: all.",
+    )
+    oidc_allowed_groups: str = Field(
+        "", description="Groups whose members may sign in, separated by commas. Empty: all users of the provider."
+    )
+    oidc_operator_groups: str = Field(
+        "",
+        description="Groups whose members are operators, decided at each sign-in, separated by commas. Empty: the"
+        " provider makes no operators.",
+    )
+    oidc_name: str = Field("", description="Name of the provider on the sign-in button. Empty: the host of the issuer.")
     anonymous_create: bool = Field(
         True,
         description="false: creating a secret or message requires a signed-in user or an API token with the scope.",
@@ -262,7 +296,7 @@ class Settings(BaseSettings):
     @field_validator("security_contact")
     @classmethod
     def _are_contacts(cls, value: str) -> str:
-        if not all(_CONTACT.fullmatch(contact) for contact in _contacts(value)):
+        if not all(_CONTACT.fullmatch(contact) for contact in _list(value)):
             raise ValueError("must begin with mailto:, https:// or tel:, without spaces, separated by commas")
         return value
 
@@ -299,6 +333,37 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str) -> str:
+        if value and (not is_confidential(value) or "?" in value):
+            raise ValueError(
+                "must be a URL that begins with https://, or with http:// and a loopback address, without query or"
+                " fragment"
+            )
+        return value
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _are_scopes(cls, value: str) -> str:
+        if not _SCOPES.fullmatch(value) or "openid" not in value.split():
+            raise ValueError("must be scopes separated by single spaces, and include openid")
+        return value
+
+    @field_validator("oidc_allowed_domains")
+    @classmethod
+    def _are_domains(cls, value: str) -> str:
+        if not all(_DOMAIN.fullmatch(domain) for domain in _list(value)):
+            raise ValueError("must be domains such as example.org, separated by commas")
+        return value
+
+    @field_validator("oidc_name")
+    @classmethod
+    def _is_provider_name(cls, value: str) -> str:
+        if value and not _is_line(value, _NAME_LIMIT):
+            raise ValueError(f"must be up to {_NAME_LIMIT} printable characters")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _ignore_case(cls, level: object) -> object:
@@ -312,6 +377,15 @@ class Settings(BaseSettings):
             raise ValueError(f"SEALPOST_STORAGE_MAX must be 0 or at least {SMALLEST_STORAGE_MAX}")
         if self.mongo_url and not self.keys:
             raise ValueError("SEALPOST_KEYS (or SEALPOST_KEYS_FILE) is required with SEALPOST_MONGO_URL")
+        if bool(self.oidc_issuer) != bool(self.oidc_client_id):
+            raise ValueError("set both SEALPOST_OIDC_ISSUER and SEALPOST_OIDC_CLIENT_ID, or neither")
+        if (
+            self.oidc_client_secret
+            or self.oidc_allowed_domains
+            or self.oidc_allowed_groups
+            or self.oidc_operator_groups
+        ) and not self.oidc_issuer:
+            raise ValueError("the settings SEALPOST_OIDC_… require SEALPOST_OIDC_ISSUER and SEALPOST_OIDC_CLIENT_ID")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("set both SEALPOST_TLS_CERT and SEALPOST_TLS_KEY, or neither")
         if self.tls_cert and self.tls != "files":
@@ -341,12 +415,32 @@ class Settings(BaseSettings):
     @property
     def security_contacts(self) -> tuple[str, ...]:
         """URIs of the contacts for reports of vulnerabilities."""
-        return _contacts(self.security_contact)
+        return _list(self.security_contact)
 
     @property
     def footer_links(self) -> tuple[tuple[str, str], ...]:
         """Labels and URLs of the operator's links."""
         return _links(self.brand_links)
+
+    @property
+    def oidc_domains(self) -> frozenset[str]:
+        """Domains of the e-mail addresses of users who may sign in through the provider, in lower case."""
+        return frozenset(domain.lower() for domain in _list(self.oidc_allowed_domains))
+
+    @property
+    def oidc_groups(self) -> frozenset[str]:
+        """Groups whose members may sign in through the provider."""
+        return frozenset(_list(self.oidc_allowed_groups))
+
+    @property
+    def oidc_operators(self) -> frozenset[str]:
+        """Groups whose members are operators."""
+        return frozenset(_list(self.oidc_operator_groups))
+
+    @property
+    def oidc_button(self) -> str | None:
+        """Name of the provider on the sign-in button; None without a provider."""
+        return self.oidc_name or urlsplit(self.oidc_issuer).hostname or None
 
     @property
     def ttl_limit(self) -> timedelta:
@@ -358,13 +452,18 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
 
 
-def _contacts(text: str) -> tuple[str, ...]:
+def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _links(text: str) -> tuple[tuple[str, str], ...]:
     pairs = (part.partition("=") for part in text.split(",") if part.strip())
     return tuple((label.strip(), url.strip()) for label, _, url in pairs)
+
+
+def is_confidential(url: str) -> bool:
+    """Tell whether a URL is for TLS, or for plain HTTP within this host; it has neither credentials nor a fragment."""
+    return bool(_CONFIDENTIAL_URL.fullmatch(url))
 
 
 def _is_line(text: str, limit: int) -> bool:

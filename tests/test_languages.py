@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, make_mocked_request
 from src.pages.assets import STATIC
 from src.pages.branding import read_brand
 from src.pages.languages import MESSAGES, language_of, read_languages
-from src.pages.problem_page import problem_page
+from src.pages.problem_page import SIGN_IN_KINDS, problem_page
 from src.pages.templates import HTML
 from src.settings import Settings
 
@@ -196,9 +196,10 @@ def test_every_text_that_a_script_names_exists() -> None:
 
 
 def test_every_error_page_is_used() -> None:
-    """Each page for errors is that of a status."""
+    """Each page for errors is that of a status or of a code."""
     english = read_languages()["en"]
     shown = {problem_page(english, BRAND, status, "").title for status in range(400, 512)}
+    shown |= {problem_page(english, BRAND, 400, "", code).title for code in SIGN_IN_KINDS}
 
     assert {text for key, text in english.problems.items() if key.endswith("_title")} <= shown
 

@@ -1,6 +1,7 @@
 """Settings."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -84,6 +85,9 @@ def test_every_secret_can_come_from_a_file(
         (elsewhere / ".env").write_text(f"{variable}={secret}\n")
     if name == "mongo_url":
         monkeypatch.setenv("SEALPOST_KEYS", new_key())
+    if name == "oidc_client_secret":
+        monkeypatch.setenv("SEALPOST_OIDC_ISSUER", "https://id.example.org")
+        monkeypatch.setenv("SEALPOST_OIDC_CLIENT_ID", "sealpost")
 
     value = getattr(read_settings(), name)
 
@@ -135,6 +139,16 @@ def test_a_file_in_another_encoding_is_refused(elsewhere: Path, monkeypatch: pyt
         ({"SEALPOST_RATE_LIMITS": "maybe"}, "SEALPOST_RATE_LIMITS"),
         ({"SEALPOST_PUBLIC_URL": "s3cret"}, "SEALPOST_PUBLIC_URL"),
         ({"SEALPOST_MONGO_URL": "mongodb://s3cret@h/"}, "SEALPOST_KEYS"),
+        ({"SEALPOST_OIDC_ISSUER": "http://s3cret.example.org"}, "SEALPOST_OIDC_ISSUER"),
+        ({"SEALPOST_OIDC_ISSUER": "https://s3cret@example.org"}, "SEALPOST_OIDC_ISSUER"),
+        ({"SEALPOST_OIDC_ISSUER": "https://example.org/?s3cret"}, "SEALPOST_OIDC_ISSUER"),
+        ({"SEALPOST_OIDC_ISSUER": "https://s3cret.example.org"}, "SEALPOST_OIDC_CLIENT_ID"),
+        ({"SEALPOST_OIDC_CLIENT_ID": "s3cret"}, "SEALPOST_OIDC_ISSUER"),
+        ({"SEALPOST_OIDC_CLIENT_SECRET": "s3cret"}, "SEALPOST_OIDC_ISSUER"),
+        ({"SEALPOST_OIDC_ALLOWED_GROUPS": "s3cret"}, "SEALPOST_OIDC_ISSUER"),
+        ({"SEALPOST_OIDC_ALLOWED_DOMAINS": "@s3cret.org"}, "SEALPOST_OIDC_ALLOWED_DOMAINS"),
+        ({"SEALPOST_OIDC_SCOPES": "s3cret"}, "SEALPOST_OIDC_SCOPES"),
+        ({"SEALPOST_OIDC_NAME": "s3cret" * 7}, "SEALPOST_OIDC_NAME"),
         ({"SEALPOST_KEYS_FILE": "/no/s3cret"}, "SEALPOST_KEYS_FILE: cannot be read"),
         ({"SEALPOST_KEYS_FILE": "/etc/hostname", "SEALPOST_KEYS": "s3cret"}, "not both"),
     ],
@@ -151,6 +165,18 @@ def test_a_bad_setting_is_named_and_not_repeated(
 
     assert told in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_name_of_the_provider_is_that_of_its_host(make_settings: Callable[..., Settings]) -> None:
+    """Unless the operator gives it another; without a provider, there is none."""
+    provider = {"oidc_issuer": "http://127.0.0.1:9000/realms/one", "oidc_client_id": "sealpost"}
+    named = make_settings(**provider, oidc_name="Our school")
+
+    assert (None, "127.0.0.1", "Our school") == (
+        make_settings().oidc_button,
+        make_settings(**provider).oidc_button,
+        named.oidc_button,
+    )
 
 
 def test_the_files_that_hold_secrets_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

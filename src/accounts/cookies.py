@@ -70,6 +70,10 @@ class RefreshCookie:
         )
 
     def _place(self, request: web.Request) -> tuple[str, str, bool]:
-        """Return the name and path of the cookie, and whether it requires TLS."""
-        url = urlsplit(self._origin.link(request, "/"))
-        return (SECURE_PREFIX + NAME, "/", True) if url.scheme == "https" else (NAME, url.path, False)
+        return place_of(self._origin, request, NAME)
+
+
+def place_of(origin: Origin, request: web.Request, name: str) -> tuple[str, str, bool]:
+    """Return the full name and the path of a cookie, and whether it requires TLS."""
+    url = urlsplit(origin.link(request, "/"))
+    return (SECURE_PREFIX + name, "/", True) if url.scheme == "https" else (name, url.path, False)

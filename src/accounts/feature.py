@@ -33,10 +33,12 @@ from .directory import UserDirectory
 from .guards import BearerGuard, LogoutGuard, OperatorGuard
 from .identities import Identities
 from .invitations import InvitationStore
+from .oidc import links as oidc_links
+from .oidc.feature import OidcPart
 from .passwords import Passwords
 from .reauthentication import Reauthentication
 from .registration import Registration
-from .routes import AccountRoutes, ApiTokenRoutes
+from .routes import SESSIONS, AccountRoutes, ApiTokenRoutes
 from .service import AccountService, ApiTokenService
 from .sessions import EndedSessions, SessionStore
 from .sign_in import SignIn
@@ -48,13 +50,20 @@ INDEXES: Indexes = {
     **sessions.INDEXES,
     **api_tokens.INDEXES,
     **invitations.INDEXES,
+    **oidc_links.INDEXES,
     **limits.INDEXES,
 }
 NETWORKS = 10
 """Failed logins that an account may have from all networks, as a multiple of those from one."""
 LONGEST_OVERTIME = timedelta(minutes=1)
 """How long a request may continue after its timeout."""
-RESEALABLE = (users.RESEALABLE, sessions.RESEALABLE, api_tokens.RESEALABLE, invitations.RESEALABLE)
+RESEALABLE = (
+    users.RESEALABLE,
+    sessions.RESEALABLE,
+    api_tokens.RESEALABLE,
+    invitations.RESEALABLE,
+    oidc_links.RESEALABLE,
+)
 
 
 class AccountsFeature(Feature):
@@ -137,6 +146,21 @@ class AccountsFeature(Feature):
         )
         cookie = RefreshCookie(origin, life)
         guard = BearerGuard(self.authenticator, None)
+        self._oidc = OidcPart(
+            settings=settings,
+            ring=ring,
+            mongo=mongo,
+            origin=origin,
+            metrics=metrics,
+            audit=audit,
+            users=self._users,
+            sign_in=sign_in,
+            ways=ways,
+            limits=limits,
+            deletion=self.deletion,
+            cookie=cookie,
+            tag=SESSIONS,
+        )
         self._parts = (
             AccountRoutes(
                 service=service,
@@ -166,6 +190,7 @@ class AccountsFeature(Feature):
                 guard=OperatorGuard(self.authenticator),
                 origin=origin,
             ),
+            self._oidc,
         )
 
     def routes(self) -> list[Route[Any]]:
@@ -183,6 +208,7 @@ class AccountsFeature(Feature):
         await self._activity.close()
         await self._users.close()
         await self._tokens.close()
+        await self._oidc.close()
 
 
 def credential_limits(

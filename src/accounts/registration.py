@@ -1,7 +1,7 @@
 """Registration: who may create an account, and its creation."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from ..core.audit import Audit, AuditEvent, AuditKind
 from ..errors import Damaged
@@ -53,7 +53,7 @@ class Registration:
             username=username, password_hash=password_hash, operator=invited is not None and invited.content.operator
         )
         try:
-            user = await self._users.claim(content, partial(self._invitations.use, invited) if invited else None)
+            user = await self._users.claim(content, partial(self._use, invited) if invited else None)
         except InvitationUsed:
             raise RegistrationClosed(_INVALID) from None
         if user is None:
@@ -83,6 +83,9 @@ class Registration:
         except Damaged:
             return False
         return maker is not None and maker.content.operator and not maker.content.disabled
+
+    async def _use(self, invitation: Invitation, session: Any, _: bytes) -> None:
+        await self._invitations.use(invitation, session)
 
     def _record(self, user: User, by: bytes | None, network: str) -> None:
         kinds = [AuditKind.REGISTERED, *([AuditKind.OPERATOR_GRANTED] if user.content.operator else [])]

@@ -42,8 +42,8 @@ PRESENT: Document = {"deleting_at": None}
 # An account, or what may be one: a reserved name is none.
 _ACCOUNT: Document = {**PRESENT, "reserved_until": None}
 
-Step = Callable[[Any], Awaitable[None]]
-"""A step of the transaction that stores a user, given its session; an exception aborts the transaction."""
+Step = Callable[[Any, bytes], Awaitable[None]]
+"""A step of the transaction that stores a user, given its session and the user's id; an exception aborts it."""
 
 log = structlog.get_logger(__name__)
 
@@ -341,10 +341,10 @@ class UserStore:
         """Run the step and ``store`` in one transaction, without any effect if ``store`` returns None."""
 
         async def work(session: Any) -> Document:
-            await step(session)
             document = await store(session)
             if document is None:
                 raise _NotStored
+            await step(session, document["_id"])
             return document
 
         try:

@@ -71,7 +71,7 @@ class PagesFeature:
     def refused(self, request: web.Request, problem: Problem) -> Page:
         """Return a page that explains a problem, in the language of the browser."""
         language = self._languages[language_of(request, self._languages)]
-        return problem_page(language, self._brand, problem.status, problem.detail)
+        return problem_page(language, self._brand, problem.status, problem.detail, problem.code)
 
     def _respond(self, request: web.Request, view: str) -> web.Response:
         """Return a view whose relative URLs begin at the root of the service, however deep the path is."""

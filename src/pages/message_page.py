@@ -73,11 +73,13 @@ def message_page(answer: ReadMessage, language: Language, brand: Brand) -> Page:
     return text_page(language, brand, language.html["title_message"], content, icon=_ENVELOPE)
 
 
-def notice_page(language: Language, brand: Brand, texts: Mapping[str, str], key: str, detail: str) -> Page:
-    """Return a page that explains a problem and the next step, with the texts of a key."""
+def notice_page(
+    language: Language, brand: Brand, texts: Mapping[str, str], key: str, detail: str, *, more: str = ""
+) -> Page:
+    """Return a page that explains a problem and the next step, with the texts of a key; ``more`` is HTML."""
     title, text, next_step = (texts[f"{key}_{part}"] for part in ("title", "text", "next"))
     text = text.replace("{detail}", detail)
-    return text_page(language, brand, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>")
+    return text_page(language, brand, title, f"<p>{html.escape(text)}</p>\n<p>{html.escape(next_step)}</p>{more}")
 
 
 def text_page(language: Language, brand: Brand, title: str, content: str, *, icon: tuple[str, str] = _ALERT) -> Page:

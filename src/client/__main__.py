@@ -10,7 +10,20 @@ import typer
 from typer.main import get_command
 
 from .. import __version__
-from .commands import accounts, bot, created, echo, gather, messages, posts, secrets, sessions, sharing, tokens
+from .commands import (
+    accounts,
+    bot,
+    created,
+    echo,
+    gather,
+    messages,
+    my_secrets,
+    posts,
+    secrets,
+    sessions,
+    sharing,
+    tokens,
+)
 from .errors import ClientError, ExitCode
 from .options import Command, Group, KeyCommand
 from .output import say
@@ -56,6 +69,7 @@ add("open", secrets.open_link, SECRETS, cls=KeyCommand)
 add("receipt", created.show_receipt, SECRETS, cls=KeyCommand)
 add("burn", created.burn, SECRETS, cls=KeyCommand)
 app.add_typer(messages.app, name="message", rich_help_panel=SECRETS)
+app.add_typer(my_secrets.app, name="secrets", rich_help_panel=SECRETS)
 add("register", accounts.register, ACCOUNT)
 add("login", accounts.login, ACCOUNT)
 add("logout", accounts.logout, ACCOUNT)

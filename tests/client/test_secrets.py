@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.client.commands import opening
+from src.client.commands import my_secrets, opening
 
 from ..conftest import PASSWORD, Api
 from .conftest import Dialogue, Typed, go_to, spoil_access_tokens
@@ -47,6 +47,33 @@ async def test_the_options_of_a_secret_reach_the_server(api: Api, url: str, type
     assert 2 == (document["expires_at"] - document["created_at"]).total_seconds() / 3600
     assert {"secret": "a text", "opens_left": 1} == json.loads(first.stdout)
     assert "another" == (await typed("open", other["url"], *with_file)).stdout
+
+
+async def test_kept_secrets_are_listed_and_burned(
+    api: Api, url: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account lists them over all pages, newest first, and burns one by its id; keeping requires a sign-in."""
+    monkeypatch.setattr(my_secrets, "LARGEST_PAGE", 2)
+    anonymous = await typed("share", "a text", "--keep")
+    await typed("register", "ann", SEALPOST_PASSWORD=PASSWORD)
+    link = (await typed("share", "a text", "--keep")).stdout
+    for _ in range(2):
+        await typed("message", "send", "a message", "--keep")
+    await typed("share", "not kept")
+    assert 0 == (await typed("open", link)).code
+
+    listed = [json.loads(line) for line in (await typed("secrets", "list", "--json")).stdout.splitlines()]
+    states = [(item["kind"], item["state"]) for item in listed]
+    burned = [await typed("secrets", "burn", item["id"]) for item in (listed[0], listed[2])]
+    table = (await typed("secrets", "list")).stdout.splitlines()
+
+    assert 0 != anonymous.code
+    assert "requires a sign-in" in anonymous.stderr
+    assert [("message", "waiting"), ("message", "waiting"), ("secret", "opened")] == states
+    assert [(0, "sealpost: burned: it can no longer be opened\n")] == [(one.code, one.stderr) for one in burned[:1]]
+    assert (1, True) == (burned[1].code, burned[1].stderr.startswith("sealpost: nothing to burn"))
+    assert ["message", "burned"] == table[1].split()[:2]
+    assert listed[2]["id"] == table[3].split()[-1]
 
 
 async def test_a_wrong_phrase_is_said_to_be_one(url: str, typed: Typed) -> None:

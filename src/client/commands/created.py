@@ -27,6 +27,7 @@ ServerSide = Annotated[
     bool,
     typer.Option("--server-side", help="Let the server encrypt, for readers who use curl or have no JavaScript."),
 ]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the receipt with your account, for `sealpost secrets list`.")]
 ReceiptKey = Annotated[
     str, typer.Argument(metavar="RECEIPT_KEY", help="Shown together with the link.", show_default=False)
 ]

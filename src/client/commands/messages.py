@@ -1,6 +1,6 @@
 """Messages, which anyone with the link can read."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from ..output import Output
 from ..policy import Auth, Resend
 from ..prompts import read_text
 from ..responses import JsonObject
-from .created import ServerSide, TimeToLive, show_created
+from .created import Keep, ServerSide, TimeToLive, show_created
 
 NOT_THERE = {"key_not_found": "no such message: it has expired or was burned, or never existed"}
 
@@ -34,17 +34,21 @@ def send(
     *,
     ttl: TimeToLive = None,
     server_side: ServerSide = False,
+    keep: Keep = False,
 ) -> None:
     """Encrypt a message and show its link."""
     shared = shared_of(context)
-    lifetime = {} if ttl is None else {"ttl": parse_ttl(ttl)}
+    options: dict[str, Any] = {} if ttl is None else {"ttl": parse_ttl(ttl)}
+    if keep:
+        options["keep"] = True
     with connect(shared) as server:
         message, fragment_key = read_text(text, "Message"), None if server_side else new_fragment_key()
         if fragment_key:
             message = seal_text(message, derive_keys(fragment_key, None))
-        body = {"message": message, **lifetime}
+        body = {"message": message, **options}
         try:
-            answer = server.call("POST", "/", body, auth=Auth.ON_DEMAND, resend=Resend.UNAVAILABLE)
+            auth = Auth.REQUIRED if keep else Auth.ON_DEMAND
+            answer = server.call("POST", "/", body, auth=auth, resend=Resend.UNAVAILABLE)
         except OutcomeUnknown as error:
             raise OutcomeUnknown(f"{error}; the link is lost, so send it again") from None
         show_created(shared.output, server.url, answer.checked(), Kind.MESSAGE, fragment_key=fragment_key)

@@ -20,7 +20,7 @@ from ..files.sources import LocalFile, find_files
 from ..options import shared_of
 from ..policy import Auth, Resend
 from ..prompts import given_password, new_secret_password, read_text
-from .created import ServerSide, TimeToLive, show_created
+from .created import Keep, ServerSide, TimeToLive, show_created
 from .secrets import PasswordFile
 
 STDIN = "-"
@@ -77,6 +77,7 @@ def share(
         ),
     ] = None,
     server_side: ServerSide = False,
+    keep: Keep = False,
 ) -> None:
     """Encrypt a text or files as a one-time secret and show its link."""
     shared = shared_of(context)
@@ -84,6 +85,7 @@ def share(
         "max_opens": opens,
         "max_attempts": attempts,
         "ttl": None if ttl is None else parse_ttl(ttl),
+        "keep": keep or None,
     }
     phrase = given_password(password_file)
     given = _choose(arguments or [], text, name)
@@ -158,7 +160,7 @@ def _create(server: BlockingApi, body: dict[str, Any]) -> Any:
             "POST",
             "/generate",
             body,
-            auth=Auth.ON_DEMAND,
+            auth=Auth.REQUIRED if "keep" in body else Auth.ON_DEMAND,
             resend=Resend.UNAVAILABLE,
             extra_seconds=_TAKING_SECONDS if "files" in body else 0,
         )

@@ -1,8 +1,9 @@
 """`make bench-gathered`: throughput of gathering, lag of the dump, and time and memory of a large export.
 
-Starts nginx and 4 workers. First, clients send batches; then the dump must catch up and contain each line once. Then a
-year of messages is created and exported over HTTP and with the operator's command. Prints every measurement with its
-target, and writes all of them to ``bench/results/``. The exit code is 1 if lines were missing or a target was missed.
+First, clients send single messages and batches to one process, and to nginx with 4 workers; the dump must catch up and
+contain each line once. Then a year of messages is created and exported over HTTP and with the operator's command.
+Prints every measurement with its target, and writes all of them to ``bench/results/``. The exit code is 1 if lines were
+missing or a target was missed.
 """
 
 import argparse
@@ -16,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.running_stack import ROOT, RunningStack, running_stack
+from bench.running_stack import ROOT, RunningStack, free_port, running_stack
 from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 
@@ -31,9 +32,11 @@ from .connection import WrongAnswerError, connect, log_in
 from .fill_gathered import fill_gathered, make_operator
 from .latency import percentile
 from .machine import has_programs, write_result
+from .processor_time import processor_time
 
-CLIENTS = 16
-EACH = 100
+SENDING = {1: 8, 100: 16}
+"""The number of clients, by the number of messages in each of their requests."""
+PROCESS, STACK = "one process", "nginx and 4 workers"
 YEAR = "year"
 OPERATOR, PASSWORD = "bench-operator", "a password of the bench"
 PIECE = 1024 * 1024
@@ -49,8 +52,12 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class SendingResult:
-    """The result of sending at full speed; ``seconds_behind`` is the lag of the dump after the last response."""
+    """The result of sending at full speed; ``seconds_behind`` is the lag of the dump after the last response.
 
+    The processor time of workers and mongod is in microseconds a message.
+    """
+
+    server: str
     clients: int
     each: int
     messages: int
@@ -59,6 +66,9 @@ class SendingResult:
     p99_ms: float
     seconds_behind: float
     lines_dumped: int
+    worker_us: float
+    nginx_us: float
+    mongod_us: float
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,57 @@ class ExportResult:
     digest: str
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server: its URL, the process that started all others, and the file of its dump."""
+
+    name: str
+    url: str
+    pid: int
+    dump: Path
+
+
+@contextmanager
+def one_process(directory: Path, environment: Mapping[str, str]) -> Iterator[Server]:
+    """Run one process without nginx until the block ends."""
+    port, data_dir = free_port(), directory / "one"
+    data_dir.mkdir(mode=0o700)
+    dump = data_dir / "gathered.jsonl"
+    command = [sys.executable, "-m", "src.app", "-H", "127.0.0.1", "-P", str(port)]
+    variables = {**environment, "SEALPOST_DATA_DIR": str(data_dir), "SEALPOST_GATHERED_FILE": str(dump)}
+    log = data_dir / "output"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, stdout=output) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _await_ready(url)
+            yield Server(PROCESS, url, process.pid, dump)
+        finally:
+            process.terminate()
+
+
+def _await_ready(url: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        with suppress(OSError):
+            connection = connect(url)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        time.sleep(POLL_SECONDS)
+    raise TimeoutError("the process is not ready")
+
+
 class _BatchClient:
     """An authenticated client that sends batches."""
 
-    def __init__(self, running: RunningStack, name: str) -> None:
+    def __init__(self, url: str, name: str, each: int) -> None:
         self.name = name
+        self.each = each
         self.times: list[float] = []
-        self._connection = connect(running.url, PATIENCE)
+        self._connection = connect(url, PATIENCE)
         self.post("/identify", message_type="IDENTIFY", username=name)
         answer = self.post("/authenticate", message_type="AUTHENTICATE", username=name, password=PASSWORD)
         self.token = answer["token"]
@@ -98,27 +152,30 @@ class _BatchClient:
             time.sleep(int(response.headers["Retry-After"]))
 
 
-def send(running: RunningStack, path: Path, seconds: float) -> SendingResult:
-    """Let clients send batches for ``seconds``, and wait for the dump to catch up."""
-    with ThreadPoolExecutor(CLIENTS) as threads:
-        names = [f"bench-client-{number}" for number in range(CLIENTS)]
-        clients = list(threads.map(lambda name: _BatchClient(running, name), names))
-        began = time.monotonic()
+def send(server: Server, each: int, seconds: float) -> SendingResult:
+    """Let clients send for ``seconds``, with ``each`` messages a request, and wait for the dump to catch up."""
+    count, already = SENDING[each], _lines(server.dump)
+    with ThreadPoolExecutor(count) as threads:
+        names = [f"bench-{each}-{number}" for number in range(count)]
+        clients = list(threads.map(lambda name: _BatchClient(server.url, name, each), names))
+        used, began = processor_time(server.pid), time.monotonic()
         sent = sum(threads.map(lambda client: _send(client, began + seconds), clients))
     ended = time.monotonic()
-    while (dumped := _lines(path)) < sent and time.monotonic() - ended < PATIENCE:
+    while (dumped := _lines(server.dump) - already) < sent and time.monotonic() - ended < PATIENCE:
         time.sleep(POLL_SECONDS)
     behind = time.monotonic() - ended
     times = [seconds for client in clients for seconds in client.times]
     return SendingResult(
-        clients=CLIENTS,
-        each=EACH,
+        server=server.name,
+        clients=count,
+        each=each,
         messages=sent,
         per_second=round(sent / (ended - began), 1),
         p50_ms=round(statistics.median(times) * 1000, 1),
         p99_ms=round(percentile(times, 0.99) * 1000, 1),
         seconds_behind=round(behind, 2),
         lines_dumped=dumped,
+        **(processor_time(server.pid) - used).microseconds_each(sent),
     )
 
 
@@ -127,12 +184,12 @@ def _send(client: _BatchClient, until: float) -> int:
     sent = 0
     while time.monotonic() < until:
         messages = [
-            f"{client.name}: line {sent + number} of a log, about a hundred bytes long" for number in range(EACH)
+            f"{client.name}: line {sent + number} of a log, about a hundred bytes long" for number in range(client.each)
         ]
         began = time.perf_counter()
         answer = client.post("/message", message_type="MESSAGE", token=client.token, messages=messages, batch=str(sent))
         client.times.append(time.perf_counter() - began)
-        sent += EACH
+        sent += client.each
         if answer["last_sequence"] != sent:
             raise WrongAnswerError(f"{client.name}: sequence number {answer['last_sequence']} after {sent} messages")
     return sent
@@ -211,13 +268,19 @@ def main() -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealpost-bench-")))
         data_dir, log_dir = directory / "data", directory / "logs"
         environment = {"SEALPOST_RATE_LIMITS": "off", "SEALPOST_MONGO_DRIVER": options.driver}
+        with one_process(directory, environment) as server:
+            sendings = [send(server, each, options.seconds) for each in SENDING]
         with running_stack(data_dir=data_dir, log_dir=log_dir, environment=environment) as running:
-            sending = send(running, log_dir / "gathered.jsonl", options.seconds)
-        print(
-            f"sending, {sending.clients} clients, {sending.each} messages per batch: {sending.per_second:,.0f} per s,"
-            f" p50 {sending.p50_ms} ms, p99 {sending.p99_ms} ms",
-            flush=True,
-        )
+            server = Server(STACK, running.url, running.launcher.pid, log_dir / "gathered.jsonl")
+            sendings += [send(server, each, options.seconds) for each in SENDING]
+        for sending in sendings:
+            print(
+                f"{sending.server}, {sending.clients} clients, {sending.each} a request:"
+                f" {sending.per_second:,.0f} per s, p50 {sending.p50_ms} ms, p99 {sending.p99_ms} ms; each"
+                f" {sending.worker_us:,.0f} us of workers, {sending.nginx_us:,.0f} of nginx, and"
+                f" {sending.mongod_us:,.0f} of mongod",
+                flush=True,
+            )
         # In a separate database, so that the number of exported lines is known.
         environment |= {"SEALPOST_MONGO_DATABASE": YEAR, "SEALPOST_GATHERED_FILE": "off"}
         running = stack.enter_context(running_stack(data_dir=data_dir, log_dir=log_dir, environment=environment))
@@ -234,11 +297,12 @@ def main() -> int:
             f"{export.name:<16}{export.lines:>10,} lines, {export.mib} MiB in {export.seconds} s, peak"
             f" {export.peak_mib} MiB of memory"
         )
-    return _judge(options, sending, exports)
+    return _judge(options, sendings, exports)
 
 
-def _judge(options: argparse.Namespace, sending: SendingResult, exports: list[ExportResult]) -> int:
+def _judge(options: argparse.Namespace, sendings: list[SendingResult], exports: list[ExportResult]) -> int:
     """Print each target and whether it was met, write the results, and return the exit code."""
+    sending = sendings[-1]
     speed = {
         f"sending: {sending.per_second:,.0f} messages per second, target: {LEAST_PER_SECOND}": sending.per_second
         >= LEAST_PER_SECOND,
@@ -246,8 +310,11 @@ def _judge(options: argparse.Namespace, sending: SendingResult, exports: list[Ex
         <= MOST_SECONDS_BEHIND,
     }
     targets = {
-        f"dump: {sending.lines_dumped} lines of {sending.messages} messages, target: equal": sending.lines_dumped
-        == sending.messages,
+        **{
+            f"{one.server}, dump: {one.lines_dumped} lines of {one.messages} messages, target: equal": one.messages
+            == one.lines_dumped
+            for one in sendings
+        },
         "exports: both with the same bytes": len({export.digest for export in exports}) == 1,
     }
     for export in exports:
@@ -265,7 +332,7 @@ def _judge(options: argparse.Namespace, sending: SendingResult, exports: list[Ex
             "driver": options.driver,
             "messages": options.messages,
             "each": options.each,
-            "sending": asdict(sending),
+            "sending": [asdict(sending) for sending in sendings],
             "exports": [asdict(export) for export in exports],
         },
         "gathered-",

@@ -50,7 +50,8 @@ def _kind(command: bytes) -> str:
         return NGINX
     if program.endswith(b"mongod"):
         return MONGOD
-    return WORKER if b".sock" in command and b"supervisor" not in command else ""
+    is_worker = b".sock" in command or b"src.app" in command
+    return WORKER if is_worker and b"supervisor" not in command else ""
 
 
 def _with_descendants(roots: Sequence[int]) -> Iterator[int]:

@@ -68,6 +68,16 @@ def test_the_addresses_and_sockets_are_those_configured() -> None:
     assert re.findall(r'server "(\S+)" max_fails=0;', text) == sockets
 
 
+def test_one_worker_writes_all_messages_of_the_gatherer() -> None:
+    """The others are its backup."""
+    upstream = rendered().partition("upstream gatherer {")[2].partition("}")[0]
+
+    places = [f'"unix:{PLACE}/worker-{number}.sock"' for number in range(1, 5)]
+    [first, *backups] = re.findall(r"server (.+);", upstream)
+    assert f"{places[0]} max_fails=3 fail_timeout=5s" == first
+    assert [f"{place} max_fails=0 backup" for place in places[1:]] == backups
+
+
 def test_metrics_are_served_only_at_their_address() -> None:
     """With an address of their own there is a server for them; without one, there is none."""
     text = rendered(metrics_listen=["127.0.0.1:9145"])

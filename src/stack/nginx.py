@@ -178,6 +178,7 @@ def render(
         "listen": served,
         "metrics_listen": "\n".join(f"listen {address};" for address in metrics_listen),
         "servers": "\n".join(f'server "unix:{_checked(path)}" max_fails=0;' for path in worker_sockets(socket_dir)),
+        "gatherer_servers": "\n".join(_gatherer_servers(socket_dir)),
         "workers": str(WORKERS),
         "worker_checks": _WORKER_CHECKS,
         "answer_timeout": str(ceil(settings.request_timeout) + _MARGIN),
@@ -224,6 +225,11 @@ def _open_files() -> int:
 def _without(text: str, part: str) -> str:
     """Remove every section between the markers of a part."""
     return re.sub(rf"^ *# {part}\n.*?^ *# end {part}\n", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _gatherer_servers(socket_dir: Path) -> list[str]:
+    first, *others = (f'server "unix:{_checked(path)}"' for path in worker_sockets(socket_dir))
+    return [f"{first} max_fails=3 fail_timeout=5s;", *(f"{other} max_fails=0 backup;" for other in others)]
 
 
 def _listen(addresses: Sequence[str], options: str) -> str:

@@ -33,6 +33,9 @@ _VIEWS = {
     "docs": ("", ("docs",)),
     "about": ("", ("about",)),
 }
+# What the navigation of every view links to, and the names there of views that are called otherwise.
+_LINKED = ("share", "receipts", "signin", "mine", "board", "account", "admin", "about", "docs")
+_PAGES = {"create": "share", "receipt": "receipts"}
 # A reader of a link is offered nothing but the link.
 _OF_READERS = {"secret", "message"}
 _CURRENT = ' aria-current="page"'
@@ -84,10 +87,7 @@ class Templates:
             "assets": root + self._assets.path,
             "script": script,
             "view": name,
-            "in_share": _CURRENT if name == "create" else "",
-            "in_receipts": _CURRENT if name == "receipt" else "",
-            "in_about": _CURRENT if name == "about" else "",
-            "in_docs": _CURRENT if name == "docs" else "",
+            **{f"in_{page}": _CURRENT if page == _PAGES.get(name, name) else "" for page in _LINKED},
             # `</script` ends a script element, even inside a JSON string.
             "strings": json.dumps(language.views.get(name, {}), ensure_ascii=False, separators=(",", ":")).replace(
                 "<", "\\u003c"
@@ -99,6 +99,7 @@ class Templates:
             **more,
         }
         values["attach"] = _fill(self._sources["attach"], values) if self._settings.file_max else ""
+        values["menu"] = _fill(self._sources["menu" if script else "account_link"], values)
         values["nav"] = "" if name in _OF_READERS else _fill(self._sources["nav"], values)
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)
         values["head"] = _fill(self._sources["head_script" if script else "head_style"], values)

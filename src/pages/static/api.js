@@ -9,19 +9,20 @@ const TIMEOUT_MS = 60000;
 /** No response, or an incomplete one: the server may have processed the request. */
 export class ConnectionLost extends Error {}
 
-/** Send a request; return its status and JSON. Throws `ConnectionLost`. */
-export async function call(method, path, body) {
+/** Send a request; return its status and JSON. `extra` are further options of `fetch`. Throws `ConnectionLost`. */
+export async function call(method, path, body, extra = {}) {
   // Not AbortSignal.timeout, and outside the block: what a browser lacks must not look like a lost connection.
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), TIMEOUT_MS);
   const options = {
     method,
     body: body && JSON.stringify(body),
-    headers: { Accept: "application/json" },
     cache: "no-store",
     credentials: "omit",
     referrerPolicy: "no-referrer",
     signal: controller.signal,
+    ...extra,
+    headers: { Accept: "application/json", ...extra.headers },
   };
   try {
     const response = await fetch(new URL(path, ROOT), options);

@@ -5,10 +5,10 @@ import { utf8 } from "./bytes.js";
 import { onFiles } from "./choose_files.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
 import { setKept } from "./kept.js";
-import { generate } from "./lean-qr.js";
 import { $, copyOnClick, formatExpiry, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
 import { newPassphrase, newPassword } from "./random.js";
+import "./signed_in.js";
 import { loadUnfinished } from "./unfinished.js";
 
 // Bytes. Encrypted and base64-encoded, a longer text exceeds the server's limit of 1 MiB.
@@ -140,12 +140,23 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   $("result-phrase").hidden = !phrase;
   $("result-plain").hidden = Boolean(fragmentKey);
   showCode(false);
-  // White pixels: forced colors would repaint a background.
-  generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
+  drawCode(link);
   form.reset();
   if ($("phrase").type === "text") $("show-phrase").click();
   showKindFields();
   showSection("result");
+}
+
+async function drawCode(link) {
+  $("show-qr").hidden = true;
+  try {
+    const { generate } = await import("./lean-qr.js");
+    // White pixels: forced colors would repaint a background.
+    generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
+    $("show-qr").hidden = false;
+  } catch {
+    // The connection is lost. The link is more important.
+  }
 }
 
 function showCode(shown) {

@@ -5,6 +5,7 @@ import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
 import { loadKept, setKept } from "./kept.js";
 import { receiptKeyOfUrl } from "./links.js";
 import { $, drawIcon, formatExpiry, formatTime, showNotice, showSection, startView, t } from "./page.js";
+import "./signed_in.js";
 
 const POLL_INTERVAL_MS = 5000;
 const FINAL = ["opened", "burned", "locked", "expired"];

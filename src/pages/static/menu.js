@@ -1,0 +1,33 @@
+// The menu of the signed-in user.
+
+import { $ } from "./page.js";
+import { session, signOut } from "./session.js";
+
+const menu = $("menu");
+
+/** Show operators what only they can do, and close the menu. */
+export async function update() {
+  menu.open = false;
+  try {
+    $("menu-admin").hidden = !(await session())?.operator;
+  } catch {
+    // There is no connection: the menu stays as it is.
+  }
+}
+
+$("sign-out").addEventListener("click", async ({ target }) => {
+  target.disabled = true;
+  $("sign-out-problem").hidden = true;
+  try {
+    await signOut();
+  } catch {
+    $("sign-out-problem").hidden = false;
+  }
+  target.disabled = false;
+});
+addEventListener("click", ({ target }) => menu.contains(target) || (menu.open = false));
+menu.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape" || !menu.open) return;
+  menu.open = false;
+  menu.firstElementChild.focus();
+});

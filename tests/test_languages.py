@@ -52,7 +52,10 @@ PLURALS = {
     **dict.fromkeys(("ar", "cy"), FORMS),
 }
 # Words that may be the same as in English: names, and what a language has in common with it.
-SAME_IN = {"de": {"Body", "Text", "Version", "optional"}, "fr": {"Administration", "Version", "{n} minutes"}}
+SAME_IN = {
+    "de": {"Body", "Passkeys", "Text", "Version", "optional"},
+    "fr": {"Administration", "Sessions", "Version", "{n} minutes"},
+}
 SAME = {"API", "QR"}
 
 

@@ -27,6 +27,17 @@ PAGES = "pages"
 # A page with a slash after its path, or with an encoded `#`, after which another slash may follow.
 _ALTERED = re.compile(r"/([smr])(?:/|/?%(?:25)*23[^/]*/?)")
 _VIEWS = {"s": "secret", "m": "message", "r": "receipt"}
+_OF_USERS = (
+    (
+        "/signin",
+        "signin",
+        "Page that signs in",
+        "With `terminal`, `challenge` and `state`, it also signs in a terminal.",
+    ),
+    ("/join", "signin", "Page for invitations", "The invitation is in the URL fragment, which is not sent."),
+    ("/account", "account", "Page of your account", "Its password, passkeys, sessions and API tokens."),
+)
+"""Path, view, summary and description of the pages for users."""
 
 
 class PagesFeature:
@@ -48,6 +59,7 @@ class PagesFeature:
             for view in _VIEWS.values()
             for depth, root in enumerate(roots)
         }
+        self._of_users = {view: self._templates.view(view) for view in ("signin", "account")}
         self.message = MessagePage(languages, brand)
         self._documents = Documents(
             templates=self._templates,
@@ -100,6 +112,19 @@ class PagesFeature:
                     needs_database=False,
                 )
                 for letter, summary in summaries.items()
+            ),
+            *(
+                Route(
+                    method="GET",
+                    path=path,
+                    tag=PAGES,
+                    summary=summary,
+                    description=description,
+                    handler=_handler(self._of_users[view]),
+                    text=CONTENT_TYPE,
+                    needs_database=False,
+                )
+                for path, view, summary, description in _OF_USERS
             ),
             Route(
                 method="GET",

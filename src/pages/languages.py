@@ -24,6 +24,8 @@ _PARTS = {
     "secret": ("script", "notices", "open", "secret"),
     "message": ("script", "notices", "open", "message"),
     "receipt": ("script", "notices", "receipt"),
+    "signin": ("script", "accounts", "signin"),
+    "account": ("script", "accounts", "account"),
 }
 """The parts of a language that the script of each view needs."""
 

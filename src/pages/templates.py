@@ -30,9 +30,12 @@ _VIEWS = {
     "secret": ("open.js", ("unsupported", "status", "open", "waiting")),
     "message": ("open.js", ("unsupported", "status", "open")),
     "receipt": ("receipt.js", ("unsupported", "status", "receipt")),
+    "signin": ("signin.js", ("unsupported", "status", "signin")),
+    "account": ("account.js", ("unsupported", "status", "account")),
     "docs": ("", ("docs",)),
     "about": ("", ("about",)),
 }
+_OF_USERS = {"signin", "account"}
 # What the navigation of every view links to, and the names there of views that are called otherwise.
 _LINKED = ("share", "receipts", "signin", "mine", "board", "account", "admin", "about", "docs")
 _PAGES = {"create": "share", "receipt": "receipts"}
@@ -74,6 +77,7 @@ class Templates:
         values = {
             **language.html,
             "title": language.html[f"title_{name}"],
+            "loading": language.html["loading_account" if name in _OF_USERS else "loading"],
             "service": self._brand.name,
             "icon": self._brand.icon(root, self._assets),
             "icon_width": str(self._brand.icon_width),
@@ -99,6 +103,7 @@ class Templates:
             **more,
         }
         values["attach"] = _fill(self._sources["attach"], values) if self._settings.file_max else ""
+        values["locked"] = "" if self._settings.anonymous_create else _fill(self._sources["locked"], values)
         values["menu"] = _fill(self._sources["menu" if script else "account_link"], values)
         values["nav"] = "" if name in _OF_READERS else _fill(self._sources["nav"], values)
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)

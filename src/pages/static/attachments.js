@@ -2,7 +2,8 @@
 
 import { failureKey } from "./api.js";
 import { showChooser } from "./choose_files.js";
-import { element, formatBytes } from "./file_display.js";
+import { element } from "./elements.js";
+import { formatBytes } from "./file_display.js";
 import { sealWithFiles } from "./files_envelope.js";
 import { $, locale, t } from "./page.js";
 import { forgetUnfinished, loadUnfinished } from "./unfinished.js";

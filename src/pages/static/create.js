@@ -1,6 +1,6 @@
 // The view that shares: encrypts a text and shows its link.
 
-import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
+import { ConnectionLost, ROOT, failureKey } from "./api.js";
 import { utf8 } from "./bytes.js";
 import { onFiles } from "./choose_files.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
@@ -8,13 +8,15 @@ import { setKept } from "./kept.js";
 import { $, copyOnClick, formatExpiry, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
 import { newPassphrase, newPassword } from "./random.js";
-import "./signed_in.js";
+import { callAsUser, rememberReturn, signedInName } from "./signed_in.js";
 import { loadUnfinished } from "./unfinished.js";
 
 // Bytes. Encrypted and base64-encoded, a longer text exceeds the server's limit of 1 MiB.
 const MAX_TEXT_BYTES = 780000;
 const form = $("form");
 const canAttach = canEncrypt && Boolean($("attach"));
+// The server lets only users share, and there is none.
+const isLocked = () => Boolean($("locked")) && signedInName() === null;
 const isMessage = () => form.elements.kind.value === "message";
 let receipt;
 let receiptSaved = true;
@@ -42,6 +44,7 @@ const hasFiles = () => Boolean(attachments && !attachments.isEmpty());
 /** Return the first problem of the form; undefined if it can be sent. */
 function findProblem() {
   const opens = Number($("opens").value);
+  if (isLocked()) return { key: "create_unauthorized" };
   if (!canEncrypt && !$("server-side").checked) return { key: "insecure_refused", field: "server-side" };
   if (hasFiles() && isMessage()) return { key: "attach_not_message", field: "attach" };
   if (!$("text").value && !hasFiles()) return { key: canAttach ? "no_text_or_file" : "no_text", field: "text" };
@@ -107,10 +110,11 @@ async function send() {
   const sealed = await prepareText($("text").value, phrase);
   const ttl = $("ttl").value ? { ttl: { seconds: Number($("ttl").value) } } : {};
   const files = hasFiles() ? { files: attachments.uploadKeys().map((upload) => ({ upload })) } : {};
+  const keep = $("keep-mine").checked && signedInName() !== null ? { keep: true } : {};
   const body = isMessage()
-    ? { message: sealed.text, ...ttl }
-    : { secret: sealed.text, max_opens: Number($("opens").value), ...ttl, ...(sealed.phrase ? { phrase: sealed.phrase } : {}), ...files };
-  const result = await call("POST", isMessage() ? "" : "generate", body);
+    ? { message: sealed.text, ...ttl, ...keep }
+    : { secret: sealed.text, max_opens: Number($("opens").value), ...ttl, ...(sealed.phrase ? { phrase: sealed.phrase } : {}), ...files, ...keep };
+  const result = await callAsUser("POST", isMessage() ? "" : "generate", body);
   if (!result.ok) {
     const failed = failureKey(result);
     if (result.answer.errors?.some(({ field }) => field.startsWith("files."))) {
@@ -185,7 +189,16 @@ function showKindFields() {
   for (const id of ["secret-only", "opens-field"]) $(id).hidden = isMessage();
 }
 
+/** Offer what only users can do; where only they can share, ask for signing in before anything is entered. */
+function showForUser() {
+  $("keep-mine-field").hidden = signedInName() === null;
+  if (isLocked() && !form.contains(document.activeElement) && !$("text").value && !hasFiles()) showSection("locked");
+  else if ($("locked")?.hidden === false && !isLocked()) showSection("write");
+}
+
 form.addEventListener("change", showKindFields);
+addEventListener("sessionchange", showForUser);
+$("to-sign-in")?.addEventListener("click", rememberReturn);
 // Not dir=auto, which takes a browser half a minute to lay out a long line.
 $("text").addEventListener("input", ({ target }) => {
   target.dir = /^\P{L}*[\u0590-\u08ff\ufb1d-\ufefc]/u.test(target.value.slice(0, 1000)) ? "rtl" : "ltr";
@@ -248,6 +261,7 @@ if (!canEncrypt) {
   requestAnimationFrame(() => setTimeout(() => ($("write").hidden = false)));
 }
 showKindFields();
+showForUser();
 if (canAttach) onFiles(attach);
 else $("attach")?.setAttribute("hidden", "");
 startView(async () => {

@@ -13,14 +13,6 @@ await new Promise((loaded, failed) => {
   style.onerror = failed;
 });
 
-/** Make an element with attributes and children. */
-export function element(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-  made.append(...children);
-  return made;
-}
-
 /** Format a number of bytes for the user, in units of 1024 as most systems show them. */
 export function formatBytes(bytes) {
   const power = Math.min(UNITS.length - 1, bytes && Math.floor(Math.log2(bytes) / 10));

@@ -3,7 +3,8 @@
 import { ConnectionLost } from "./api.js";
 import { Cancelled, Damaged, Download, HoldOver } from "./downloads.js";
 import { NotOpened } from "./envelope.js";
-import { element, formatBytes } from "./file_display.js";
+import { element } from "./elements.js";
+import { formatBytes } from "./file_display.js";
 import { safeName, shownName } from "./file_names.js";
 import { openWithFiles } from "./files_envelope.js";
 import { $, t } from "./page.js";

@@ -42,17 +42,22 @@ async function refresh(isForced) {
   else throw new ConnectionLost();
 }
 
+// Locks exist in secure contexts only. Without them, the server accepts the previous cookie for a few seconds.
+const oneTabAtATime = (work) => (navigator.locks ? navigator.locks.request(LOCK, work) : work());
+
 function refreshOnce(isForced = false) {
-  const begin = () => refresh(isForced);
-  // Locks exist in secure contexts only. Without them, the server accepts the previous cookie for a few seconds.
-  refreshing ??= (navigator.locks ? navigator.locks.request(LOCK, begin) : begin()).finally(() => (refreshing = null));
+  refreshing ??= oneTabAtATime(() => refresh(isForced)).finally(() => (refreshing = null));
   return refreshing;
 }
 
-/** Return an access token; null while signed out. Throws `ConnectionLost`. */
-export async function accessToken() {
+const isFresh = () => access !== null && performance.now() < access.until;
+
+/** Return an access token, other than one that the server has rejected; null while signed out. Throws `ConnectionLost`. */
+export async function accessToken(rejected) {
+  // The session may have ended, or the token may have expired early.
+  if (access && access.token === rejected) access = null;
   if (signedInName() === null && !access) return null;
-  if (!access || access.until < performance.now()) await refreshOnce();
+  if (!isFresh()) await refreshOnce();
   return access?.token ?? null;
 }
 
@@ -64,9 +69,7 @@ export async function call(method, path, body) {
   let token = await accessToken();
   let result = await authorized(method, path, body, token);
   if (result.status === 401 && token) {
-    // The session may have ended, or the token may have expired early.
-    if (access?.token === token) access = null;
-    token = await accessToken();
+    token = await accessToken(token);
     if (token) result = await authorized(method, path, body, token);
   }
   const { ok, status, code, answer } = result;
@@ -119,12 +122,17 @@ export async function signedIn(tokens) {
 export const refreshUser = () => readUser();
 
 /** End the session. Throws `ConnectionLost` unless the server has ended it. */
-export async function signOut() {
-  const token = await accessToken();
-  if (token) {
-    const { ok, status } = await authorized("POST", "logout", undefined, token, WITH_COOKIE);
+export const signOut = () =>
+  oneTabAtATime(async () => {
+    // The cookie alone suffices.
+    const { ok, status } = await authorized("POST", "logout", undefined, isFresh() ? access.token : null, WITH_COOKIE);
     if (!ok && status !== 401 && status !== 404) throw new ConnectionLost();
-  }
+    forget();
+  });
+
+/** Forget the session, after the server has deleted the account. */
+export function signedOut() {
+  isPrivate = false;
   forget();
 }
 

@@ -1,6 +1,6 @@
 // Whether this browser is signed in, and by which name. Loads the session and its menu only where there may be one.
 
-import { ROOT } from "./api.js";
+import { ROOT, call } from "./api.js";
 import { $ } from "./page.js";
 
 // Services under other paths of this origin share the storage.
@@ -39,10 +39,20 @@ function draw() {
   if (name !== null) import("./menu.js").then(({ update }) => update(), () => {});
 }
 
-/** Return the header that authenticates a request; none while signed out. Throws `ConnectionLost`. */
-export async function authorization() {
+/** Like `call` of the API, with the access token while signed in. */
+export async function callAsUser(method, path, body) {
+  if (name === null) return call(method, path, body);
+  const { body: answer, ...result } = await (await import("./session.js")).call(method, path, body);
+  return { ...result, answer };
+}
+
+/**
+ * Return the header that authenticates a request, other than one that the server has rejected; none while signed out.
+ * Throws `ConnectionLost`.
+ */
+export async function authorization({ Authorization: rejected } = {}) {
   if (name === null) return {};
-  const token = await (await import("./session.js")).accessToken();
+  const token = await (await import("./session.js")).accessToken(rejected?.slice("Bearer ".length));
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 

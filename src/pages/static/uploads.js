@@ -3,6 +3,7 @@
 import { ConnectionLost, ROOT } from "./api.js";
 import { readBase64, writeBase64 } from "./bytes.js";
 import { SEALED_SEGMENT, SEGMENT, importFileKey, newFileKey, sealSegments, sealedSize } from "./segments.js";
+import { authorization } from "./signed_in.js";
 import { forgetUnfinished, keepUnfinished } from "./unfinished.js";
 
 const TIMEOUT_MS = 60000;
@@ -168,10 +169,21 @@ export class Upload {
   async create() {
     this.key = newFileKey();
     const { name, type, size, file } = this;
-    const { answer } = await request("POST", "files", this.controller.signal, { "Upload-Length": String(this.sealed) });
+    const answer = await this.post(await authorization());
     this.path = `files/${answer.upload}`;
     this.kept = { upload: answer.upload, expires: answer.expires_at, key: writeBase64(this.key), name, type, size, modified: file.lastModified };
     keepUnfinished(this.kept);
+  }
+
+  /** Create the upload as the user who is signed in; return the body of the response. */
+  async post(header, mayRepeat = true) {
+    const { signal } = this.controller;
+    try {
+      return (await request("POST", "files", signal, { "Upload-Length": String(this.sealed), ...header })).answer;
+    } catch (error) {
+      if (!(mayRepeat && header.Authorization && error instanceof Refused && error.result.status === 401)) throw error;
+      return this.post(await authorization(header), false);
+    }
   }
 
   async locate() {

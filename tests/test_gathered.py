@@ -15,11 +15,11 @@ import pytest
 from aiohttp import ClientPayloadError
 
 from bench.fill_gathered import fill_gathered
+from src.api.times import EARLIEST, LATEST, parse_time
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing
 from src.errors import Unavailable
 from src.gatherer.bundle_reader import PAGE, BundleReader
-from src.gatherer.schemas import EARLIEST, LATEST, parse_time
 
 from .commands import Operator
 from .conftest import Api

@@ -5,10 +5,10 @@ JSON escapes the controls below U+0020; this module escapes the others.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 
 from pydantic_core import to_json
 
+from ..api.times import in_milliseconds
 from .bundle import BundleContent, BundleSealer
 from .bundle_reader import BundleReader, SealedBundle, Span
 
@@ -80,8 +80,3 @@ def _lines(content: BundleContent, names: Mapping[bytes, str], user_id: bytes | 
     for character, escaped in _ESCAPES.items():
         lines = lines.replace(character, escaped)
     return lines
-
-
-def in_milliseconds(moment: datetime) -> str:
-    """Write a time in UTC at a fixed length, so that sorting by text sorts by time."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"

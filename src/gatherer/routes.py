@@ -11,6 +11,7 @@ from ..accounts.problems import AccountDisabled, IncorrectPassword, Registration
 from ..api.origin import Origin
 from ..api.routing import Route
 from ..api.streaming import JSON_LINES, StreamedResponse
+from ..api.times import parse_time
 from ..core.database.limits import LimitReached
 from ..errors import Damaged, FieldError, Malformed, Unauthorized
 from .bundle_reader import Span
@@ -28,7 +29,6 @@ from .schemas import (
     SenderAnswer,
     SenderProblem,
     outcome,
-    parse_time,
 )
 from .sender_states import TOKEN_LIFE
 from .service import NOBODY, GathererService, InvalidSenderToken

@@ -1,23 +1,18 @@
 """``gathered``: count and export the messages of programs."""
 
-import os
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, BinaryIO, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from ..accounts.directory import UserDirectory
 from ..accounts.users import UserStore
 from ..core.database.group_commit import group_commit
-from ..core.files import replacing
 from ..gatherer.bundle import BundleSealer
 from ..gatherer.bundle_reader import BundleReader, Span
 from ..gatherer.export import Export
-from ..gatherer.schemas import parse_time
+from .exporting import TIME_HELP, Output, Since, Until, check_span, destination
 from .output import CommandError, progress, say, show_line
 from .runner import CommandContext, run_command
 
@@ -26,24 +21,10 @@ MESSAGES = "messages"
 T = TypeVar("T")
 
 
-def _time(text: str) -> datetime:
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-Since = Annotated[
-    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received at or after TIME.")
-]
-Until = Annotated[
-    datetime | None, typer.Option(parser=_time, metavar="TIME", help="Only messages received before TIME.")
-]
 Username = Annotated[str | None, typer.Option(metavar="NAME", help="Only messages of this sender.")]
 
 app = typer.Typer(
-    help="Count and export gathered messages. TIME is a date such as 2026-03-01, or a time with a zone such as"
-    " 2026-03-01T09:30:00Z.",
+    help=f"Count and export gathered messages. {TIME_HELP}",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -65,28 +46,20 @@ def export(
     since: Since = None,
     until: Until = None,
     username: Username = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write to this file instead of standard output, completely or not at all."),
-    ] = None,
+    output: Output = None,
 ) -> None:
     """Export messages as JSON, one per line, oldest first."""
 
     async def command(reader: BundleReader, export: Export, span: Span) -> int:
         total, done = await reader.count(span), 0
-        with _destination(output) as file, progress() as report:
+        with destination(output) as file, progress() as report:
             async for chunk in export.chunks(span):
                 file.write(chunk)
                 done += chunk.count(b"\n")
                 report(MESSAGES, done, max(done, total))
         return done
 
-    try:
-        written = _on_gathered(since, until, username, command)
-    except BrokenPipeError:
-        # Otherwise Python reports the closed pipe again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise CommandError("the export is incomplete: the reader closed the pipe") from None
+    written = _on_gathered(since, until, username, command)
     say(f"wrote {written} {'message' if written == 1 else MESSAGES}")
 
 
@@ -110,17 +83,5 @@ def _on_gathered(
             reader, Export(reader, BundleSealer(ring), UserDirectory(users).names), Span(since, until, user_id)
         )
 
-    if since and until and until < since:
-        raise typer.BadParameter("--until must not be before --since")
+    check_span(since, until)
     return run_command(connected)
-
-
-@contextmanager
-def _destination(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield the output: standard output, or a file of mode 0600 that appears when it is complete."""
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with replacing(path) as file:
-        yield file

@@ -3,7 +3,7 @@
 import asyncio
 
 from src.api.origin import Origin
-from src.core.audit import NoAudit
+from src.core.audit import NOT_RECORDED
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import KeyRing
 from src.core.database.group_commit import group_commit
@@ -33,7 +33,7 @@ async def fill(
         batching=group_commit(max_batch=1000, max_queue=count),
         storage=FilesFeature(settings=settings, ring=ring, mongo=mongo, origin=origin, metrics=metrics).storage,
         origin=origin,
-        audit=NoAudit(),
+        audit=NOT_RECORDED,
         metrics=metrics,
     )
     slots = asyncio.Semaphore(IN_FLIGHT)

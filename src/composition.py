@@ -7,7 +7,8 @@ from .api.features import Feature
 from .api.openapi import OpenApiRoutes
 from .api.origin import Origin
 from .api.routing import Route
-from .core.audit import NoAudit
+from .audit.feature import AuditFeature, create_recorder
+from .core.audit import NOT_RECORDED, Audit
 from .core.crypto.hashing import HashingPool
 from .core.crypto.keys import read_key_ring
 from .core.database.group_commit import Batching, group_commit
@@ -36,10 +37,11 @@ class Composition:
     def __init__(self, settings: Settings, url: str, *, worker: str, batching: Batching | None, prefix: str) -> None:
         self.settings = settings
         self.ring = read_key_ring(settings)
-        self.audit = NoAudit()
         self.origin = Origin(settings)
         self.metrics = Metrics.of(settings, worker)
         self.mongo = Mongo(settings, url, mongo_listeners(self.metrics), prefix=prefix)
+        self._recorder = create_recorder(settings, self.ring, self.mongo, self.metrics)
+        self.audit: Audit = self._recorder or NOT_RECORDED
         self.storage = StorageBudget(self.mongo, settings, self.metrics)
         self.hashing = HashingPool(
             threads=settings.hashing_threads,
@@ -63,6 +65,8 @@ class Composition:
             self._accounts,
             self._build_posts(),
             self._gatherer,
+            # The last one to be closed: the commands in flight of the others still record events.
+            self._build_audit(),
         )
         self.routes += [
             *(route for feature in self.features for route in feature.routes()),
@@ -148,6 +152,16 @@ class Composition:
             registration=self.settings.registration,
             sign_in=["password", "oidc"] if self.settings.oidc_issuer else ["password"],
             oidc_name=self.settings.oidc_button,
+        )
+
+    def _build_audit(self) -> AuditFeature:
+        return AuditFeature(
+            ring=self.ring,
+            mongo=self.mongo,
+            recorder=self._recorder,
+            authenticator=self._accounts.authenticator,
+            directory=self._accounts.directory,
+            metrics=self.metrics,
         )
 
     def _build_health(self) -> HealthRoutes:

@@ -242,6 +242,10 @@ class Settings(BaseSettings):
         " provider makes no operators.",
     )
     oidc_name: str = Field("", description="Name of the provider on the sign-in button. Empty: the host of the issuer.")
+    audit_ttl: int = Field(
+        7_776_000, ge=0, le=315_360_000, description="Time to live of an audit event, in seconds; 0: no audit."
+    )
+    audit_addresses: bool = Field(False, description="true: the audit has the addresses of clients.")
     anonymous_create: bool = Field(
         True,
         description="false: creating a secret or message requires a signed-in user or an API token with the scope.",

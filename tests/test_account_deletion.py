@@ -9,6 +9,7 @@ from src.accounts.api_tokens import ApiTokenStore
 from src.accounts.deletion import AccountDeletion
 from src.accounts.sessions import SessionStore
 from src.accounts.users import UserStore
+from src.core.audit import NOT_RECORDED
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing
 from src.core.database.group_commit import group_commit
@@ -45,7 +46,7 @@ def job(api: Api) -> AccountDeletion:
     ring = KeyRing.parse(api.settings.keys.get_secret_value())
     batching = group_commit(max_batch=10, max_queue=10)
     users, tokens = UserStore(api.mongo, ring, batching), ApiTokenStore(api.mongo, ring, batching)
-    return AccountDeletion(users, SessionStore(api.mongo, ring, life=api.settings.ttl_limit), tokens)
+    return AccountDeletion(users, SessionStore(api.mongo, ring, life=api.settings.ttl_limit), tokens, NOT_RECORDED)
 
 
 async def test_a_deletion_that_fails_half_way_is_finished_later(api: Api, job: AccountDeletion) -> None:

@@ -68,7 +68,7 @@ SETTINGS = {PREFIX + name.upper(): field for name, field in Settings.model_field
 FILE_FORMS = {PREFIX + name.upper() + "_FILE" for name in SECRETS}
 METHODS = {"get", "head", "options", "post", "put", "patch", "delete"}
 EVERYWHERE = {"cross_site", "misdirected", "too_many", "unavailable"}
-COMMANDS = ("## Keys", "## Users", "## Posts", "## Gathered messages")
+COMMANDS = ("## Keys", "## Users", "## Posts", "## Gathered messages", "## Audit")
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Api]]

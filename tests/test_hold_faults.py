@@ -13,7 +13,7 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from src.api.origin import Origin
-from src.core.audit import NoAudit
+from src.core.audit import NOT_RECORDED
 from src.core.clock import utc_now
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import read_key_ring
@@ -188,7 +188,7 @@ def worker_of(api: Api, pool: HashingPool, fault: Fault | None = None, place: in
         batching=group_commit(max_batch=10, max_queue=100),
         storage=storage_of(api),
         origin=Origin(api.settings),
-        audit=NoAudit(),
+        audit=NOT_RECORDED,
         metrics=metrics,
     )
     return Worker(feature._parts[0]._service, feature, faults)

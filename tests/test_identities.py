@@ -18,7 +18,7 @@ from src.accounts.passwords import Passwords
 from src.accounts.problems import AccountDisabled, IncorrectCredentials, UsernameTaken
 from src.accounts.sessions import SessionStore
 from src.accounts.users import RESERVATION, UserStore
-from src.core.audit import NoAudit
+from src.core.audit import NOT_RECORDED
 from src.core.clock import utc_now
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import KeyRing
@@ -71,13 +71,14 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
         users = UserStore(api.mongo, ring, batching)
         limits = credential_limits(api.settings, api.mongo, ring)
         authenticator = PasswordAuthenticator(
-            users=users, passwords=Passwords(pool, cost=4), limits=limits, audit=NoAudit(), metrics=Metrics.off()
+            users=users, passwords=Passwords(pool, cost=4), limits=limits, audit=NOT_RECORDED, metrics=Metrics.off()
         )
         identities = Identities(
             users=users,
             authenticator=authenticator,
             limits=limits,
             activity=Activity(api.mongo, batching),
+            audit=NOT_RECORDED,
             shortest_password=api.settings.gather_password_min,
             registration_is_open=api.settings.registration == "open",
         )
@@ -87,7 +88,7 @@ async def make_place(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Plac
             tokens=ApiTokenStore(api.mongo, ring, batching),
             limits=limits,
             bcrypt_cost=4,
-            audit=NoAudit(),
+            audit=NOT_RECORDED,
         )
         return Place(api, identities, users, administration)
 

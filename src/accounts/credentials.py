@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from ..core.audit import Audit
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.database.failure_limits import FailureLimit, failures_counted
 from ..core.database.limits import Limit
 from ..core.metrics import Metrics, Stopwatch
@@ -76,8 +76,8 @@ class PasswordAuthenticator:
         Raises `IncorrectCredentials`, `AccountDisabled`, `LimitReached`, `Damaged`, `Unavailable`.
         """
         async with self.login_failures_counted(username, network):
-            user = await self._matching(username, password, stopwatch)
-        return await self._admitted(user, password, stopwatch)
+            user = await self._matching(username, password, network, stopwatch)
+        return await self._admitted(user, password, network, stopwatch)
 
     async def verify_or_begin(
         self, username: str, password: str, network: str, stopwatch: Stopwatch, *, may_begin: bool, shortest: int
@@ -101,23 +101,34 @@ class PasswordAuthenticator:
                 with stopwatch.paused():
                     password_hash = await self._passwords.hash(password)
                 if begun := await self._users.set_first_password(user, password_hash):
+                    self._audit.record(AuditEvent(kind=AuditKind.REGISTERED, user_id=begun.user_id, network=network))
                     return begun, True
                 # Another request was first, or the reservation has lapsed.
                 user = await self._users.find_by_name(username)
-            user = await self._matching(username, password, stopwatch)
-        return await self._admitted(user, password, stopwatch), False
+            user = await self._matching(username, password, network, stopwatch)
+        return await self._admitted(user, password, network, stopwatch), False
 
-    async def _matching(self, username: str, password: str, stopwatch: Stopwatch) -> User:
+    def record_failure(self, user: User, network: str) -> None:
+        """Record that somebody has failed to sign in to an account by password."""
+        self._audit.record(
+            AuditEvent(kind=AuditKind.SIGN_IN_FAILED, user_id=user.user_id, method="password", network=network)
+        )
+
+    async def _matching(self, username: str, password: str, network: str, stopwatch: Stopwatch) -> User:
         user = await self._users.find_by_name(username)
         password_hash = user.content.password_hash if user else None
         with stopwatch.paused():
             is_right = await self._passwords.check(password, password_hash)
         if not is_right or user is None:
+            # A reserved name is no account, and a name without an account must not be recorded.
+            if user is not None and not user.is_reserved:
+                self.record_failure(user, network)
             raise IncorrectCredentials
         return user
 
-    async def _admitted(self, user: User, password: str, stopwatch: Stopwatch) -> User:
+    async def _admitted(self, user: User, password: str, network: str, stopwatch: Stopwatch) -> User:
         if user.content.disabled:
+            self.record_failure(user, network)
             raise AccountDisabled
         if self._passwords.is_outdated(user.content.password_hash or ""):
             with stopwatch.paused():

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.background import repeat
 from .api_tokens import ApiTokenStore
 from .sessions import SessionStore
@@ -24,8 +25,9 @@ log = structlog.get_logger(__name__)
 class AccountDeletion:
     """Deletes accounts; other features add erasers for their data."""
 
-    def __init__(self, users: UserStore, sessions: SessionStore, tokens: ApiTokenStore) -> None:
+    def __init__(self, users: UserStore, sessions: SessionStore, tokens: ApiTokenStore, audit: Audit) -> None:
         self._users = users
+        self._audit = audit
         self._sessions = sessions
         self._tokens = tokens
         self._erasers: list[Eraser] = []
@@ -54,4 +56,6 @@ class AccountDeletion:
         await self._tokens.remove_all(user_id)
         for eraser in self._erasers:
             await eraser(user_id)
-        await self._users.remove(user_id)
+        # Recorded here, because another process may finish the deletion.
+        if await self._users.remove(user_id):
+            self._audit.record(AuditEvent(kind=AuditKind.ACCOUNT_DELETED, user_id=user_id))

@@ -89,11 +89,11 @@ class AccountsFeature(Feature):
         self._tokens = ApiTokenStore(mongo, ring, batching, metrics.damaged)
         self._activity = Activity(mongo, batching)
         life = timedelta(seconds=settings.session_ttl)
-        sessions = SessionStore(mongo, ring, life=life, damaged=metrics.damaged)
+        sessions = SessionStore(mongo, ring, life=life, damaged=metrics.damaged, audit=audit)
         access_tokens = AccessTokens(ring, mongo.clock)
         self._ended_sessions = EndedSessions(sessions, metrics.ended_sessions_known)
         invitations = InvitationStore(mongo, ring, metrics.damaged)
-        self.deletion = AccountDeletion(self._users, sessions, self._tokens)
+        self.deletion = AccountDeletion(self._users, sessions, self._tokens, audit)
         self.deletion.add(invitations.remove_of)
         self.authenticator = Authenticator(
             access_tokens=access_tokens,
@@ -114,6 +114,7 @@ class AccountsFeature(Feature):
             authenticator=password_authenticator,
             limits=limits,
             activity=self._activity,
+            audit=audit,
             shortest_password=settings.gather_password_min,
             registration_is_open=settings.registration == "open",
         )
@@ -172,7 +173,7 @@ class AccountsFeature(Feature):
                 cookie=cookie,
                 origin=origin,
             ),
-            ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users), self._tokens, guard),
+            ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users, audit), self._tokens, guard, origin),
             AdministrationRoutes(
                 accounts=AccountAdministration(
                     users=self._users,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..errors import Damaged
 from .activity import Activity
 from .credentials import CredentialLimits, PasswordAuthenticator
@@ -51,6 +52,7 @@ class Identities:
         authenticator: PasswordAuthenticator,
         limits: CredentialLimits,
         activity: Activity,
+        audit: Audit,
         shortest_password: int,
         registration_is_open: bool,
     ) -> None:
@@ -58,6 +60,7 @@ class Identities:
         self._authenticator = authenticator
         self._limits = limits
         self._activity = activity
+        self._audit = audit
         self._shortest_password = shortest_password
         self._registration_is_open = registration_is_open
 
@@ -104,6 +107,9 @@ class Identities:
                 may_begin=self._registration_is_open,
                 shortest=self._shortest_password,
             )
+        self._audit.record(
+            AuditEvent(kind=AuditKind.SIGNED_IN, user_id=user.user_id, method="password", network=network)
+        )
         return AuthenticatedUser(user.user_id, _proof(user), is_new)
 
     async def are_good(self, user_id: bytes, proof: bytes) -> bool:

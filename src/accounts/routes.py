@@ -216,11 +216,12 @@ class AccountRoutes:
 
     async def logout(self, request: web.Request, _: None) -> web.Response | None:
         """End the session of this request, and that of its cookie."""
+        network = self._origin.network(request)
         if caller := request.get(CALLER):
-            await self._service.end_session(caller, caller.session)
+            await self._service.end_session(caller, caller.session, network)
         if not self._cookie.is_sent(request):
             return None
-        await self._service.end_cookie_session(self._cookie.read(request))
+        await self._service.end_cookie_session(self._cookie.read(request), network)
         return self._cookie.cleared(request)
 
     async def me(self, request: web.Request, _: None) -> Me:
@@ -238,11 +239,11 @@ class AccountRoutes:
 
     async def change_password(self, request: web.Request, body: ChangePassword) -> None:
         """Change the caller's password."""
-        await self._service.change_password(request[CALLER], body.current, body.new)
+        await self._service.change_password(request[CALLER], body.current, body.new, self._origin.network(request))
 
     async def remove_password(self, request: web.Request, body: RemovePassword) -> None:
         """Remove the caller's password."""
-        await self._service.remove_password(request[CALLER], body.current)
+        await self._service.remove_password(request[CALLER], body.current, self._origin.network(request))
 
     async def delete(self, request: web.Request, body: DeleteAccount) -> None:
         """Delete the caller's account and its content."""
@@ -266,16 +267,18 @@ class AccountRoutes:
 
     async def end_session(self, request: web.Request, _: None) -> None:
         """End one of the caller's sessions."""
-        await self._service.end_session(request[CALLER], id_of(request, "session_id"))
+        network = self._origin.network(request)
+        await self._service.end_session(request[CALLER], id_of(request, "session_id"), network)
 
 
 class ApiTokenRoutes:
     """The routes of API tokens."""
 
-    def __init__(self, service: ApiTokenService, tokens: ApiTokenStore, guard: BearerGuard) -> None:
+    def __init__(self, service: ApiTokenService, tokens: ApiTokenStore, guard: BearerGuard, origin: Origin) -> None:
         self._service = service
         self._tokens = tokens
         self._guard = guard
+        self._origin = origin
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -319,7 +322,9 @@ class ApiTokenRoutes:
     async def create(self, request: web.Request, body: CreateToken) -> TokenCreated:
         """Create an API token."""
         life = timedelta(days=body.expires_in_days) if body.expires_in_days else None
-        token, text = await self._service.create(request[CALLER], name=body.name, scopes=body.scopes, life=life)
+        token, text = await self._service.create(
+            request[CALLER], name=body.name, scopes=body.scopes, life=life, network=self._origin.network(request)
+        )
         return TokenCreated(**_token(token).model_dump(), token=text)
 
     async def list(self, request: web.Request, _: None) -> TokenList:
@@ -328,7 +333,7 @@ class ApiTokenRoutes:
 
     async def delete(self, request: web.Request, _: None) -> None:
         """Delete one of the caller's API tokens."""
-        await self._service.delete(request[CALLER], id_of(request, "token_id"))
+        await self._service.delete(request[CALLER], id_of(request, "token_id"), self._origin.network(request))
 
 
 def _token(token: ApiToken) -> TokenAnswer:

@@ -75,6 +75,7 @@ class AccountService:
                 is_allowed=partial(self._has_password, user, password, stopwatch),
             )
             if pair is None:
+                self._authenticator.record_failure(user, network)
                 raise IncorrectCredentials
             return pair
 
@@ -85,7 +86,7 @@ class AccountService:
             raise InvalidToken
         return user
 
-    async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
+    async def change_password(self, caller: Caller, current: str | None, new: str, network: str) -> None:
         """Change the caller's password, or set the first one, and end every other session.
 
         Raises `Malformed` without the current password, `IncorrectPassword`, `SignInAgain`, `InvalidToken`,
@@ -99,9 +100,10 @@ class AccountService:
             if now.content.password_hash != user.content.password_hash:
                 raise IncorrectPassword
             user = now
+        self._record(AuditKind.PASSWORD_CHANGED, user.user_id, network)
         await self._sessions.end_all(user.user_id, but=caller.session_id)
 
-    async def remove_password(self, caller: Caller, current: str | None) -> None:
+    async def remove_password(self, caller: Caller, current: str | None, network: str) -> None:
         """Remove the caller's password and end every other session; an account without a password stays as it is.
 
         Raises `LastWayToSignIn`, and the errors of `change_password`.
@@ -117,8 +119,8 @@ class AccountService:
             await self._users.change_in(now, session, password_hash=None)
 
         await self._ways.remove(user.user_id, removal)
+        self._record(AuditKind.PASSWORD_CHANGED, user.user_id, network)
         await self._sessions.end_all(user.user_id, but=caller.session_id)
-        self._audit.record(AuditEvent(kind=AuditKind.PASSWORD_CHANGED, user_id=user.user_id))
 
     async def delete(self, caller: Caller, password: str | None) -> None:
         """Delete the caller's account and everything that it has written.
@@ -134,18 +136,23 @@ class AccountService:
         """Return the ways in which an account can sign in."""
         return await self._ways.of(user)
 
-    async def end_cookie_session(self, refresh_token: str) -> None:
+    async def end_cookie_session(self, refresh_token: str, network: str) -> None:
         """End the session of a refresh token, if there is one."""
         token = RefreshToken.parse(refresh_token)
         session = await self._sessions.find(token) if token else None
         if session and await self._sessions.end(session.user_id, session.session_id):
             self._ended_sessions.add(session.session_id)
+            self._record(AuditKind.SIGNED_OUT, session.user_id, network)
 
-    async def end_session(self, caller: Caller, session_id: bytes) -> None:
+    async def end_session(self, caller: Caller, session_id: bytes, network: str) -> None:
         """End one of the caller's sessions. Raises `SessionNotFound`."""
         if not await self._sessions.end(caller.user_id, session_id):
             raise SessionNotFound
         self._ended_sessions.add(session_id)
+        self._record(AuditKind.SIGNED_OUT, caller.user_id, network)
+
+    def _record(self, kind: AuditKind, user_id: bytes, network: str) -> None:
+        self._audit.record(AuditEvent(kind=kind, user_id=user_id, network=network))
 
     async def _has_password(self, before: User, password: str, stopwatch: Stopwatch, now: User) -> bool:
         if now.content.password_hash == before.content.password_hash:
@@ -157,13 +164,14 @@ class AccountService:
 class ApiTokenService:
     """Creates and deletes API tokens of users."""
 
-    def __init__(self, clock: DatabaseClock, tokens: ApiTokenStore, users: UserStore) -> None:
+    def __init__(self, clock: DatabaseClock, tokens: ApiTokenStore, users: UserStore, audit: Audit) -> None:
         self._clock = clock
         self._tokens = tokens
         self._users = users
+        self._audit = audit
 
     async def create(
-        self, caller: Caller, *, name: str, scopes: Sequence[Scope], life: timedelta | None
+        self, caller: Caller, *, name: str, scopes: Sequence[Scope], life: timedelta | None, network: str
     ) -> tuple[ApiToken, str]:
         """Create a token and return it with its text, which is not stored.
 
@@ -182,12 +190,17 @@ class ApiTokenService:
             # The account was deleted meanwhile, and its tokens perhaps before this one was stored.
             await self._tokens.remove_all(caller.user_id)
             raise InvalidToken
+        self._record(AuditKind.API_TOKEN_CREATED, caller, network)
         return token, text
 
-    async def delete(self, caller: Caller, token_id: bytes) -> None:
+    async def delete(self, caller: Caller, token_id: bytes, network: str) -> None:
         """Delete one of the caller's tokens. Raises `TokenNotFound`."""
         if not await self._tokens.remove(caller.user_id, token_id):
             raise TokenNotFound
+        self._record(AuditKind.API_TOKEN_DELETED, caller, network)
+
+    def _record(self, kind: AuditKind, caller: Caller, network: str) -> None:
+        self._audit.record(AuditEvent(kind=kind, user_id=caller.user_id, network=network))
 
     async def _add(self, content: ApiTokenContent) -> ApiToken:
         while slots := await self._tokens.free_slots(content.user_id, MOST_TOKENS):

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 from pymongo import IndexModel, ReturnDocument
 
+from ..core.audit import NOT_RECORDED, Audit, AuditEvent, AuditKind
 from ..core.background import repeat
 from ..core.clock import MILLISECOND, UNEXPIRED
 from ..core.crypto.keys import KeyRing, Purpose
@@ -79,10 +80,20 @@ class Session:
 class SessionStore:
     """All queries on sessions.
 
-    A session ends ``life`` after its last refresh. ``damaged`` counts the sessions that cannot be read.
+    A session ends ``life`` after its last refresh. ``damaged`` counts the sessions that cannot be read, and ``audit``
+    records that a used token has ended one.
     """
 
-    def __init__(self, mongo: Mongo, ring: KeyRing, *, life: timedelta, damaged: Counter = NOTHING) -> None:
+    def __init__(
+        self,
+        mongo: Mongo,
+        ring: KeyRing,
+        *,
+        life: timedelta,
+        damaged: Counter = NOTHING,
+        audit: Audit = NOT_RECORDED,
+    ) -> None:
+        self._audit = audit
         self._collection = mongo.collection(COLLECTION)
         self._clock = mongo.clock
         self._ring = ring
@@ -129,6 +140,7 @@ class SessionStore:
                 return repeated
             if await self.end(content.user_id, token.session_id):
                 log.warning("refresh token reused: session ended", session_id=token.session_id.hex())
+                self._audit.record(AuditEvent(kind=AuditKind.SIGNED_OUT, user_id=content.user_id))
             return None
         return _session({**document, **changes}), following
 

@@ -281,10 +281,11 @@ class UserStore:
             documents = await self._collection.find({"deleting_at": {"$ne": None}}, {"_id": 1}).to_list(None)
         return [document["_id"] for document in documents]
 
-    async def remove(self, user_id: bytes) -> None:
-        """Delete a user that has been marked."""
+    async def remove(self, user_id: bytes) -> bool:
+        """Delete a user that has been marked; False if there is none."""
         with translate_mongo_errors():
-            await self._collection.delete_one({"_id": user_id, "deleting_at": {"$ne": None}})
+            result = await self._collection.delete_one({"_id": user_id, "deleting_at": {"$ne": None}})
+        return bool(result.deleted_count)
 
     async def close(self) -> None:
         """Wait for the commands in flight."""

@@ -57,3 +57,6 @@ class NoAudit:
 
     def record(self, event: AuditEvent) -> None:
         """Forget the event."""
+
+
+NOT_RECORDED = NoAudit()

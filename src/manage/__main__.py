@@ -13,7 +13,7 @@ from ..core.database.purging import purge
 from ..errors import Conflict, Damaged, Unavailable
 from ..settings import SettingsError
 from ..storage import INDEXES
-from . import gathered, keys, posts, restart, users
+from . import audit, gathered, keys, posts, restart, users
 from .doctor.command import doctor
 from .output import CommandError, error_location, say, show_table
 from .runner import CommandContext, run_command
@@ -30,6 +30,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(posts.app, name="posts")
 app.add_typer(gathered.app, name="gathered")
+app.add_typer(audit.app, name="audit")
 
 
 @app.command("purge")

@@ -2,7 +2,8 @@
 
 import getpass
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, TypeVar
@@ -16,7 +17,8 @@ from ..accounts.invitations import DEFAULT_LIFE, LONGEST_LIFE, MOST_USES, Invita
 from ..accounts.passwords import LONGEST_PASSWORD, new_password
 from ..accounts.sessions import SessionStore
 from ..accounts.users import User, UserStore
-from ..core.audit import NoAudit
+from ..audit.feature import create_recorder
+from ..core.audit import Audit, NoAudit
 from ..core.database.group_commit import Batching, group_commit
 from .output import CommandError, format_time, say, show_line, show_records, show_table
 from .runner import CommandContext, run_command
@@ -104,14 +106,15 @@ def invite(
 
     async def create(context: CommandContext) -> tuple[Invitation, str, str | None]:
         settings, clock = context.settings, context.mongo.clock
-        administration = InvitationAdministration(
-            InvitationStore(context.mongo, context.ring),
-            clock,
-            NoAudit(),
-            registration_is_closed=settings.registration == "closed",
-        )
         life = timedelta(days=days)
-        invitation, text = await administration.create(operator=role is Role.OPERATOR, uses=uses, life=life)
+        async with _audit(context) as audit:
+            administration = InvitationAdministration(
+                InvitationStore(context.mongo, context.ring),
+                clock,
+                audit,
+                registration_is_closed=settings.registration == "closed",
+            )
+            invitation, text = await administration.create(operator=role is Role.OPERATOR, uses=uses, life=life)
         return invitation, text, settings.public_url
 
     invitation, text, url = run_command(create)
@@ -167,17 +170,29 @@ def reset_password(
 def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
     async def connected(context: CommandContext) -> T:
         settings, ring, mongo = context.settings, context.ring, context.mongo
-        accounts = AccountAdministration(
-            users=_user_store(context),
-            sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
-            tokens=ApiTokenStore(mongo, ring, _batching(context)),
-            limits=credential_limits(settings, mongo, ring),
-            bcrypt_cost=settings.bcrypt_cost,
-            audit=NoAudit(),
-        )
-        return await command(accounts)
+        async with _audit(context) as audit:
+            accounts = AccountAdministration(
+                users=_user_store(context),
+                sessions=SessionStore(mongo, ring, life=timedelta(seconds=settings.session_ttl)),
+                tokens=ApiTokenStore(mongo, ring, _batching(context)),
+                limits=credential_limits(settings, mongo, ring),
+                bcrypt_cost=settings.bcrypt_cost,
+                audit=audit,
+            )
+            return await command(accounts)
 
     return run_command(connected)
+
+
+@asynccontextmanager
+async def _audit(context: CommandContext) -> AsyncIterator[Audit]:
+    """Yield the audit, and store what was recorded, also if the command has failed halfway."""
+    recorder = create_recorder(context.settings, context.ring, context.mongo)
+    try:
+        yield recorder or NoAudit()
+    finally:
+        if recorder:
+            await recorder.flush()
 
 
 def _user_store(context: CommandContext) -> UserStore:

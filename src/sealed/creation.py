@@ -27,8 +27,9 @@ from .store import ItemStore
 
 @dataclass(frozen=True, repr=False)
 class CreatedItem:
-    """The keys of a new item: the link key for the reader, the receipt key for the sender."""
+    """A new item with its keys: the link key for the reader, the receipt key for the sender."""
 
+    item_id: bytes
     link_key: str
     receipt_key: str
     expires_at: datetime
@@ -126,7 +127,7 @@ class ItemCreator:
             await self._confirm(self._authenticator, keeper)
         self._created[kind].inc()
         receipt = Receipt(link.item_id, created_at, expires_at)
-        return CreatedItem(link.text, write_receipt_key(self._ring, receipt), expires_at)
+        return CreatedItem(link.item_id, link.text, write_receipt_key(self._ring, receipt), expires_at)
 
     async def _confirm(self, authenticator: Authenticator, keeper: bytes) -> None:
         try:

@@ -107,12 +107,13 @@ class SealedFeature(Feature):
             ended_files=self._ended_files,
             clock=mongo.clock,
             metrics=metrics,
+            audit=audit,
         )
         self.files = HeldFiles(
             unsealer=unsealer, items=self._items, holds=self._holds, clock=mongo.clock, duration=file_duration
         )
         downloads = Downloads(held_files=self.files, storage=storage, metrics=metrics)
-        messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics)
+        messages = MessageService(unsealer=unsealer, items=self._items, metrics=metrics, audit=audit)
         receipts = ReceiptService(
             ring=ring,
             clock=mongo.clock,
@@ -120,6 +121,7 @@ class SealedFeature(Feature):
             holds=self._holds,
             ended_files=self._ended_files,
             metrics=metrics,
+            audit=audit,
         )
         create_secret = create_message = None
         self._my_items: MyItemRoutes | None = None
@@ -128,18 +130,26 @@ class SealedFeature(Feature):
             create_secret = BearerGuard(authenticator, Scope.SECRETS, is_required=required)
             create_message = BearerGuard(authenticator, Scope.MESSAGES, is_required=required)
             service = MyItems(kept=self._kept, receipts=receipts, audit=audit)
-            self._my_items = MyItemRoutes(service, BearerGuard(authenticator, Scope.SECRETS))
+            self._my_items = MyItemRoutes(service, BearerGuard(authenticator, Scope.SECRETS), origin)
         self._parts = (
-            SecretRoutes(creator=self.creator, service=secrets, origin=origin, create_guard=create_secret, shell=shell),
+            SecretRoutes(
+                creator=self.creator,
+                service=secrets,
+                origin=origin,
+                audit=audit,
+                create_guard=create_secret,
+                shell=shell,
+            ),
             MessageRoutes(
                 creator=self.creator,
                 service=messages,
                 items=self._items,
                 origin=origin,
+                audit=audit,
                 create_guard=create_message,
                 page=message_page,
             ),
-            ReceiptRoutes(receipts),
+            ReceiptRoutes(receipts, origin),
             DownloadRoutes(self.files, downloads),
         )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.metrics import Metrics
 from .items import MESSAGE
 from .problems import KeyNotFound
@@ -22,13 +23,14 @@ class OpenedMessage:
 class MessageService:
     """Reads messages."""
 
-    def __init__(self, *, unsealer: Unsealer, items: ItemStore, metrics: Metrics) -> None:
+    def __init__(self, *, unsealer: Unsealer, items: ItemStore, metrics: Metrics, audit: Audit) -> None:
         self._unsealer = unsealer
         self._items = items
+        self._audit = audit
         self._opened = metrics.items.child(MESSAGE, "opened")
 
-    async def read(self, message_key: str) -> OpenedMessage:
-        """Return a message.
+    async def read(self, message_key: str, network: str | None = None) -> OpenedMessage:
+        """Return a message; ``network`` is the reader's, for the audit.
 
         Raises `KeyNotFound`, `Damaged` for one that was changed in the database, and `Unavailable` without its key.
         """
@@ -40,4 +42,5 @@ class MessageService:
         self._unsealer.require_key(link, item)
         contents = self._unsealer.open(link, item)
         self._opened.inc()
+        self._audit.record(AuditEvent(kind=AuditKind.ITEM_OPENED, item_id=link.item_id, network=network))
         return OpenedMessage(contents.text, item.created_at, item.expires_at)

@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from ..accounts.guards import CALLER
+from ..api.origin import Origin
 from ..api.routing import Guard, Route, id_of
 from .my_items import MyItems
 from .problems import ItemNotFound
@@ -15,9 +16,10 @@ from .schemas import MyItemAnswer, MyItemsAnswer, MyItemsQuery
 class MyItemRoutes:
     """The routes of kept items."""
 
-    def __init__(self, my_items: MyItems, guard: Guard) -> None:
+    def __init__(self, my_items: MyItems, guard: Guard, origin: Origin) -> None:
         self._my_items = my_items
         self._guard = guard
+        self._origin = origin
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -59,4 +61,5 @@ class MyItemRoutes:
 
     async def burn(self, request: web.Request, _: None) -> None:
         """Burn an item that the caller keeps."""
-        await self._my_items.burn(request[CALLER].user_id, id_of(request, "item_id"))
+        network = self._origin.network(request)
+        await self._my_items.burn(request[CALLER].user_id, id_of(request, "item_id"), network)

@@ -46,7 +46,7 @@ class MyItems:
         ]
         return items, _write_cursor(last) if last else None
 
-    async def burn(self, user_id: bytes, item_id: bytes) -> None:
+    async def burn(self, user_id: bytes, item_id: bytes, network: str) -> None:
         """Burn one of a user's items as its receipt would. Raises `ItemNotFound` if there is nothing to burn."""
         if await self._kept.find(user_id, item_id) is None:
             raise ItemNotFound
@@ -54,7 +54,7 @@ class MyItems:
             await self._receipts.burn_item(item_id)
         except KeyNotFound:
             raise ItemNotFound from None
-        self._audit.record(AuditEvent(kind=AuditKind.ITEM_BURNED, user_id=user_id, item_id=item_id))
+        self._audit.record(AuditEvent(kind=AuditKind.ITEM_BURNED, user_id=user_id, item_id=item_id, network=network))
 
 
 def _write_cursor(position: Position) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.clock import EPOCH, DatabaseClock, milliseconds
 from ..core.crypto.keys import KeyRing, Purpose
 from ..core.crypto.sealing import ID_BYTES, decode, encode
@@ -88,9 +89,11 @@ class ReceiptService:
         holds: HoldStore,
         ended_files: EndedFiles,
         metrics: Metrics,
+        audit: Audit,
     ) -> None:
         self._ring = ring
         self._clock = clock
+        self._audit = audit
         self._burned = {kind: metrics.items.child(kind, "burned") for kind in KINDS}
         self._burned_holds = metrics.held_openings.child("burned")
         self._items = items
@@ -119,15 +122,19 @@ class ReceiptService:
             for receipt, item in zip(receipts, items, strict=True)
         ]
 
-    async def burn(self, receipt_key: str) -> None:
-        """Destroy a waiting item, and end the holds of its openings. Raises `KeyNotFound` if there is neither."""
+    async def burn(self, receipt_key: str, network: str | None = None) -> None:
+        """Destroy a waiting item, and end the holds of its openings. Raises `KeyNotFound` if there is neither.
+
+        ``network`` is the client's, for the audit.
+        """
         receipt = read_receipt_key(self._ring, receipt_key)
         if receipt is None:
             raise KeyNotFound
         await self.burn_item(receipt.item_id)
+        self._audit.record(AuditEvent(kind=AuditKind.ITEM_BURNED, item_id=receipt.item_id, network=network))
 
     async def burn_item(self, item_id: bytes) -> None:
-        """Do the same for an item, given by id."""
+        """Do the same for an item, given by id, without an event in the audit."""
         burned = await self._items.burn(item_id)
         if burned is None:
             raise KeyNotFound

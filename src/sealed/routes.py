@@ -10,11 +10,12 @@ from ..accounts.guards import CALLER, token_required
 from ..api.origin import Origin
 from ..api.pages import PageMaker
 from ..api.routing import Guard, Route, Shell, allow_seconds
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.crypto.sealing import decode, encode
 from ..core.stored_files import TAKING_SECONDS
 from ..errors import Damaged, TooMany
 from .contents import FileEntry
-from .creation import ItemCreator
+from .creation import CreatedItem, ItemCreator
 from .items import MESSAGE, SECRET
 from .messages import MessageService
 from .problems import IncorrectPhrase, KeyNotFound, PhraseRequired
@@ -52,9 +53,11 @@ class SecretRoutes:
         creator: ItemCreator,
         service: SecretService,
         origin: Origin,
+        audit: Audit,
         create_guard: Guard | None,
         shell: Shell | None,
     ) -> None:
+        self._audit = audit
         self._creator = creator
         self._service = service
         self._origin = origin
@@ -133,6 +136,7 @@ class SecretRoutes:
             files=[FileEntry(key=decode(file.upload) or b"", name=file.name, type=file.type) for file in body.files],
             keeper=_keeper(request, Scope.SECRETS) if body.keep else None,
         )
+        _record(self._audit, request, created, self._origin)
         return SecretCreated(
             secret_key=created.link_key,
             receipt_key=created.receipt_key,
@@ -154,7 +158,8 @@ class SecretRoutes:
     async def open(self, request: web.Request, body: OpenSecret) -> SecretOpened:
         """Open a secret."""
         reader_key = decode(body.reader) if body.reader else None
-        opened = await self._service.open(request.match_info["secret_key"], body.phrase, reader_key)
+        network = self._origin.network(request)
+        opened = await self._service.open(request.match_info["secret_key"], body.phrase, reader_key, network)
         files = [
             OpenedFile(id=file.upload_id.hex(), size=file.size, name=entry.name, type=entry.type)
             for file, entry in opened.files
@@ -182,9 +187,11 @@ class MessageRoutes:
         service: MessageService,
         items: ItemStore,
         origin: Origin,
+        audit: Audit,
         create_guard: Guard | None,
         page: PageMaker | None,
     ) -> None:
+        self._audit = audit
         self._creator = creator
         self._service = service
         self._items = items
@@ -241,6 +248,7 @@ class MessageRoutes:
             ttl=body.ttl.span if body.ttl else None,
             keeper=_keeper(request, Scope.MESSAGES) if body.keep else None,
         )
+        _record(self._audit, request, created, self._origin)
         return MessageCreated(
             url=self._origin.link(request, f"/message/{created.link_key}"),
             receipt_key=created.receipt_key,
@@ -249,7 +257,7 @@ class MessageRoutes:
 
     async def read(self, request: web.Request, _: None) -> MessageAnswer:
         """Read a message."""
-        read = await self._service.read(request.match_info["message_key"])
+        read = await self._service.read(request.match_info["message_key"], self._origin.network(request))
         return MessageAnswer(message=read.message, created_at=read.created_at, expires_at=read.expires_at)
 
     async def delete_expired(self, _: web.Request, __: None) -> Deleted:
@@ -260,8 +268,9 @@ class MessageRoutes:
 class ReceiptRoutes:
     """The routes of receipts, which are the same for secrets and messages."""
 
-    def __init__(self, service: ReceiptService) -> None:
+    def __init__(self, service: ReceiptService, origin: Origin) -> None:
         self._service = service
+        self._origin = origin
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations."""
@@ -295,7 +304,16 @@ class ReceiptRoutes:
 
     async def burn(self, request: web.Request, _: None) -> None:
         """Burn an item."""
-        await self._service.burn(request.match_info["receipt_key"])
+        await self._service.burn(request.match_info["receipt_key"], self._origin.network(request))
+
+
+def _record(audit: Audit, request: web.Request, created: CreatedItem, origin: Origin) -> None:
+    """Record an item that a signed-in user has created."""
+    if caller := request.get(CALLER):
+        network = origin.network(request)
+        audit.record(
+            AuditEvent(kind=AuditKind.ITEM_CREATED, user_id=caller.user_id, item_id=created.item_id, network=network)
+        )
 
 
 def receipt_fields(status: ReceiptStatus) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NoReturn
 
+from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.clock import DatabaseClock
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KEY_BYTES, KeyRing
@@ -41,11 +42,15 @@ class OpenedSecret:
 
 @dataclass(frozen=True, repr=False)
 class _Opener:
-    """A request to open a secret: its link and phrase, the key of its reader, and whether the server has made it."""
+    """A request to open a secret: its link and phrase, the key of its reader, and whether the server has made it.
+
+    ``network`` is the client's, for the audit.
+    """
 
     link: Link
     phrase: str | None
     reader_key: bytes | None
+    network: str | None = None
     has_new_key: bool = False
 
     @property
@@ -70,6 +75,7 @@ class SecretService:
         ended_files: EndedFiles,
         clock: DatabaseClock,
         metrics: Metrics,
+        audit: Audit,
     ) -> None:
         self._ring = ring
         self._unsealer = unsealer
@@ -80,6 +86,7 @@ class SecretService:
         self._attempts = attempts
         self._ended_files = ended_files
         self._clock = clock
+        self._audit = audit
         self._opened = metrics.items.child(SECRET, "opened")
         self._locked = metrics.items.child(SECRET, "locked")
         self._held, self._repeated, self._received = (
@@ -99,7 +106,9 @@ class SecretService:
             raise KeyNotFound
         return item
 
-    async def open(self, secret_key: str, phrase: str | None, reader_key: bytes | None = None) -> OpenedSecret:
+    async def open(
+        self, secret_key: str, phrase: str | None, reader_key: bytes | None = None, network: str | None = None
+    ) -> OpenedSecret:
         """Open a secret, and erase it with its last opening; its files are kept until the holds end.
 
         The same ``reader_key`` gets the same result again while the opening is held. Raises `KeyNotFound`,
@@ -108,7 +117,7 @@ class SecretService:
         ``reader_key`` learns the outcome.
         """
         link = parse_link(secret_key)
-        opener = _Opener(link, phrase, reader_key)
+        opener = _Opener(link, phrase, reader_key, network)
         claim_id = opener.claim_id
         if phrase:
             attempt = await self._attempts.spend(link.item_id, self._ring.key_ids, claim_id)
@@ -154,7 +163,7 @@ class SecretService:
         try:
             contents = await self._hashing.run("phrase", self._unsealed_with_phrase, opener.link, attempt.item, phrase)
         except Unsealable:
-            return await self._fail(attempt)
+            return await self._fail(opener, attempt)
         except asyncio.CancelledError:
             self._attempts.give_back_soon(attempt)
             raise
@@ -174,7 +183,7 @@ class SecretService:
     ) -> OpenedSecret:
         check_id = attempt.check_id if attempt else None
         if item.files and not opener.reader_key:
-            opener = _Opener(opener.link, opener.phrase, secrets.token_bytes(KEY_BYTES), has_new_key=True)
+            opener = replace(opener, reader_key=secrets.token_bytes(KEY_BYTES), has_new_key=True)
         claim_id = opener.claim_id if self._holds.are_on_for(item) else None
         if claim_id is None:
             won = await self._claims.claim(item, check_id)
@@ -188,6 +197,7 @@ class SecretService:
         if attempt and won.leaves_check:
             await self._attempts.give_back(attempt)
         self._opened.inc()
+        self._record(AuditKind.ITEM_OPENED, opener)
         if won.held_until:
             self._held.inc()
         return _opened(
@@ -212,16 +222,14 @@ class SecretService:
         """Return the text to the reader who holds the opening; raise the errors of `open` for any other."""
         link, claim_id = opener.link, opener.claim_id
         await self._items.count_late(link.item_id, claim_id)
-        if claim_id is None:
-            raise KeyNotFound
         try:
             item = await self._items.history(link.item_id)
         except Damaged:
             raise KeyNotFound from None
+        if claim_id is None or (item and not self._holds.are_on_for(item)):
+            raise self._too_late(opener, item)
         hold = item.hold_of(claim_id) if item else None
         now = self._clock.now()
-        if item and not self._holds.are_on_for(item):
-            raise KeyNotFound
         if item is None or item.kind != SECRET or not hold or not item.is_held(hold, now):
             if item and item.state is ItemState.WAITING and item.expires_at > now and not hold:
                 # Not opened yet: the check of the phrase has lapsed, or the claim came too late for its hold.
@@ -229,7 +237,7 @@ class SecretService:
             if item:
                 # This request, or an earlier one, may have stored a copy.
                 await self._holds.release(claim_id)
-            raise KeyNotFound
+            raise self._too_late(opener, item)
         copy = await self._holds.find(claim_id)
         if copy is None:
             # The hold has just ended.
@@ -253,7 +261,7 @@ class SecretService:
         assert item.phrase is not None  # noqa: S101 (only items with a phrase have attempts)
         return self._unsealer.open(link, item, derive_phrase_key(phrase, item.phrase.salt, item.phrase.cost))
 
-    async def _fail(self, attempt: Attempt) -> NoReturn:
+    async def _fail(self, opener: _Opener, attempt: Attempt) -> NoReturn:
         try:
             attempts_left = await self._attempts.fail(attempt)
         except (asyncio.CancelledError, Unavailable):
@@ -262,11 +270,21 @@ class SecretService:
         if attempts_left is None:
             await self._raise_unless_waiting(attempt.item.item_id)
             raise Unavailable
+        self._record(AuditKind.ITEM_OPENING_FAILED, opener)
         if not attempts_left:
             self._locked.inc()
             if attempt.item.files:
                 await self._ended_files.erase(attempt.item.item_id)
         raise IncorrectPhrase(attempts_left=attempts_left)
+
+    def _too_late(self, opener: _Opener, item: Item | None) -> KeyNotFound:
+        """Return the error for a secret that cannot be opened any more, and record the attempt if there was one."""
+        if item and item.kind == SECRET and item.state is not ItemState.WAITING:
+            self._record(AuditKind.ITEM_OPENING_FAILED, opener)
+        return KeyNotFound()
+
+    def _record(self, kind: AuditKind, opener: _Opener) -> None:
+        self._audit.record(AuditEvent(kind=kind, item_id=opener.link.item_id, network=opener.network))
 
     async def _raise_unless_waiting(self, item_id: bytes) -> None:
         if await self._items.glance(item_id) is None:

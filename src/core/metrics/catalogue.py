@@ -69,6 +69,9 @@ class Metrics:
         self.dump_is_stuck = make.gauge(
             "sealpost_dump_stuck", "1 while this worker cannot write the dump of gathered messages; otherwise 0."
         ).child()
+        self.audit_dropped = make.counter(
+            "sealpost_audit_dropped_total", "Audit events that were not stored, because MongoDB did not answer in time."
+        ).child()
         self.ended_sessions_known = make.gauge(
             "sealpost_ended_sessions_known_timestamp_seconds",
             "Time of this worker's last successful query for ended sessions.",

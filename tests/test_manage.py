@@ -129,6 +129,53 @@ async def test_a_disabled_user_is_out_until_enabled(api: Api, operator: Operator
     await refused(api, pair)
 
 
+async def test_accounts_are_created_whoever_may_register(serve: Serve, mongo_url: str) -> None:
+    """With the role and a password from stdin or a generated one; an invalid or taken name gets a clear message."""
+    api = await serve(registration="closed")
+    operator = Operator.of(api.settings, mongo_url, SEALPOST_REGISTRATION="closed")
+
+    ann = await operator.run("users", "create", "Ann", "--operator", stdin=PASSWORD.encode())
+    bob, invited, *refusals = await asyncio.gather(
+        operator.run("users", "create", "bob", "--generate"),
+        operator.run("users", "invite"),
+        *(
+            operator.run("users", "create", name, stdin=password.encode())
+            for name, password in (("ANN", PASSWORD), ("eve\n", PASSWORD), ("eve", "short"))
+        ),
+    )
+
+    assert (0, "sealpost: Ann has an account and is an operator\n") == (ann.code, ann.stderr)
+    assert 200 == (await api.call("GET", "/users", token=(await api.login("ann"))["access_token"]))[0]
+    assert (0, "sealpost: bob has an account\n") == (bob.code, bob.stderr)
+    await api.login("bob", bob.stdout.strip())
+    for refused, words in zip(refusals, ("is taken", "3 to 32", "8 to 1024"), strict=True):
+        assert (1, True) == (refused.code, words in refused.stderr)
+    assert (1, "") == (invited.code, invited.stdout)
+    assert "Registration is closed" in invited.stderr
+
+
+async def test_people_are_invited_on_the_command_line(serve: Serve, mongo_url: str) -> None:
+    """The link leads to the service's public URL; without one, the invitation is printed. It belongs to no account."""
+    api = await serve(registration="invite")
+    operator = Operator.of(api.settings, mongo_url, SEALPOST_REGISTRATION="invite")
+    public = Operator.of(api.settings, mongo_url, SEALPOST_PUBLIC_URL="https://example.org/post/")
+
+    one, two = await asyncio.gather(
+        operator.run("users", "invite", "--role", "operator"),
+        public.run("users", "invite", "--uses", "3", "--days", "1"),
+    )
+
+    assert (0, 0) == (one.code, two.code)
+    assert re.fullmatch(r"si_[\w-]{43}\n", one.stdout)
+    assert "append the invitation" in one.stderr
+    assert re.fullmatch(r"https://example\.org/post/join#si_[\w-]{43}\n", two.stdout)
+    assert "valid for 3 accounts until" in two.stderr
+    body = {"username": "ann", "password": PASSWORD, "invitation": one.stdout.strip()}
+    assert 201 == (await api.call("POST", "/register", body))[0]
+    _, answer = await api.call("GET", "/invitations", token=(await api.login())["access_token"])
+    assert [("member", None, 3)] == [(i["role"], i["created_by"], i["uses_left"]) for i in answer["invitations"]]
+
+
 async def test_an_operator_remains_one_until_revoked(api: Api, operator: Operator) -> None:
     """Also if the user's document is resealed."""
     await api.register()

@@ -30,6 +30,7 @@ from . import programs
 from .commands import Operator
 from .conftest import PASSWORD, Api
 from .processes import PATIENCE
+from .test_registration import invite, operator_of, register
 
 Serve = Callable[..., Awaitable[Api]]
 COLLECTIONS = ("users", "sessions", "api_tokens")
@@ -285,6 +286,18 @@ async def test_of_two_at_once_each_document_is_resealed_by_one(
     assert [30, 30, 30, *others] == [sum(done.changed for done in collection) for collection in zip(*both, strict=True)]
     for name in COLLECTIONS:
         assert (0, 30) == (await under(before, rotation.ids[0], name), await under(before, rotation.ids[1], name))
+
+
+async def test_an_invitation_is_resealed(rotation: Rotation) -> None:
+    """It works without the old key, with its role and for its maker."""
+    before = await rotation.start(rotation.old)
+    text = (await invite(before, await operator_of(before), role="operator"))["invitation"]
+    both = await rotation.start(rotation.new, rotation.old)
+    assert 0 == (await rotation.operator(both).run("keys", "reseal")).code
+    after = await rotation.start(rotation.new, registration="invite")
+
+    assert (201, "") == await register(after, "ann", text)
+    assert 200 == (await after.call("GET", "/users", token=(await after.login())["access_token"]))[0]
 
 
 async def test_a_document_that_changes_meanwhile_is_read_again(

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ..api.origin import Origin
 from ..api.routing import Route, id_of
-from ..errors import Damaged, FieldError, Malformed
+from ..errors import Damaged
 from .administration import AccountAdministration, Actor, InvitationAdministration, UnknownUser, UnreadableUser
 from .administration_schemas import (
     ChangeUser,
@@ -62,6 +62,7 @@ class AdministrationRoutes:
                 handler=self.list_users,
                 query=UserQuery,
                 answer=Users,
+                problems=(UserNotFound,),
             ),
             Route(
                 method="PATCH",
@@ -118,7 +119,7 @@ class AdministrationRoutes:
         """List users."""
         page = await self._users.page(bytes.fromhex(query.after) if query.after else None, query.limit)
         if page is None:
-            raise Malformed(errors=(FieldError("after", "must be the id of a user that exists; list from the start"),))
+            raise UserNotFound
         users, following = page
         return Users(users=[_user(user) for user in users], next=following.hex() if following else None)
 

@@ -150,7 +150,7 @@ class Composition:
             self.settings,
             features=["messages", "accounts", "posts", "gatherer", "echo", "files"],
             registration=self.settings.registration,
-            sign_in=["password", "oidc"] if self.settings.oidc_issuer else ["password"],
+            sign_in=["password", "passkey", "oidc"] if self.settings.oidc_issuer else ["password", "passkey"],
             oidc_name=self.settings.oidc_button,
         )
 

@@ -16,7 +16,7 @@ async def test_everyone_learns_what_the_service_offers(api: Api) -> None:
     assert (200, "Sealpost", __version__) == (status, service["name"], service["version"])
     assert ["messages", "accounts", "posts", "gatherer", "echo", "files"] == service["features"]
     assert ("open", True) == (service["registration"], service["anonymous_create"])
-    assert (["password"], None) == (service["sign_in"], service["oidc_name"])
+    assert (["password", "passkey"], None) == (service["sign_in"], service["oidc_name"])
     assert {
         "ttl_default": 604_800,
         "ttl_max": 604_800,

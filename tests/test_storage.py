@@ -38,6 +38,9 @@ Serve = Callable[..., Awaitable[Api]]
 
 MAX = 128 * MIB
 STORED_NOTHING_NEW = {
+    "POST /login/passkey": "starts a session, and expires",
+    "POST /login/passkey/options": "stores nothing",
+    "POST /passkeys/options": "stores nothing",
     "POST /login": "a session; signing in goes on while storage is full",
     "POST /refresh": "changes a session",
     "POST /echo": "stores nothing",

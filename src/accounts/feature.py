@@ -35,6 +35,12 @@ from .identities import Identities
 from .invitations import InvitationStore
 from .oidc import links as oidc_links
 from .oidc.feature import OidcPart
+from .passkeys import challenges as passkey_challenges
+from .passkeys import store as passkey_store
+from .passkeys.challenges import Challenges
+from .passkeys.routes import PasskeyRoutes
+from .passkeys.service import PasskeyService
+from .passkeys.store import PasskeyStore
 from .passwords import Passwords
 from .reauthentication import Reauthentication
 from .registration import Registration
@@ -42,7 +48,7 @@ from .routes import SESSIONS, AccountRoutes, ApiTokenRoutes
 from .service import AccountService, ApiTokenService
 from .sessions import EndedSessions, SessionStore
 from .sign_in import SignIn
-from .sign_in_ways import SignInWays
+from .sign_in_ways import SignInWays, Way
 from .users import UserStore
 
 INDEXES: Indexes = {
@@ -51,6 +57,8 @@ INDEXES: Indexes = {
     **api_tokens.INDEXES,
     **invitations.INDEXES,
     **oidc_links.INDEXES,
+    **passkey_store.INDEXES,
+    **passkey_challenges.INDEXES,
     **limits.INDEXES,
 }
 NETWORKS = 10
@@ -63,6 +71,7 @@ RESEALABLE = (
     api_tokens.RESEALABLE,
     invitations.RESEALABLE,
     oidc_links.RESEALABLE,
+    passkey_store.RESEALABLE,
 )
 
 
@@ -132,7 +141,10 @@ class AccountsFeature(Feature):
         reauthentication = Reauthentication(
             users=self._users, sessions=sessions, passwords=passwords, authenticator=password_authenticator
         )
+        passkeys = PasskeyStore(mongo, ring, metrics.damaged)
+        self.deletion.add(passkeys.remove_all)
         ways = SignInWays(mongo, self._users)
+        ways.add(Way.PASSKEY, passkeys.has_any)
         service = AccountService(
             users=self._users,
             sessions=sessions,
@@ -174,6 +186,25 @@ class AccountsFeature(Feature):
                 origin=origin,
             ),
             ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users, audit), self._tokens, guard, origin),
+            PasskeyRoutes(
+                service=PasskeyService(
+                    users=self._users,
+                    passkeys=passkeys,
+                    challenges=Challenges(mongo, ring),
+                    authenticator=self.authenticator,
+                    reauthentication=reauthentication,
+                    ways=ways,
+                    sign_in=sign_in,
+                    failures=limits.login_address,
+                    metrics=metrics,
+                    audit=audit,
+                ),
+                passkeys=passkeys,
+                guard=guard,
+                cookie=cookie,
+                origin=origin,
+                name=settings.brand_name,
+            ),
             AdministrationRoutes(
                 accounts=AccountAdministration(
                     users=self._users,

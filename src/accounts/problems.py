@@ -1,6 +1,6 @@
 """Errors of accounts, sessions and API tokens."""
 
-from ..errors import Conflict, Forbidden, NotFound, Unauthorized
+from ..errors import Conflict, Forbidden, Malformed, NotFound, Unauthorized
 
 
 class UsernameTaken(Conflict):
@@ -127,3 +127,34 @@ class TooManyTokens(Conflict):
     """The caller has the maximum number of API tokens."""
 
     code, default = "too_many_tokens", "You have the maximum number of API tokens. Delete one first."
+
+
+class InvalidPasskey(Malformed):
+    """The browser's answer does not contain a passkey for this account and this service."""
+
+    code = "invalid_passkey"
+    default = "The passkey cannot be added: it was not created for this service and with these options. Try again."
+
+
+class PasskeyExists(Conflict):
+    """The passkey has been added before."""
+
+    code, default = "passkey_exists", "This passkey has been added already."
+
+
+class PasskeyNotFound(NotFound):
+    """The caller has no such passkey."""
+
+    code, default = "passkey_not_found", "You have no such passkey. GET /passkeys lists your passkeys."
+
+
+class TooManyPasskeys(Conflict):
+    """The caller has the maximum number of passkeys."""
+
+    code, default = "too_many_passkeys", "You have the maximum number of passkeys. Delete one first."
+
+
+class PasskeyRefused(Unauthorized):
+    """The passkey is unknown or its answer invalid; the answer does not say which."""
+
+    code, default = "passkey_refused", "This passkey cannot sign in here. Try again, or sign in in another way."

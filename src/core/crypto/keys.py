@@ -42,6 +42,7 @@ class Purpose(StrEnum):
     BLIND_INDEX = "blind-index"
     CURSOR = "cursor"
     ACCESS_TOKEN = "access-token"  # noqa: S105 (a purpose)
+    PASSKEY_CHALLENGE = "passkey-challenge"
     REFRESH_TOKEN = "refresh-token"  # noqa: S105 (a purpose)
     GATHER_TOKEN = "gather-token"  # noqa: S105 (a purpose)
     SETTINGS = "settings"

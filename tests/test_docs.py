@@ -27,11 +27,13 @@ from src.accounts import (
 from src.accounts import service as accounts_service
 from src.accounts.access_tokens import RefreshToken
 from src.accounts.auth import TOKEN_LOOKUP_SECONDS, Scope
+from src.accounts.oidc import sign_in
+from src.accounts.oidc.sign_in import SignInState
 from src.accounts.users import UserContent
 from src.api import edge, streamed_bodies
 from src.api.pages import Page, page_response
 from src.api.streaming import PIECE_BYTES, STALL_SECONDS
-from src.core.crypto import records, sealing, signed_tokens
+from src.core.crypto import records, sealed_tokens, sealing, signed_tokens
 from src.core.crypto.keys import KEY_BYTES, MAC_BYTES, KeyRing, Purpose
 from src.core.crypto.records import Content, RecordSealer
 from src.core.crypto.sealing import Link, Sealer
@@ -70,8 +72,16 @@ METHODS = {"get", "head", "options", "post", "put", "patch", "delete"}
 EVERYWHERE = {"cross_site", "misdirected", "too_many", "unavailable"}
 COMMANDS = ("## Keys", "## Users", "## Posts", "## Gathered messages", "## Audit")
 
+PROVIDER = {"oidc_issuer": "https://id.example.org", "oidc_client_id": "sealpost"}
+
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Api]]
+
+
+@pytest.fixture
+async def client(serve: Serve) -> Client:
+    """The HTTP client of a server with all routes."""
+    return (await serve(**PROVIDER)).client
 
 
 @functools.cache
@@ -170,7 +180,7 @@ async def operations(client: Client) -> dict[str, Any]:
         }
 
     def answer_of(operation: dict[str, Any]) -> dict[str, Any]:
-        return next(schema_of(answer) for status, answer in operation["responses"].items() if status < "300")
+        return next((schema_of(answer) for status, answer in operation["responses"].items() if status < "300"), {})
 
     return {
         f"{method.upper()} {path}": {
@@ -313,7 +323,7 @@ async def test_the_errors_of_a_route_are_documented(client: Client) -> None:
 
 async def test_errors_of_restricted_creation_are_documented(serve: Serve) -> None:
     """The same with SEALPOST_ANONYMOUS_CREATE=false, for sections with a list for that."""
-    served = await operations((await serve(anonymous_create=False)).client)
+    served = await operations((await serve(anonymous_create=False, **PROVIDER)).client)
     documented = {
         name: (codes_in(text, "Errors then") or codes_in(text, "Errors")) - EVERYWHERE
         for name, text in documented_routes().items()
@@ -324,7 +334,7 @@ async def test_errors_of_restricted_creation_are_documented(serve: Serve) -> Non
 
 async def test_the_scopes_are_documented(serve: Serve) -> None:
     """The table of scopes has each one, with the requests that require it, and no other."""
-    served = await operations((await serve(anonymous_create=False)).client)
+    served = await operations((await serve(anonymous_create=False, **PROVIDER)).client)
     asking: dict[str, set[str]] = {scope.value: set() for scope in Scope}
     for name, operation in served.items():
         for scope in operation["scopes"]:
@@ -475,7 +485,8 @@ def test_what_is_sealed_is_as_documented() -> None:
         words(row[0])[0]: row[1] for row in rows(section(SECURITY, "### The envelope of a record")) if len(row) == 2
     }
 
-    assert set(contents.values()) == {
+    # Clients keep this one, so it is never sealed again.
+    assert {*contents.values(), SignInState} == {
         content for content in Content.__subclasses__() if content.__module__.startswith("src.")
     }
     assert {kind: len(content.model_fields) for kind, content in contents.items()} == {
@@ -510,6 +521,15 @@ def test_access_tokens_are_as_documented() -> None:
     assert f"{life / 60:.0f} minutes, with {leeway:.0f} seconds of leeway" in said(
         COMPATIBILITY, "## Accounts and posts"
     )
+
+
+def test_sign_ins_in_progress_are_as_documented() -> None:
+    """Sizes and life are those of the code."""
+    text = said(SECURITY, "### Sign-ins in progress")
+
+    assert f"has {sealing.ID_BYTES + sealed_tokens.EXPIRY_BYTES} bytes" in text
+    assert f"expires after {sign_in.LIFE.total_seconds() / 60:.0f} minutes" in text
+    assert f"for {sign_in.LIFE.total_seconds() / 60:.0f} minutes" in said(API, "### GET /oidc/start")
 
 
 def test_the_delay_of_revocation_is_as_documented() -> None:

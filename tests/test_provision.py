@@ -451,7 +451,7 @@ def test_a_misspelt_setting_beside_compose_is_refused(
     assert "SEALPOST_KEYZ_FILE: no such setting" in misspelt[1]
     assert "s3cret" not in misspelt[1] + accepted[1]
     assert before == left
-    assert (0, "SEALPOST_KEYS in .env has no effect: docker-compose.yml sets it.\n") == accepted
+    assert (0, "SEALPOST_KEYS in .env has no effect: docker-compose.yml does not pass it on.\n") == accepted
 
 
 def test_each_image_is_one_version_and_each_service_is_bounded() -> None:

@@ -43,10 +43,10 @@ SET_BY_COMPOSE = frozenset(
     PREFIX + name
     for name in (
         *("MONGO_DATABASE", "MONGOD", "DATA_DIR", "LOG_FILE", "METRICS_DIR", "TLS_CERT", "TLS_KEY"),
-        *("MONGO_URL", "MONGO_URL_FILE", "KEYS", "KEYS_FILE"),
+        *("MONGO_URL", "MONGO_URL_FILE", "KEYS", "KEYS_FILE", "OIDC_CLIENT_SECRET", "OIDC_CLIENT_SECRET_FILE"),
     )
 )
-"""Settings that docker-compose.yml sets itself."""
+"""Settings that docker-compose.yml sets itself, and secrets, which it passes to no container."""
 
 
 class ProvisionError(Exception):
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT, owners: O
         match task:
             case "files":
                 for name in check_dotenv(root / "clone" / DOTENV):
-                    _say(f"{name} in .env has no effect: docker-compose.yml sets it.")
+                    _say(f"{name} in .env has no effect: docker-compose.yml does not pass it on.")
                 provision_files(root, members, read_settings(), owners, _published_port())
             case "database":
                 for member in provision_database(root, members):

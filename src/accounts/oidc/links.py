@@ -18,7 +18,7 @@ from ...core.metrics import NOTHING, Counter
 from ...errors import Damaged
 
 COLLECTION = "oidc_links"
-KIND = "oidc_link"
+KIND = "oidc link"
 INDEXES: Indexes = {
     COLLECTION: [
         IndexModel("subject_index", name="subject_index", unique=True),

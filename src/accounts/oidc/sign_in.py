@@ -80,7 +80,7 @@ class ProviderSignIn:
         self._limits = limits
         self._times = times
         self._audit = audit
-        self._states = SealedTokens(ring, "oidc_state", SignInState, mongo.clock, life=LIFE)
+        self._states = SealedTokens(ring, "oidc state", SignInState, mongo.clock, life=LIFE)
 
     async def begin(self, redirect_uri: str) -> tuple[str, str]:
         """Return the URL at the provider, and the sealed state for the browser.

@@ -54,7 +54,7 @@ PLURALS = {
 # Words that may be the same as in English: names, and what a language has in common with it.
 SAME_IN = {
     "de": {"Body", "Passkeys", "Text", "Version", "optional"},
-    "fr": {"Administration", "Sessions", "Version", "{n} minutes"},
+    "fr": {"Administration", "Invitations", "Message", "Secret", "Service", "Sessions", "Version", "{n} minutes"},
 }
 SAME = {"API", "QR"}
 

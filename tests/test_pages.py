@@ -27,7 +27,7 @@ from .conftest import Api
 ROOT = Path(__file__).parents[1]
 LEAN_QR = "9f064e870e3ab537ca1f87fadbaa45dd7fa56d8c32440bbddb8b893201b951d7"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-VIEWS = ("/", "/s", "/m", "/r", f"/secrets/{'A' * 43}")
+VIEWS = ("/", "/s", "/m", "/r", "/mine", "/board", "/admin", f"/secrets/{'A' * 43}")
 BUDGET = 64_000
 READER_BUDGET = 54_000
 FILES_BUDGET = 24_000
@@ -189,7 +189,15 @@ def test_every_language_names_the_browsers_of_the_documentation(code: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("script", "views"), [("create", ["create"]), ("open", ["secret", "message"]), ("receipt", ["receipt"])]
+    ("script", "views"),
+    [
+        ("create", ["create"]),
+        ("open", ["secret", "message"]),
+        ("receipt", ["receipt"]),
+        ("mine", ["mine"]),
+        ("board", ["board"]),
+        ("admin", ["admin"]),
+    ],
 )
 def test_a_script_gets_the_texts_that_it_names(script: str, views: list[str]) -> None:
     """The page of a view has each text that its script, or a module that it loads at any time, names in a call."""

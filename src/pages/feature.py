@@ -36,6 +36,9 @@ _OF_USERS = (
     ),
     ("/join", "signin", "Page for invitations", "The invitation is in the URL fragment, which is not sent."),
     ("/account", "account", "Page of your account", "Its password, passkeys, sessions and API tokens."),
+    ("/mine", "mine", "Page of your secrets and messages", "Those that your account keeps, with their states."),
+    ("/board", "board", "Page of posts", "With `author`, those of one user."),
+    ("/admin", "admin", "Page for operators", "Users, invitations, audit and health."),
 )
 """Path, view, summary and description of the pages for users."""
 
@@ -59,7 +62,7 @@ class PagesFeature:
             for view in _VIEWS.values()
             for depth, root in enumerate(roots)
         }
-        self._of_users = {view: self._templates.view(view) for view in ("signin", "account")}
+        self._of_users = {view: self._templates.view(view) for _, view, _, _ in _OF_USERS}
         self.message = MessagePage(languages, brand)
         self._documents = Documents(
             templates=self._templates,

@@ -23,9 +23,12 @@ _PARTS = {
     "create": ("script", "create"),
     "secret": ("script", "notices", "open", "secret"),
     "message": ("script", "notices", "open", "message"),
-    "receipt": ("script", "notices", "receipt"),
+    "receipt": ("script", "notices", "states", "receipt"),
     "signin": ("script", "accounts", "signin"),
     "account": ("script", "accounts", "account"),
+    "mine": ("script", "lists", "states", "mine"),
+    "board": ("script", "lists", "board"),
+    "admin": ("script", "lists", "admin"),
 }
 """The parts of a language that the script of each view needs."""
 

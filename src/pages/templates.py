@@ -32,10 +32,13 @@ _VIEWS = {
     "receipt": ("receipt.js", ("unsupported", "status", "receipt")),
     "signin": ("signin.js", ("unsupported", "status", "signin")),
     "account": ("account.js", ("unsupported", "status", "account")),
+    "mine": ("mine.js", ("unsupported", "status", "mine", "question")),
+    "board": ("board.js", ("unsupported", "status", "board", "question")),
+    "admin": ("admin.js", ("unsupported", "status", "admin", "question")),
     "docs": ("", ("docs",)),
     "about": ("", ("about",)),
 }
-_OF_USERS = {"signin", "account"}
+_OF_USERS = {"signin", "account", "mine", "board", "admin"}
 # What the navigation of every view links to, and the names there of views that are called otherwise.
 _LINKED = ("share", "receipts", "signin", "mine", "board", "account", "admin", "about", "docs")
 _PAGES = {"create": "share", "receipt": "receipts"}
@@ -105,6 +108,7 @@ class Templates:
         values["attach"] = _fill(self._sources["attach"], values) if self._settings.file_max else ""
         values["locked"] = "" if self._settings.anonymous_create else _fill(self._sources["locked"], values)
         values["menu"] = _fill(self._sources["menu" if script else "account_link"], values)
+        values["link_tools"] = _fill(self._sources["link_tools"], values)
         values["nav"] = "" if name in _OF_READERS else _fill(self._sources["nav"], values)
         values["body"] = "".join(_fill(self._sources[part], values) for part in parts)
         values["head"] = _fill(self._sources["head_script" if script else "head_style"], values)

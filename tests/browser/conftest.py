@@ -14,7 +14,8 @@ from playwright.sync_api import Error as PlaywrightError
 
 from bench.running_stack import RunningStack
 
-from ..stack.conftest import mongod, stack
+from ..stack.conftest import KEYS, SETTINGS, mongod, stack
+from ..stack.mongod import Mongod
 from .chromium import PATIENCE, running_chromium
 from .firefox import running_firefox
 
@@ -194,6 +195,12 @@ def visitors(browser: Browser) -> Iterator[Visitors]:
 def base(stack: RunningStack) -> str:
     """The URL of the stack, by a host name that browsers treat as secure."""
     return stack.url
+
+
+@pytest.fixture
+def environment(mongod: Mongod) -> dict[str, str]:
+    """The settings of the stack, for commands of its operator."""
+    return {"SEALPOST_MONGO_URL": mongod.url, "SEALPOST_KEYS": KEYS, **SETTINGS}
 
 
 def created(url: str, **body: Any) -> Any:

@@ -5,6 +5,7 @@ import { utf8 } from "./bytes.js";
 import { onFiles } from "./choose_files.js";
 import { canEncrypt, deriveKeys, newFragmentKey, sealText, testEncryption, writeFragment } from "./envelope.js";
 import { setKept } from "./kept.js";
+import { showLink } from "./link_tools.js";
 import { $, copyOnClick, formatExpiry, hideEncryptionClaims, runBusy, showSection, startView, t, toggleOnClick } from "./page.js";
 import { checkPassword } from "./password.js";
 import { newPassphrase, newPassword } from "./random.js";
@@ -132,7 +133,7 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   // Behind a proxy, the server may not know its own address. This page was loaded from it.
   const [path, key] = url.match(/\w+\/([^/]+)$/);
   const link = ROOT + (fragmentKey ? `${isMessage() ? "m" : "s"}#${await writeFragment(key, fragmentKey)}` : path);
-  $("link").value = link;
+  showLink(link);
   $("receipt-link").value = `${ROOT}r#${receiptKey}`;
   $("to-receipt").href = $("receipt-link").value;
   receipt = { key: receiptKey, created: new Date().toISOString(), expires: expiresAt };
@@ -143,29 +144,10 @@ async function showResult({ url, receipt_key: receiptKey, expires_at: expiresAt 
   attachments?.clear();
   $("result-phrase").hidden = !phrase;
   $("result-plain").hidden = Boolean(fragmentKey);
-  showCode(false);
-  drawCode(link);
   form.reset();
   if ($("phrase").type === "text") $("show-phrase").click();
   showKindFields();
   showSection("result");
-}
-
-async function drawCode(link) {
-  $("show-qr").hidden = true;
-  try {
-    const { generate } = await import("./lean-qr.js");
-    // White pixels: forced colors would repaint a background.
-    generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
-    $("show-qr").hidden = false;
-  } catch {
-    // The connection is lost. The link is more important.
-  }
-}
-
-function showCode(shown) {
-  $("qr").hidden = !shown;
-  $("show-qr").setAttribute("aria-expanded", String(shown));
 }
 
 /** Attach files, and show which cannot be attached. */
@@ -234,13 +216,8 @@ $("again").addEventListener("click", () => {
   $("text").focus();
 });
 toggleOnClick($("show-phrase"), $("phrase"));
-$("show-qr").addEventListener("click", () => showCode($("qr").hidden));
-$("share-link").hidden = !navigator.share;
-// Rejected if the user closes the sheet.
-$("share-link").addEventListener("click", () => navigator.share({ url: $("link").value }).catch(() => {}));
-copyOnClick($("copy-link"), () => $("link").value);
 copyOnClick($("copy-receipt"), () => $("receipt-link").value);
-for (const id of ["link", "receipt-link"]) $(id).addEventListener("focus", (event) => event.target.select());
+$("receipt-link").addEventListener("focus", ({ target }) => target.select());
 for (const [id, event] of [["copy-receipt", "click"], ["receipt-link", "copy"], ["to-receipt", "click"]]) {
   $(id).addEventListener(event, () => (receiptSaved = true));
 }

@@ -22,6 +22,7 @@ const ICONS = {
   gone: ["M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zm5 11.5L21 21", "soft"],
   incomplete: ["m13 6 2-2a3.5 3.5 0 0 1 5 5l-2 2m-7 7-2 2a3.5 3.5 0 0 1-5-5l2-2M8 3v3M3 8h3m10 13v-3m5-2h-3", "warn"],
   offline: ["M8 18a4.5 4.5 0 0 1-.6-9m3-2.3A6 6 0 0 1 17.5 10a4 4 0 0 1 3 6.5M3 3l18 18", "warn"],
+  good: ["m4 12.5 5.5 5.5L20 7", "ok"],
   alert: ["M12 4 2.5 20h19zm0 6v4m0 3v.01", "warn"],
 };
 ICONS.lost = ICONS.offline;
@@ -46,6 +47,9 @@ function format(text, options) {
 
 /** Format a timestamp of the API for the user, with the time zone. */
 export const formatTime = (text) => format(text, { second: "2-digit" });
+
+/** Format a timestamp for a list, to the minute. */
+export const formatMinute = (text) => format(text, { weekday: undefined, month: "short" });
 
 /** Format the time when something expires, with the time zone and the remaining time. */
 export function formatExpiry(text) {

@@ -2,6 +2,7 @@
 // lists the receipts that this browser keeps.
 
 import { ConnectionLost, ROOT, call, failureKey } from "./api.js";
+import { describeFiles } from "./describe_files.js";
 import { loadKept, setKept } from "./kept.js";
 import { receiptKeyOfUrl } from "./links.js";
 import { $, drawIcon, formatExpiry, formatTime, showNotice, showSection, startView, t } from "./page.js";
@@ -15,18 +16,6 @@ let timer;
 function setRow(id, value) {
   $(id).textContent = value ?? "";
   $(`${id}-row`).hidden = value == null;
-}
-
-/** Return the number and size of an item's files; null if it has none. */
-async function describeFiles({ files: n, files_bytes: bytes }) {
-  if (!n) return null;
-  try {
-    const { formatBytes } = await import("./file_display.js");
-    return t("files", { n, size: formatBytes(bytes) });
-  } catch {
-    // The connection is lost. The state is more important.
-    return null;
-  }
 }
 
 function display(receipt, files) {

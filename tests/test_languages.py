@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,11 @@ from src.pages.problem_page import SIGN_IN_KINDS, problem_page
 from src.pages.templates import HTML
 from src.settings import Settings
 
-from .conftest import Api
 from .test_pages import BROWSER, view
 
 PAGES = MESSAGES.parent
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "pages.md"
 Texts = dict[str, dict[str, str]]
-Serve = Callable[..., Awaitable[Api]]
 Client = TestClient[web.Request, web.Application]
 
 BRAND = read_brand(Settings(_env_file=None))
@@ -234,10 +232,8 @@ def test_the_menu_wins_over_the_browser(query: str, cookie: str, accepted: str, 
     assert code == language_of(make_mocked_request("GET", f"/s?{query}", headers=headers), FILES)
 
 
-async def test_the_menu_works_without_scripts(serve: Serve) -> None:
+async def test_the_menu_works_without_scripts(client: Client) -> None:
     """Links to the same page in each language by its own name; the choice is remembered for 1 year, without an id."""
-    # With a jar of its own for cookies.
-    client = (await serve()).client
     page = await view(client, "/s")
     links = re.findall(r'<a href="(\?lang=(\w+))" lang="(\w+)"( aria-current="true")?>(\w+)</a>', page)
     answer = await client.get(f"/s{links[0][0]}", headers=BROWSER)
@@ -247,10 +243,12 @@ async def test_the_menu_works_without_scripts(serve: Serve) -> None:
     ]
     assert ["en"] == [code for _, code, _, current, _ in links if current]
     assert f'<html lang="{links[0][1]}">' in await answer.text()
+    remembered = answer.headers["Set-Cookie"].partition(";")[0]
     assert [f"lang={links[0][1]}; Max-Age=31536000; SameSite=Lax"] == answer.headers.getall("Set-Cookie")
     assert "Accept, Accept-Language, Cookie" == answer.headers["Vary"]
     assert "no-store, no-transform" == answer.headers["Cache-Control"]
-    assert f'<html lang="{links[0][1]}">' in await (await client.get("/r", headers=BROWSER)).text()
+    answer = await client.get("/r", headers={**BROWSER, "Cookie": remembered})
+    assert f'<html lang="{links[0][1]}">' in await answer.text()
 
 
 @pytest.mark.parametrize("path", ["/s", "/s?lang=xx", "/s/?lang=de", f"/secrets/{'A' * 43}?lang=de", "/hello?lang=de"])

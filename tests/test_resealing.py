@@ -68,7 +68,8 @@ class Rotation:
         """Start a server with these keys, newest first."""
         if self.database:
             overrides["mongo_database"] = self.database
-        api = await self.serve(keys=SecretStr(",".join(keys)), **overrides)
+        # The audit would write events, which are sealed as well, at times of its own.
+        api = await self.serve(keys=SecretStr(",".join(keys)), **{"audit_ttl": 0, **overrides})
         self.database = api.settings.mongo_database
         return api
 
@@ -449,7 +450,7 @@ async def test_a_rejected_write_is_no_success(rotation: Rotation, monkeypatch: p
         await resealing_of(both).run(quietly)
 
     monkeypatch.undo()
-    assert [1, 1, 1, 0, 0] == [done.changed for done in await resealing_of(both).run(quietly)]
+    assert [1, 1, 1] == [done.changed for done in await resealing_of(both).run(quietly) if done.changed]
 
 
 async def test_a_user_who_is_being_deleted_is_resealed(rotation: Rotation) -> None:
@@ -472,16 +473,21 @@ async def test_a_progress_bar_is_shown_on_a_terminal(rotation: Rotation) -> None
     both = await rotation.start(rotation.new, rotation.old)
     terminal, stderr = pty.openpty()
 
-    ended = await rotation.operator(both).run("keys", "reseal", stderr=stderr)
+    def read() -> bytes:
+        written = b""
+        # Once all writers have closed the terminal, reading raises an error.
+        with suppress(OSError):
+            while part := os.read(terminal, 100_000):
+                written += part
+        return written
 
+    # Meanwhile: a terminal holds at most 4 kB of unread output.
+    reading = asyncio.create_task(asyncio.to_thread(read))
+    ended = await rotation.operator(both).run("keys", "reseal", stderr=stderr)
     os.close(stderr)
-    written = b""
-    # A terminal returns a page at a time; once all writers have closed it, reading raises an error.
-    with suppress(OSError):
-        while part := os.read(terminal, 100_000):
-            written += part
+    shown = (await reading).decode()
     os.close(terminal)
-    shown = written.decode()
+
     assert "users: 1 re-encrypted or re-indexed" == ended.stdout.splitlines()[0]
     for name in COLLECTIONS:
         assert name in shown

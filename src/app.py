@@ -58,7 +58,7 @@ async def build_app(
     mongo, ring, metrics, storage = parts.mongo, parts.ring, parts.metrics, parts.storage
     edge = Edge(parts.origin, metrics, request_timeout=settings.request_timeout, pages=parts.pages)
     figures = ProcessFigures(metrics)
-    storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), parts.origin)
+    storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), parts.origin, ring)
     prerequisites = Prerequisites(
         mongo,
         clock=ClockCheck(mongo, metrics.clock_offset),

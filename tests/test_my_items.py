@@ -21,6 +21,8 @@ from src.sealed.store import ItemStore
 
 from .conftest import PASSWORD, Api
 from .processes import PATIENCE
+from .senders import operator_token
+from .test_audit import audited
 from .uploads import upload
 
 Serve = Callable[..., Awaitable[Api]]
@@ -143,8 +145,8 @@ async def test_a_page_uses_the_index(api: Api) -> None:
 
 
 async def test_burning_an_item_burns_it_as_its_receipt_does(api: Api) -> None:
-    """Once; its files and its hold end as well."""
-    token = await api.sign_up()
+    """Once; its files and its hold end as well, and the audit knows who did it."""
+    token = await operator_token(api)
     file = {"upload": encode(await upload(api, b"content"))}
     waiting, held = await keep(api, token, files=[file]), await keep(api, token)
     assert 200 == (await api.open(held["secret_key"], reader=READER))[0]
@@ -158,6 +160,9 @@ async def test_burning_an_item_burns_it_as_its_receipt_does(api: Api) -> None:
     assert ["burned", "opened"] == [await api.state(created["receipt_key"]) for created in (waiting, held)]
     assert 404 == (await api.open(held["secret_key"], reader=READER))[0]
     assert 0 == await api.mongo.collection("chunks").count_documents({})
+    lines = await audited(api, token, 2, kind="item_burned")
+    assert [id_of(created) for created in (waiting, held)] == [line["item_id"] for line in lines]
+    assert {"the-operator"} == {line["username"] for line in lines}
 
 
 async def test_items_belong_to_one_user(api: Api) -> None:

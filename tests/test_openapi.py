@@ -128,7 +128,8 @@ async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis
     answers = await run_schemathesis()
 
     assert ("GET", "/me") in answers
-    assert all(statuses[401] for statuses in answers.values()), answers
+    # Creation accepts a token, but does not require one.
+    assert all(statuses[401] or statuses[201] for statuses in answers.values()), answers
 
 
 @pytest.mark.fuzz

@@ -569,6 +569,18 @@ async def test_small_requests_count_as_documents(serve: Serve) -> None:
     assert 429 == (await api.send("POST", "/files", None, **{"Upload-Length": "5"})).status
 
 
+async def test_the_account_that_created_an_upload_pays_for_its_content(serve: Serve) -> None:
+    """Requests that continue it have no token, and leave the budget of the address as it is."""
+    api = await serve(rate_limits="on", limit_create_bytes="6144 bytes per 1 hour")
+    token = await api.sign_up()
+    upload = await create(api, 10, Authorization=f"Bearer {token}")
+
+    assert [204, 204, 429] == [(await patch(api, upload, offset, b"x")).status for offset in range(3)]
+    assert 429 == (await api.call("POST", "/generate", {"secret": "s"}, token=token))[0]
+    anonymous = await create(api, 10)
+    assert 204 == (await patch(api, anonymous, 0, b"x")).status
+
+
 async def test_creation_needs_the_same_credentials_as_a_secret(serve: Serve) -> None:
     """With restricted creation, a token with the scope `secrets`; the key of the upload is enough for the rest."""
     api = await serve(anonymous_create=False)

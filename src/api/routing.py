@@ -62,8 +62,11 @@ class StorageControl(Protocol):
     def admit(self) -> None:
         """Raise `StorageFull` while storage is full."""
 
-    def storing(self, request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
-        """Allow the block to store ``size`` bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
+    def storing(self, request: web.Request, size: int, payer: bytes | None = None) -> AbstractAsyncContextManager[None]:
+        """Allow the block to store ``size`` bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`.
+
+        ``payer`` is the `StreamedBody.payer` of the request's body.
+        """
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def _endpoint(
     async def streamed(request: web.Request) -> web.StreamResponse:
         if request.content_type != route.streamed_body:
             raise UnsupportedMediaType(f"The Content-Type of the body must be {route.streamed_body}.")
-        body: Any = StreamedBody(request, partial(storage.storing, request) if storage else lambda _: nullcontext())
+        body: Any = StreamedBody(request, partial(storage.storing, request) if storage else lambda *_: nullcontext())
         # From here on, each step has its own time limit.
         if DEADLINE in request:
             request[DEADLINE].reschedule(None)

@@ -16,12 +16,12 @@ STALL_SECONDS = 60.0
 STALL_BYTES = 64 * 1024
 """Bytes that a client must send within `STALL_SECONDS` of waiting for it."""
 
-Storing = Callable[[int], AbstractAsyncContextManager[None]]
-"""Allows the block to store that many bytes, see `StorageControl.storing`."""
+Storing = Callable[[int, bytes | None], AbstractAsyncContextManager[None]]
+"""Allows the block to store that many bytes for a payer, see `StorageControl.storing`."""
 
 
 class StreamedBody:
-    """The body of a request; ``storing`` allows to store parts of it.
+    """The body of a request.
 
     Raises `Malformed` for a body with a ``Content-Encoding``.
     """
@@ -34,7 +34,13 @@ class StreamedBody:
         self._received = 0
         self.length = request.content_length
         """Length in bytes according to the headers; None for a chunked body."""
-        self.storing = storing
+        self.payer: bytes | None = None
+        """Blind index of the account that pays for what is stored; None for the client's network."""
+        self._storing = storing
+
+    def storing(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Allow the block to store a part of ``size`` bytes. Raises as `StorageControl.storing`."""
+        return self._storing(size, self.payer)
 
     async def parts(self, size: int) -> AsyncGenerator[bytes, None]:
         """Yield the body in parts of ``size`` bytes, of which the last one may be shorter.

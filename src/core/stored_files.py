@@ -16,6 +16,8 @@ The content of the files gets a new expiry, for which MongoDB rewrites it: secon
 RESERVATION = timedelta(seconds=60)
 """Time for which an upload is reserved for an item that is being created."""
 
+PAYER = "payer"
+"""The blind index by which an upload names the account whose byte budget pays for its content."""
 Unusable = Literal["unknown or expired", "incomplete", "in use"]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from ..accounts.guards import CALLER
 from ..api.origin import Origin
 from ..api.routing import Guard, Header, Route, json_response
 from ..api.streamed_bodies import StreamedBody
@@ -154,7 +155,9 @@ class UploadRoutes:
         """Create an upload."""
         check_version(request.headers)
         check_metadata(request.headers)
-        upload_key, upload = await self._service.create(parse_number(request.headers, LENGTH))
+        upload_key, upload = await self._service.create(
+            parse_number(request.headers, LENGTH), caller.user_id if (caller := request.get(CALLER)) else None
+        )
         created = UploadCreated(upload=encode(upload_key), expires_at=upload.delete_at)
         response = json_response(created.model_dump_json().encode(), status=201)
         response.headers[hdrs.LOCATION] = self._origin.link(request, f"{PATH}/{created.upload}")

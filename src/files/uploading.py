@@ -4,10 +4,11 @@ import secrets
 from contextlib import aclosing, suppress
 
 from ..api.streamed_bodies import StreamedBody
+from ..core.crypto.blind_index import BlindIndex
 from ..core.crypto.keys import KEY_BYTES, KeyRing
 from ..core.database.mongo import Document
 from ..core.metrics import Metrics
-from ..core.stored_files import TransferSlots
+from ..core.stored_files import PAYER, TransferSlots
 from ..errors import Problem, TooLarge
 from .chunk_sealing import CHUNK_BYTES, ChunkSealer, derive_upload_id
 from .chunks import chunk_id
@@ -32,18 +33,20 @@ class UploadService:
 
     def __init__(self, ring: KeyRing, uploads: UploadStore, metrics: Metrics, *, file_max: int) -> None:
         self._ring = ring
+        self._index = BlindIndex(ring, PAYER)
         self._uploads = uploads
         self._events = metrics.uploads
         self._bytes = metrics.upload_bytes
         self._slots = TransferSlots("uploads")
         self.largest = largest_upload(file_max)
 
-    async def create(self, size: int) -> tuple[bytes, Upload]:
-        """Return the key of a new upload, and the upload. Raises `TooLarge`."""
+    async def create(self, size: int, user_id: bytes | None) -> tuple[bytes, Upload]:
+        """Return the key of a new upload, and the upload, whose content the user pays for. Raises `TooLarge`."""
         if size > self.largest:
             raise TooLarge(limit=self.largest)
         upload_key = secrets.token_bytes(KEY_BYTES)
-        upload = await self._uploads.create(derive_upload_id(upload_key), size)
+        payer = self._index.of(user_id.hex())[0] if user_id else None
+        upload = await self._uploads.create(derive_upload_id(upload_key), size, payer)
         self._count("created")
         if upload.is_complete:
             self._count("completed")
@@ -67,7 +70,7 @@ class UploadService:
         """
         with self._slots.take(UPLOADS_AT_ONCE):
             upload = await self._uploads.begin(derive_upload_id(upload_key), offset)
-            was_complete = upload.is_complete
+            body.payer, was_complete = upload.payer, upload.is_complete
             if (body.length or 0) > upload.size - offset:
                 raise TooLarge(limit=upload.size - offset)
             sealer = ChunkSealer(self._ring, upload_key)

@@ -36,7 +36,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload; ``size`` and ``offset`` are in bytes, ``chunks`` is the number of chunks before the offset."""
+    """An upload; ``size`` and ``offset`` are in bytes, ``chunks`` is the number of chunks before the offset.
+
+    ``payer`` is the blind index of the account whose byte budget pays for the content; None for the client's network.
+    """
 
     upload_id: bytes
     size: int
@@ -44,6 +47,7 @@ class Upload:
     chunks: int
     delete_at: datetime
     writer: bytes
+    payer: bytes | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -63,10 +67,10 @@ class UploadStore:
         self._chunks = chunks
         self._damaged = damaged
 
-    async def create(self, upload_id: bytes, size: int) -> Upload:
+    async def create(self, upload_id: bytes, size: int, payer: bytes | None = None) -> Upload:
         """Store a new upload without content."""
         now = self._mongo.clock.now()
-        upload = Upload(upload_id, size, 0, 0, now + LIFE, b"")
+        upload = Upload(upload_id, size, 0, 0, now + LIFE, b"", payer)
         with translate_mongo_errors():
             await self._uploads.insert_one(
                 {
@@ -77,6 +81,7 @@ class UploadStore:
                     "writer": upload.writer,
                     "created_at": now,
                     "delete_at": upload.delete_at,
+                    **({"payer": payer} if payer else {}),
                 }
             )
         return upload
@@ -219,13 +224,13 @@ class UploadStore:
 def _from_document(document: Document) -> Upload:
     """Read a document. Raises `KeyError`, `TypeError` and `ValueError`."""
     size, offset, chunks = (_number(document[name]) for name in ("size", "offset", "chunks"))
-    delete_at, writer = document["delete_at"], document["writer"]
-    if type(delete_at) is not datetime or type(writer) is not bytes:
+    delete_at, writer, payer = document["delete_at"], document["writer"], document.get("payer")
+    if type(delete_at) is not datetime or type(writer) is not bytes or type(payer) not in (bytes, type(None)):
         raise TypeError
     # No chunk is empty.
     if not 0 <= chunks <= offset <= size:
         raise ValueError
-    return Upload(document["_id"], size, offset, chunks, delete_at, writer)
+    return Upload(document["_id"], size, offset, chunks, delete_at, writer, payer)
 
 
 def _number(value: Any) -> int:

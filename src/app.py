@@ -28,7 +28,7 @@ from .core.metrics import ProcessFigures
 from .files.routes import add_version
 from .settings import Settings, SettingsError
 from .startup import add_log_level, mongo_url, prepare, refuse_cleartext
-from .storage import EXPIRING, INDEXES, RESEALABLE
+from .storage import EXPIRING, RESEALABLE, needed_indexes
 from .storage_limits import StorageLimits, create_byte_budget
 
 ALONE = "app"
@@ -74,7 +74,7 @@ async def build_app(
         async with AsyncExitStack() as running:
             await running.enter_async_context(
                 background_tasks(
-                    mongo.set_up(INDEXES, prepare_database),
+                    mongo.set_up(needed_indexes(settings), prepare_database),
                     mongo.when_set_up(prerequisites.watch),
                     mongo.when_set_up(shared.watch),
                     repeat(storage.watch, every=NEAR_SECONDS),
@@ -98,7 +98,7 @@ async def build_app(
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY, handler_args=HANDLER_ARGUMENTS)
     app[EDGE], app[MONGO] = edge, mongo
     app.cleanup_ctx.append(run)
-    if settings.file_max:
+    if settings.file_limit:
         app.on_response_prepare.append(add_version)
     add_routes(app, parts.routes, mongo.admit, storage_limits)
     return app

@@ -1,5 +1,6 @@
 """The composition root: builds all parts of the service and passes each the parts that it needs."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .accounts.feature import AccountsFeature
@@ -18,7 +19,7 @@ from .core.metrics import Metrics, mongo_listeners
 from .echo import EchoRoutes
 from .files.feature import FilesFeature
 from .gatherer.feature import GathererFeature
-from .health import HealthRoutes
+from .health import DumpFailure, HealthRoutes
 from .pages.feature import REFERENCE, PagesFeature
 from .posts.feature import PostsFeature
 from .scraping import ScrapeRoutes
@@ -40,7 +41,10 @@ class Composition:
         self.origin = Origin(settings)
         self.metrics = Metrics.of(settings, worker)
         self.mongo = Mongo(settings, url, mongo_listeners(self.metrics), prefix=prefix)
-        self._recorder = create_recorder(settings, self.ring, self.mongo, self.metrics)
+        # Only operators can read the audit, so there is none without accounts.
+        self._recorder = (
+            create_recorder(settings, self.ring, self.mongo, self.metrics) if settings.has("accounts") else None
+        )
         self.audit: Audit = self._recorder or NOT_RECORDED
         self.storage = StorageBudget(self.mongo, settings, self.metrics)
         self.hashing = HashingPool(
@@ -56,21 +60,18 @@ class Composition:
         openapi = OpenApiRoutes(self.routes, REFERENCE)
         self.pages = PagesFeature(settings, self.origin, lambda: openapi.document)
         # Other features use accounts and files, so these are built first.
-        self._accounts = self._build_accounts()
+        self._accounts = self._build_accounts() if settings.has("accounts") else None
+        self._authenticator = self._accounts.authenticator if self._accounts else None
         self._files = self._build_files()
-        self._gatherer = self._build_gatherer()
-        self.features: tuple[Feature, ...] = (
-            self._build_sealed(),
-            self._files,
-            self._accounts,
-            self._build_posts(),
-            self._gatherer,
-            # The last one to be closed: the commands in flight of the others still record events.
-            self._build_audit(),
-        )
+        self._dump_failure: Callable[[], DumpFailure | None] = lambda: None
+        sealed = self._build_sealed()
+        self.features: list[Feature] = [sealed, self._files]
+        if self._accounts:
+            self._accounts.deletion.add(sealed.erase_user)
+            self.features += self._build_for_users(self._accounts)
         self.routes += [
             *(route for feature in self.features for route in feature.routes()),
-            *EchoRoutes(self._accounts.authenticator, self.pages.create).routes(),
+            *self._echo_routes(),
             *self.pages.routes(),
             *self._build_service().routes(),
             *self._build_health().routes(),
@@ -97,11 +98,11 @@ class Composition:
             mongo=self.mongo,
             origin=self.origin,
             metrics=self.metrics,
-            authenticator=self._accounts.authenticator,
+            authenticator=self._authenticator,
         )
 
     def _build_sealed(self) -> SealedFeature:
-        sealed = SealedFeature(
+        return SealedFeature(
             settings=self.settings,
             ring=self.ring,
             mongo=self.mongo,
@@ -111,62 +112,78 @@ class Composition:
             origin=self.origin,
             metrics=self.metrics,
             audit=self.audit,
-            authenticator=self._accounts.authenticator,
+            authenticator=self._authenticator,
             shell=self.pages.secret,
             message_page=self.pages.message,
         )
-        self._accounts.deletion.add(sealed.erase_user)
-        return sealed
 
-    def _build_posts(self) -> PostsFeature:
-        posts = PostsFeature(
+    def _build_for_users(self, accounts: AccountsFeature) -> Iterator[Feature]:
+        """Build accounts and the features that need them.
+
+        Deleting an account erases the user's data in all features, including those that are off by now.
+        """
+        posts, gatherer = self._build_posts(accounts), self._build_gatherer(accounts)
+        accounts.deletion.add(posts.erase_user)
+        accounts.deletion.add(gatherer.erase)
+        yield accounts
+        if self.settings.has("posts"):
+            yield posts
+        if self.settings.has("gatherer"):
+            self._dump_failure = gatherer.dump_failure
+            yield gatherer
+        # The last one to be closed: the commands in flight of the others still record events.
+        yield self._build_audit(accounts)
+
+    def _build_posts(self, accounts: AccountsFeature) -> PostsFeature:
+        return PostsFeature(
             ring=self.ring,
             mongo=self.mongo,
             batching=self._batching,
-            authenticator=self._accounts.authenticator,
-            directory=self._accounts.directory,
+            authenticator=accounts.authenticator,
+            directory=accounts.directory,
             metrics=self.metrics,
         )
-        self._accounts.deletion.add(posts.erase_user)
-        return posts
 
-    def _build_gatherer(self) -> GathererFeature:
-        gatherer = GathererFeature(
+    def _build_gatherer(self, accounts: AccountsFeature) -> GathererFeature:
+        return GathererFeature(
             settings=self.settings,
             ring=self.ring,
             mongo=self.mongo,
             batching=self._batching,
             origin=self.origin,
-            authenticator=self._accounts.authenticator,
-            directory=self._accounts.directory,
-            identities=self._accounts.identities,
+            authenticator=accounts.authenticator,
+            directory=accounts.directory,
+            identities=accounts.identities,
             metrics=self.metrics,
         )
-        self._accounts.deletion.add(gatherer.erase)
-        return gatherer
+
+    def _echo_routes(self) -> list[Route[Any]]:
+        if self._accounts is None or not self.settings.has("echo"):
+            return []
+        return EchoRoutes(self._accounts.authenticator, self.pages.create).routes()
 
     def _build_service(self) -> ServiceRoutes:
+        if self._accounts is None:
+            return ServiceRoutes(self.settings, sign_in=[])
         return ServiceRoutes(
             self.settings,
-            features=["messages", "accounts", "posts", "gatherer", "echo", "files"],
-            registration=self.settings.registration,
             sign_in=["password", "passkey", "oidc"] if self.settings.oidc_issuer else ["password", "passkey"],
             oidc_name=self.settings.oidc_button,
         )
 
-    def _build_audit(self) -> AuditFeature:
+    def _build_audit(self, accounts: AccountsFeature) -> AuditFeature:
         return AuditFeature(
             ring=self.ring,
             mongo=self.mongo,
             recorder=self._recorder,
-            authenticator=self._accounts.authenticator,
-            directory=self._accounts.directory,
+            authenticator=accounts.authenticator,
+            directory=accounts.directory,
             metrics=self.metrics,
         )
 
     def _build_health(self) -> HealthRoutes:
         return HealthRoutes(
             self.mongo,
-            dump_failure=self._gatherer.dump_failure,
+            dump_failure=self._dump_failure,
             creating_is_paused=lambda: self.storage.is_paused,
         )

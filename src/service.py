@@ -9,9 +9,8 @@ from . import __version__
 from .api.bodies import MAX_BODY
 from .api.routing import Route
 from .api.schema import Answer
-from .settings import Settings
+from .settings import FEATURES, FeatureName, Settings
 
-FeatureName = Literal["messages", "accounts", "posts", "gatherer", "echo", "files"]
 Registration = Literal["open", "invite", "closed"]
 SignInMethod = Literal["password", "passkey", "oidc"]
 
@@ -44,22 +43,21 @@ class Service(Answer):
 
 
 class ServiceRoutes:
-    """The handler and its declaration; the answer is the same while the process runs."""
+    """The handler and its declaration; ``sign_in`` has the ways to sign in, none without accounts."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        features: list[FeatureName],
-        registration: Registration,
         sign_in: list[SignInMethod],
         oidc_name: str | None = None,
     ) -> None:
+        off = {*settings.features_off, *(() if settings.file_limit else ("files",))}
         self._service = Service(
             name=settings.brand_name,
             version=__version__,
-            features=features,
-            registration=registration,
+            features=[name for name in FEATURES if name not in off],
+            registration=settings.registration if settings.has("accounts") else "closed",
             anonymous_create=settings.anonymous_create,
             sign_in=sign_in,
             oidc_name=oidc_name,
@@ -67,7 +65,7 @@ class ServiceRoutes:
                 ttl_default=settings.default_ttl,
                 ttl_max=settings.ttl_max,
                 body_max=MAX_BODY,
-                file_max=settings.file_max if "files" in features else 0,
+                file_max=settings.file_limit,
                 files_max=settings.files_max,
                 hold=settings.hold,
                 file_hold=settings.file_hold,

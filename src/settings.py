@@ -49,6 +49,12 @@ _LABEL_LIMIT, _NAME_LIMIT, _FOOTER_LIMIT = 40, 40, 300
 # A path must not begin with two slashes: that would be another host.
 _FOOTER_URL = re.compile(r"(https?://[A-Za-z0-9\[]|mailto:|/(?!/))[A-Za-z0-9._~:/?#\[\]@!$&'()*+;=%-]*")
 
+FeatureName = Literal["messages", "accounts", "posts", "gatherer", "echo", "files"]
+FEATURES: tuple[FeatureName, ...] = get_args(FeatureName)
+"""What can be switched off; secrets cannot."""
+NO_FEATURES = "none"
+_NEED_ACCOUNTS: tuple[FeatureName, ...] = ("posts", "gatherer", "echo")
+
 LogLevel = Literal["debug", "info", "warn", "warning", "error", "critical", "fatal", "notset"]
 """The level names of `logging`, in lower case."""
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
@@ -102,6 +108,11 @@ class Settings(BaseSettings):
         None,
         description="Master key ring, newest first: `kid:base64 of 32 bytes`, separated by commas."
         " Required with SEALPOST_MONGO_URL; otherwise generated in the data directory.",
+    )
+    features: str = Field(
+        ", ".join(FEATURES),
+        description="What the service has in addition to secrets, separated by commas; none: nothing else."
+        " posts, gatherer and echo need accounts.",
     )
     public_url: str | None = Field(
         None,
@@ -297,6 +308,16 @@ class Settings(BaseSettings):
             raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
         return value
 
+    @field_validator("features")
+    @classmethod
+    def _are_features(cls, value: str) -> str:
+        names = {name.strip() for name in value.split(",") if name.strip()} - {NO_FEATURES}
+        if unknown := names - set(FEATURES):
+            allowed = ", ".join(FEATURES)
+            raise ValueError(f"must be some of {allowed}, separated by commas, or none ({len(unknown)} unknown)")
+        # Hosts compare their settings as texts.
+        return ", ".join(name for name in FEATURES if name in names) or NO_FEATURES
+
     @field_validator("security_contact")
     @classmethod
     def _are_contacts(cls, value: str) -> str:
@@ -377,6 +398,13 @@ class Settings(BaseSettings):
     def _agree(self) -> Self:
         if self.default_ttl > self.ttl_max:
             raise ValueError("SEALPOST_TTL_DEFAULT must not exceed SEALPOST_TTL_MAX")
+        if not self.has("accounts"):
+            if needy := [name for name in _NEED_ACCOUNTS if self.has(name)]:
+                raise ValueError(
+                    f"SEALPOST_FEATURES: {' and '.join(needy)} need accounts: add accounts, or remove them"
+                )
+            if not self.anonymous_create:
+                raise ValueError("SEALPOST_ANONYMOUS_CREATE=false needs accounts, which SEALPOST_FEATURES leaves out")
         if 0 < self.storage_max < SMALLEST_STORAGE_MAX:
             raise ValueError(f"SEALPOST_STORAGE_MAX must be 0 or at least {SMALLEST_STORAGE_MAX}")
         if self.mongo_url and not self.keys:
@@ -401,6 +429,20 @@ class Settings(BaseSettings):
             )
         return self
 
+    def has(self, feature: FeatureName) -> bool:
+        """Tell whether a feature is on."""
+        return feature in self.features.split(", ")
+
+    @property
+    def features_off(self) -> list[FeatureName]:
+        """The features that are off."""
+        return [name for name in FEATURES if not self.has(name)]
+
+    @property
+    def file_limit(self) -> int:
+        """Maximum size of a file in bytes; 0: no files can be uploaded."""
+        return self.file_max if self.has("files") else 0
+
     @property
     def default_ttl(self) -> int:
         """Default time to live of an item, in seconds."""
@@ -408,8 +450,8 @@ class Settings(BaseSettings):
 
     @property
     def dump_path(self) -> Path | None:
-        """File to which gathered messages are appended; None if the dump is off."""
-        return None if str(self.gathered_file) == "off" else Path(self.gathered_file)
+        """File to which gathered messages are appended; None if the dump or the gatherer is off."""
+        return None if str(self.gathered_file) == "off" or not self.has("gatherer") else Path(self.gathered_file)
 
     @property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

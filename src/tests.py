@@ -28,7 +28,7 @@ from pymongo import MongoClient
 from .app import build_app
 from .core.crypto.keys import read_key_ring
 from .core.logs import configure_logs
-from .settings import Settings, read_settings
+from .settings import FeatureName, Settings, read_settings
 from .startup import mongo_url
 
 READY_SECONDS = 60
@@ -135,6 +135,12 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(status, found, refusal)
         return answer
 
+    def require(self, feature: FeatureName) -> None:
+        """Skip the test if a feature is off."""
+        settings = self.deployment.settings
+        if not settings.has(feature) or (feature == "files" and not settings.file_limit):
+            self.skipTest(f"the feature {feature} is off")
+
     async def sign_up(self) -> str:
         """Register a user, deleted after the test, and return an access token."""
         user = {"username": f"smoke-{secrets.token_hex(8)}", "password": secrets.token_hex(16)}
@@ -163,8 +169,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_file_arrives_unchanged(self) -> None:
         """The reader of a secret downloads its file until it has confirmed that the file has arrived."""
-        if not self.deployment.settings.file_max:
-            self.skipTest("files are switched off")
+        self.require("files")
         content = secrets.token_bytes(2_000)
         async with self.session.post("/files", headers={"Upload-Length": str(len(content))}) as answer:
             upload = (await answer.json())["upload"]
@@ -183,6 +188,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_message_is_read_as_text(self) -> None:
         """The page of a message shows its text escaped."""
+        self.require("messages")
         text = "<script>alert(1)</script> & a message"
         async with self.session.post("/", data={"message": text}) as answer:
             self.assertEqual(201, answer.status)
@@ -199,6 +205,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_user_posts_and_likes(self) -> None:
         """A post is in the feed, counts one like, and is in the analytics of its day."""
+        self.require("posts")
         token = await self.sign_up()
         first = datetime.now(UTC).date()
         post = await self.expect(201, "POST", "/posts", {"content": "a post"}, token=token)
@@ -215,6 +222,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_sender_goes_through_the_states_of_the_gatherer(self) -> None:
         """Grounded, identified, authenticated, grounded again; a message in another state is rejected."""
+        self.require("gatherer")
         name = {"username": f"smoke-{secrets.token_hex(8)}"}
         known = {**name, "password": secrets.token_hex(16)}
         authenticate = {"message_type": "AUTHENTICATE", **known}
@@ -233,6 +241,7 @@ class SmokeTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_the_echo(self) -> None:
         """The greeting is public; the echo requires a token and returns the text."""
+        self.require("echo")
         token = await self.sign_up()
         welcome = await self.expect(200, "GET", "/hello")
         await self.expect(401, "POST", "/echo", {"str": "a text"})

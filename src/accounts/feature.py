@@ -12,7 +12,6 @@ from ..core.audit import Audit
 from ..core.background import background_tasks
 from ..core.crypto.hashing import HashingPool
 from ..core.crypto.keys import KeyRing
-from ..core.database import limits
 from ..core.database.failure_limits import FailureLimit
 from ..core.database.group_commit import Batching
 from ..core.database.limits import Limit
@@ -59,7 +58,6 @@ INDEXES: Indexes = {
     **oidc_links.INDEXES,
     **passkey_store.INDEXES,
     **passkey_challenges.INDEXES,
-    **limits.INDEXES,
 }
 NETWORKS = 10
 """Failed logins that an account may have from all networks, as a multiple of those from one."""

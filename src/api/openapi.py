@@ -103,6 +103,7 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
     models: list[Any] = [(model, "validation") for model in _named(requests)]
     models += [(model, "serialization") for model in _named(answers)]
     _, schemas = models_json_schema(models, ref_template=REF_TEMPLATE)
+    has_guards = any(route.guard or route.optional_guard for route in routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -111,12 +112,15 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
         info={
             "title": "Sealpost",
             "version": __version__,
-            "description": "A self-hosted service for one-time secrets, messages, accounts, posts and gathering.",
+            "description": "A self-hosted service for one-time secrets.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         tags=[{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         paths=paths,
-        components={"schemas": schemas["$defs"], "securitySchemes": {SECURITY_SCHEME: BEARER}},
+        components={
+            "schemas": schemas["$defs"],
+            **({"securitySchemes": {SECURITY_SCHEME: BEARER}} if has_guards else {}),
+        },
     )
 
 

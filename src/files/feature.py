@@ -40,11 +40,11 @@ class FilesFeature(Feature):
         chunk_store = ChunkStore(mongo)
         upload_store = UploadStore(mongo, chunk_store, metrics.damaged)
         self.storage: FileStorage = MongoFileStorage(ring, upload_store, chunk_store, damaged=metrics.damaged)
-        service = UploadService(ring, upload_store, metrics, file_max=settings.file_max)
+        service = UploadService(ring, upload_store, metrics, file_max=settings.file_limit)
         guard = None
         if authenticator:
             guard = BearerGuard(authenticator, Scope.SECRETS, is_required=not settings.anonymous_create)
-        self._routes = UploadRoutes(service, origin, guard, settings.files_max) if settings.file_max else None
+        self._routes = UploadRoutes(service, origin, guard, settings.files_max) if settings.file_limit else None
 
     def routes(self) -> list[Route[Any]]:
         """Return the declarations of its routes; none if files are switched off."""

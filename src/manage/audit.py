@@ -53,5 +53,5 @@ def export(
         return done
 
     check_span(since, until)
-    written = run_command(command)
+    written = run_command(command, feature="accounts")
     say(f"wrote {written} {'event' if written == 1 else 'events'}")

@@ -84,4 +84,4 @@ def _on_gathered(
         )
 
     check_span(since, until)
-    return run_command(connected)
+    return run_command(connected, feature="gatherer")

@@ -72,4 +72,4 @@ def _on_posts(author: str | None, command: Callable[[PostStore, PostDeletion, by
         posts = PostStore(mongo, ring, batching)
         return await command(posts, PostDeletion(posts, ReactionStore(mongo, batching)), author_id)
 
-    return run_command(connected)
+    return run_command(connected, feature="posts")

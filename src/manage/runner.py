@@ -16,8 +16,9 @@ from ..core.database.mongo import Mongo, check_url, translate_mongo_errors
 from ..core.database.prerequisites import ClockCheck, KeyChecks, raise_for
 from ..core.database.resealing import Resealing
 from ..core.logs import configure_logs
-from ..settings import Settings, read_settings
+from ..settings import FeatureName, Settings, read_settings
 from ..storage import EXPIRING, RESEALABLE
+from .output import CommandError
 
 T = TypeVar("T")
 
@@ -31,14 +32,21 @@ class CommandContext:
     mongo: Mongo
 
 
-def run_command(command: Callable[[CommandContext], Awaitable[T]], *, with_any_keys: bool = False) -> T:
-    """Run a command on the configured database, and return its result.
+def run_command(
+    command: Callable[[CommandContext], Awaitable[T]],
+    *,
+    feature: FeatureName | None = None,
+    with_any_keys: bool = False,
+) -> T:
+    """Run a command, which may belong to a feature, on the configured database, and return its result.
 
     An embedded database is shared if it is running, and started and stopped otherwise. Raises `SettingsError`,
     `MongodError`, `Unavailable`, and the exceptions of the command. Raises `Unfit` if the clock is wrong, or, unless
-    ``with_any_keys`` is set, if the ring lacks a key in use.
+    ``with_any_keys`` is set, if the ring lacks a key in use, and `CommandError` if the feature is off.
     """
     settings = read_settings()
+    if feature and not settings.has(feature):
+        raise CommandError(f"the feature {feature} is off: SEALPOST_FEATURES does not list it")
     ring = read_key_ring(settings)
     # Commands report their errors themselves, but not why MongoDB rejected a command: that is logged.
     configure_logs(settings.model_copy(update={"log_level": "error"}), sys.stderr)

@@ -53,7 +53,7 @@ def list_users(*, as_json: AsJson = False) -> None:
     async def list_all(context: CommandContext) -> list[User | bytes]:
         return [user async for user in _user_store(context).all()]
 
-    users = run_command(list_all)
+    users = run_command(list_all, feature="accounts")
     if as_json:
         show_records(map(_record, users))
     else:
@@ -117,7 +117,7 @@ def invite(
             invitation, text = await administration.create(operator=role is Role.OPERATOR, uses=uses, life=life)
         return invitation, text, settings.public_url
 
-    invitation, text, url = run_command(create)
+    invitation, text, url = run_command(create, feature="accounts")
     show_line(f"{url.rstrip('/')}/join#{text}" if url else text)
     if not url:
         say("SEALPOST_PUBLIC_URL is not set: append the invitation to the address of the service and /join#")
@@ -181,7 +181,7 @@ def _on_accounts(command: Callable[[AccountAdministration], Awaitable[T]]) -> T:
             )
             return await command(accounts)
 
-    return run_command(connected)
+    return run_command(connected, feature="accounts")
 
 
 @asynccontextmanager

@@ -56,13 +56,19 @@ class PagesFeature:
         self._languages = languages = read_languages(brand.name)
         self._templates = Templates(settings, self._assets, languages, brand)
         self.create = self._templates.view("create")
+        self._greets = settings.has("echo")
+        self._letters = {letter: view for letter, view in _VIEWS.items() if letter != "m" or settings.has("messages")}
         roots = ("./", "../", "../../")
         self._views = {
             (view, depth): self._templates.view(view, root=root)
-            for view in _VIEWS.values()
+            for view in self._letters.values()
             for depth, root in enumerate(roots)
         }
-        self._of_users = {view: self._templates.view(view) for _, view, _, _ in _OF_USERS}
+        self._of_users = {
+            view: self._templates.view(view)
+            for _, view, _, _ in _OF_USERS
+            if settings.has("posts" if view == "board" else "accounts")
+        }
         self.message = MessagePage(languages, brand)
         self._documents = Documents(
             templates=self._templates,
@@ -81,7 +87,8 @@ class PagesFeature:
     def find(self, request: web.Request) -> web.Response | None:
         """Return the page that an altered link was meant for; None for any other path."""
         found = _ALTERED.fullmatch(request.rel_url.raw_path)
-        return self._respond(request, _VIEWS[found[1]]) if found and request.method in {"GET", "HEAD"} else None
+        view = self._letters.get(found[1]) if found else None
+        return self._respond(request, view) if view and request.method in {"GET", "HEAD"} else None
 
     def refused(self, request: web.Request, problem: Problem) -> Page:
         """Return a page that explains a problem, in the language of the browser."""
@@ -101,6 +108,7 @@ class PagesFeature:
             "r": "Page that shows a receipt",
         }
         return [
+            *(() if self._greets else (self._root(),)),
             *self._documents.routes(),
             *self._site_files.routes(),
             *(
@@ -108,13 +116,13 @@ class PagesFeature:
                     method="GET",
                     path=f"/{letter}",
                     tag=PAGES,
-                    summary=summary,
+                    summary=summaries[letter],
                     description="The same page for every link: the key is in the URL fragment, which is not sent.",
-                    handler=_handler(self._views[_VIEWS[letter], 0]),
+                    handler=_handler(self._views[view, 0]),
                     text=CONTENT_TYPE,
                     needs_database=False,
                 )
-                for letter, summary in summaries.items()
+                for letter, view in self._letters.items()
             ),
             *(
                 Route(
@@ -128,6 +136,7 @@ class PagesFeature:
                     needs_database=False,
                 )
                 for path, view, summary, description in _OF_USERS
+                if view in self._of_users
             ),
             Route(
                 method="GET",
@@ -141,6 +150,18 @@ class PagesFeature:
                 problems=(NotFound,),
             ),
         ]
+
+    def _root(self) -> Route[Any]:
+        """Return the declaration of the page to share with, which the greeting serves to browsers if it is on."""
+        return Route(
+            method="GET",
+            path="/",
+            tag=PAGES,
+            summary="Page to share with",
+            handler=_handler(self.create),
+            text=CONTENT_TYPE,
+            needs_database=False,
+        )
 
     async def file(self, request: web.Request, _: None) -> web.Response:
         """Return a static file. Raises `NotFound` for an unknown name or digest."""

@@ -67,7 +67,7 @@ class Reference:
 
     def __init__(self, document: Schema, labels: Labels) -> None:
         self._schemas: Mapping[str, Schema] = document["components"]["schemas"]
-        self._bearer = next(iter(document["components"]["securitySchemes"].values()))
+        self._security: Mapping[str, Schema] = document["components"].get("securitySchemes", {})
         self._labels = labels
         operations = [
             _Operation(method.upper(), path, described)
@@ -94,8 +94,8 @@ class Reference:
         )
 
     def authentication(self) -> Markup:
-        """Return how a request proves who sends it."""
-        return prose(self._bearer["description"])
+        """Return how a request proves who sends it; empty if no request can."""
+        return markup(*(prose(scheme["description"]) for scheme in self._security.values()))
 
     def errors(self) -> Markup:
         """Return the members of every error, and the errors that every operation has."""

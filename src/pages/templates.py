@@ -45,6 +45,8 @@ _PAGES = {"create": "share", "receipt": "receipts"}
 # A reader of a link is offered nothing but the link.
 _OF_READERS = {"secret", "message"}
 _CURRENT = ' aria-current="page"'
+# A part of a template that is there only if a feature is on: {{#files}}…{{/files}}.
+_OF_FEATURE = re.compile(r"\{\{#(\w+)\}\}\n?(.*?)\{\{/\1\}\}\n?", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{\{(\{)?(\w+)\}?\}\}")
 
 
@@ -57,7 +59,12 @@ class Templates:
         self._brand = brand
         self._languages = languages
         # Read at startup: an upgrade may replace the files while this process runs.
-        self._sources = {path.stem: path.read_text(encoding="utf-8") for path in HTML.glob("*.html")}
+        self._sources = {
+            path.stem: _OF_FEATURE.sub(self._select, path.read_text(encoding="utf-8")) for path in HTML.glob("*.html")
+        }
+
+    def _select(self, part: re.Match[str]) -> str:
+        return "" if part[1] in self._settings.features_off else part[2]
 
     def view(self, name: str, *, root: str = "./") -> Shell:
         """Return the responder of a view; ``root`` is the relative URL from its address to the root of the service."""
@@ -100,12 +107,12 @@ class Templates:
                 "<", "\\u003c"
             ),
             "ttl_options": _options(language, self._settings),
-            "file_max": str(self._settings.file_max),
+            "file_max": str(self._settings.file_limit),
             "files_max": str(self._settings.files_max),
-            "lead": language.html["create_lead_files" if self._settings.file_max else "create_lead"],
+            "lead": language.html["create_lead_files" if self._settings.file_limit else "create_lead"],
             **more,
         }
-        values["attach"] = _fill(self._sources["attach"], values) if self._settings.file_max else ""
+        values["attach"] = _fill(self._sources["attach"], values) if self._settings.file_limit else ""
         values["locked"] = "" if self._settings.anonymous_create else _fill(self._sources["locked"], values)
         values["menu"] = _fill(self._sources["menu" if script else "account_link"], values)
         values["link_tools"] = _fill(self._sources["link_tools"], values)

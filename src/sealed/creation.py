@@ -60,7 +60,7 @@ class ItemCreator:
     ) -> None:
         self._default_ttl = timedelta(seconds=settings.default_ttl)
         self._ttl_limit = settings.ttl_limit
-        self._most_files = settings.files_max if settings.file_max else 0
+        self._most_files = settings.files_max if settings.file_limit else 0
         self._cost = Argon2Cost(settings.argon2_memory_kib, settings.argon2_passes)
         self._clock = clock
         self._ring = ring

@@ -41,7 +41,8 @@ from .service import SecretService
 from .store import ItemStore
 from .unsealing import Unsealer
 
-INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES, **kept_items.INDEXES}
+INDEXES: Indexes = {**items.INDEXES, **holds.INDEXES}
+INDEXES_WITH_ACCOUNTS: Indexes = kept_items.INDEXES
 RESEALABLE: tuple[Resealable, ...] = (kept_items.RESEALABLE,)
 EXPIRING = (Expiring(items.COLLECTION, {"state": ItemState.WAITING.value}), Expiring(holds.COLLECTION, {}))
 
@@ -131,6 +132,15 @@ class SealedFeature(Feature):
             create_message = BearerGuard(authenticator, Scope.MESSAGES, is_required=required)
             service = MyItems(kept=self._kept, receipts=receipts, audit=audit)
             self._my_items = MyItemRoutes(service, BearerGuard(authenticator, Scope.SECRETS), origin)
+        message_routes = MessageRoutes(
+            creator=self.creator,
+            service=messages,
+            items=self._items,
+            origin=origin,
+            audit=audit,
+            create_guard=create_message,
+            page=message_page,
+        )
         self._parts = (
             SecretRoutes(
                 creator=self.creator,
@@ -140,17 +150,9 @@ class SealedFeature(Feature):
                 create_guard=create_secret,
                 shell=shell,
             ),
-            MessageRoutes(
-                creator=self.creator,
-                service=messages,
-                items=self._items,
-                origin=origin,
-                audit=audit,
-                create_guard=create_message,
-                page=message_page,
-            ),
+            *((message_routes,) if settings.has("messages") else ()),
             ReceiptRoutes(receipts, origin),
-            DownloadRoutes(self.files, downloads),
+            *((DownloadRoutes(self.files, downloads),) if settings.has("files") else ()),
         )
 
     def routes(self) -> list[Route[Any]]:

@@ -51,7 +51,8 @@ class Configuration:
         with suppress(OSError):
             self.service = service = await in_thread(lambda: RunningService.find(own, self._environment))
             self.settings, self.unknown = await in_thread(lambda: service.settings(own)), service.unknown(own)
-        return ok(f"valid; set: {', '.join(names)}" if names else "valid; all have their defaults")
+        off = f"; features off: {', '.join(own.features_off)}" if own.features_off else ""
+        return ok(f"valid; set: {', '.join(names)}{off}" if names else "valid; all have their defaults")
 
     async def _compare(self) -> Outcome:
         if self._own is None:

@@ -19,7 +19,7 @@ from ...core.database.resealing import KeyUse, Resealing
 from ...core.database.shared_settings import SharedSettings
 from ...errors import Unavailable
 from ...settings import Settings
-from ...storage import EXPIRING, INDEXES, RESEALABLE
+from ...storage import EXPIRING, RESEALABLE, needed_indexes
 from .disk import judge_free_space
 from .examination import LIMIT, Finding, Outcome, Status, examine, failed, not_checked, ok, warning
 from .mongo_connection import MongoConnection, member_states
@@ -182,8 +182,8 @@ class _Database:
         return await compare_clocks(self._mongo, self._now)
 
     async def indexes(self) -> Outcome:
-        """Compare the indexes with those that the service needs."""
-        return await compare_indexes(self._mongo, INDEXES)
+        """Compare the indexes with those that the features that are on need."""
+        return await compare_indexes(self._mongo, needed_indexes(self._settings))
 
     async def space(self) -> Outcome:
         """Check the free space on the disk of MongoDB."""

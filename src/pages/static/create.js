@@ -18,7 +18,7 @@ const form = $("form");
 const canAttach = canEncrypt && Boolean($("attach"));
 // The server lets only users share, and there is none.
 const isLocked = () => Boolean($("locked")) && signedInName() === null;
-const isMessage = () => form.elements.kind.value === "message";
+const isMessage = () => form.elements.kind?.value === "message";
 let receipt;
 let receiptSaved = true;
 // The module of attached files, loaded with the first file.

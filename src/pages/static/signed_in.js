@@ -9,7 +9,8 @@ const RETURN = `sealpost-return${ROOT.pathname}`;
 // Where storage is blocked, a session lasts until its page is left.
 let name = null;
 try {
-  name = localStorage.getItem(NAME);
+  // Without a menu, the service has no accounts, although it may have had some when the name was stored.
+  if ($("menu")) name = localStorage.getItem(NAME);
 } catch {}
 
 /** Return the name of the user who signed in with this browser; null if there is none. The session may have ended. */

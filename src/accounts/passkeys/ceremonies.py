@@ -36,8 +36,8 @@ LONGEST_CREDENTIAL_ID = 1023
 """Bytes (Web Authentication, level 2, section 5.8.3)."""
 LONGEST_PART = 16 * 1024
 """Characters of each part of an answer."""
-LONGEST_PUBLIC_KEY = 1024
-"""Bytes: enough for RSA with 4096 bits. A larger modulus would make each verification slow."""
+LONGEST_PUBLIC_KEY = 600
+"""Bytes: enough for RSA with 4096 bits. Larger numbers would make each verification slow."""
 TIMEOUT_MILLISECONDS = 300_000
 """How long a browser waits for the user: the life of a challenge."""
 _ALGORITHMS = [

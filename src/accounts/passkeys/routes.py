@@ -158,6 +158,7 @@ class PasskeyRoutes:
             challenge=body.challenge,
             name=body.name,
             credential=body.credential,
+            network=self._origin.network(request),
         )
         return _passkey(passkey)
 
@@ -172,7 +173,8 @@ class PasskeyRoutes:
 
     async def delete(self, request: web.Request, body: DeletePasskey) -> None:
         """Delete one of the caller's passkeys."""
-        await self._service.remove(request[CALLER], id_of(request, "passkey_id"), body.password)
+        network = self._origin.network(request)
+        await self._service.remove(request[CALLER], id_of(request, "passkey_id"), body.password, network)
 
     async def request_options(self, request: web.Request, _: None) -> PasskeyOptions:
         """Return options to sign in."""

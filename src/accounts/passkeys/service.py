@@ -90,7 +90,7 @@ class PasskeyService:
         )
 
     async def add(
-        self, caller: Caller, party: RelyingParty, *, challenge: str, name: str, credential: Credential
+        self, caller: Caller, party: RelyingParty, *, challenge: str, name: str, credential: Credential, network: str
     ) -> Passkey:
         """Store the passkey in a browser's answer.
 
@@ -112,7 +112,7 @@ class PasskeyService:
             # The account was deleted meanwhile, and its passkeys perhaps before this one was stored.
             await self._passkeys.remove_all(caller.user_id)
             raise
-        self._audit.record(AuditEvent(kind=AuditKind.PASSKEY_ADDED, user_id=caller.user_id))
+        self._audit.record(AuditEvent(kind=AuditKind.PASSKEY_ADDED, user_id=caller.user_id, network=network))
         return passkey
 
     async def rename(self, caller: Caller, passkey_id: bytes, name: str) -> Passkey:
@@ -122,7 +122,7 @@ class PasskeyService:
             raise PasskeyNotFound
         return passkey
 
-    async def remove(self, caller: Caller, passkey_id: bytes, password: str | None) -> None:
+    async def remove(self, caller: Caller, passkey_id: bytes, password: str | None, network: str) -> None:
         """Delete one of the caller's passkeys.
 
         Raises `Malformed` without a required password, `IncorrectPassword`, `SignInAgain`, `LastWayToSignIn`,
@@ -135,7 +135,7 @@ class PasskeyService:
                 raise PasskeyNotFound
 
         await self._ways.remove(user.user_id, removal)
-        self._audit.record(AuditEvent(kind=AuditKind.PASSKEY_DELETED, user_id=user.user_id))
+        self._audit.record(AuditEvent(kind=AuditKind.PASSKEY_DELETED, user_id=user.user_id, network=network))
 
     def request_options(self, party: RelyingParty) -> Options:
         """Return the options to sign in with any passkey of this service; stores nothing."""

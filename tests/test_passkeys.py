@@ -484,8 +484,18 @@ def created(credential: Any) -> PasskeyContent:
 
 PASSKEY = created(CREATED)
 NAMES = st.sampled_from(
-    ["id", "rawId", "type", "response", "transports"]
-    + ["clientDataJSON", "attestationObject", "authenticatorData", "signature", "userHandle"]
+    (
+        "id",
+        "rawId",
+        "type",
+        "response",
+        "transports",
+        "clientDataJSON",
+        "attestationObject",
+        "authenticatorData",
+        "signature",
+        "userHandle",
+    )
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(max_size=80).map(encode),

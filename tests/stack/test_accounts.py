@@ -157,10 +157,31 @@ async def refresh_twice(worker: ClientSession, user: SignedIn) -> tuple[Tokens, 
     return [user.token, following["access_token"]], [user.other_token, user.api_token["token"]]
 
 
+async def sign_out_a_browser(worker: ClientSession, user: SignedIn) -> tuple[Tokens, Tokens]:
+    page = {"Sec-Fetch-Site": "same-origin"}
+    body = {"username": user.name, "password": PASSWORD, "cookie": True}
+    signed_in = await ask(worker, "POST", "/login", body, **page)
+    refreshed = await ask(worker, "POST", "/refresh", {"cookie": True}, **page)
+    assert (204, 401) == (
+        (await ask(worker, "POST", "/logout", **page)).status,
+        (await ask(worker, "POST", "/refresh", {"cookie": True}, **page)).status,
+    )
+    tokens = [outcome.body["access_token"] for outcome in (signed_in, refreshed)]
+    return tokens, [user.token, user.other_token, user.api_token["token"]]
+
+
 @pytest.mark.timed
 @pytest.mark.parametrize(
     "ending",
-    [sign_out, end_the_other_session, change_the_password, delete_the_account, delete_the_api_token, refresh_twice],
+    [
+        sign_out,
+        sign_out_a_browser,
+        end_the_other_session,
+        change_the_password,
+        delete_the_account,
+        delete_the_api_token,
+        refresh_twice,
+    ],
 )
 async def test_an_end_on_one_worker_is_known_to_all_within_two_seconds(
     client: ClientSession, workers: list[ClientSession], ending: Ending

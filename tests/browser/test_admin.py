@@ -1,14 +1,17 @@
 """The view for operators: users, invitations, the audit and the health of the service."""
 
+import json
 import re
+import time
 import urllib.error
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from .chromium import PATIENCE
 from .conftest import Visitor, Visitors
-from .users import PASSWORD, create_operator, new_name, register, sent, sign_in
+from .signed_in import PASSWORD, create_operator, new_name, register, sent, sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -131,6 +134,67 @@ def test_an_invitation_registers_an_account(base: str, operator: Visitor) -> Non
     expect(operator.page.locator("#invitation-list > li", has_text="1 account left")).to_have_count(0)
     with pytest.raises(urllib.error.HTTPError):
         sent(base, "POST", "register", {**credentials, "username": new_name()})
+
+
+def test_the_audit_is_filtered(base: str, operator: Visitor) -> None:
+    """By time, kind and user; each event has its time, words, user and details; names stay text."""
+    register(base, name := new_name())
+    operator.goes(f"{base}/admin#audit", "audit-panel")
+    operator.page.fill("#user-name", name)
+    rows = operator.page.locator("#events > tr")
+    # Events are stored a moment after they happen.
+    deadline = time.monotonic() + PATIENCE / 1000
+    while rows.count() != 2 and time.monotonic() < deadline:
+        operator.page.click("#show-events")
+        expect(operator.page.locator("#show-events")).to_be_enabled(timeout=PATIENCE)
+    assert ["Registered", "Signed in"] == rows.locator("td:nth-child(2)").all_inner_texts()
+    assert [name, name] == rows.locator("td:nth-child(3)").all_inner_texts()
+    assert "with a password" == rows.locator("td:nth-child(4)").last.inner_text()
+    operator.page.select_option("#kind", "signed_in")
+    operator.page.click("#show-events")
+    expect(rows).to_have_count(1, timeout=PATIENCE)
+    operator.page.fill("#until", "2026-01-01T00:00")
+    operator.page.click("#show-events")
+    expect(operator.page.locator("#filter-problem")).to_contain_text("The server rejected", timeout=PATIENCE)
+    operator.page.fill("#since", "2025-01-01T00:00")
+    operator.page.click("#show-events")
+    expect(operator.page.get_by_text("No events match.")).to_be_visible(timeout=PATIENCE)
+    expect(operator.page.locator("#events-table")).to_be_hidden()
+
+
+def test_more_events_are_read_on_demand(base: str, operator: Visitor) -> None:
+    """By their time, also where many have the same: each event is shown once, in order."""
+    events = [{"at": f"2026-11-30T10:00:{index // 90:02}Z", "kind": f"new_{index}"} for index in range(230)]
+
+    def answer(route: Route) -> None:
+        since = parse_qs(urlsplit(route.request.url).query)["since"][0]
+        lines = [json.dumps(event) for event in events if event["at"] >= since or since > "2026-11-30T11"]
+        route.fulfill(body="".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
+
+    operator.page.route("**/audit?*", answer)
+    operator.goes(f"{base}/admin#audit", "audit-panel")
+    shown = operator.page.locator("#events > tr td:nth-child(2)")
+    for count in (100, 200, 230):
+        expect(shown).to_have_count(count, timeout=PATIENCE)
+        assert [event["kind"] for event in events[:count]] == shown.all_inner_texts()
+        if count < len(events):
+            operator.page.click("#events-more")
+    expect(operator.page.locator("#events-more")).to_be_hidden()
+
+
+def test_without_an_audit_the_page_says_so(base: str, operator: Visitor) -> None:
+    """The other tabs still work, also after the load of one has failed."""
+    problem = {"status": 404, "content_type": "application/problem+json", "body": '{"code": "not_found"}'}
+    operator.page.route("**/audit?*", lambda route: route.fulfill(**problem))
+    operator.page.route("**/users", lambda route: route.abort())
+    operator.goes(f"{base}/admin#audit", "audit-panel")
+    expect(operator.page.locator("#audit-off")).to_be_visible()
+    expect(operator.page.locator("#filter")).to_be_hidden()
+    operator.page.click("#tabs a:first-child")
+    expect(operator.page.locator("#tab-problem")).to_contain_text("The server did not respond", timeout=PATIENCE)
+    operator.page.click("#tabs a:last-child")
+    operator.sees("health-panel")
+    expect(operator.page.locator("#tab-problem")).to_be_hidden()
 
 
 def test_tabs_are_links(base: str, operator: Visitor) -> None:

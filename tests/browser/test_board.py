@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from .chromium import PATIENCE
 from .conftest import Visitor, Visitors
-from .users import create_operator, new_name, register, sent, sign_in
+from .signed_in import create_operator, new_name, register, sent, sign_in
 
 pytestmark = pytest.mark.browser
 

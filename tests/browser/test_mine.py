@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from .chromium import PATIENCE
 from .conftest import Visitor, Visitors
-from .users import new_name, register, sent, sign_in
+from .signed_in import PASSWORD, new_name, register, sent, sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -95,3 +95,17 @@ def test_more_secrets_are_loaded_on_demand(base: str, visitors: Visitors) -> Non
     visitor.page.click("#items-more")
     expect(visitor.page.locator("#items > li")).to_have_count(3, timeout=PATIENCE)
     expect(visitor.page.locator("#items-more")).to_be_hidden()
+
+
+def test_signed_out_visitors_sign_in_and_come_back(base: str, visitors: Visitors) -> None:
+    """The view that signs in leads back to the address that was asked for."""
+    visitor = visitors.new()
+    register(base, name := new_name())
+    visitor.page.goto(f"{base}/board?author={name}")
+    visitor.page.wait_for_url("**/signin")
+    visitor.sees("enter")
+    visitor.page.fill("#username", name)
+    visitor.page.fill("#password", PASSWORD)
+    visitor.page.click("#submit")
+    visitor.page.wait_for_url(f"**/board?author={name}")
+    visitor.sees("board")

@@ -102,8 +102,14 @@ form.addEventListener("submit", async (event) => {
 $("kind").append(...KINDS.map((kind) => new Option(t(`event_${kind}`), kind)));
 $("since").defaultValue = valueOf(Date.now() - DAY_MS);
 
-/** Show the events of the last day. */
-export function show() {
+/** Show the events of the last day, or that there is no audit. */
+export async function show() {
   form.reset();
-  return fill();
+  try {
+    await fill();
+  } catch (error) {
+    if (error.result?.status !== 404) throw error;
+    for (const id of ["filter", "events-table", "events-none"]) $(id).hidden = true;
+    $("audit-off").hidden = false;
+  }
 }

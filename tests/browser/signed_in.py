@@ -1,4 +1,4 @@
-"""Users of the page: they register, sign in, and may be operators."""
+"""Users who are signed in without the view for that, and operators."""
 
 import json
 import os

@@ -262,11 +262,15 @@ async def start(settings: Settings, url: str, *, behind_nginx: bool = False, **o
 
 @pytest.fixture
 async def serve(
-    mongo_url: str, make_settings: Callable[..., Settings], databases: Databases
+    mongo_url: str,
+    make_settings: Callable[..., Settings],
+    databases: Databases,
+    share: Callable[..., Awaitable[Api]],
 ) -> AsyncIterator[Callable[..., Awaitable[Api]]]:
     """Start servers with given settings; all of them end with the test, and nothing that they stored is left.
 
-    A database that the test names is its own, and others are empty at first.
+    A database that the test names is its own, and others are empty at first. They end before shared servers are emptied
+    (hence ``share``): one with the same database stores its last events when it ends.
     """
     apis: list[Api] = []
     taken: set[str] = set()

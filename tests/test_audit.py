@@ -3,10 +3,13 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .commands import Operator
 from .conftest import PASSWORD, Api
 from .processes import PATIENCE
 from .senders import Sender, operator_token
@@ -31,8 +34,9 @@ async def audited(api: Api, token: str, number: int, **parameters: str) -> list[
     return lines
 
 
-async def test_what_a_user_does_is_recorded(api: Api) -> None:
+async def test_what_a_user_does_is_recorded(serve: Serve) -> None:
     """Every step of an account, each with the account that it concerns, in order."""
+    api = await serve()
     operator = await operator_token(api)
     ann = (await api.register("ann"))["user_id"]
     assert 401 == (await api.call("POST", "/login", {"username": "Ann", "password": "a wrong one"}))[0]
@@ -114,3 +118,82 @@ async def test_without_a_time_to_live_there_is_no_audit(serve: Serve) -> None:
     token = await operator_token(api)
 
     assert 404 == (await api.call("GET", "/audit", token=token))[0]
+
+
+async def test_every_failed_sign_in_to_an_account_is_recorded(serve: Serve) -> None:
+    """Through /authenticate as through /login, and to a disabled account; never to a reserved or an unknown name."""
+    api = await serve()
+    operator = await operator_token(api)
+    sender = Sender(api, username="web-1")
+    await sender.identify()
+    await Sender(api, username="reserved").identify()
+    await sender.authenticate()
+    assert 403 == (await Sender(api, username="web-1", password="wrong").authenticate())[0]
+    user = (await audited(api, operator, 3, user="web-1"))[0]["user_id"]
+    assert 200 == (await api.call("PATCH", f"/users/{user}", {"disabled": True}, token=operator))[0]
+    await api.call("POST", "/login", {"username": "web-1", "password": PASSWORD})
+    for name in ("reserved", "nobody"):
+        assert 401 == (await api.call("POST", "/login", {"username": name, "password": PASSWORD}))[0]
+
+    lines = await audited(api, operator, 5, user=user)
+
+    kinds = ["registered", "signed_in", "sign_in_failed", "user_disabled", "sign_in_failed"]
+    assert kinds == [line["kind"] for line in lines]
+    assert "the-operator" == lines[3]["by_username"]
+    assert lines[3] in await audit(api, operator, user="THE-operator")
+    assert 7 == len(await audit(api, operator))
+
+
+async def test_a_reused_refresh_token_is_recorded(serve: Serve) -> None:
+    """The session that it ends counts as signed out."""
+    api = await serve()
+    operator = await operator_token(api)
+    await api.register("ann")
+    token = (await api.login("ann"))["refresh_token"]
+    assert [200, 401] == [(await api.call("POST", "/refresh", {"refresh_token": token}))[0] for _ in range(2)]
+
+    lines = await audited(api, operator, 3, user="ann")
+
+    assert "signed_out" == lines[-1]["kind"]
+
+
+async def test_it_is_only_for_operators(api: Api) -> None:
+    """Anonymous clients and users get nothing, and an invalid query names its parameter."""
+    operator, user = await operator_token(api), await api.sign_up("ann")
+
+    assert [401, 403] == [(await api.call("GET", "/audit", token=token))[0] for token in ("", user)]
+    for query, field in (
+        ("since=yesterday", "since"),
+        ("since=2026-01-02&until=2026-01-01", "until"),
+        ("kind=unheard", "kind"),
+    ):
+        status, answer = await api.call("GET", f"/audit?{query}", token=operator)
+        assert (400, [field]) == (status, [error["field"] for error in answer["errors"]])
+    assert [] == await audit(api, operator, user="nobody")
+
+
+async def test_the_command_exports_the_same_as_http(serve: Serve, mongo_url: str, tmp_path: Path) -> None:
+    """The same lines with the same filters, among them the actions of other commands, which name no operator."""
+    api = await serve()
+    operator = Operator.of(api.settings, mongo_url)
+    token = await operator_token(api)
+    ann = (await api.register("ann"))["user_id"]
+    await operator.run("users", "make-operator", "ann")
+    await operator.run("users", "disable", "ann")
+    lines = await audited(api, token, 5)
+    file = tmp_path / "audit.jsonl"
+
+    everything = await operator.run("audit", "export")
+    mine = await operator.run("audit", "export", "--user", ann, "--kind", "user_disabled", "--output", str(file))
+    unknown = await operator.run("audit", "export", "--user", "nobody")
+    off = await replace(operator, environment={**operator.environment, "SEALPOST_AUDIT_TTL": "0"}).run(
+        "audit", "export"
+    )
+
+    assert ["registered", "operator_granted", "user_disabled"] == [line["kind"] for line in lines[2:]]
+    assert not any("by" in line for line in lines)
+    assert (0, lines) == (everything.code, [json.loads(line) for line in everything.stdout.splitlines()])
+    assert everything.stderr.endswith("sealpost: wrote 5 events\n")
+    assert (0, [lines[4]]) == (mine.code, [json.loads(line) for line in file.read_text().splitlines()])
+    assert (1, 1) == (unknown.code, off.code)
+    assert "the audit is off" in off.stderr

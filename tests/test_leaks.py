@@ -14,6 +14,8 @@ import pytest
 from bson import BSON
 from pymongo import MongoClient
 
+from src.audit.records import AuditSealer
+from src.core.crypto.keys import KEY_FILE, KeyRing
 from src.core.crypto.sealing import decode
 
 from .processes import run_app
@@ -171,7 +173,7 @@ async def traffic(url: str) -> dict[str, str]:
 async def test_no_secret_is_in_the_database_the_logs_or_the_document(
     mongo_directory: Path, mongo_url: str, tmp_path: Path, unused_tcp_port: int
 ) -> None:
-    """After mixed traffic with failures, none of the sent values is found anywhere."""
+    """After mixed traffic with failures, none of the sent values is found anywhere, not even in the opened audit."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
     database = f"test-{secrets.token_hex(8)}"
     environment = {
@@ -185,15 +187,21 @@ async def test_no_secret_is_in_the_database_the_logs_or_the_document(
         marks = await traffic(url)
         async with aiohttp.ClientSession() as session, session.get(f"{url}/openapi.json") as answer:
             document = await answer.read()
+    ring = KeyRing.parse((mongo_directory / KEY_FILE).read_text())
     with MongoClient[dict[str, Any]](mongo_url) as client:
         dump = b"".join(
             BSON.encode(item)
             for name in client[database].list_collection_names()
             for item in client[database][name].find()
         )
+        events = [entry for record in client[database]["audit"].find() for entry in AuditSealer(ring).open(record)]
 
+    recorded = {"registered", "signed_in", "sign_in_failed", "signed_out", "api_token_created"}
+    recorded |= {"item_opened", "item_opening_failed"}
+    assert recorded <= {entry.kind for entry in events}
     haystacks = {
         "database": dump,
+        "audit": b"".join(repr(entry).encode() + b"".join(filter(None, entry[2:5])) for entry in events),
         "log": (tmp_path / "app.jsonl").read_bytes(),
         "output": (tmp_path / "output").read_bytes(),
         "openapi": document,
@@ -203,6 +211,7 @@ async def test_no_secret_is_in_the_database_the_logs_or_the_document(
     assert b"/secrets/{secret_key}" in haystacks["log"]
     assert b"/files/{upload_key}" in haystacks["log"]
     assert b"/secrets/{secret_key}/files/{file_id}" in haystacks["log"]
+    assert b"127.0.0.1" not in haystacks["database"] + haystacks["audit"]
     for place, haystack in haystacks.items():
         for name, mark in marks.items():
             for spelling in spellings(mark):

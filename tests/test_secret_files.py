@@ -805,8 +805,9 @@ async def test_the_manifest_of_another_claim_opens_nothing(api: Api) -> None:
         await download(api, one["secret_key"], reader, opened["files"][0]["id"])
 
 
-async def test_a_manifest_keeps_its_key_in_use(api: Api) -> None:
+async def test_a_manifest_keeps_its_key_in_use(serve: Serve) -> None:
     """Until the hold ends, the key that seals the manifest and the chunks may not be dropped."""
+    api = await serve(audit_ttl=0)  # its events are sealed as well
     created = await create(api)
     await api.open(created["secret_key"])
     old = read_key_ring(api.settings).newest

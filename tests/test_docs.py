@@ -20,6 +20,7 @@ import src
 from src.accounts import (
     access_tokens,
     api_tokens,
+    invitations,
     passwords,
     sessions,
     users,
@@ -584,6 +585,21 @@ def test_the_limits_per_user_are_as_documented() -> None:
     assert f"may have {sessions.MOST_SESSIONS}." in section(API, "### GET /sessions")
     assert f"may have {accounts_service.MOST_TOKENS}." in section(API, "### POST /tokens")
     assert f"has {accounts_service.MOST_TOKENS} API tokens" in section(API, "## Errors")
+
+
+def test_the_limits_of_invitations_are_as_documented() -> None:
+    """Numbers, lives and sizes are the constants, on each page that mentions them."""
+    inviting, days = section(API, "### POST /invitations"), invitations.LONGEST_LIFE.days
+    size = len(invitations.new_invitation())
+
+    assert f"At most {invitations.MOST_INVITATIONS:,} invitations" in inviting
+    assert f"| 1 to {invitations.MOST_USES} | 1 |" in inviting
+    assert f"| 1 to {days} | {invitations.DEFAULT_LIFE.days} |" in inviting
+    assert f"`--days` the days until it expires (1 to {days}," in section(OPERATIONS, "## Users")
+    assert f"the invitation: {size} characters" in inviting
+    assert f"{size} characters together: {invitations.RANDOM_BYTES} random bytes" in section(
+        SECURITY, "### Invitations"
+    )
 
 
 def test_the_limits_on_credentials_are_as_documented() -> None:

@@ -103,8 +103,8 @@ async def test_an_invitation_gives_as_many_accounts_as_it_has_uses(serve: Serve)
 async def test_an_invalid_invitation_is_refused(serve: Serve, api: Api) -> None:
     """One that has expired, was deleted, is of another deployment or was modified, also where none is required."""
     root = await operator_of(api)
-    expired, deleted, member, operator = [
-        await invite(api, root, role=role) for role in ("member", "member", "member", "operator")
+    expired, deleted, damaged, member, operator = [
+        await invite(api, root, role=role) for role in (*["member"] * 4, "operator")
     ]
     elsewhere = await serve()
     foreign = await invite(elsewhere, await operator_of(elsewhere))
@@ -115,6 +115,7 @@ async def test_an_invalid_invitation_is_refused(serve: Serve, api: Api) -> None:
 
     past = utc_now() - timedelta(seconds=1)
     await collection.update_one(by_id(expired), {"$set": {"expires_at": past}})
+    await collection.update_one(by_id(damaged), {"$set": {"envelope": b"x"}})
     assert 204 == (await api.call("DELETE", f"/invitations/{deleted['id']}", token=root))[0]
     assert (404, "invitation_not_found") == (
         (answer := await api.call("DELETE", f"/invitations/{deleted['id']}", token=root))[0],
@@ -125,11 +126,11 @@ async def test_an_invalid_invitation_is_refused(serve: Serve, api: Api) -> None:
     await collection.update_one(by_id(operator), {"$set": {"hash": hash_invitation(member["invitation"])}})
 
     with capture_logs() as logs:
-        for one in (expired, deleted, foreign, member, operator):
+        for one in (expired, deleted, foreign, damaged, member, operator):
             assert CLOSED == await register(api, "ann", one["invitation"])
     for text in ("", "si_", "\0", "é" * 4096):
         assert CLOSED == await register(api, "ann", text)
-    assert ["error"] == [line["log_level"] for line in logs if line["event"].startswith("invitation cannot be decr")]
+    assert ["error"] * 2 == [line["log_level"] for line in logs if line["event"].startswith("invitation cannot")]
     assert [] == await invitations(api, root)
     assert CREATED == await register(api, "ann")
 
@@ -150,6 +151,11 @@ async def test_an_invitation_ends_with_the_rights_of_its_maker(serve: Serve) -> 
     assert CLOSED == await register(api, "ann", text)
     await change(disabled=False)
     assert CREATED == await register(api, "ann", text)
+    users, same = api.mongo.collection("users"), {"_id": bytes.fromhex(other_id)}
+    envelope = (await users.find_one(same))["envelope"]
+    await users.update_one(same, {"$set": {"envelope": b"x"}})
+    assert CLOSED == await register(api, "bob", text)
+    await users.update_one(same, {"$set": {"envelope": envelope}})
     other = (await api.login("other"))["access_token"]
     assert 204 == (await api.call("DELETE", "/me", {"password": PASSWORD}, token=other))[0]
     assert CLOSED == await register(api, "bob", text)

@@ -14,7 +14,9 @@ from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, new_key, read_key_ring
 from src.core.crypto.records import RecordSealer
 from src.core.crypto.sealing import decode, encode
+from src.core.database.mongo import Mongo
 from src.core.database.resealing import Resealing
+from src.errors import Unavailable
 from src.sealed.items import TOMBSTONE_LIFE
 from src.sealed.kept_items import BY_USER, KIND, RESEALABLE, KeptItemContent, KeptItemStore, Position, older_than
 from src.sealed.store import ItemStore
@@ -198,6 +200,24 @@ async def test_records_contain_neither_link_nor_receipt_key(api: Api) -> None:
     await api.items.delete_many({})
     assert [] == await listed(api, token)
     assert 404 == (await api.call("DELETE", f"/me/items/{id_of(created)}", token=token))[0]
+
+
+async def test_a_record_and_its_item_are_stored_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the item cannot be stored, there is no record either."""
+    token = await api.sign_up()
+    transact = Mongo.transact
+
+    async def fail(mongo: Mongo, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def work_and_fail(session: Any) -> None:
+            await work(session)
+            raise Unavailable
+
+        return await transact(mongo, work_and_fail)
+
+    monkeypatch.setattr(Mongo, "transact", fail)
+
+    assert 503 == (await api.call("POST", "/generate", {"secret": "s", "keep": True}, token=token))[0]
+    assert [0, 0] == [await api.mongo.collection(name).count_documents({}) for name in ("items", "kept_items")]
 
 
 async def test_records_survive_the_rotation_of_keys(api: Api) -> None:

@@ -231,7 +231,9 @@ async def test_records_survive_the_rotation_of_keys(api: Api) -> None:
     await Resealing(api.mongo, both, [RESEALABLE], []).run(lambda *_: None)
     kept, _ = await KeptItemStore(api.mongo, KeyRing.parse(new)).page(user_id, None, 10)
 
+    without, _ = await KeptItemStore(api.mongo, KeyRing.parse(new_key())).page(user_id, None, 10)
     assert [id_of(created)] == [one.item_id.hex() for one in kept]
+    assert [] == without
 
 
 async def test_tokens_of_requests_that_require_none(api: Api) -> None:
@@ -255,6 +257,18 @@ async def test_tokens_of_requests_that_require_none(api: Api) -> None:
     assert 401 == (await api.send("POST", "/files", None, **{"Upload-Length": "1", "Authorization": "Bearer x"})).status
     assert 4 == len(await listed(api, secrets))
     assert [403, 401] == [(await api.call("GET", "/me/items", token=token))[0] for token in (messages, "")]
+
+
+async def test_a_server_without_accounts_keeps_nothing(serve: Serve) -> None:
+    """It says so, and ignores tokens."""
+    api = await serve(features="messages")
+
+    for path, body in (("/generate", {"secret": "s"}), ("/", {"message": "m"})):
+        status, answer = await api.call("POST", path, {**body, "keep": True})
+
+        assert (400, "keep") == (status, answer["errors"][0]["field"])
+        assert 201 == (await api.call("POST", path, body, token="of another server"))[0]
+    assert 404 == (await api.call("GET", "/me/items"))[0]
 
 
 async def test_a_token_spends_the_budget_of_its_account(serve: Serve) -> None:

@@ -13,7 +13,7 @@ from ..api.routing import Guard, Route, Shell, allow_seconds
 from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.crypto.sealing import decode, encode
 from ..core.stored_files import TAKING_SECONDS
-from ..errors import Damaged, TooMany
+from ..errors import Damaged, FieldError, Malformed, TooMany
 from .contents import FileEntry
 from .creation import CreatedItem, ItemCreator
 from .items import MESSAGE, SECRET
@@ -134,7 +134,7 @@ class SecretRoutes:
             max_opens=body.max_opens,
             max_attempts=body.max_attempts,
             files=[FileEntry(key=decode(file.upload) or b"", name=file.name, type=file.type) for file in body.files],
-            keeper=_keeper(request, Scope.SECRETS) if body.keep else None,
+            keeper=_keeper(request, self._create_guard, Scope.SECRETS) if body.keep else None,
         )
         _record(self._audit, request, created, self._origin)
         return SecretCreated(
@@ -246,7 +246,7 @@ class MessageRoutes:
             MESSAGE,
             body.message,
             ttl=body.ttl.span if body.ttl else None,
-            keeper=_keeper(request, Scope.MESSAGES) if body.keep else None,
+            keeper=_keeper(request, self._create_guard, Scope.MESSAGES) if body.keep else None,
         )
         _record(self._audit, request, created, self._origin)
         return MessageCreated(
@@ -332,8 +332,13 @@ def receipt_fields(status: ReceiptStatus) -> dict[str, Any]:
     }
 
 
-def _keeper(request: web.Request, scope: Scope) -> bytes:
-    """Return the id of the user who makes a request. Raises `Unauthorized` without a token."""
+def _keeper(request: web.Request, guard: Guard | None, scope: Scope) -> bytes:
+    """Return the id of the user who makes a request.
+
+    Raises `Unauthorized` without a token, and `Malformed` on a server without accounts, which has no ``guard``.
+    """
+    if guard is None:
+        raise Malformed(errors=(FieldError("keep", "must be false, because this server has no accounts"),))
     if CALLER not in request:
         raise token_required(scope)
     return request[CALLER].user_id

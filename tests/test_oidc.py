@@ -192,7 +192,7 @@ def test_tokens_that_the_provider_has_not_signed_are_refused() -> None:
 async def test_a_new_key_of_the_provider_is_fetched_at_most_once_a_minute(
     provider: HostileProvider, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A token with an unknown key makes a worker fetch the keys again, but not if it has just done so."""
+    """A token with an unknown key makes a worker fetch the keys again, unless such a token has just done so."""
     relying = Provider(make_settings(**provider.settings), DatabaseClock())
     exchange = Exchange("", None, VERIFIER, NONCE, "/back")
     asked = {"nonce": NONCE, "redirect_uri": "/back", "code_challenge": CHALLENGE, "code_challenge_method": "S256"}
@@ -202,13 +202,17 @@ async def test_a_new_key_of_the_provider_is_fetched_at_most_once_a_minute(
 
     await subject()
     provider.key = OTHER_KEY
+    await subject()
+    provider.key = KEY
     with pytest.raises(ProviderFaulty):
         await subject()
     fetched = provider.requests.count(KEYS)
-    monkeypatch.setattr(provider_module, "REFETCH_SECONDS", 0.0)
+    monkeypatch.setattr(provider_module, "RENEWAL_SECONDS", 0.0)
 
-    assert (1, "subject-1") == (fetched, await subject())
-    assert (1, 2) == (provider.requests.count(DISCOVERY), provider.requests.count(KEYS))
+    assert (2, "subject-1") == (fetched, await subject())
+    monkeypatch.setattr(provider_module, "KEPT_SECONDS", 0.0)
+    await subject()
+    assert provider.requests.count(DISCOVERY) > 1
     await relying.close()
 
 

@@ -22,8 +22,8 @@ Value = TypeVar("Value")
 DISCOVERY = "/.well-known/openid-configuration"
 KEPT_SECONDS = 3600.0
 """How long the discovery document and the keys are used before they are fetched again."""
-REFETCH_SECONDS = 60.0
-"""Minimum age of the keys before an unknown key makes a worker fetch them again."""
+RENEWAL_SECONDS = 60.0
+"""How often an unknown key may make a worker fetch the keys again."""
 PAUSE_SECONDS = 5.0
 """How long a failed fetch of the discovery document or the keys is not repeated."""
 EXCHANGE_SECONDS = 8.0
@@ -162,7 +162,7 @@ class Provider:
                 return self._verify(id_token, await self._keys.get(), nonce)
             except UnknownKey:
                 # The provider may have a new key.
-                return self._verify(id_token, await self._keys.get(oldest=REFETCH_SECONDS), nonce)
+                return self._verify(id_token, await self._keys.renew(), nonce)
         except TokenRefused as error:
             raise faulty("identity token", str(error)) from None
 
@@ -218,24 +218,35 @@ class _Cached(Generic[Value]):
         self._fetch = fetch
         self._fetching = asyncio.Lock()
         self._value: Value | None = None
-        self._fetched_at = self._failed_at = float("-inf")
+        self._fetched_at = self._renewed_at = self._failed_at = float("-inf")
         self._failure: type[ProviderUnavailable | ProviderFaulty] = ProviderUnavailable
 
-    async def get(self, *, oldest: float = KEPT_SECONDS) -> Value:
-        """Return the value; fetch it if it was fetched more than ``oldest`` seconds ago."""
+    async def get(self) -> Value:
+        """Return the value; fetch it if it is older than `KEPT_SECONDS`."""
         async with self._fetching:
-            now = time.monotonic()
-            if self._value is not None and now - self._fetched_at < oldest:
-                return self._value
-            if now - self._failed_at < PAUSE_SECONDS:
-                raise self._failure()
-            try:
-                value = await self._fetch()
-            except (ProviderUnavailable, ProviderFaulty) as error:
-                self._failed_at, self._failure = time.monotonic(), type(error)
-                raise
-            self._value, self._fetched_at = value, now
-            return value
+            if self._value is None or time.monotonic() - self._fetched_at >= KEPT_SECONDS:
+                return await self._fetched()
+            return self._value
+
+    async def renew(self) -> Value:
+        """Fetch the value although it is not old, at most once in `RENEWAL_SECONDS`; return the latest one."""
+        async with self._fetching:
+            if self._value is None or time.monotonic() - self._renewed_at >= RENEWAL_SECONDS:
+                self._renewed_at = time.monotonic()
+                return await self._fetched()
+            return self._value
+
+    async def _fetched(self) -> Value:
+        now = time.monotonic()
+        if now - self._failed_at < PAUSE_SECONDS:
+            raise self._failure()
+        try:
+            self._value = await self._fetch()
+        except (ProviderUnavailable, ProviderFaulty) as error:
+            self._failed_at, self._failure = time.monotonic(), type(error)
+            raise
+        self._fetched_at = now
+        return self._value
 
 
 @asynccontextmanager

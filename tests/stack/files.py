@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientSession
 
 from ..processes import PATIENCE
+from .npm import install_package
 from .traffic import post
 
 MIB = 1024 * 1024
@@ -72,13 +72,7 @@ async def content_of(client: ClientSession, path: str) -> bytes:
 
 async def install_tus_js(directory: Path) -> Path:
     """Install the locked version of tus-js-client, and return the path of the script that uploads with it."""
-    assert shutil.which("npm"), "these tests need Node.js with npm"
-    package = directory / "tus_js"
-    shutil.copytree(Path(__file__).parent / "tus_js", package)
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    process = await asyncio.create_subprocess_exec(*command, cwd=package, stdout=asyncio.subprocess.DEVNULL)
-    assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
-    return package / "upload.mjs"
+    return (await asyncio.to_thread(install_package, "tus_js", directory)) / "upload.mjs"
 
 
 @dataclass

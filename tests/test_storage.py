@@ -38,6 +38,8 @@ Serve = Callable[..., Awaitable[Api]]
 
 MAX = 128 * MIB
 STORED_NOTHING_NEW = {
+    "POST /login/code": "starts a session, and expires",
+    "POST /login/codes": "stores nothing",
     "POST /login/passkey": "starts a session, and expires",
     "POST /login/passkey/options": "stores nothing",
     "POST /passkeys/options": "stores nothing",

@@ -18,6 +18,7 @@ class CredentialLimits:
     """The rate limits on credentials. Usernames count in lower case, and addresses as client networks.
 
     ``login_account`` counts wrong passwords for an account from one network, ``login_account_total`` from all networks.
+    ``sign_in_codes`` counts the codes that each account issues.
     ``own_password`` counts, for each session, wrong passwords that a logged-in user gives for the own account.
     """
 
@@ -27,6 +28,7 @@ class CredentialLimits:
     login_account: FailureLimit
     login_account_total: FailureLimit
     own_password: FailureLimit
+    sign_in_codes: Limit
 
     async def forgive(self, username: str) -> None:
         """Forget all failed logins of an account. Raises `Unavailable`."""

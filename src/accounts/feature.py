@@ -18,13 +18,15 @@ from ..core.database.limits import Limit
 from ..core.database.mongo import Indexes, Mongo
 from ..core.metrics import Metrics
 from ..settings import Settings, parse_limit
-from . import api_tokens, invitations, sessions, users
+from . import api_tokens, codes, invitations, sessions, users
 from .access_tokens import AccessTokens
 from .activity import Activity
 from .administration import AccountAdministration, InvitationAdministration
 from .administration_routes import AdministrationRoutes
 from .api_tokens import ApiTokenStore
 from .auth import Authenticator
+from .code_routes import CodeRoutes
+from .codes import SignInCodes
 from .cookies import RefreshCookie
 from .credentials import CredentialLimits, PasswordAuthenticator
 from .deletion import AccountDeletion
@@ -58,9 +60,12 @@ INDEXES: Indexes = {
     **oidc_links.INDEXES,
     **passkey_store.INDEXES,
     **passkey_challenges.INDEXES,
+    **codes.INDEXES,
 }
 NETWORKS = 10
 """Failed logins that an account may have from all networks, as a multiple of those from one."""
+SIGN_IN_CODES = "20 per 15 minutes"
+"""Sign-in codes that one account may issue."""
 LONGEST_OVERTIME = timedelta(minutes=1)
 """How long a request may continue after its timeout."""
 RESEALABLE = (
@@ -184,6 +189,12 @@ class AccountsFeature(Feature):
                 origin=origin,
             ),
             ApiTokenRoutes(ApiTokenService(mongo.clock, self._tokens, self._users, audit), self._tokens, guard, origin),
+            CodeRoutes(
+                SignInCodes(mongo=mongo, ring=ring, sessions=sessions, sign_in=sign_in, limits=limits, audit=audit),
+                guard,
+                cookie,
+                origin,
+            ),
             PasskeyRoutes(
                 service=PasskeyService(
                     users=self._users,
@@ -273,5 +284,6 @@ def credential_limits(
         login_account_total=failures(
             "login by username", settings.limit_login_account, "login_account_total", times=NETWORKS
         ),
+        sign_in_codes=limit("sign-in codes by account", SIGN_IN_CODES, "sign_in_codes"),
         own_password=failures("password by session", settings.limit_login_account, "own_password"),
     )

@@ -86,6 +86,13 @@ class InvalidRefreshToken(Unauthorized):
     default = "The refresh token is invalid, expired or already used. POST /login starts a new session."
 
 
+class InvalidCode(Unauthorized):
+    """The sign-in code is unknown, used or expired, or does not belong to the verifier."""
+
+    code = "invalid_code"
+    default = "The sign-in code is invalid, expired or already used. Start signing in again."
+
+
 class AccountDisabled(Forbidden):
     """The password is correct, but the account is disabled."""
 

@@ -12,6 +12,8 @@ from .sign_in_ways import Way
 from .users import NAME_PATTERN
 
 LONGEST_TOKEN = 4096
+CHALLENGE_PATTERN = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
+"""32 bytes in URL-safe base64."""
 
 Username = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 NewPassword = Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
@@ -94,6 +96,37 @@ class Tokens(Answer):
     refresh_token: str | None = Field(
         None, description="The refresh token, for the next pair of tokens; absent if a cookie carries it."
     )
+
+
+class CreateCode(RequestBody):
+    """The challenge of the program that is to be signed in."""
+
+    model_config = example({"challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"})
+
+    challenge: Annotated[str, StringConstraints(pattern=CHALLENGE_PATTERN)] = Field(
+        description="The SHA-256 of the verifier in URL-safe base64: 43 characters."
+    )
+
+
+class CodeAnswer(Answer):
+    """A code that signs a program in."""
+
+    code: str = Field(description="The code, for one use.")
+    expires_in: int = Field(description="Lifetime of the code in seconds.")
+
+
+class CodeLogin(RequestBody):
+    """A sign-in code, and the verifier that only the program knows."""
+
+    model_config = example({"code": "$CODE", "verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"})
+
+    code: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)] = Field(
+        description="The code from POST /login/codes."
+    )
+    verifier: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~-]{43,128}$")] = Field(
+        description="The random text whose SHA-256 is the challenge of the code."
+    )
+    cookie: bool = Field(False, description=COOKIE)
 
 
 class Me(Answer):

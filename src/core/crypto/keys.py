@@ -43,6 +43,7 @@ class Purpose(StrEnum):
     CURSOR = "cursor"
     ACCESS_TOKEN = "access-token"  # noqa: S105 (a purpose)
     PASSKEY_CHALLENGE = "passkey-challenge"
+    SIGN_IN_CODE = "sign-in-code"
     REFRESH_TOKEN = "refresh-token"  # noqa: S105 (a purpose)
     GATHER_TOKEN = "gather-token"  # noqa: S105 (a purpose)
     SETTINGS = "settings"

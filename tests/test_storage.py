@@ -33,6 +33,7 @@ from src.storage_limits import create_byte_budget
 
 from .conftest import Api
 from .processes import PATIENCE
+from .test_registration import operator_of
 
 Serve = Callable[..., Awaitable[Api]]
 
@@ -94,7 +95,8 @@ async def test_every_route_that_creates_is_declared(api: Api) -> None:
 async def test_creation_pauses_at_the_maximum_and_everything_else_works(serve: Serve) -> None:
     """Declared routes answer 507 without reading the body; other requests work; creation resumes after deletions."""
     api = await serve(storage_max=MAX)
-    token = await api.sign_up()
+    await api.register()
+    token = await operator_of(api)
     secret = await api.create()
     burned = await api.create("to be burned")
     _, message = await api.call("POST", "/", {"message": "hello"})

@@ -122,6 +122,10 @@ def test_header_fields_and_files_are_described() -> None:
     )
 
 
+NEVER_DONE = {("POST", "/passkeys"), ("DELETE", "/me/password")}
+"""Operations that need a passkey, which only a browser can create."""
+
+
 @pytest.mark.fuzz
 async def test_schemathesis_finds_no_violation(run_schemathesis: RunSchemathesis) -> None:
     """Examples, boundary values, fuzzing and stateful runs against a live server: every response is as documented."""
@@ -143,7 +147,8 @@ async def test_schemathesis_finds_no_violation_with_credentials(run_schemathesis
     assert sum(let_in.values()) > sum(statuses.total() for statuses in answers.values()) / 4
     for (method, path), statuses in answers.items():
         # An existing id has to come from an earlier response, which does not happen in every run.
-        assert {200, 201, 204} & set(statuses) or "{" in path, (method, path, statuses)
+        if "{" not in path and (method, path) not in NEVER_DONE:
+            assert {200, 201, 204} & set(statuses), (method, path, statuses)
 
 
 @pytest.fixture

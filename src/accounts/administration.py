@@ -116,7 +116,7 @@ class AccountAdministration:
 
     async def create(self, username: str, password: str, *, operator: bool = False) -> User:
         """Create an account, whoever may register. Raises `UnusableName`, `UnusablePassword`, `NameTaken`."""
-        if not re.match(NAME_PATTERN, username) or username.endswith("\n"):
+        if not re.fullmatch(NAME_PATTERN, username):
             raise UnusableName
         check_length(password)
         if await self._users.is_taken(username):

@@ -405,6 +405,8 @@ class Settings(BaseSettings):
                 )
             if not self.anonymous_create:
                 raise ValueError("SEALPOST_ANONYMOUS_CREATE=false needs accounts, which SEALPOST_FEATURES leaves out")
+            if self.oidc_issuer:
+                raise ValueError("SEALPOST_OIDC_ISSUER needs accounts, which SEALPOST_FEATURES leaves out")
         if 0 < self.storage_max < SMALLEST_STORAGE_MAX:
             raise ValueError(f"SEALPOST_STORAGE_MAX must be 0 or at least {SMALLEST_STORAGE_MAX}")
         if self.mongo_url and not self.keys:

@@ -128,7 +128,6 @@ class Browser:
 
     async def send(self, method: str, path: str, data: bytes | None = None, **headers: str) -> RawAnswer:
         """Return the answer to a request with the browser's cookies, and keep the cookies that it sets."""
-        self._api.client.session.cookie_jar.clear()
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         async with self._api.client.request(
             method,
@@ -162,12 +161,16 @@ class Browser:
         code = provider.authorize(parameters, **claims)
         return await self.back(code=code, state=parameters["state"])
 
-    async def me(self) -> dict[str, Any]:
-        """Return the account of the session that the refresh cookie holds."""
+    async def refresh(self) -> dict[str, Any]:
+        """Return the tokens of the session that the refresh cookie holds."""
         refreshed = await self.send("POST", "/refresh", b'{"cookie": true}', **{"Sec-Fetch-Site": "same-origin"})
 
         assert 200 == refreshed.status, refreshed.body
-        status, me = await self._api.call("GET", "/me", token=refreshed.json()["access_token"])
+        return dict(refreshed.json())
+
+    async def me(self) -> dict[str, Any]:
+        """Return the account of the session."""
+        status, me = await self._api.call("GET", "/me", token=(await self.refresh())["access_token"])
         assert 200 == status
         return dict(me)
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from src.accounts.oidc import links
 from src.accounts.oidc import provider as provider_module
 from src.accounts.oidc.identity_tokens import TokenRefused, UnknownKey, import_keys, verify
 from src.accounts.oidc.problems import InvalidSignIn, NotAdmitted, ProviderFaulty, ProviderUnavailable
@@ -27,9 +28,10 @@ from src.accounts.oidc.provider_client import MOST_BYTES, ProviderClient
 from src.accounts.oidc.rules import SignInRules, usernames
 from src.accounts.users import NAME_PATTERN, UserStore
 from src.core.clock import DatabaseClock, utc_now
-from src.core.crypto.keys import read_key_ring
+from src.core.crypto.keys import new_key, read_key_ring
 from src.core.crypto.sealing import encode
 from src.core.database.group_commit import group_commit
+from src.core.database.resealing import Resealing
 from src.errors import Problem
 from src.settings import Settings
 
@@ -47,6 +49,7 @@ from .oidc_provider import (
     Respond,
     sign,
 )
+from .processes import PATIENCE
 
 Serve = Callable[..., Awaitable[Api]]
 MakeSettings = Callable[..., Settings]
@@ -423,6 +426,7 @@ async def test_the_first_sign_in_creates_an_account_that_later_ones_find(
     api = await serve(**provider.settings)
     first, second = Browser(api), Browser(api)
     provider.userinfo = {"preferred_username": "ben", "email": "ben@example.org"}
+    _, service = await api.call("GET", "/service")
     answer = await first.sign_in(provider)
     me = await first.me()
     provider.userinfo = {"preferred_username": "ann"}
@@ -430,6 +434,7 @@ async def test_the_first_sign_in_creates_an_account_that_later_ones_find(
 
     assert (302, "/signin") == (answer.status, urlsplit(answer.headers["Location"]).path)
     assert {"sealpost"} == set(first.cookies)
+    assert (["password", "passkey", "oidc"], "127.0.0.1") == (service["sign_in"], service["oidc_name"])
     assert ("ben", ["oidc"], False) == (me["username"], me["sign_in"], me["operator"])
     assert me["user_id"] == (await second.me())["user_id"]
 
@@ -535,7 +540,10 @@ async def test_errors_of_the_provider_are_told_in_our_words(serve: Serve, provid
 
 
 async def test_operators_follow_the_groups_at_each_sign_in(serve: Serve, provider: HostileProvider) -> None:
-    """Membership makes an operator, the end of it revokes that, and users whom the rules exclude stay out."""
+    """Membership makes an operator, the end of it revokes that, and users whom the rules exclude stay out.
+
+    The audit has each step.
+    """
     api = await serve(**provider.settings, oidc_allowed_groups="staff", oidc_operator_groups="admins")
     provider.claims = {"preferred_username": "ann"}
     operators = []
@@ -544,9 +552,24 @@ async def test_operators_follow_the_groups_at_each_sign_in(serve: Serve, provide
         await browser.sign_in(provider, groups=groups)
         operators.append((await browser.me())["operator"])
     refused = await Browser(api).sign_in(provider, groups=["admins"])
+    token = (await browser.refresh())["access_token"]
+    kinds: list[str] = []
+    async with asyncio.timeout(PATIENCE):
+        while "sign_in_failed" not in kinds:
+            answer = await api.send("GET", "/audit", Authorization=f"Bearer {token}")
+            events = [json.loads(line) for line in answer.body.splitlines()]
+            kinds = [event["kind"] for event in events]
 
     assert [True, False, True] == operators
     assert (403, "not_admitted") == (refused.status, refused.json()["code"])
+    assert kinds == [
+        *("registered", "operator_granted", "signed_in"),
+        *("operator_revoked", "signed_in"),
+        *("operator_granted", "signed_in"),
+        "sign_in_failed",
+    ]
+    assert {"oidc"} == {event.get("method") for event in events}
+    assert {"ann"} == {event["username"] for event in events}
 
 
 async def test_disabled_and_deleted_accounts(serve: Serve, provider: HostileProvider) -> None:
@@ -564,15 +587,40 @@ async def test_disabled_and_deleted_accounts(serve: Serve, provider: HostileProv
     refused = await browser.sign_in(provider)
     await users.change(disabled, disabled=False)
     await browser.sign_in(provider)
-    refreshed = await browser.send("POST", "/refresh", b'{"cookie": true}', **{"Sec-Fetch-Site": "same-origin"})
-    deleted = await api.call("DELETE", "/me", {}, token=refreshed.json()["access_token"])
+    deleted = await api.call("DELETE", "/me", {}, token=(await browser.refresh())["access_token"])
     links = await api.mongo.collection("oidc_links").count_documents({})
     await browser.sign_in(provider)
     second = await browser.me()
+    # As if a crash had left the link.
+    await api.mongo.collection("users").delete_many({})
+    await browser.sign_in(provider)
+    third = await browser.me()
 
     assert (403, "account_disabled") == (refused.status, refused.json()["code"])
     assert (204, 0) == (deleted[0], links)
-    assert ("ann", "ann", False) == (first["username"], second["username"], first["user_id"] == second["user_id"])
+    assert ["ann"] * 3 == [me["username"] for me in (first, second, third)]
+    assert 3 == len({me["user_id"] for me in (first, second, third)})
+
+
+async def test_an_account_is_found_after_a_rotation_of_keys(
+    serve: Serve, provider: HostileProvider, own_database: str
+) -> None:
+    """With a new key in front, before and after its data is sealed again."""
+    old, new = new_key(), new_key()
+    before = await serve(**provider.settings, mongo_database=own_database, keys=old)
+    provider.claims = {"preferred_username": "ann"}
+    browsers = [Browser(before)]
+    await browsers[0].sign_in(provider)
+    rotated = await serve(**provider.settings, mongo_database=own_database, keys=f"{new},{old}")
+    browsers.append(Browser(rotated))
+    await browsers[1].sign_in(provider)
+    ring = read_key_ring(rotated.settings)
+    resealed = await Resealing(rotated.mongo, ring, [links.RESEALABLE], []).run(lambda *_: None)
+    browsers.append(Browser(rotated))
+    await browsers[2].sign_in(provider)
+
+    assert [1] == [one.changed for one in resealed]
+    assert 1 == len({(await browser.me())["user_id"] for browser in browsers})
 
 
 async def test_invented_codes_are_limited_by_network(serve: Serve, provider: HostileProvider) -> None:

@@ -118,6 +118,11 @@ async def test_an_account_is_deleted_with_data_of_features_that_are_off(serve: S
         ("posts, secrets", {}, "must be some of messages, accounts, posts, gatherer, echo, files"),
         ("messages, posts, echo", {}, "posts and echo need accounts"),
         ("none", {"anonymous_create": False}, "SEALPOST_ANONYMOUS_CREATE=false needs accounts"),
+        (
+            "none",
+            {"oidc_issuer": "https://id.example.org", "oidc_client_id": "a"},
+            "SEALPOST_OIDC_ISSUER needs accounts",
+        ),
     ],
 )
 def test_impossible_features_are_refused(features: str, more: dict[str, Any], reason: str) -> None:

@@ -147,7 +147,8 @@ class ProviderSignIn:
         except Unavailable:
             raise
         except Problem:
-            self._record(AuditKind.SIGN_IN_FAILED, user, network)
+            if user is not None:
+                self._record(AuditKind.SIGN_IN_FAILED, user, network)
             raise
         return pair
 
@@ -192,9 +193,8 @@ class ProviderSignIn:
             # Sealed again meanwhile, under another key for example.
             current = await self._users.find(user.user_id)
 
-    def _record(self, kind: AuditKind, user: User | None, network: str) -> None:
-        user_id = user.user_id if user else None
-        self._audit.record(AuditEvent(kind=kind, user_id=user_id, method=METHOD, network=network))
+    def _record(self, kind: AuditKind, user: User, network: str) -> None:
+        self._audit.record(AuditEvent(kind=kind, user_id=user.user_id, method=METHOD, network=network))
 
 
 def _secret() -> str:

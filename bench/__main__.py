@@ -25,14 +25,12 @@ from pathlib import Path
 from bench.running_stack import RunningStack, running_stack
 from src.accounts.passwords import check_password, hash_password
 from src.core.crypto.hashing import REFUSAL
-from src.core.crypto.keys import KeyRing
 from src.core.crypto.sealing import SALT_BYTES, Argon2Cost, derive_phrase_key
-from src.core.database.embedded import embedded_mongod
 from src.settings import Settings
 
 from . import bare
 from .bare import Bare, bare_aiohttp
-from .fill import fill
+from .fill import write_keys
 from .latency import measure_latencies, percentile
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in, make_user
 from .machine import has_programs, write_result
@@ -92,13 +90,7 @@ class Bench:
 
     def keys(self, mode: str, count: int, phrase: str | None = None) -> Path:
         """Create secrets in a stack's database and return the file with their keys."""
-        data_dir = self.data_dirs[mode]
-        path = data_dir / "to-open"
-        ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
-        with embedded_mongod(data_dir) as mongo_url:
-            keys = asyncio.run(fill(mongo_url, ring, count, phrase=phrase))
-        path.write_text("\n".join(keys) + "\n", encoding="ascii")
-        return path
+        return write_keys(self.data_dirs[mode], count, phrase)
 
     def round(self) -> None:
         """Measure everything once, alternating between the stacks, so that a slow minute affects both."""

@@ -1,11 +1,13 @@
 """Creates the secrets that the bench opens, with the service's own code and without HTTP."""
 
 import asyncio
+from pathlib import Path
 
 from src.api.origin import Origin
 from src.core.audit import NOT_RECORDED
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import KeyRing
+from src.core.database.embedded import embedded_mongod
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.metrics import Metrics
@@ -15,6 +17,16 @@ from src.sealed.items import SECRET
 from src.settings import Settings
 
 IN_FLIGHT = 256
+
+
+def write_keys(data_dir: Path, count: int, phrase: str | None = None) -> Path:
+    """Create secrets in the database of a running stack and return the file with their keys."""
+    path = data_dir / "to-open"
+    ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
+    with embedded_mongod(data_dir) as mongo_url:
+        keys = asyncio.run(fill(mongo_url, ring, count, phrase=phrase))
+    path.write_text("\n".join(keys) + "\n", encoding="ascii")
+    return path
 
 
 async def fill(

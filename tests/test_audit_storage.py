@@ -15,6 +15,7 @@ from src.audit.records import COLLECTION, MOST_EVENTS, AuditSealer, Entry, first
 from src.core.audit import AuditEvent, AuditKind
 from src.core.clock import EPOCH, milliseconds
 from src.core.crypto.keys import KeyRing, new_key, read_key_ring
+from src.core.database.mongo import Unfit
 from src.core.database.resealing import Resealing
 from src.core.metrics import Metrics
 from src.errors import Unavailable
@@ -80,7 +81,7 @@ async def test_the_last_events_are_stored_when_a_process_stops(serve: Serve, mon
 
 
 async def test_events_are_stored_once_after_an_outage(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recording goes on meanwhile, and a command that succeeded without an answer is not repeated."""
+    """Recording goes on meanwhile; a command without an answer is not repeated; none is sent while it must not be."""
     recorder, insert = make(api), AuditRecorder._insert
 
     async def insert_unheard(self: AuditRecorder) -> None:
@@ -95,6 +96,10 @@ async def test_events_are_stored_once_after_an_outage(api: Api, monkeypatch: pyt
             await recorder.flush()
     monkeypatch.setattr(AuditRecorder, "_insert", insert)
     recorder.record(opened(MOST_EVENTS + 10))
+    monkeypatch.setattr(api.mongo, "unfit", Unfit("the clock is wrong"))
+    with pytest.raises(Unavailable):
+        await recorder.flush()
+    monkeypatch.setattr(api.mongo, "unfit", None)
 
     await recorder.flush()
 

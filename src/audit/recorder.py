@@ -39,8 +39,8 @@ class AuditRecorder:
     def __init__(
         self, mongo: Mongo, ring: KeyRing, *, life: timedelta, with_addresses: bool, dropped: Counter = NOTHING
     ) -> None:
+        self._mongo = mongo
         self._collection = mongo.collection(COLLECTION)
-        self._clock = mongo.clock
         self._sealer = AuditSealer(ring)
         self._life = life
         self._with_addresses = with_addresses
@@ -60,7 +60,8 @@ class AuditRecorder:
         """Store all events. Raises `Unavailable`; the events then stay in memory."""
         while self._unsent or self._queue:
             if not self._unsent:
-                groups = [entries for entries in (self._take() for _ in range(RECORDS_AT_ONCE)) if entries]
+                now, reading = milliseconds(self._mongo.clock.now()), time.monotonic()
+                groups = [one for one in (self._take(now, reading) for _ in range(RECORDS_AT_ONCE)) if one]
                 self._unsent = [self._sealer.seal(entries, self._life) for entries in groups]
                 self._unsent_events = [len(entries) for entries in groups]
             await self._insert()
@@ -82,15 +83,13 @@ class AuditRecorder:
                 self._dropped.inc(lost)
                 log.error("audit events lost: MongoDB did not answer before the process stopped", events=lost)
 
-    def _take(self) -> list[Entry]:
-        """Take the events of the next record from the queue."""
+    def _take(self, now: int, reading: float) -> list[Entry]:
+        """Take the events of the next record from the queue, given MongoDB's time in milliseconds at a reading."""
         entries: list[Entry] = []
-        now, reading = milliseconds(self._clock.now()), time.monotonic()
         while self._queue and len(entries) < MOST_EVENTS:
             recorded, event = self._queue[0]
             at = now - int((reading - recorded) * 1000)
-            # The clock may have been set back meanwhile.
-            if entries and not 0 <= at - entries[0].at <= SPAN // MILLISECOND:
+            if entries and at - entries[0].at > SPAN // MILLISECOND:
                 break
             self._queue.popleft()
             network = event.network if self._with_addresses else None
@@ -98,6 +97,9 @@ class AuditRecorder:
         return entries
 
     async def _insert(self) -> None:
+        if self._mongo.unfit is not None:
+            # The clock is wrong, or a key is missing.
+            raise Unavailable
         with translate_mongo_errors():
             try:
                 await self._collection.insert_many(self._unsent, ordered=False)

@@ -5,6 +5,7 @@ busy service a tenth of its throughput. The id of a record begins with the time 
 and no other index is needed for that. The envelope is bound to the id, which protects the time as well.
 """
 
+import itertools
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -35,7 +36,7 @@ MOST_EVENTS = 256
 """Events in a record."""
 SPAN = timedelta(seconds=1)
 """Maximum time between the first and the last event of a record."""
-TIME_BYTES, RANDOM_BYTES = 8, 8
+TIME_BYTES, SEQUENCE_BYTES, RANDOM_BYTES = 8, 2, 6
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class AuditSealer:
     def __init__(self, ring: KeyRing, damaged: Counter = NOTHING) -> None:
         self._sealer = RecordSealer(ring, KIND)
         self._users = BlindIndex(ring, "audit user")
+        self._sequence = itertools.count()
         self._damaged = damaged
 
     def index(self, user_id: bytes) -> Sequence[bytes]:
@@ -81,9 +83,13 @@ class AuditSealer:
         return {"user_index": [index for user_id in users for index in self.index(user_id)]} if users else {}
 
     def seal(self, entries: Sequence[Entry], life: timedelta) -> Document:
-        """Return the document of entries, of which the first is the earliest."""
+        """Return the document of entries, of which the first is the earliest.
+
+        Ids of records that begin at the same time sort in the order in which they were sealed.
+        """
         begins = entries[0].at
-        document_id = first_id(begins)[:TIME_BYTES] + secrets.token_bytes(RANDOM_BYTES)
+        sequence = (next(self._sequence) % 256**SEQUENCE_BYTES).to_bytes(SEQUENCE_BYTES, "big")
+        document_id = first_id(begins)[:TIME_BYTES] + sequence + secrets.token_bytes(RANDOM_BYTES)
         return {
             "_id": document_id,
             "delete_at": EPOCH + timedelta(milliseconds=begins) + life,
@@ -117,7 +123,7 @@ RESEALABLE = Resealable(
 
 def first_id(at: int) -> bytes:
     """Return the first id of records that begin at a time, in milliseconds since 1970."""
-    return max(at, 0).to_bytes(TIME_BYTES, "big") + bytes(RANDOM_BYTES)
+    return max(at, 0).to_bytes(TIME_BYTES, "big") + bytes(SEQUENCE_BYTES + RANDOM_BYTES)
 
 
 def begin_of(document: Document) -> int:

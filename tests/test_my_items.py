@@ -259,9 +259,9 @@ async def test_tokens_of_requests_that_require_none(api: Api) -> None:
     assert [403, 401] == [(await api.call("GET", "/me/items", token=token))[0] for token in (messages, "")]
 
 
-async def test_a_server_without_accounts_keeps_nothing(serve: Serve) -> None:
+async def test_a_server_without_accounts_keeps_nothing(serve: Serve, own_database: str) -> None:
     """It says so, and ignores tokens."""
-    api = await serve(features="messages")
+    api = await serve(features="messages", mongo_database=own_database)
 
     for path, body in (("/generate", {"secret": "s"}), ("/", {"message": "m"})):
         status, answer = await api.call("POST", path, {**body, "keep": True})

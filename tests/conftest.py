@@ -283,7 +283,8 @@ async def serve(
         batching: Batching | None = None,
         **overrides: Any,
     ) -> Api:
-        if url == mongo_url and "mongo_database" not in overrides:
+        # With other features, a server has other indexes, and so needs a database of its own.
+        if url == mongo_url and not {"mongo_database", "features"} & overrides.keys():
             overrides["mongo_database"] = databases.take()
             taken.add(overrides["mongo_database"])
         settings = make_settings(**overrides)

@@ -1,6 +1,5 @@
 """What the service tells about itself, and what it is without some of its features."""
 
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -54,7 +53,7 @@ async def test_everyone_learns_what_the_service_offers(api: Api) -> None:
 
 async def test_a_service_can_have_secrets_only(serve: Serve) -> None:
     """With all other features off, nothing of them is served, documented, indexed or on the page."""
-    api = await serve(mongo_database=f"test-{secrets.token_hex(8)}", features="none")
+    api = await serve(features="none")
     _, service = await api.call("GET", "/service")
     created = await api.create("a secret")
     root, browsed = await api.send("GET", "/"), await api.send("GET", "/", None, **BROWSER)

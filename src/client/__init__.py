@@ -11,6 +11,7 @@ It knows the server by its HTTP API alone and imports nothing of it. From the to
 ``blocking_api``      from the options of a command to a connected `Api`
 ``api``             requests with the right token; ``authentication`` finds it and keeps it good, ``credentials`` is the
                     file
+``loopback``        waits on 127.0.0.1 for the code that the browser brings
 ``transport``       HTTP: timeouts, retries, failures explained; ``tls`` and ``proxies`` configure it, ``responses``
                     parses responses
 ``policy``          how a request is sent: with a token or without, and after what again

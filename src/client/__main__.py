@@ -12,6 +12,7 @@ from typer.main import get_command
 from .. import __version__
 from .commands import (
     accounts,
+    auth,
     bot,
     created,
     echo,
@@ -75,6 +76,7 @@ add("login", accounts.login, ACCOUNT)
 add("logout", accounts.logout, ACCOUNT)
 add("whoami", accounts.whoami, ACCOUNT)
 add("passwd", accounts.passwd, ACCOUNT)
+app.add_typer(auth.app, name="auth", rich_help_panel=ACCOUNT)
 app.add_typer(sessions.app, name="sessions", rich_help_panel=ACCOUNT)
 app.add_typer(tokens.app, name="tokens", rich_help_panel=ACCOUNT)
 add("post", posts.publish, POSTS)

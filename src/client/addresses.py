@@ -21,6 +21,8 @@ _NO_LINK = "this is not a link to a secret or a message, nor a key. Is it comple
 _USERNAME = re.compile(r"[A-Za-z0-9_.-]{3,32}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _KIND = re.compile(r"/(secrets|message|s|m)(?![A-Za-z0-9_-])")
+_INVITATION = re.compile(r"si_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+_JOIN = re.compile(r"(https?://[^\s#?]+)/join/?[#%]")
 _HOST_AND_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}(?:/.*)?")
 
 
@@ -125,6 +127,15 @@ def write_link(server: str, answered: str, kind: Kind, fragment_key: bytes | Non
 def is_key(text: str) -> bool:
     """Return whether a text has the form of a link key or a receipt key."""
     return bool(_LINK_KEY.fullmatch(text) or _RECEIPT_KEY.fullmatch(text))
+
+
+def parse_invitation(text: str) -> tuple[str, str | None]:
+    """Return the invitation in a text or a link, and the server of the link. Raises `WrongUsage`."""
+    found = _INVITATION.search(text)
+    if not found:
+        raise WrongUsage("this is not an invitation: it has 46 characters that begin with si_, or is a link with them")
+    base = _JOIN.search(text)
+    return found[0], parse_server_url(base[1]) if base else None
 
 
 def parse_receipt_key(text: str) -> str:

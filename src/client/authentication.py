@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from .credentials import CredentialStore, StoredSession, StoredSessions
 from .environment import TOKEN
-from .errors import ClientError, NotSignedIn, OutcomeUnknown
+from .errors import ClientError, NotSignedIn, OutcomeUnknown, WrongUsage
 from .policy import Resend
 from .responses import JsonObject, Response
 from .transport import Transport
@@ -71,29 +71,60 @@ class SessionTokens:
                 raise NotSignedIn(f"you are no longer signed in to {self._url}: use `sealpost login`")
             if session.access_token != refused and session.is_fresh:
                 return session.access_token
+            if session.is_api_token:
+                raise NotSignedIn(f"{self._url} rejected the stored API token: it has expired or was deleted")
             # Make sure that the file is writable: a used refresh token whose successor is lost ends the session.
             self._store.write(credentials)
             return await _finish(self._refresh(credentials, session))
+
+    def stored(self) -> StoredSession | None:
+        """Return what is stored for this server. Raises `ClientError`."""
+        return self._store.read().sessions.get(self._url)
 
     async def begin(self, username: str, password: str) -> None:
         """Sign in and store the session; an older session on the same server ends."""
         answer = await self._transport.send(
             "POST", "/login", {"username": username, "password": password}, resend=Resend.UNAVAILABLE
         )
-        session = _session(username, answer.checked(), allow_http=self._transport.allow_http)
+        tokens = answer.checked({"not_found": f"{self._url} has no accounts"})
+        await self._replace(_session(username, tokens, allow_http=self._transport.allow_http))
+
+    async def begin_with_code(self, code: str, verifier: str) -> str:
+        """Sign in with a code from the browser, store the session as `begin` does, and return the username."""
+        answer = await self._transport.send(
+            "POST", "/login/code", {"code": code, "verifier": verifier}, resend=Resend.UNAVAILABLE
+        )
+        tokens = answer.checked()
+        me = await self._transport.send("GET", "/me", token=tokens.text("access_token"), resend=Resend.ALWAYS)
+        session = _session(me.checked().text("username"), tokens, allow_http=self._transport.allow_http)
+        await self._replace(session)
+        return session.username
+
+    async def keep_api_token(self, token: str) -> None:
+        """Store an API token instead of a session, which ends. Raises `NotSignedIn` if the server rejects it."""
+        # No scope suffices for this request, so the server says whether it knows the token and no more.
+        answer = await self._transport.send("GET", "/me", token=token, resend=Resend.ALWAYS)
+        if answer.ok:
+            raise WrongUsage("this is an access token, which expires in 10 minutes: use an API token")
+        if answer.code != "insufficient_scope":
+            raise answer.error()
+        await self._replace(StoredSession.of_api_token(token, allow_http=self._transport.allow_http))
+
+    async def _replace(self, session: StoredSession) -> None:
         try:
             await self._end_on_server()
             async with self._store.locked():
                 credentials = self._store.read()
                 self._store.write(replace(credentials.with_session(self._url, session), default_url=self._url))
         except ClientError:
-            with suppress(ClientError):
-                await self._log_out(session.access_token)
+            if not session.is_api_token:
+                with suppress(ClientError):
+                    await self._log_out(session.access_token)
             raise
 
     async def end(self) -> bool:
         """Delete the stored session and return whether the server ended it too. Raises `NotSignedIn`."""
-        if self._store.read().sessions.get(self._url) is None:
+        if self.stored() is None:
             raise NotSignedIn(f"you are not signed in to {self._url}")
         ended = await self._end_on_server()
         # Delete it here even if the server is unreachable.
@@ -102,7 +133,10 @@ class SessionTokens:
         return ended
 
     async def _end_on_server(self) -> bool:
-        """Return whether the session has ended; a refresh on the way is stored."""
+        """Return whether the session has ended; a refresh on the way is stored. An API token stays valid."""
+        stored = self.stored()
+        if stored and stored.is_api_token:
+            return True
         try:
             token = await self.token()
             if token is None:

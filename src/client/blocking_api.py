@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import DEFAULT_URL, has_scheme, parse_server_url
 from .environment import TOKEN, config_directory, read_variable
-from .errors import UNSURE, OutcomeUnknown
+from .errors import UNSURE, OutcomeUnknown, RequestRefused
 from .options import Shared
 from .output import say
 from .policy import Auth, Resend
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from .authentication import SessionTokens
     from .credentials import CredentialStore
     from .transport import Transport
+
+
+NO_ROUTE = frozenset({"not_found", "method_not_allowed"})
+FEATURES = {
+    "": "messages",
+    "message": "messages",
+    "posts": "posts",
+    "echo": "echo",
+    **dict.fromkeys(("register", "login", "me", "sessions", "tokens"), "accounts"),
+}
+"""What a server that does not know a path lacks, by the path's first segment."""
 
 
 class BlockingApi:
@@ -45,13 +56,16 @@ class BlockingApi:
     ) -> Response:
         """Return the response, as `Api.call` does."""
         try:
-            return self.run(
+            answer = self.run(
                 self.api.call(method, path, body, auth=auth, query=query, resend=resend, extra_seconds=extra_seconds)
             )
         except KeyboardInterrupt:
             if resend < Resend.ALWAYS:
                 say(f"interrupted{UNSURE}")
             raise
+        if answer.code in NO_ROUTE and (feature := FEATURES.get(path.split("/")[1])):
+            raise RequestRefused(f"{self.url} has no {feature}", status=answer.status, code=answer.code)
+        return answer
 
     def get(
         self,

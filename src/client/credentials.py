@@ -34,7 +34,8 @@ OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 class StoredSession:
     """A session. From ``access_until``, a Unix time, the access token has to be refreshed.
 
-    ``allow_http`` is the option that the user gave to sign in.
+    Without a refresh token, it is an API token, whose user is unknown. ``allow_http`` is the option that the user gave
+    to sign in.
     """
 
     username: str
@@ -43,10 +44,20 @@ class StoredSession:
     access_until: float
     allow_http: bool = False
 
+    @classmethod
+    def of_api_token(cls, token: str, *, allow_http: bool) -> "StoredSession":
+        """Return what is stored for an API token."""
+        return cls(username="", access_token=token, refresh_token="", access_until=0, allow_http=allow_http)
+
+    @property
+    def is_api_token(self) -> bool:
+        """Whether it is an API token, which is never refreshed."""
+        return not self.refresh_token
+
     @property
     def is_fresh(self) -> bool:
-        """Whether the access token is valid by the local clock."""
-        return time.time() < self.access_until
+        """Whether the token is valid by the local clock."""
+        return self.is_api_token or time.time() < self.access_until
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from .conftest import Typed, make_stale, spoil_access_tokens
 from .servers import LOSE, odd_server, reply
 
 NEW = "three other words"
+INVITED = ("--invitation", "si_" + "A" * 43)
+"""With an invitation, registering is a single request."""
 TOKENS = '{"access_token": "a", "refresh_token": "sr_a", "token_type": "Bearer", "expires_in": 600}'
 
 
@@ -124,8 +126,12 @@ async def test_the_password_is_changed(ann: str, api: Api, typed: Typed) -> None
 @pytest.mark.parametrize(
     ("replies", "command", "words"),
     [
-        ([LOSE], ["register", "ann"], "sealpost login ann"),
-        ([reply(503, '{"code": "unavailable", "detail": "Later."}')], ["register", "ann"], "sealpost login ann"),
+        ([LOSE], ["register", "ann", *INVITED], "sealpost login ann"),
+        (
+            [reply(503, '{"code": "unavailable", "detail": "Later."}')],
+            ["register", "ann", *INVITED],
+            "sealpost login ann",
+        ),
         ([reply(200, TOKENS), reply(503, '{"code": "unavailable"}')], ["post", "x"], "before you publish it again"),
         ([reply(200, TOKENS), LOSE], ["tokens", "create", "x", "--scope", "echo"], "tokens list"),
         ([reply(200, TOKENS), LOSE], ["post", "x"], "before you publish it again"),

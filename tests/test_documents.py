@@ -5,8 +5,10 @@ import json
 import os
 import re
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -207,6 +209,12 @@ async def variables(api: Api, command: str, operation: dict[str, Any]) -> dict[s
         body = {"name": "another", "scopes": [Scope.ECHO]}
         return str((await answer("POST", "/tokens", body, token=await access_token()))["id"])
 
+    async def code() -> str:
+        verifier = re.search(r'"verifier": ?"([^"]+)"', command)
+        assert verifier
+        challenge = urlsafe_b64encode(sha256(verifier[1].encode()).digest()).rstrip(b"=").decode()
+        return str((await answer("POST", "/login/codes", {"challenge": challenge}, token=await access_token()))["code"])
+
     async def post_id() -> str:
         return str((await answer("POST", "/posts", {"content": "a"}, token=await access_token()))["id"])
 
@@ -224,6 +232,7 @@ async def variables(api: Api, command: str, operation: dict[str, Any]) -> dict[s
     sources: dict[str, Callable[[], Awaitable[str]]] = {
         "TOKEN": token,
         "REFRESH_TOKEN": lambda: member("POST", "/login", USER, "refresh_token"),
+        "CODE": code,
         "SECRET_KEY": secret_key,
         "RECEIPT_KEY": lambda: member("POST", "/generate", SECRET, "receipt_key"),
         "SESSION_ID": session_id,

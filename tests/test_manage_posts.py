@@ -85,9 +85,10 @@ async def test_expired_data_is_purged(serve: Serve, own_database: str, mongo_url
 
     ended = await Operator.of(api.settings, mongo_url).run("purge")
 
-    accounts, gatherer = {"users", "sessions", "api_tokens", "limits"}, {"gathered", "gathered_states"}
-    files = {"uploads", "chunks"}
-    assert {"items", "held", "posts", "reactions", "processes", *files, *accounts, *gatherer} == set(fields)
+    accounts = {"users", "sessions", "api_tokens", "invitations", "passkey_challenges", "sign_in_codes", "audit"}
+    sealed, files = {"items", "held", "kept_items"}, {"uploads", "chunks"}
+    posts, gatherer = {"posts", "reactions"}, {"gathered", "gathered_states"}
+    assert {"limits", "processes", *sealed, *files, *accounts, *posts, *gatherer} == set(fields)
     assert 0 == ended.code
     assert dict.fromkeys(fields, "1") == dict(line.split() for line in ended.stdout.splitlines()[1:])
     for name in fields:

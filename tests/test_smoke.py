@@ -97,3 +97,11 @@ async def test_a_run_that_tests_nothing_fails(
     ended = await run(*arguments, SEALPOST_DATA_DIR=str(tmp_path / "data"), **environment)
 
     assert (1, True) == (ended.code, told in ended.stderr)
+
+
+async def test_features_that_are_off_are_skipped(tmp_path: Path) -> None:
+    """The rest is tested, and each skipped test names its feature."""
+    ended = await run("-v", "src/tests.py", SEALPOST_DATA_DIR=str(tmp_path / "data"), SEALPOST_FEATURES="none")
+
+    assert (0, True) == (ended.code, "OK (skipped=5)" in ended.stderr), ended.stderr
+    assert "the feature posts is off" in ended.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import queue
+import signal
 import sys
 import webbrowser
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from src.client.commands import accounts
 from src.client.errors import WrongUsage
 from src.client.loopback import Loopback
 
+from .. import programs
 from ..conftest import PASSWORD, Api, seconds_accepted
 from ..processes import PATIENCE
 from .conftest import Typed, go_to
@@ -206,3 +208,19 @@ def test_only_browsers_with_windows_are_opened(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "platform", "darwin")
 
     assert [False, True, True, True] == [*found, accounts.has_browser({})]
+
+
+@pytest.mark.lifecycle
+async def test_interrupted_it_leaves_nothing(url: str, config: Path) -> None:
+    """After Ctrl-C, the port is closed and nothing is stored."""
+    environment = {"SEALPOST_URL": url, "BROWSER": "true", "XDG_CONFIG_HOME": str(config.parent)}
+    async with programs.running("-m", "src.client", "login", "--browser", environment=environment) as process:
+        assert process.stderr
+        line = (await asyncio.wait_for(process.stderr.readuntil(b"\n"), PATIENCE)).decode()
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+
+    assert 130 == process.returncode
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await visit(parse_qs(urlsplit(line.split()[-1]).query)["terminal"][0], "/")
+    assert not config.exists()

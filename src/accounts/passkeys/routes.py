@@ -38,7 +38,6 @@ from .service import PasskeyService
 from .store import Passkey, PasskeyStore
 
 PASSKEYS, SESSIONS = "passkeys", "sessions"
-LARGEST_BODY = 64 * 1024
 PATH_PARAMETERS = {"passkey_id": "The `id` of a passkey from GET /passkeys."}
 
 
@@ -84,7 +83,6 @@ class PasskeyRoutes:
                 guard=self._guard,
                 handler=self.add,
                 body=AddPasskey,
-                max_body=LARGEST_BODY,
                 stores=True,
                 answer=PasskeyAnswer,
                 status=201,
@@ -139,7 +137,6 @@ class PasskeyRoutes:
                 summary="Sign in with a passkey",
                 handler=self.login,
                 body=PasskeyLogin,
-                max_body=LARGEST_BODY,
                 answer=Tokens,
                 problems=(PasskeyRefused, AccountDisabled, LimitReached, Damaged),
             ),

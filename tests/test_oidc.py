@@ -459,6 +459,30 @@ async def test_the_request_to_the_provider_is_bound_to_the_browser(serve: Serve,
     assert [DISCOVERY] == provider.requests
 
 
+async def test_neither_logs_nor_documents_contain_who_signs_in(
+    serve: Serve, provider: HostileProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor what the provider and the browser send: issuer, subject, name, groups, code, state and tokens."""
+    api = await serve(**provider.settings, oidc_allowed_groups="staff", oidc_client_secret="a client secret")
+    browser = Browser(api)
+    claims = {"sub": "a subject", "preferred_username": "zoe.example", "groups": ["staff"]}
+    asked = await browser.start()
+    code = provider.authorize(asked, **claims)
+    admitted = await browser.back(code=code, state=asked["state"])
+    excluded = await browser.sign_in(provider, **{**claims, "groups": ["a group"]})
+    stored = [
+        str(document)
+        for name in await api.mongo.database.list_collection_names()
+        for document in await api.mongo.collection(name).find({}).to_list(None)
+    ]
+    told = capsys.readouterr().out + "".join(stored)
+
+    assert [302, 403] == [admitted.status, excluded.status]
+    assert "/oidc/callback" in told
+    private = ["a subject", "zoe.example", "a group", "a client secret", provider.issuer, code, asked["state"]]
+    assert [] == [text for text in private if text in told]
+
+
 async def test_an_existing_account_is_not_taken_over(serve: Serve, provider: HostileProvider) -> None:
     """A user of the provider with the name or address of an account gets another account; a reserved name is free."""
     api = await serve(**provider.settings)

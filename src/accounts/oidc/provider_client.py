@@ -57,8 +57,9 @@ class ProviderClient:
                 status = response.status
         except TimeoutError:
             raise unavailable(step, "timeout") from None
-        except (aiohttp.ClientConnectionError, OSError):
-            raise unavailable(step, "connection failed") from None
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            is_tls = isinstance(error, aiohttp.ClientSSLError)
+            raise unavailable(step, "certificate not accepted" if is_tls else "connection failed") from None
         except (aiohttp.ClientError, ValueError):
             raise faulty(step, "malformed answer") from None
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -4,7 +4,6 @@ An account is found only by the provider's issuer and subject, which never chang
 them, a user of the provider could take over the account of someone else.
 """
 
-import base64
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ...core.audit import Audit, AuditEvent, AuditKind
 from ...core.crypto.keys import KeyRing
 from ...core.crypto.records import Content
 from ...core.crypto.sealed_tokens import SealedTokens
+from ...core.crypto.sealing import encode
 from ...core.database.failure_limits import failures_counted
 from ...core.database.mongo import Mongo
 from ...core.metrics import Histogram, Stopwatch
@@ -92,7 +92,7 @@ class ProviderSignIn:
             redirect_uri=redirect_uri,
             state=content.state,
             nonce=content.nonce,
-            challenge=_encode(sha256(content.verifier.encode()).digest()),
+            challenge=encode(sha256(content.verifier.encode()).digest()),
         )
         return url, self._states.write(content)
 
@@ -198,8 +198,4 @@ class ProviderSignIn:
 
 
 def _secret() -> str:
-    return _encode(secrets.token_bytes(SECRET_BYTES))
-
-
-def _encode(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+    return encode(secrets.token_bytes(SECRET_BYTES))

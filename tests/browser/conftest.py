@@ -197,7 +197,7 @@ def base(stack: RunningStack) -> str:
     return stack.url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def environment(mongod: Mongod) -> dict[str, str]:
     """The settings of the stack, for commands of its operator."""
     return {"SEALPOST_MONGO_URL": mongod.url, "SEALPOST_KEYS": KEYS, **SETTINGS}

@@ -2,15 +2,17 @@
 
 const isVisible = (element) =>
   element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && !element.closest(".aside");
-const all = () => [...document.body.querySelectorAll("*")].filter(isVisible);
+// While a modal dialog is open, nothing else can be used.
+const root = () => document.querySelector("dialog:modal") ?? document.body;
+const all = () => [...root().querySelectorAll("*")].filter(isVisible);
 const name = (element) =>
   element.id ? `#${element.id}` : `${element.localName}.${element.classList} ${element.textContent.trim().slice(0, 20)}`;
 const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
 
 /** Return what is cut off, hangs over the window, or makes the page scroll sideways. */
 function findCutOff() {
-  const root = document.scrollingElement;
-  const faults = root.scrollWidth > innerWidth ? [`the page is ${root.scrollWidth} wide`] : [];
+  const { scrollWidth } = document.scrollingElement;
+  const faults = scrollWidth > innerWidth ? [`the page is ${scrollWidth} wide`] : [];
   for (const element of all()) {
     const { left, right, height } = element.getBoundingClientRect();
     if (left < -1 || right > innerWidth + 1) faults.push(`${name(element)} hangs over`);
@@ -69,11 +71,11 @@ function findBorderless() {
 
 let stops = [];
 
-/** Move the focus to the start of the document; return what Tab must reach: of radio buttons, the chosen one. */
+/** Move the focus to the start of the document, or of its dialog; return what Tab must reach: of radio buttons, the chosen one. */
 function startTabbing() {
-  document.body.tabIndex = -1;
-  document.body.focus();
-  document.body.removeAttribute("tabindex");
+  root().tabIndex = -1;
+  root().focus();
+  root().removeAttribute("tabindex");
   scrollTo(0, 0);
   const selector = "a[href], button, input, select, textarea, summary, [tabindex='0']";
   stops = all().filter((one) => one.matches(selector) && !one.disabled && (one.type !== "radio" || one.checked));

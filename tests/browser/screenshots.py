@@ -15,6 +15,8 @@ from bench.running_stack import running_stack
 
 from .chromium import running_chromium
 from .shared_files import share_encrypted
+from .signed_in import create_operator
+from .user_states import user_states
 
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1100, "height": 800}}
 SCHEMES = ("light", "dark")
@@ -24,15 +26,16 @@ ATTACHED: list[FilePayload] = [
     {"name": "Floor plan of the office.pdf", "mimeType": "application/pdf", "buffer": bytes(3_400_000)},
     {"name": "Schlüsselübergabe-und-Zugänge-zum-Rechenzentrum.txt", "mimeType": "text/plain", "buffer": bytes(870)},
 ]
+OPERATOR = "Ben"
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
 FILES = (("Floor plan.pdf", bytes(2_345_678)), ("photos/Cat.jpg", bytes(912_345)), ("README.txt", TEXT.encode()))
 
 
 class Sitter:
-    """Drives the page from state to state."""
+    """Drives the page from state to state; ``operator`` is the name of an operator's account."""
 
-    def __init__(self, page: Page, base: str) -> None:
-        self.page, self._base = page, base
+    def __init__(self, page: Page, base: str, operator: str) -> None:
+        self.page, self._base, self._operator = page, base, operator
 
     def shows(self, link: str, section: str) -> None:
         """Load a link, even if only the fragment changes, and wait for a section."""
@@ -90,6 +93,7 @@ class Sitter:
         yield from self._kept()
         yield from self._of_the_api()
         yield from self._over_plain_http()
+        yield from user_states(self.page, self._base, self._operator)
 
     def states_without_scripts(self) -> Iterator[str]:
         """Like `states`, with JavaScript disabled."""
@@ -219,7 +223,7 @@ def take(browser: Browser, base: str, directory: Path) -> None:
     for size, scheme in product(SIZES, SCHEMES):
         for scripted in (True, False):
             page = new_page(browser, size, scheme, scripted=scripted)
-            sitter = Sitter(page, base)
+            sitter = Sitter(page, base, OPERATOR)
             for state in sitter.states() if scripted else sitter.states_without_scripts():
                 path = directory / f"{state}-{size}-{scheme}.png"
                 page.screenshot(path=path, full_page=True, animations="disabled")
@@ -236,6 +240,7 @@ def main() -> int:
         running_stack(data_dir=Path(data), log_dir=Path(data) / "logs", environment=environment) as stack,
         running_chromium() as browser,
     ):
+        create_operator({"SEALPOST_DATA_DIR": data}, OPERATOR)
         take(browser, stack.url, directory)
     return 0
 

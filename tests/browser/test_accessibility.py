@@ -45,7 +45,7 @@ def test_it_speaks_the_language_of_its_reader(base: str, visitors: Visitors, loc
 def test_without_javascript_it_says_what_it_needs(base: str, visitors: Visitors) -> None:
     """Each view names what it needs; a message of the API is readable anyway."""
     visitor = visitors.new(java_script_enabled=False)
-    for path in ("/", "/s", "/m", "/r"):
+    for path in ("/", "/s", "/m", "/r", "/mine", "/board", "/admin"):
         visitor.page.goto(base + path)
         assert "needs JavaScript" in visitor.text("main")
         assert 0 == visitor.page.locator("main > section:visible").count()

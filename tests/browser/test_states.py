@@ -13,6 +13,7 @@ from playwright.sync_api import Page, Route
 
 from .conftest import PHRASE, TEXT, Visitor, Visitors, created
 from .shared_files import PICKERS, share_encrypted
+from .signed_in import PASSWORD, create_operator, new_name, register, sent, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("scheme", ["light", "dark"])]
 
@@ -220,6 +221,46 @@ def test_nobody_is_shut_out_of_messages(base: str, visitors: Visitors, scheme: s
     of.check("error of a worker")
     of.page.goto(f"{base}/metrics")
     of.check("error of nginx")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_of_the_views_for_users(
+    base: str, visitors: Visitors, scheme: str, environment: dict[str, str]
+) -> None:
+    """The user's secrets, posts with long texts and names, and what operators see, with questions and failures."""
+    of = examination(visitors, scheme)
+    create_operator(environment, operator := new_name("operator"))
+    token = register(base, author := new_name("a_long_name_of_a_user"))
+    sent(base, "POST", "posts", {"title": "y" * 200, "content": LONG}, token=token)
+    sign_in(of.page, base, operator)
+    of.check_link("no secrets", f"{base}/mine", "mine")
+    token = sent(base, "POST", "login", {"username": operator, "password": PASSWORD})["access_token"]
+    sent(base, "POST", "generate", {"secret": TEXT, "keep": True}, token=token)
+    of.check_link("my secrets", f"{base}/mine", "mine")
+    of.page.click("#items button")
+    of.check("my secrets, question")
+    of.page.click("#question-yes")
+    of.page.get_by_text("Deleted").wait_for()
+    of.check("my secrets, deleted")
+    of.check_link("board", f"{base}/board?author={author}", "board")
+    of.page.route("**/like", lambda route: route.abort())
+    of.page.click(".like")
+    of.page.wait_for_selector("#question[open]")
+    of.check("board, failed")
+    of.check_link("board with a form", f"{base}/board", "board")
+    of.page.click("#publish")
+    of.check("board, refused")
+    for tab in ("users", "invitations", "audit", "health"):
+        of.check_link(tab, f"{base}/admin#{tab}", f"{tab}-panel")
+    of.visitor.goes(f"{base}/admin#invitations", "invitations-panel")
+    of.page.click("#invite")
+    of.visitor.sees("invited")
+    of.check("invitation")
+    sign_in(of.page, base, author)
+    of.check_link("operators only", f"{base}/admin", "notice")
+    of.page.route("**/me/items", lambda route: route.abort())
+    of.check_link("no connection", f"{base}/mine", "notice")
 
     assert [] == of.found
 

@@ -102,6 +102,9 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
     answers = {schema for route in routes for schema in (route.answer, route.lines, route.details) if schema}
     models: list[Any] = [(model, "validation") for model in _named(requests)]
     models += [(model, "serialization") for model in _named(answers)]
+    # The parameters are described where they are, so only the types that they refer to are needed.
+    queries = {route.query for route in routes if route.query}
+    referred = {name: each for query in queries for name, each in _query_schema(query).get("$defs", {}).items()}
     _, schemas = models_json_schema(models, ref_template=REF_TEMPLATE)
     has_guards = any(route.guard or route.optional_guard for route in routes)
     paths: dict[str, dict[str, Any]] = {}
@@ -118,7 +121,7 @@ def openapi_document(routes: Sequence[Route[Any]]) -> Document:
         tags=[{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         paths=paths,
         components={
-            "schemas": schemas["$defs"],
+            "schemas": {**referred, **schemas["$defs"]},
             **({"securitySchemes": {SECURITY_SCHEME: BEARER}} if has_guards else {}),
         },
     )
@@ -179,9 +182,13 @@ def _path_parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:
 def _query_parameters(query: type[QueryParameters] | None) -> Iterator[dict[str, Any]]:
     if query is None:
         return
-    schema = query.model_json_schema()
+    schema = _query_schema(query)
     for name, parameter in schema["properties"].items():
         yield {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": parameter}
+
+
+def _query_schema(query: type[QueryParameters]) -> dict[str, Any]:
+    return query.model_json_schema(ref_template=REF_TEMPLATE)
 
 
 def _headers(route: Route[Any]) -> Iterator[dict[str, Any]]:

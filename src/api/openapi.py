@@ -161,7 +161,7 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {
-            "required": any(field.is_required() for field in route.body.model_fields.values()),
+            "required": _is_required(route.body),
             "content": {
                 "application/json": {"schema": _ref(route.body)},
                 **({FORM_TYPE: {"schema": _ref(route.form)}} if route.form else {}),
@@ -170,6 +170,11 @@ def _operation(route: Route[Any]) -> dict[str, Any]:
     if route.streamed_body:
         operation["requestBody"] = {"required": True, "content": {route.streamed_body: {"schema": {"type": "string"}}}}
     return operation
+
+
+def _is_required(body: type[Any]) -> bool:
+    """Tell whether a request needs a body: for one field, or for one of several."""
+    return not {"required", "anyOf", "oneOf"}.isdisjoint(body.model_json_schema())
 
 
 def _path_parameters(route: Route[Any]) -> Iterator[dict[str, Any]]:

@@ -78,6 +78,15 @@ async def test_differences_are_reported_by_host(on_host: Callable[..., SharedSet
     assert {"b": ["SEALPOST_ANONYMOUS_CREATE", "SEALPOST_TTL_MAX"], "c": []} == await here.differences()
 
 
+async def test_secrets_are_compared(on_host: Callable[..., SharedSettings]) -> None:
+    """By their values, of which the database holds only fingerprints."""
+    provider = {"oidc_issuer": "https://login.example.org", "oidc_client_id": "sealpost"}
+    here, other = (on_host(host, oidc_client_secret=SecretStr(f"secret of {host}"), **provider) for host in "ab")
+    await other.store()
+
+    assert {"b": ["SEALPOST_OIDC_CLIENT_SECRET"]} == await here.differences()
+
+
 async def test_settings_are_compared_across_a_rotation_of_keys(on_host: Callable[..., SharedSettings]) -> None:
     """A host with a new key in front differs in its keys; its other settings are still compared."""
     new = new_key()
@@ -153,6 +162,6 @@ async def test_the_doctor_names_differences(mongo_url: str, serve: Serve) -> Non
 
 
 def test_each_setting_is_of_a_host_or_shared() -> None:
-    """A new setting is compared unless it is listed; the only secrets compared are the keys."""
+    """A new setting is compared unless it is listed."""
     assert OF_A_HOST <= Settings.model_fields.keys()
-    assert {"keys"} == set(SECRETS) & set(SHARED)
+    assert {"keys", "oidc_client_secret"} == set(SECRETS) & set(SHARED)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import structlog
+from pydantic import SecretStr
 from pymongo import IndexModel
 
 from ...errors import Unavailable
@@ -43,6 +44,11 @@ class SharedSettings:
         self._collection = mongo.collection(COLLECTION)
         self._ring = ring
         values = settings.model_dump(mode="json", include=set(SHARED) - {_KEYS})
+        values |= {
+            name: secret.get_secret_value()
+            for name in values
+            if isinstance(secret := getattr(settings, name), SecretStr)
+        }
         self._messages = {name: f"{name}={json.dumps(value)}".encode() for name, value in values.items()}
         self._host = socket.gethostname()
         # A process that replaces another one overwrites its record.

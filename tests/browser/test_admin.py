@@ -106,7 +106,7 @@ def test_an_action_that_fails_says_why(base: str, operator: Visitor) -> None:
     expect(button).to_be_focused()
 
 
-def test_an_invitation_registers_an_account(base: str, operator: Visitor) -> None:
+def test_an_invitation_registers_an_account(base: str, operator: Visitor, visitors: Visitors) -> None:
     """Its link is shown once with a QR code; the list has it until it is used or deleted, and then it does not work."""
     operator.goes(f"{base}/admin#invitations", "invitations-panel")
     operator.page.select_option("#role", "operator")
@@ -121,8 +121,13 @@ def test_an_invitation_registers_an_account(base: str, operator: Visitor) -> Non
     operator.page.click("#show-qr")
     assert operator.page.is_visible("#qr")
     assert link.startswith(f"{base}/join#si_")
-    credentials = {"username": new_name(), "password": PASSWORD, "invitation": link.partition("#")[2]}
-    assert credentials["username"] == sent(base, "POST", "register", credentials)["username"]
+    invited = visitors.new()
+    invited.goes(link, "register")
+    invited.page.fill("#new-username", new_name())
+    invited.page.fill("#new-password", PASSWORD)
+    invited.page.click("#register-submit")
+    invited.page.wait_for_url(f"{base}/")
+    invited.goes(f"{base}/admin", "users-panel")
 
     operator.page.reload()
     operator.sees("invitations-panel")
@@ -132,8 +137,9 @@ def test_an_invitation_registers_an_account(base: str, operator: Visitor) -> Non
     assert "Operator" == row.locator("h3").inner_text()
     confirm(operator, row.get_by_role("button"))
     expect(operator.page.locator("#invitation-list > li", has_text="1 account left")).to_have_count(0)
+    late = {"username": new_name(), "password": PASSWORD, "invitation": link.partition("#")[2]}
     with pytest.raises(urllib.error.HTTPError):
-        sent(base, "POST", "register", {**credentials, "username": new_name()})
+        sent(base, "POST", "register", late)
 
 
 def test_the_audit_is_filtered(base: str, operator: Visitor) -> None:

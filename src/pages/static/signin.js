@@ -19,15 +19,16 @@ let terminal;
 // Ends the request of a passkey that waits in the suggestions of the browser.
 let suggestions = new AbortController();
 
-function setProblem(field, text) {
-  const form = $(field).closest("form");
-  for (const one of form.querySelectorAll(".problem")) one.textContent = "";
-  for (const one of form.querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
+/** Show a problem under its field, or that of the whole form; an empty text removes what is shown. */
+function setProblem(id, text) {
+  const section = $(id).closest("section");
+  for (const one of section.querySelectorAll(".problem")) one.textContent = "";
+  for (const one of section.querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
   if (!text) return;
-  const [input, problem] = $(`${field}-problem`) ? [$(field), $(`${field}-problem`)] : [form.querySelector("input"), $(field)];
-  problem.textContent = text;
-  if (input === $(field)) input.setAttribute("aria-invalid", "true");
-  input.focus();
+  const isField = $(id).matches("input");
+  $(isField ? `${id}-problem` : id).textContent = text;
+  if (isField) $(id).setAttribute("aria-invalid", "true");
+  (isField ? $(id) : section.querySelector("input")).focus();
 }
 
 /** Run a task of a form; show the problem that it returns, also if there is no response. */

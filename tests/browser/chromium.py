@@ -11,7 +11,7 @@ PATIENCE = 60_000
 """Timeout in milliseconds: key derivation is slow on a busy machine."""
 _ARGUMENTS = (
     # Requests to other hosts fail.
-    "--host-resolver-rules=MAP plain.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP plain.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     # Chromium refuses to run its sandbox as root.
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
 )

@@ -16,14 +16,18 @@ export async function update() {
 }
 
 $("sign-out").addEventListener("click", async ({ target }) => {
+  let isLost = false;
   target.disabled = true;
   $("sign-out-problem").hidden = true;
   try {
     await signOut();
   } catch {
-    $("sign-out-problem").hidden = false;
+    isLost = true;
   }
   target.disabled = false;
+  $("sign-out-problem").hidden = !isLost;
+  // A disabled button loses the focus.
+  (isLost ? target : $("sign-in")).focus();
 });
 addEventListener("click", ({ target }) => menu.contains(target) || (menu.open = false));
 menu.addEventListener("keydown", ({ key }) => {

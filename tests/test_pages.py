@@ -168,6 +168,43 @@ async def test_what_a_view_loads_is_small(client: Client, path: str) -> None:
         assert size < (BUDGET if path == "/" else READER_BUDGET)
 
 
+@pytest.mark.parametrize(("path", "budget"), [("/signin", 58_000), ("/account", 70_000)])
+async def test_what_users_load_is_bounded(client: Client, path: str, budget: int) -> None:
+    """HTML and files of the views that sign in and manage the account, in any language, before compression."""
+    files = read_assets().files
+    for code in LANGUAGES:
+        page = await view(client, path, **{"Accept-Language": code})
+
+        assert len(page.encode()) + sum(len(files[name]) for name in loaded_by(page)) < budget
+
+
+@pytest.mark.parametrize("name", ["secret", "message"])
+def test_readers_load_nothing_of_accounts(name: str) -> None:
+    """Neither the session nor the menu, whether they are signed in or not."""
+    page = rendered(Templates(Settings(_env_file=None), read_assets(), LANGUAGES, BRAND), name, "./")
+    modules = loaded_by(page) | loaded_later_by("open.js")
+
+    assert set() == modules & {"signed_in.js", "session.js", "menu.js", "menu.css", "forms.css"}
+    assert 'id="menu"' not in page
+
+
+def test_a_service_for_users_says_so_before_a_text_is_lost() -> None:
+    """Only without anonymous creation, the view that shares has a section for signing in."""
+    for anonymous in (True, False):
+        settings = Settings(_env_file=None, anonymous_create=anonymous)
+        page = rendered(Templates(settings, read_assets(), LANGUAGES, BRAND), "create", "./")
+
+        assert anonymous != ('id="locked"' in page)
+
+
+def test_a_service_without_accounts_has_no_menu() -> None:
+    """Neither the link for signing in nor the menu of the user."""
+    settings = Settings(_env_file=None, features="messages,files")
+    page = rendered(Templates(settings, read_assets(), LANGUAGES, BRAND), "create", "./")
+
+    assert not re.findall('id="(sign-in|menu)"', page)
+
+
 @pytest.mark.parametrize(("script", "some"), [("open.js", "downloads.js"), ("create.js", "uploads.js")])
 def test_what_files_need_is_loaded_for_files_only(script: str, some: str) -> None:
     """Readers and senders without files do not load their modules; those with files load under 24 kB more."""
@@ -194,6 +231,8 @@ def test_every_language_names_the_browsers_of_the_documentation(code: str) -> No
         ("create", ["create"]),
         ("open", ["secret", "message"]),
         ("receipt", ["receipt"]),
+        ("signin", ["signin"]),
+        ("account", ["account"]),
         ("mine", ["mine"]),
         ("board", ["board"]),
         ("admin", ["admin"]),

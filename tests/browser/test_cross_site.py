@@ -1,5 +1,8 @@
 """Pages of other sites, and of other ports of this host, can do nothing with the cookie of a user."""
 
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,9 +15,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(BROWSER == "firefox", reason="Firefox does not report the cookies that it sent"),
 ]
-OTHER_SITE = "http://foreign.test/"
-# The cookie is sent, because cookies do not distinguish ports; the server looks at the origin.
-OTHER_PORT = "http://127.0.0.1:12345/"
 PATHS = ("refresh", "logout", "login/passkey/options", "me", "sessions", "account", "")
 
 FETCHES = """async ([base, paths]) => {
@@ -57,13 +57,32 @@ FORM = """([base, path]) => {
 }"""
 
 
+class Foreign(BaseHTTPRequestHandler):
+    """A page of an attacker. Its server is real, because browsers restrict requests from elsewhere to this host."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>Prizes</title><body><h1>You have won</h1>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def foreign_port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as server:
+        Thread(target=server.serve_forever).start()
+        yield server.server_port
+        server.shutdown()
+
+
 @pytest.fixture
 def attacked(base: str, visitors: Visitors) -> tuple[Visitor, str]:
-    """A signed-in user who then visits pages of an attacker, and the user's name."""
+    """A signed-in user, who then visits pages of an attacker, and the user's name."""
     visitor, name = visitors.new(), register(base)
     sign_in(visitor, base, name)
-    for foreign in (OTHER_SITE, OTHER_PORT):
-        visitor.page.route(foreign, lambda route: route.fulfill(body="<h1>Prizes!</h1>", content_type="text/html"))
     return visitor, name
 
 
@@ -71,11 +90,17 @@ def refresh_cookie(visitor: Visitor) -> Any:
     return {one["name"]: one["value"] for one in visitor.context.cookies()}["sealpost"]
 
 
-@pytest.mark.parametrize("foreign", [OTHER_SITE, OTHER_PORT])
-def test_a_foreign_page_can_do_nothing(base: str, attacked: tuple[Visitor, str], foreign: str) -> None:
-    """By fetch, form, image, frame, script or WebSocket: no token is read, and the session neither changes nor ends."""
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_foreign_page_can_do_nothing(
+    base: str, attacked: tuple[Visitor, str], foreign_port: int, host: str
+) -> None:
+    """By fetch, form, image, frame, script or WebSocket: no token is read, and the session neither changes nor ends.
+
+    `localhost` is another site than `127.0.0.1`. Another port is the same site, so the cookie is sent, and the server
+    looks at the origin.
+    """
     visitor, name = attacked
-    page, cookie = visitor.page, refresh_cookie(visitor)
+    page, cookie, foreign = visitor.page, refresh_cookie(visitor), f"http://{host}:{foreign_port}/"
     answers: list[Response] = []
     page.on("response", lambda answer: answers.append(answer))
     page.goto(foreign)
@@ -83,18 +108,20 @@ def test_a_foreign_page_can_do_nothing(base: str, attacked: tuple[Visitor, str],
     told = page.evaluate(FETCHES, [base, PATHS])
     assert {"refused"} == set(page.evaluate(SOCKETS, [base, PATHS]))
     page.evaluate(EMBEDDED, [base, PATHS])
-    frames = [frame for frame in page.frames if frame.parent_frame and frame.locator("body[data-view]").count()]
+    assert [] == [frame.url for frame in page.frames if frame.parent_frame and frame.locator("[data-view]").count()]
     for path in PATHS:
         page.goto(foreign)
-        with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
+        with page.expect_navigation(url=f"{base}/{path}") as answered:
             page.evaluate(FORM, [base, path])
-        assert 400 <= answered.value.status < 500
-    sent = "".join(one for one in visitor.sent if one.partition(" ")[2].startswith(base))
+        assert 403 == answered.value.status
+    sent = [one for one in visitor.sent if one.partition(" ")[2].startswith(base)]
+    statuses = [answer.status for answer in answers if answer.request.method == "POST" and answer.url.startswith(base)]
     visitor.complaints.clear()
 
     assert "access_token" not in told
-    assert [] == frames
-    assert (cookie in sent) == (foreign == OTHER_PORT)
+    # Without those that the browser hides from the page.
+    assert [403] * 2 * len(PATHS) == statuses
+    assert (host == "127.0.0.1") == any(cookie in one for one in sent)
     assert [] == [answer.url for answer in answers if "set-cookie" in answer.headers]
     assert cookie == refresh_cookie(visitor)
     page.goto(f"{base}/account")
@@ -102,16 +129,18 @@ def test_a_foreign_page_can_do_nothing(base: str, attacked: tuple[Visitor, str],
     is_shown_as(visitor, name)
 
 
-def test_a_link_of_a_foreign_page_changes_nothing(base: str, attacked: tuple[Visitor, str]) -> None:
+def test_a_link_of_a_foreign_page_changes_nothing(
+    base: str, attacked: tuple[Visitor, str], foreign_port: int
+) -> None:
     """It leads to the page, which asks before it does anything; addresses of the API do not accept the cookie."""
     visitor, name = attacked
+    foreign = f"http://localhost:{foreign_port}/"
     for path in ("me", "sessions", "refresh", "logout"):
-        visitor.page.goto(OTHER_SITE)
+        visitor.page.goto(foreign)
         with visitor.page.expect_navigation(url=f"{base}/{path}") as answered:
             visitor.page.evaluate("url => { location.href = url; }", f"{base}/{path}")
-        assert answered.value is not None
         assert 400 <= answered.value.status < 500
-    visitor.page.goto(OTHER_SITE)
+    visitor.page.goto(foreign)
     visitor.page.evaluate("url => { location.href = url; }", f"{base}/signin?terminal=4000&challenge={'a' * 43}&state=a")
     visitor.sees("approve")
     assert name in visitor.text("#approve-title")

@@ -28,6 +28,7 @@ ATTACHED: list[FilePayload] = [
 ]
 OPERATOR = "Ben"
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
+USERNAME = "ben"
 FILES = (("Floor plan.pdf", bytes(2_345_678)), ("photos/Cat.jpg", bytes(912_345)), ("README.txt", TEXT.encode()))
 
 
@@ -92,6 +93,8 @@ class Sitter:
         self.page.check("#keep-receipt")
         yield from self._kept()
         yield from self._of_the_api()
+        yield from self._signing_in()
+        yield from self._of_the_account()
         yield from self._over_plain_http()
         yield from user_states(self.page, self._base, self._operator)
 
@@ -182,6 +185,58 @@ class Sitter:
         yield "api-message"
         self.page.goto(f"{link[:-43]}{'A' * 43}")
         yield "api-message-gone"
+
+    def _signing_in(self) -> Iterator[str]:
+        # It may exist from an earlier walk.
+        self.page.request.post(f"{self._base}/register", data={"username": USERNAME, "password": PHRASE})
+        self.shows(f"{self._base}/signin", "enter")
+        yield "signin"
+        self.page.fill("#username", USERNAME)
+        self.page.fill("#password", "old foe")
+        self.page.click("#submit")
+        self.page.wait_for_selector("#problem:not(:empty)")
+        yield "signin-refused"
+        self.page.click("#to-register button")
+        self.page.fill("#new-username", USERNAME)
+        self.page.fill("#new-password", PHRASE)
+        self.page.click("#register-submit")
+        self.page.wait_for_selector("#new-username-problem:not(:empty)")
+        yield "register"
+        self.page.click("#to-sign-in button")
+        self.page.fill("#password", PHRASE)
+        self.page.click("#submit")
+        self.page.wait_for_url(f"{self._base}/")
+        self.page.wait_for_selector("#menu:not([hidden])")
+        yield "create-signed-in"
+        self.page.click("#menu > summary")
+        yield "menu"
+
+    def _of_the_account(self) -> Iterator[str]:
+        passkey = {"id": "a" * 32, "name": "Laptop", "created_at": "2026-11-02T08:30:00Z", "last_used_at": None}
+        self.page.route("**/passkeys", lambda route: route.fulfill(json={"passkeys": [passkey]}))
+        self.shows(f"{self._base}/account", "account")
+        yield "account"
+        self.page.click("details:has(#token-form) > summary")
+        self.page.fill("#token-name", "nightly report")
+        self.page.click("#create-token")
+        self.page.wait_for_selector("#token-made:not([hidden])")
+        yield "account-token"
+        self.page.click("#delete-account")
+        yield "account-delete"
+        self.page.click("#ask-no")
+        self.page.locator("#tokens button").first.click()
+        self.page.click("#ask-yes")
+        self.page.wait_for_selector("#ask", state="hidden")
+        self.page.unroute("**/passkeys")
+        self.shows(f"{self._base}/signin?terminal=4000&challenge={'a' * 43}&state=a", "approve")
+        yield "terminal"
+        self.page.click("#approve-no")
+        self.page.wait_for_url(f"{self._base}/")
+        self.page.click("#menu > summary")
+        self.page.click("#sign-out")
+        self.page.wait_for_selector("#sign-in:not([hidden])")
+        self.shows(f"{self._base}/signin?terminal=1&challenge={'a' * 43}&state=a", "notice")
+        yield "terminal-invalid"
 
     def _over_plain_http(self) -> Iterator[str]:
         plain = self._base.replace("127.0.0.1", "plain.test")

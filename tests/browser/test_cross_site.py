@@ -66,7 +66,7 @@ class Foreign(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"<!doctype html><title>Prizes</title><body><h1>You have won</h1>")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Log nothing."""
 
 
@@ -91,9 +91,7 @@ def refresh_cookie(visitor: Visitor) -> Any:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_foreign_page_can_do_nothing(
-    base: str, attacked: tuple[Visitor, str], foreign_port: int, host: str
-) -> None:
+def test_a_foreign_page_can_do_nothing(base: str, attacked: tuple[Visitor, str], foreign_port: int, host: str) -> None:
     """By fetch, form, image, frame, script or WebSocket: no token is read, and the session neither changes nor ends.
 
     `localhost` is another site than `127.0.0.1`. Another port is the same site, so the cookie is sent, and the server
@@ -102,7 +100,11 @@ def test_a_foreign_page_can_do_nothing(
     visitor, name = attacked
     page, cookie, foreign = visitor.page, refresh_cookie(visitor), f"http://{host}:{foreign_port}/"
     answers: list[Response] = []
-    page.on("response", lambda answer: answers.append(answer))
+
+    def notice(answer: Response) -> None:
+        answers.append(answer)
+
+    page.on("response", notice)
     page.goto(foreign)
     visitor.sent.clear()
     told = page.evaluate(FETCHES, [base, PATHS])
@@ -129,9 +131,7 @@ def test_a_foreign_page_can_do_nothing(
     is_shown_as(visitor, name)
 
 
-def test_a_link_of_a_foreign_page_changes_nothing(
-    base: str, attacked: tuple[Visitor, str], foreign_port: int
-) -> None:
+def test_a_link_of_a_foreign_page_changes_nothing(base: str, attacked: tuple[Visitor, str], foreign_port: int) -> None:
     """It leads to the page, which asks before it does anything; addresses of the API do not accept the cookie."""
     visitor, name = attacked
     foreign = f"http://localhost:{foreign_port}/"
@@ -141,7 +141,9 @@ def test_a_link_of_a_foreign_page_changes_nothing(
             visitor.page.evaluate("url => { location.href = url; }", f"{base}/{path}")
         assert 400 <= answered.value.status < 500
     visitor.page.goto(foreign)
-    visitor.page.evaluate("url => { location.href = url; }", f"{base}/signin?terminal=4000&challenge={'a' * 43}&state=a")
+    visitor.page.evaluate(
+        "url => { location.href = url; }", f"{base}/signin?terminal=4000&challenge={'a' * 43}&state=a"
+    )
     visitor.sees("approve")
     assert name in visitor.text("#approve-title")
     assert [] == [line for line in visitor.paths() if "login/code" in line]

@@ -71,7 +71,7 @@ def join(visitors: Visitors, base: str, invitation: str, name: str) -> None:
 
 
 def test_an_invitation_makes_one_account(restricted: RunningStack, visitors: Visitors, invitation: str) -> None:
-    """Mail programs may add to its link; used a second time, incomplete, or for a service that is closed, it is refused."""
+    """Mail programs may add to its link. It is refused the second time, if incomplete, and by a closed service."""
     base = restricted.url
     join(visitors, base, f"{invitation}&utm_source=mail", "invited")
     late = visitors.new()
@@ -194,9 +194,7 @@ def test_only_requests_of_terminals_are_answered(
     visitor.sees("enter" if is_valid else "notice")
 
 
-def test_a_terminal_is_signed_in_after_asking(
-    restricted: RunningStack, visitors: Visitors, invitation: str
-) -> None:
+def test_a_terminal_is_signed_in_after_asking(restricted: RunningStack, visitors: Visitors, invitation: str) -> None:
     """Also by way of a provider, which leads back to the page without the parameters of the terminal."""
     base = restricted.url
     join(visitors, base, invitation, "terminal-user")
@@ -205,13 +203,11 @@ def test_a_terminal_is_signed_in_after_asking(
 
     def add_provider(route: Route) -> None:
         answer = route.fetch()
-        route.fulfill(
-            response=answer, json={**answer.json(), "sign_in": ["password", "oidc"], "oidc_name": "Example"}
-        )
+        route.fulfill(response=answer, json={**answer.json(), "sign_in": ["password", "oidc"], "oidc_name": "Example"})
 
     signs_in = f"""<script>fetch("../login", {{method: "POST", body: JSON.stringify(
-        {{username: "terminal-user", password: "{PASSWORD}", cookie: true}})}}).then(() => location.replace("../signin"))
-        </script>"""
+        {{username: "terminal-user", password: "{PASSWORD}", cookie: true}})}})
+        .then(() => location.replace("../signin"))</script>"""
     asked: list[object] = []
 
     def give_code(route: Route) -> None:

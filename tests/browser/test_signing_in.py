@@ -8,7 +8,17 @@ from playwright.sync_api import Page, Route, expect
 
 from .chromium import PATIENCE
 from .conftest import TEXT, Visitors
-from .users import NEW_PASSWORD, PASSWORD, access_token, is_shown_as, is_signed_out, register, request, sign_in, sign_out
+from .users import (
+    NEW_PASSWORD,
+    PASSWORD,
+    access_token,
+    is_shown_as,
+    is_signed_out,
+    register,
+    request,
+    sign_in,
+    sign_out,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +40,9 @@ def test_a_reload_keeps_the_user_signed_in(base: str, visitors: Visitors) -> Non
     assert "" == visitor.page.evaluate("document.cookie")
     assert cookies["sealpost"]["value"] not in visitor.page.evaluate(STORED)
     assert [name] == list(json.loads(visitor.page.evaluate(STORED)).values())
-    assert {cookies["sealpost"]["value"]}.isdisjoint(re.findall(r'"refresh_token"\s*:\s*"([^"]+)', "".join(visitor.sent)))
+    assert {cookies["sealpost"]["value"]}.isdisjoint(
+        re.findall(r'"refresh_token"\s*:\s*"([^"]+)', "".join(visitor.sent))
+    )
 
 
 def test_a_wrong_password_is_explained(base: str, visitors: Visitors) -> None:
@@ -89,11 +101,12 @@ def test_tabs_refresh_one_after_the_other(base: str, visitors: Visitors) -> None
 
     def lose(route: Route) -> None:
         # The server has rotated the cookie; the browser never learns the new one.
-        request(base, "GET", "healthz")
-        cookie = visitor.context.cookies()
+        cookies = {one["name"]: one["value"] for one in visitor.context.cookies()}
         route.fetch()
         visitor.context.clear_cookies()
-        visitor.context.add_cookies(cookie)
+        visitor.context.add_cookies(
+            [{"name": "sealpost", "value": cookies["sealpost"], "url": base, "httpOnly": True, "sameSite": "Strict"}]
+        )
         route.abort()
 
     tabs[0].route("**/refresh", lose, times=1)

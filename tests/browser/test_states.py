@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route
 
+from . import users
 from .conftest import PHRASE, TEXT, Visitor, Visitors, created
 from .shared_files import PICKERS, share_encrypted
 from .signed_in import PASSWORD, create_operator, new_name, register, sent, sign_in
@@ -186,6 +187,41 @@ def test_nobody_is_shut_out_of_files(base: str, visitors: Visitors, scheme: str)
     of.visitor.deletes_now()
     of.check("downloaded, deleted")
     of.check_link("receipt, with files", shared.receipt_link, "receipt")
+
+    assert [] == of.found
+
+
+def test_nobody_is_shut_out_of_accounts(base: str, visitors: Visitors, scheme: str) -> None:
+    """Signing in, registering, the menu, the account with its dialogs, and the question of a terminal."""
+    of = examination(visitors, scheme)
+    name = users.register(base)
+    of.page.route(re.compile("/(service|refresh|me|sessions|passkeys|tokens)$"), answer_late)
+    of.check_link("sign in", f"{base}/signin", "enter")
+    of.page.fill("#username", name)
+    of.page.fill("#password", "wrong")
+    of.page.click("#submit")
+    of.page.get_by_text("Incorrect username or password.").wait_for()
+    of.check("sign in, refused")
+    of.page.click("#to-register button")
+    of.page.click("#register-submit")
+    of.check("register, refused")
+    users.sign_in(of.visitor, base, name)
+    of.check("create, signed in")
+    of.page.click("#menu > summary")
+    of.check("menu")
+    of.check_link("account", f"{base}/account", "account")
+    of.page.click("#change-password")
+    of.page.get_by_text("Enter your current password.").wait_for()
+    of.page.click("details:has(#token-form) > summary")
+    of.page.fill("#token-name", "x" * 64)
+    of.page.click("#create-token")
+    of.page.wait_for_selector("#token-made:not([hidden])")
+    of.check("account, with a token")
+    of.page.click("#delete-account")
+    of.page.click("#ask-yes")
+    of.page.locator("#ask-problem:not(:empty)").wait_for()
+    of.check("account, delete")
+    of.check_link("terminal", f"{base}/signin?terminal=4000&challenge={'a' * 43}&state=a", "approve")
 
     assert [] == of.found
 

@@ -55,6 +55,11 @@ async function showMissingProof() {
 }
 
 async function submit() {
+  if (!$("ask-password-field").hidden && !$("ask-password").value) {
+    $("ask-problem").textContent = t("password_missing");
+    $("ask-password").focus();
+    return;
+  }
   const result = await perform({ name: $("ask-name").value.trim(), password: $("ask-password").value || undefined });
   if (result.ok) {
     outcome = result;
@@ -103,6 +108,8 @@ async function run(task) {
   } finally {
     for (const button of buttons) button.disabled = false;
   }
+  // A disabled button loses the focus.
+  if (dialog.open && !dialog.contains(document.activeElement)) dialog.querySelector("button:not([hidden], [hidden] *)").focus();
 }
 
 $("ask-form").addEventListener("submit", (event) => {

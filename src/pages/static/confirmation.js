@@ -82,7 +82,7 @@ async function signInAgain() {
   try {
     credential = await usePasskey(asked.answer.options);
   } catch (error) {
-    return ($("ask-problem").textContent = t(passkeyFailure(error) ?? "passkey_cancelled"));
+    return ($("ask-problem").textContent = t(passkeyFailure(error)));
   }
   const proof = { challenge: asked.answer.challenge, credential, cookie: true };
   const result = await send("POST", "login/passkey", proof, { credentials: "same-origin" });

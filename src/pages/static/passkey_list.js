@@ -68,7 +68,7 @@ async function add() {
   try {
     credential = await makePasskey(options);
   } catch (error) {
-    return t(passkeyFailure(error) ?? "passkey_cancelled");
+    return t(passkeyFailure(error));
   }
   result = await call("POST", "passkeys", { challenge, name, credential });
   if (!result.ok) return explain(result, result.body);

@@ -7,9 +7,8 @@ export const hasPasskeys = Boolean(globalThis.PublicKeyCredential && navigator.c
 
 const decodeIds = (credentials = []) => credentials.map((one) => ({ ...one, id: readBase64(one.id) }));
 
-/** Return which text explains that the browser gave no passkey; null if the page itself has cancelled the request. */
+/** Return which text explains that the browser gave no passkey. */
 export function passkeyFailure({ name }) {
-  if (name === "AbortError") return null;
   // The address of the page is an IP address, or not that of the service.
   if (name === "SecurityError") return "passkey_address";
   return name === "InvalidStateError" ? "passkey_exists" : "passkey_cancelled";

@@ -86,8 +86,9 @@ async function enterWithPasskey(extra) {
   try {
     credential = await usePasskey(options, extra);
   } catch (error) {
-    const key = passkeyFailure(error);
-    return key && { text: t(key) };
+    // The user has not asked for a passkey.
+    if (extra) return;
+    return { text: t(passkeyFailure(error)) };
   }
   return enter("login/passkey", { challenge, credential });
 }
@@ -183,7 +184,7 @@ $("register-form").addEventListener("submit", (event) => {
 });
 $("passkey").addEventListener("click", () => {
   suggestions.abort();
-  attempt($("passkey"), "problem", enterWithPasskey);
+  attempt($("passkey"), "problem", () => enterWithPasskey());
 });
 $("to-register").querySelector("button").addEventListener("click", showRegistration);
 $("to-sign-in").querySelector("button").addEventListener("click", showForm);

@@ -130,8 +130,12 @@ class Origin:
         if transport is None:
             # The client has left: what was noted before counts, and otherwise nothing is believed.
             return bool(request.get(_THROUGH_NGINX))
-        if (known := self._unix_sockets.get(transport)) is None:
-            self._unix_sockets[transport] = known = _is_unix_socket(transport)
+        # uvloop's transports with TLS have no weak references.
+        known = None if request.secure else self._unix_sockets.get(transport)
+        if known is None:
+            known = _is_unix_socket(transport)
+            if not request.secure:
+                self._unix_sockets[transport] = known
         request[_THROUGH_NGINX] = known
         return known
 

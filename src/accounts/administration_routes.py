@@ -155,8 +155,8 @@ class AdministrationRoutes:
     async def list_invitations(self, _: web.Request, __: None) -> Invitations:
         """List invitations."""
         invitations = await self._invitations.all()
-        makers = {one.content.created_by for one in invitations if one.content.created_by}
-        names = await self._directory.names(makers)
+        creators = {one.content.created_by for one in invitations if one.content.created_by}
+        names = await self._directory.names(creators)
         return Invitations(
             invitations=[
                 InvitationAnswer(

@@ -19,7 +19,7 @@ class CredentialLimits:
 
     ``login_account`` counts wrong passwords for an account from one network, ``login_account_total`` from all networks.
     ``sign_in_codes`` counts the codes that each account issues.
-    ``own_password`` counts, for each session, wrong passwords that a logged-in user gives for the own account.
+    ``own_password`` counts, for each session, wrong passwords that logged-in users give for their own account.
     """
 
     register: Limit
@@ -111,7 +111,7 @@ class PasswordAuthenticator:
         return await self._admitted(user, password, network, stopwatch), False
 
     def record_failure(self, user: User, network: str) -> None:
-        """Record that somebody has failed to sign in to an account by password."""
+        """Record a failed attempt to sign in to an account by password."""
         self._audit.record(
             AuditEvent(kind=AuditKind.SIGN_IN_FAILED, user_id=user.user_id, method="password", network=network)
         )

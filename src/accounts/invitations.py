@@ -1,7 +1,7 @@
-"""Invitations: an operator makes them for people who may register, each for a role and a number of uses.
+"""Invitations: operators create them for people who may register, each for a role and a number of uses.
 
 An invitation is ``si_`` followed by 32 random bytes in URL-safe base64: 46 characters. Only its SHA-256 is stored; the
-bytes are random, so no slow hash is needed. Role, maker, uses and expiry are sealed together with the hash, so write
+bytes are random, so no slow hash is needed. Role, creator, uses and expiry are sealed together with the hash, so write
 access to the database is not enough to create an invitation or to widen one. After its last use it is deleted.
 """
 
@@ -57,7 +57,7 @@ def hash_invitation(text: str) -> bytes:
 
 
 class InvitationContent(Content):
-    """The sealed part of an invitation. ``created_by`` is None for one that was made on the command line."""
+    """The sealed part of an invitation. ``created_by`` is None if it was created on the command line."""
 
     hash: bytes
     operator: bool
@@ -147,7 +147,7 @@ class InvitationStore:
         return bool(result.deleted_count)
 
     async def remove_of(self, user_id: bytes) -> None:
-        """Delete the invitations that a user has made."""
+        """Delete the invitations that a user has created."""
         made = [one.invitation_id for one in await self.all() if one.content.created_by == user_id]
         if made:
             with translate_mongo_errors():

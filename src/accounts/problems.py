@@ -23,7 +23,7 @@ class UserNotFound(NotFound):
 
 
 class OwnAccount(Conflict):
-    """An operator may not disable the own account or revoke its role: the last operator could be locked out."""
+    """An operator may not disable their own account or revoke its role: the last operator could be locked out."""
 
     code, default = "own_account", "You cannot change your own account here. Another operator can."
 

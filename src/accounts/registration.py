@@ -75,14 +75,14 @@ class Registration:
         return invitation
 
     async def _is_backed(self, invitation: Invitation) -> bool:
-        """Tell whether the maker is an operator still: otherwise, a former one could come back as another user."""
+        """Tell whether the creator is still an operator; otherwise, a former operator could come back as another user."""
         if invitation.content.created_by is None:
             return True
         try:
-            maker = await self._users.find(invitation.content.created_by)
+            creator = await self._users.find(invitation.content.created_by)
         except Damaged:
             return False
-        return maker is not None and maker.content.operator and not maker.content.disabled
+        return creator is not None and creator.content.operator and not creator.content.disabled
 
     async def _use(self, invitation: Invitation, session: Any, _: bytes) -> None:
         await self._invitations.use(invitation, session)

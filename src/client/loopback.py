@@ -1,4 +1,4 @@
-"""The browser's way back to the terminal: a tiny server on 127.0.0.1 that waits for one sign-in code."""
+"""The browser's way back to the terminal: a small server on 127.0.0.1 that receives one sign-in code."""
 
 import asyncio
 import hmac

@@ -181,7 +181,7 @@ async def test_registration_needs_an_invitation(serve: Serve, typed: Typed, monk
         ("accounts", ("post", "a post"), "has no posts"),
         ("none", ("login", "ann"), "has no accounts"),
         ("none", ("login", "--browser"), "has no accounts"),
-        ("none", ("register", "ann"), "lets nobody register"),
+        ("none", ("register", "ann"), "does not allow registration"),
         ("none", ("message", "send", "a message", "--server-side"), "has no messages"),
     ],
 )

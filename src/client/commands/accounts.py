@@ -128,7 +128,7 @@ def _invitation_needed(server: BlockingApi) -> str | None:
     """Return the invitation that the user types if the server requires one. Raises `WrongUsage`."""
     registration = server.get("/service").text("registration")
     if registration == "closed":
-        raise WrongUsage(f"{server.url} lets nobody register: ask its operator for an account")
+        raise WrongUsage(f"{server.url} does not allow registration: ask its operator for an account")
     if registration == "open":
         return None
     text = ask("Invitation", instead=f"{server.url} requires an invitation: use --invitation")

@@ -3,7 +3,7 @@
 import { ask, copyOf, fillList, request } from "./lists.js";
 import { $, formatMinute, t } from "./page.js";
 
-/** Show a user; an operator cannot change the own account. */
+/** Show a user; operators cannot change their own accounts. */
 function draw(row, user, isOwn) {
   const [disable, promote] = row.querySelectorAll("button");
   row.querySelector("bdi").textContent = user.username;

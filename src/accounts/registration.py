@@ -75,7 +75,7 @@ class Registration:
         return invitation
 
     async def _is_backed(self, invitation: Invitation) -> bool:
-        """Tell whether the creator is still an operator; otherwise, a former operator could come back as another user."""
+        """Tell whether the creator is still an operator; otherwise, a former one could come back as another user."""
         if invitation.content.created_by is None:
             return True
         try:

@@ -16,6 +16,7 @@ from .api.bodies import HANDLER_ARGUMENTS, MAX_BODY
 from .api.edge import EDGE, Edge, install_parser_error_handler
 from .api.routing import add_routes
 from .composition import Composition
+from .core.audit import Audit
 from .core.background import background_tasks, repeat
 from .core.database.embedded import MongodError
 from .core.database.group_commit import Batching
@@ -34,6 +35,7 @@ from .storage_limits import StorageLimits, create_byte_budget
 ALONE = "app"
 """Name of a process that is not one of several workers."""
 MONGO = web.AppKey("MONGO", Mongo)
+AUDIT: web.AppKey[Audit] = web.AppKey("AUDIT")
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +98,7 @@ async def build_app(
         metrics.close()
 
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY, handler_args=HANDLER_ARGUMENTS)
-    app[EDGE], app[MONGO] = edge, mongo
+    app[EDGE], app[MONGO], app[AUDIT] = edge, mongo, parts.audit
     app.cleanup_ctx.append(run)
     if settings.file_limit:
         app.on_response_prepare.append(add_version)

@@ -22,7 +22,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from multidict import CIMultiDictProxy
 
-from src.app import ALONE, MONGO, build_app
+from src.app import ALONE, AUDIT, MONGO, build_app
+from src.audit.recorder import AuditRecorder
 from src.command import event_loop_factory
 from src.core.crypto.keys import KEY_FILE, ensure_key_file, new_key
 from src.core.database.embedded import embedded_mongod, find_mongod
@@ -120,6 +121,12 @@ class Api:
             method, path, data=io.BytesIO(data) if data else None, headers=headers
         ) as response:
             return RawAnswer(response.status, response.headers, await response.read())
+
+    async def store_events(self) -> None:
+        """Store the audit's events, which a server otherwise does within half a second."""
+        recorder = self.client.app[AUDIT] if self.client.app else None
+        if isinstance(recorder, AuditRecorder):
+            await recorder.flush()
 
     async def create(self, secret: str = "a secret", **fields: object) -> Any:
         """Create a secret and return the answer."""
@@ -353,15 +360,17 @@ async def share(
 
     It is for whoever changes no more than what is stored: starting a server takes longer than most tests.
     """
-    lent: set[str] = set()
+    lent: dict[str, Api] = {}
 
     async def lend(*, behind_nginx: bool = False) -> Api:
         api = await shared_servers(behind_nginx=behind_nginx)
-        lent.add(api.settings.mongo_database)
+        lent[api.settings.mongo_database] = api
         return api
 
     yield lend
-    for database in lent:
+    for database, api in lent.items():
+        # Later, its last events would appear in the next test.
+        await api.store_events()
         databases.empty(database)
 
 

@@ -83,6 +83,7 @@ async def test_a_key_missing_from_the_ring_is_reported(api: Api, mongo_url: str,
     """It is named, with the data under it; without a ring there is nothing to compare."""
     await api.create()
     await api.sign_up()
+    await api.store_events()
     assert api.settings.keys is not None
     key_id = api.settings.keys.get_secret_value().partition(":")[0]
     settings = make_settings(mongo_url=SecretStr(mongo_url), mongo_database=api.settings.mongo_database)
@@ -91,7 +92,10 @@ async def test_a_key_missing_from_the_ring_is_reported(api: Api, mongo_url: str,
     none = await collect(examine_database(settings, None))
 
     assert {"keys in use"} == marks(other, Status.FAILED)
-    assert f"keys missing from the key ring: {key_id} (users 1, sessions 1, items 1)" == other["keys in use"].found
+    assert (
+        f"keys missing from the key ring: {key_id} (users 1, sessions 1, audit 1, items 1)"
+        == other["keys in use"].found
+    )
     assert Status.NOT_CHECKED is none["keys in use"].status
 
 

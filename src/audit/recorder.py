@@ -5,6 +5,7 @@ does not answer, the same documents are inserted again later: an event is stored
 succeeded after all.
 """
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class AuditRecorder:
         self._life = life
         self._with_addresses = with_addresses
         self._dropped = dropped
+        self._flushing = asyncio.Lock()
         self._queue: deque[tuple[float, AuditEvent]] = deque()
         self._unsent: Sequence[Document] = ()
         self._unsent_events: Sequence[int] = ()
@@ -58,14 +60,15 @@ class AuditRecorder:
 
     async def flush(self) -> None:
         """Store all events. Raises `Unavailable`; the events then stay in memory."""
-        while self._unsent or self._queue:
-            if not self._unsent:
-                now, reading = milliseconds(self._mongo.clock.now()), time.monotonic()
-                groups = [one for one in (self._take(now, reading) for _ in range(RECORDS_AT_ONCE)) if one]
-                self._unsent = [self._sealer.seal(entries, self._life) for entries in groups]
-                self._unsent_events = [len(entries) for entries in groups]
-            await self._insert()
-            self._unsent = ()
+        async with self._flushing:
+            while self._unsent or self._queue:
+                if not self._unsent:
+                    now, reading = milliseconds(self._mongo.clock.now()), time.monotonic()
+                    groups = [one for one in (self._take(now, reading) for _ in range(RECORDS_AT_ONCE)) if one]
+                    self._unsent = [self._sealer.seal(entries, self._life) for entries in groups]
+                    self._unsent_events = [len(entries) for entries in groups]
+                await self._insert()
+                self._unsent = ()
 
     async def watch(self) -> None:
         """Store events twice a second until cancelled."""

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from src.accounts import codes
+from src.accounts.reauthentication import RECENT
+from src.core.clock import utc_now
 
 from .conftest import PASSWORD, Api
 
@@ -95,6 +97,21 @@ async def test_codes_have_budgets(serve: Serve) -> None:
 
     assert [*[201] * 20, 429] == issued
     assert [401, 401, 401, 429] == refused
+
+
+async def test_a_code_is_no_recent_sign_in(api: Api) -> None:
+    """With an access token of an old session, codes do not lead to a session that may add a passkey, nor do two."""
+    token = await api.sign_up()
+    _, fresh = await exchange(api, await issue(api, token))
+    assert 200 == (await api.call("POST", "/passkeys/options", {}, token=fresh["access_token"]))[0]
+    began = utc_now() - RECENT - timedelta(seconds=1)
+    await api.mongo.collection("sessions").update_many({}, {"$set": {"created_at": began}})
+
+    for _ in range(2):
+        _, pair = await exchange(api, await issue(api, token))
+        token = pair["access_token"]
+        answer = await api.call("POST", "/passkeys/options", {}, token=token)
+        assert (403, "sign_in_again") == _told(answer)
 
 
 async def test_an_api_token_gets_no_code(api: Api) -> None:

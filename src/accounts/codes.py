@@ -7,6 +7,7 @@ that issued it has ended.
 
 import hmac
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 
@@ -20,7 +21,7 @@ from ..core.database.mongo import Indexes, Mongo, insert_unique
 from .auth import Caller
 from .credentials import CredentialLimits
 from .problems import InvalidCode
-from .sessions import SessionStore
+from .sessions import Session, SessionStore
 from .sign_in import SignIn, TokenPair
 from .users import User
 
@@ -73,15 +74,26 @@ class SignInCodes:
             digest = sha256(verifier.encode()).digest()
             if ids is None or not hmac.compare_digest(digest, ids["cha"]) or not await self._use(ids["cid"]):
                 raise self._refusal(user_id, network)
+        issuer = await self._issuer(ids)
+        if issuer is None:
+            raise self._refusal(user_id, network)
 
-        async def is_allowed(user: User) -> bool:
-            live = await self._sessions.live(user.user_id)
-            return any(session.session_id == ids["sid"] for session in live)
+        async def is_allowed(_: User) -> bool:
+            return await self._issuer(ids) is not None
 
-        pair = await self._sign_in.start(ids["sub"], method="code", network=network, is_allowed=is_allowed)
+        # The user signed in to the session that issued the code. Otherwise, a stolen access token of an old session
+        # could get a session that counts as a recent sign-in.
+        pair = await self._sign_in.start(
+            ids["sub"], method="code", network=network, signed_in_at=issuer.signed_in_at, is_allowed=is_allowed
+        )
         if pair is None:
             raise self._refusal(user_id, network)
         return pair
+
+    async def _issuer(self, ids: Mapping[str, bytes]) -> Session | None:
+        """Return the session that issued a code; None if it has ended."""
+        live = await self._sessions.live(ids["sub"])
+        return next((session for session in live if session.session_id == ids["sid"]), None)
 
     async def _use(self, code_id: bytes) -> bool:
         """Use up a code; False if it was used before."""

@@ -64,5 +64,5 @@ class Reauthentication:
                 raise IncorrectPassword
 
     async def _check_recent(self, caller: Caller) -> None:
-        if not await self._sessions.has_started_within(caller.user_id, caller.session, RECENT):
+        if not await self._sessions.has_signed_in_within(caller.user_id, caller.session, RECENT):
             raise SignInAgain

@@ -68,11 +68,12 @@ RESEALABLE = Resealable(COLLECTION, KIND, SessionContent)
 
 @dataclass(frozen=True)
 class Session:
-    """A session that has not ended."""
+    """A session that has not ended; ``signed_in_at`` is that of the session that issued its sign-in code, if any."""
 
     session_id: bytes
     user_id: bytes
     created_at: datetime
+    signed_in_at: datetime
     refreshed_at: datetime
     expires_at: datetime
 
@@ -101,8 +102,8 @@ class SessionStore:
         self._life = life
         self._damaged = damaged
 
-    async def start(self, user_id: bytes) -> tuple[Session, RefreshToken]:
-        """Start a session and return it with its first refresh token."""
+    async def start(self, user_id: bytes, signed_in_at: datetime | None = None) -> tuple[Session, RefreshToken]:
+        """Start a session and return it with its first refresh token; the user signs in now unless a time is given."""
         token, now = RefreshToken.new(), self._clock.now()
         content = SessionContent(user_id=user_id, family_hash=token.family_hash)
         document = {
@@ -111,6 +112,7 @@ class SessionStore:
             "secret_hash": token.secret_hash,
             "created_at": now,
             "refreshed_at": now,
+            **({"signed_in_at": signed_in_at} if signed_in_at else {}),
             **self._lifetime(now),
             **self._sealer.seal(content, token.session_id),
         }
@@ -149,9 +151,10 @@ class SessionStore:
         found = await self._find(token)
         return _session(found[0]) if found else None
 
-    async def has_started_within(self, user_id: bytes, session_id: bytes, span: timedelta) -> bool:
-        """Tell whether a session is at most this old, by MongoDB's clock."""
-        is_young = {"$gte": ["$created_at", {"$subtract": ["$$NOW", span // MILLISECOND]}]}
+    async def has_signed_in_within(self, user_id: bytes, session_id: bytes, span: timedelta) -> bool:
+        """Tell whether the user of a session signed in at most this long ago, by MongoDB's clock."""
+        signed_in_at = {"$ifNull": ["$signed_in_at", "$created_at"]}
+        is_young = {"$gte": [signed_in_at, {"$subtract": ["$$NOW", span // MILLISECOND]}]}
         query = {"_id": session_id, "user_id": user_id, "ended_at": None, "$expr": is_young}
         with translate_mongo_errors():
             return await self._collection.find_one(query, {"_id": 1}) is not None
@@ -300,6 +303,7 @@ def _session(document: Document) -> Session:
         session_id=document["_id"],
         user_id=document["user_id"],
         created_at=document["created_at"],
+        signed_in_at=document.get("signed_in_at") or document["created_at"],
         refreshed_at=document["refreshed_at"],
         expires_at=document["expires_at"],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..core.audit import Audit, AuditEvent, AuditKind
 from ..core.clock import DatabaseClock
@@ -43,14 +44,20 @@ class SignIn:
         self._audit = audit
 
     async def start(
-        self, user_id: bytes, *, method: str, network: str, is_allowed: Callable[[User], Awaitable[bool]] = _always
+        self,
+        user_id: bytes,
+        *,
+        method: str,
+        network: str,
+        signed_in_at: datetime | None = None,
+        is_allowed: Callable[[User], Awaitable[bool]] = _always,
     ) -> TokenPair | None:
-        """Start a session for a user who has signed in by a ``method``, as the audit names it.
+        """Start a session for a user who has signed in by a ``method``, as the audit names it, now or at a given time.
 
         Returns None if the account is gone or disabled by now, or is no longer allowed to sign in in this way.
         Raises `Damaged`, `Unavailable`.
         """
-        session, refresh_token = await self._sessions.start(user_id)
+        session, refresh_token = await self._sessions.start(user_id, signed_in_at)
         user = await self._users.note_login(user_id)
         if user is None or user.content.disabled or not await is_allowed(user):
             # The session is stored before this check. The check notices a password reset or a disabled account; one

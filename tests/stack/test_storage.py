@@ -182,10 +182,10 @@ async def test_a_gatherer_does_not_fill_the_disk(full: FullStack, client: Client
         stored += outcome.status == 201
         return outcome
 
+    # One worker writes all messages. The others, which look by themselves, may just have room.
     await fill_for_good(full, gather)
 
     assert stored > 50
-    await until_all_say(client, "paused")
     session_token = (await post(client, "/login", credentials)).body["access_token"]
     headers = {"Authorization": f"Bearer {session_token}"}
     async with client.delete("/me", json={"password": PASSWORD}, headers=headers) as response:

@@ -2,10 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from ..processes import ROOT
 from .chromium import PATIENCE
 from .conftest import TEXT, Visitors
 from .users import (
@@ -43,6 +47,36 @@ def test_a_reload_keeps_the_user_signed_in(base: str, visitors: Visitors) -> Non
     assert {cookies["sealpost"]["value"]}.isdisjoint(
         re.findall(r'"refresh_token"\s*:\s*"([^"]+)', "".join(visitor.sent))
     )
+
+
+def test_the_page_signs_the_terminal_in(base: str, visitors: Visitors, tmp_path: Path) -> None:
+    """The client prints an address; the page asks there, and leads back to the client, which is then signed in."""
+    name = register(base)
+    visitor = visitors.new()
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "BROWSER": "true",
+        "SEALPOST_URL": base,
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "src.client"]
+    with subprocess.Popen(
+        [*command, "login", "--browser"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as terminal:
+        assert terminal.stderr
+        printed = next(line for line in terminal.stderr if "/signin?terminal=" in line)
+        visitor.page.goto(re.findall(r"http\S+", printed)[0])
+        visitor.sees("enter")
+        visitor.page.fill("#username", name)
+        visitor.page.fill("#password", PASSWORD)
+        visitor.page.click("#submit")
+        visitor.sees("approve")
+        visitor.page.click("#approve-yes")
+        expect(visitor.page.locator("body")).to_contain_text("close this window")
+        assert 0 == terminal.wait(60)
+    whoami = subprocess.run([*command, "whoami"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+
+    assert name in whoami.stdout
 
 
 def test_a_wrong_password_is_explained(base: str, visitors: Visitors) -> None:

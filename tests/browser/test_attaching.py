@@ -256,7 +256,7 @@ def test_the_list_is_used_by_keyboard(base: str, visitors: Visitors) -> None:
     expect(page.locator("#files li")).to_have_count(2, timeout=PATIENCE)
     assert "x" * 100 in visitor.page.text_content("#said")  # type: ignore[operator]
     assert [] == Axe().run(page).response["violations"]
-    assert 320 == page.evaluate("document.documentElement.scrollWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     remove = page.get_by_role("button", name="Remove " + "x" * 100)
     for _ in range(2):
         page.keyboard.press("Shift+Tab")

@@ -6,12 +6,13 @@ import { $, copyOnClick } from "./page.js";
 export async function showLink(link) {
   $("link").value = link;
   showCode(false);
-  $("show-qr").hidden = true;
+  // Invisible, it keeps its place: appearing later would move what follows.
+  $("show-qr").style.visibility = "hidden";
   try {
     const { generate } = await import("./lean-qr.js");
     // White pixels: forced colors would repaint a background.
     generate(link).toCanvas($("qr"), { off: [255, 255, 255, 255] });
-    $("show-qr").hidden = false;
+    $("show-qr").style.visibility = "";
   } catch {
     // The connection is lost. The link is more important.
   }

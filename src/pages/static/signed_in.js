@@ -36,7 +36,7 @@ function change(value) {
 function draw() {
   $("sign-in").hidden = name !== null;
   $("menu").hidden = name === null;
-  $("menu-name").textContent = name ?? "";
+  $("menu-name").textContent = $("menu-name").title = name ?? "";
   if (name !== null) import("./menu.js").then(({ update }) => update(), () => {});
 }
 

@@ -345,11 +345,11 @@ async def test_a_sign_in_checks_again_what_changed_while_it_was_checked(
     starting = SessionStore.start
     changed_to = [hash_password(PASSWORD, 4), hash_password("another one", 4)]
 
-    async def start_late(sessions: SessionStore, user_id: bytes) -> Any:
+    async def start_late(sessions: SessionStore, user_id: bytes, *more: Any) -> Any:
         document = await users.find_one({})
         content = sealer.open(UserContent, document).model_copy(update={"password_hash": changed_to.pop(0)})
         await users.update_one({}, {"$set": sealer.seal(content, user_id)})
-        return await starting(sessions, user_id)
+        return await starting(sessions, user_id, *more)
 
     monkeypatch.setattr(SessionStore, "start", start_late)
     statuses = [(await api.call("POST", "/login", {"username": "ann", "password": PASSWORD}))[0] for _ in range(2)]

@@ -1,9 +1,10 @@
 """Held openings against a model: readers with keys and without, files, faults, burns, confirmations and time."""
 
-import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from queue import SimpleQueue
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -26,6 +27,9 @@ ACTIONS = [*["open"] * 6, "open without a key", *["crash"] * 4, "crash without a
 ACTIONS += ["burn", "end holds", "expire"]
 # A late command leaves a copy that expires by itself; tests/test_hold_faults.py covers that.
 FAULTS = [fault for fault in Fault if fault is not Fault.CARRIED_OUT_LATE]
+
+
+Works = SimpleQueue[tuple[Coroutine[Any, Any, Any], Future[Any]] | None]
 
 
 @dataclass
@@ -59,11 +63,13 @@ class HeldOpenings(RuleBasedStateMachine):
 
     api: Api
     pool: HashingPool
-    loop: asyncio.AbstractEventLoop
+    works: Works
 
     def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Carry out work on the event loop of the server."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
+        answer: Future[Any] = Future()
+        self.works.put((work, answer))
+        return answer.result(PATIENCE)
 
     @initialize(max_opens=st.integers(1, 2), phrase=st.sampled_from([None, "p"]), has_files=st.booleans())
     def create(self, max_opens: int, phrase: str | None, has_files: bool) -> None:
@@ -236,7 +242,8 @@ class HeldOpenings(RuleBasedStateMachine):
 async def test_every_sequence_of_requests_is_as_in_the_model(api: Api) -> None:
     """No second reader, the same response again, and nothing left, whatever happens in whichever order."""
     with hashing_pool() as pool:
-        machine = type("Machine", (HeldOpenings,), {"api": api, "pool": pool, "loop": asyncio.get_running_loop()})
+        works: Works = SimpleQueue()
+        machine = type("Machine", (HeldOpenings,), {"api": api, "pool": pool, "works": works})
         few = settings(
             max_examples=40,
             stateful_step_count=14,
@@ -244,4 +251,14 @@ async def test_every_sequence_of_requests_is_as_in_the_model(api: Api) -> None:
             suppress_health_check=list(HealthCheck),
             database=None,
         )
-        await asyncio.to_thread(run_state_machine_as_test, machine, settings=few)
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(run_state_machine_as_test, machine, settings=few)
+            running.add_done_callback(lambda _: works.put(None))
+            # The event loop stands still while Hypothesis chooses, which fails if other code draws random numbers then.
+            while (asked := works.get()) is not None:
+                work, answer = asked
+                try:
+                    answer.set_result(await work)
+                except Exception as error:  # noqa: BLE001 (for the thread)
+                    answer.set_exception(error)
+            running.result()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -217,25 +218,78 @@ def make_budget(monkeypatch: pytest.MonkeyPatch, api: Api) -> Callable[[FakeDisk
     return make
 
 
-async def test_many_processes_together_stay_within_the_room(make_budget: Callable[[FakeDisk], StorageBudget]) -> None:
-    """Whatever 16 processes have in flight, they pause before they use the reserve."""
+async def _store_until_paused(disk: FakeDisk, budget: StorageBudget, seconds: Callable[[], float]) -> None:
+    while True:
+        try:
+            async with budget.storing(MIB):
+                # The bytes are on the disk only after other processes have read its size.
+                await asyncio.sleep(seconds())
+                disk.free -= MIB
+        except StorageFull:
+            return
+
+
+@pytest.mark.parametrize("most_seconds", [0, 0.001, 0.02])
+async def test_many_processes_together_stay_within_the_room(
+    make_budget: Callable[[FakeDisk], StorageBudget], most_seconds: float
+) -> None:
+    """Whatever 16 processes have in flight, and however long it takes, they pause before they use the reserve."""
     disk = FakeDisk(LEAST_RESERVE + 200 * MIB)
     budgets = [make_budget(disk) for _ in range(SHARES)]
 
-    async def store(budget: StorageBudget) -> None:
-        while True:
-            try:
-                async with budget.storing(MIB):
-                    # The bytes are on the disk only after other processes have read its size.
-                    await asyncio.sleep(0.001)
-                    disk.free -= MIB
-            except StorageFull:
-                return
-
-    await asyncio.gather(*(store(budget) for budget in budgets for _ in range(4)))
+    await asyncio.gather(
+        *(
+            _store_until_paused(disk, budget, lambda: random.uniform(0, most_seconds))  # noqa: S311
+            for budget in budgets
+            for _ in range(4)
+        )
+    )
 
     assert all(budget.is_paused for budget in budgets)
     assert LEAST_RESERVE < disk.free < LEAST_RESERVE + PAUSE_ROOM
+
+
+async def test_processes_that_checked_long_ago_leave_the_reserve_alone(
+    make_budget: Callable[[FakeDisk], StorageBudget],
+) -> None:
+    """What they may store without another check fits beside what others have stored since."""
+    disk = FakeDisk(LEAST_RESERVE + 200 * MIB)
+    early, late = ([make_budget(disk) for _ in range(SHARES // 2)] for _ in range(2))
+    for budget in early:
+        async with budget.storing(1):
+            pass
+
+    for budget in late + early:
+        await _store_until_paused(disk, budget, lambda: 0)
+
+    assert LEAST_RESERVE < disk.free
+
+
+async def test_what_ends_during_a_check_counts_as_not_yet_stored(
+    make_budget: Callable[[FakeDisk], StorageBudget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB's figures may be older than the end of a request, so they do not free its share."""
+    disk = FakeDisk(LEAST_RESERVE + 64 * MIB)
+    budget = make_budget(disk)
+    reading, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def figures(mongo: object) -> StorageFigures:
+        answer = await disk.figures(mongo)
+        reading.set()
+        await may_answer.wait()
+        return answer
+
+    async with budget.storing(MIB):
+        monkeypatch.setattr(storage_budget, "read_storage_figures", figures)
+        monkeypatch.setattr(storage_budget, "NEAR_SECONDS", 0)
+        check = asyncio.create_task(budget.watch())
+        await reading.wait()
+    may_answer.set()
+    await check
+
+    looks = disk.looks
+    async with budget.storing(MIB):
+        assert disk.looks > looks, "the share was used up, so another check was due"
 
 
 async def test_creation_resumes_well_above_the_pause_threshold(

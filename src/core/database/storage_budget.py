@@ -127,6 +127,11 @@ every checkpoint.
 NEAR_ROOM = 1024 * MIB
 NEAR_SECONDS, FAR_SECONDS = 1.0, 10.0
 """Seconds between two checks with less space than that, and with more."""
+SCARCE_ROOM = 256 * MIB
+"""Bytes of space below which a process may store at most 1/16 of `PAUSE_ROOM` between two checks.
+
+So what all processes may still store fits into `PAUSE_ROOM`, even if most of them checked when there was more space.
+"""
 DOCUMENT_BYTES = 2048
 """Maximum bytes of a document in addition to its content: other fields, and index entries."""
 WAIT_SECONDS = 0.05
@@ -154,6 +159,7 @@ class StorageBudget:
         self._room = 0.0
         self._allowance = 0.0
         self._under_way = 0
+        self._begun = 0
         self._looked_at = float("-inf")
         self._looking = asyncio.Lock()
         self._may_look = True
@@ -177,6 +183,7 @@ class StorageBudget:
         await self._wait_for_room(size)
         self._allowance -= size
         self._under_way += size
+        self._begun += size
         try:
             yield
         finally:
@@ -203,6 +210,8 @@ class StorageBudget:
 
     async def _look(self) -> None:
         self._looked_at = time.monotonic()
+        # What ends while MongoDB answers may be missing in its figures, so it counts as not yet stored.
+        ended_before = self._begun - self._under_way
         with translate_mongo_errors():
             try:
                 figures = await read_storage_figures(self._mongo)
@@ -221,7 +230,8 @@ class StorageBudget:
                 self._room, reason = room, "reserve"
         self._note(figures)
         self._decide(reason)
-        self._allowance = self._room / SHARES - self._under_way
+        share = (self._room if self._room >= SCARCE_ROOM else min(self._room, PAUSE_ROOM)) / SHARES
+        self._allowance = share - (self._begun - ended_before)
 
     def _look_away(self) -> None:
         if self._may_look:

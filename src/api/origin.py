@@ -1,19 +1,18 @@
 """The origin of a request: through nginx, through a trusted proxy, or directly from the client."""
 
-import asyncio
 import re
 import secrets
-import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from weakref import WeakKeyDictionary
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from ..errors import CrossSite, Misdirected
 from ..settings import Settings
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
+_REQUEST_ID_HEADER = istr("X-Request-ID")
 _FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via")
 """Headers added by proxies."""
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -42,7 +41,6 @@ class _Way:
 
 
 _WAY = web.RequestKey("WAY", _Way)
-_THROUGH_NGINX = web.RequestKey("THROUGH_NGINX", bool)
 
 
 class Origin:
@@ -52,12 +50,10 @@ class Origin:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
         self._public_authority = _authority(self._public_url) if self._public_url else None
         self._trusted = settings.trusted_networks
-        self._unix_sockets: WeakKeyDictionary[asyncio.BaseTransport, bool] = WeakKeyDictionary()
 
     def request_id(self, request: web.Request) -> str:
         """Return nginx's id for the request, or a new one: 32 hexadecimal digits."""
-        # Also notes how the request came, while the connection exists.
-        given = request.headers.get("X-Request-ID", "") if self._came_through_nginx(request) else ""
+        given = request.headers.get(_REQUEST_ID_HEADER, "") if _came_through_nginx(request) else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def network(self, request: web.Request) -> str:
@@ -125,25 +121,11 @@ class Origin:
             request[_WAY] = way = self._find_way(request)
         return way
 
-    def _came_through_nginx(self, request: web.Request) -> bool:
-        transport = request.transport
-        if transport is None:
-            # The client has left: what was noted before counts, and otherwise nothing is believed.
-            return bool(request.get(_THROUGH_NGINX))
-        # uvloop's transports with TLS have no weak references.
-        known = None if request.secure else self._unix_sockets.get(transport)
-        if known is None:
-            known = _is_unix_socket(transport)
-            if not request.secure:
-                self._unix_sockets[transport] = known
-        request[_THROUGH_NGINX] = known
-        return known
-
     def _find_way(self, request: web.Request) -> _Way:
         headers = request.headers
         host = headers.get(hdrs.HOST, "")
-        if self._came_through_nginx(request):
-            # Only nginx connects here. It forwards the headers of trusted proxies.
+        if _came_through_nginx(request):
+            # It forwards the headers of trusted proxies.
             client = _address(headers.get("X-Real-IP", ""))
             return _believing(request, True, client, "http", untrusted="X-Untrusted-Proxy" in headers)
         peer = _address(request.remote or "")
@@ -189,8 +171,9 @@ def _first(request: web.Request, name: str) -> str:
     return request.headers.get(name, "").partition(",")[0].strip()
 
 
-def _is_unix_socket(transport: asyncio.BaseTransport) -> bool:
-    return getattr(transport.get_extra_info("socket"), "family", None) == socket.AF_UNIX
+def _came_through_nginx(request: web.Request) -> bool:
+    # Only nginx connects to the unix socket. There a client has no address, not even an unknown one (None).
+    return request.remote == ""
 
 
 def _is_forwarded(request: web.Request) -> bool:

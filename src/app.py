@@ -58,7 +58,13 @@ async def build_app(
     install_parser_error_handler()
     parts = Composition(settings, url, worker=worker, batching=batching, prefix=prefix)
     mongo, ring, metrics, storage = parts.mongo, parts.ring, parts.metrics, parts.storage
-    edge = Edge(parts.origin, metrics, request_timeout=settings.request_timeout, pages=parts.pages)
+    edge = Edge(
+        parts.origin,
+        metrics,
+        request_timeout=settings.request_timeout,
+        pages=parts.pages,
+        complete=add_version if settings.file_limit else None,
+    )
     figures = ProcessFigures(metrics)
     storage_limits = StorageLimits(storage, create_byte_budget(settings, mongo, ring, metrics), parts.origin, ring)
     prerequisites = Prerequisites(
@@ -95,13 +101,12 @@ async def build_app(
         parts.hashing.close()
         await shared.withdraw()
         await mongo.close()
+        edge.close()
         metrics.close()
 
     app = web.Application(middlewares=[edge.middleware()], client_max_size=MAX_BODY, handler_args=HANDLER_ARGUMENTS)
     app[EDGE], app[MONGO], app[AUDIT] = edge, mongo, parts.audit
     app.cleanup_ctx.append(run)
-    if settings.file_limit:
-        app.on_response_prepare.append(add_version)
     add_routes(app, parts.routes, mongo.admit, storage_limits)
     return app
 

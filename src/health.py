@@ -19,6 +19,9 @@ class Health(Answer):
     status: Literal["ok"] = Field("ok", description="The process is alive.")
 
 
+_ALIVE = Health()
+
+
 class DumpFailure(Protocol):
     """The reason why the dump file cannot be written, and since when."""
 
@@ -88,7 +91,7 @@ class HealthRoutes:
 
     async def healthz(self, _: web.Request, __: None) -> Health:
         """Tell whether the process is alive."""
-        return Health()
+        return _ALIVE
 
     async def readyz(self, _: web.Request, __: None) -> Readiness:
         """Tell whether MongoDB and the keys can be used."""

@@ -1,15 +1,18 @@
 """Logs."""
 
+import errno
 import json
 import logging
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import structlog
 
-from src.core.logs import LogFile, configure_logs
+from src.core.logs import AnsweredRequest, LogFile, configure_logs, request_log
 from src.settings import Settings
 
 
@@ -42,6 +45,45 @@ def test_a_line_is_json_with_time_and_level(tmp_path: Path, make_settings: Calla
     assert ("an event", "info", "/secrets/{secret_key}") == (line["event"], line["level"], line["route"])
     assert str(line["time"]).endswith("Z")
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+
+REQUEST = AnsweredRequest("0" * 32, "GET", "/secrets/{secret_key}", 200, 0.0123456)
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 2), ("info", 2), ("warning", 0)])
+def test_requests_are_lines_like_any_other(
+    tmp_path: Path, make_settings: Callable[..., Settings], level: str, count: int
+) -> None:
+    """With the fields of every line first; a level above info leaves them out."""
+    path = tmp_path / "app.jsonl"
+    configure_logs(make_settings(log_file=path, log_level=level))
+
+    request_log()([REQUEST, REQUEST._replace(route='a "route"')])
+
+    found = lines(path)
+    assert [REQUEST.route, 'a "route"'][:count] == [line["route"] for line in found]
+    for line in found:
+        assert ["time", "level", "event", "request_id", "method", "route", "status", "duration_ms"] == list(line)
+        assert ("info", "request", "0" * 32, "GET", 200, 12.35) == tuple(
+            line[name] for name in ("level", "event", "request_id", "method", "status", "duration_ms")
+        )
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line["time"]))
+
+
+def test_a_full_disk_does_not_fail_requests(
+    tmp_path: Path, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their lines are lost, and the next ones are written when there is space again."""
+    path = tmp_path / "app.jsonl"
+    configure_logs(make_settings(log_file=path))
+    log = request_log()
+    with monkeypatch.context() as full:
+        full.setattr("src.core.logs.os.write", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        log([REQUEST])
+
+    log([REQUEST])
+
+    assert 1 == len(lines(path))
 
 
 def test_libraries_messages_lose_their_values(tmp_path: Path, make_settings: Callable[..., Settings]) -> None:

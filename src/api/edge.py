@@ -4,15 +4,19 @@ import asyncio
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
+from multidict import istr
 
+from ..core.logs import AnsweredRequest
 from ..core.metrics import Metrics
 from ..errors import Malformed, Problem, Unavailable
+from .answered import AnsweredRequests
 from .bodies import UNREADABLE
+from .deadlines import Deadlines
 from .origin import Origin
 from .pages import BrowserPages, page_response, prefers_page
 from .problems import from_http, from_unreadable, problem_response
@@ -20,15 +24,18 @@ from .routing import DEADLINE, DETAILS, PAGE
 from .schema import ProblemDetails
 from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
-CONTENT_POLICY = "Content-Security-Policy"
-SECURITY_HEADERS = {
-    "Cache-Control": "no-store, no-transform",
-    "Referrer-Policy": "no-referrer",
-    "Server": "Sealpost",
-    "X-Content-Type-Options": "nosniff",
+# Names of headers as istr: a plain text is folded to lower case for each response.
+CONTENT_POLICY: str = istr("Content-Security-Policy")
+REQUEST_ID: str = istr("X-Request-ID")
+SECURITY_HEADERS: Mapping[str, str] = {
+    istr("Cache-Control"): "no-store, no-transform",
+    istr("Referrer-Policy"): "no-referrer",
+    istr("Server"): "Sealpost",
+    istr("X-Content-Type-Options"): "nosniff",
 }
 STRICT_TRANSPORT = "max-age=63072000"
 """HSTS: browsers use only TLS for 2 years."""
+_TLS_HEADERS: Mapping[str, str] = {**SECURITY_HEADERS, istr("Strict-Transport-Security"): STRICT_TRANSPORT}
 READINESS = "/readyz"
 PROXY, PROXY_UNTRUSTED = "Sealpost-Proxy", "untrusted"
 """Header of the readiness response if the request came through an untrusted proxy."""
@@ -38,18 +45,20 @@ BAD_REQUEST = 400
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Complete = Callable[[web.Request, web.StreamResponse], None]
 
 
-def security_headers(request: web.BaseRequest) -> dict[str, str]:
+def security_headers(request: web.BaseRequest) -> Mapping[str, str]:
     """Return the headers that each response to a request has, whatever its content."""
-    # nginx forwards plain HTTP, and adds this header itself.
-    return {**SECURITY_HEADERS, "Strict-Transport-Security": STRICT_TRANSPORT} if request.secure else SECURITY_HEADERS
+    # nginx forwards plain HTTP, and adds the header of TLS itself.
+    return _TLS_HEADERS if request.secure else SECURITY_HEADERS
 
 
 class Edge:
     """The outermost middleware.
 
-    ``pages`` answers browsers where no route does. ``draining`` closes each connection after its response, so that
+    ``pages`` answers browsers where no route does. ``complete`` adds to each response what other features want there,
+    before it is sent. ``draining`` closes each connection after its response, so that
     nginx sends the next request to another worker.
     """
 
@@ -61,15 +70,21 @@ class Edge:
         request_timeout: float,
         stall_timeout: float = STALL_SECONDS,
         pages: BrowserPages | None = None,
+        complete: Complete | None = None,
     ) -> None:
         self._origin = origin
         self._metrics = metrics
         self._request_timeout = request_timeout
+        self._deadlines = Deadlines(request_timeout)
         self._stall_timeout = stall_timeout
         self._pages = pages
-        # Bound once: for a module's logger, structlog looks up the configuration for every line.
-        self._log = log.bind()
+        self._complete = complete
+        self._answered = AnsweredRequests(metrics)
         self.draining = False
+
+    def close(self) -> None:
+        """Count and log what has been answered."""
+        self._answered.record()
 
     def middleware(self) -> Middleware:
         """Return the middleware for the application's list."""
@@ -79,27 +94,26 @@ class Edge:
             started = time.perf_counter()
             request_id = self._origin.request_id(request)
             response = await self._answer(request, handler, request_id)
+            headers = response.headers
             for name, value in security_headers(request).items():
                 # The files of the page set their own caching.
-                response.headers.setdefault(name, value)
-            response.headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
-            response.headers["X-Request-ID"] = request_id
+                headers.setdefault(name, value)
+            headers.setdefault(CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
+            headers[REQUEST_ID] = request_id
             if request.path == READINESS and self._origin.came_through_untrusted_proxy(request):
                 # For `manage doctor`.
-                response.headers[PROXY] = PROXY_UNTRUSTED
+                headers[PROXY] = PROXY_UNTRUSTED
+            if self._complete:
+                self._complete(request, response)
             if self.draining:
                 response.force_close()
-            if isinstance(response, StreamedResponse):
+            # Not isinstance, which is slow for aiohttp's classes.
+            if type(response) is StreamedResponse:
                 await self._stream(request, response, request_id)
-            method, route, seconds = _method(request), _route(request), time.perf_counter() - started
-            self._metrics.request(method, route, response.status, seconds)
-            self._log.info(
-                "request",
-                request_id=request_id,
-                method=method,
-                route=route,
-                status=response.status,
-                duration_ms=round(seconds * 1000, 2),
+            self._answered.add(
+                AnsweredRequest(
+                    request_id, _method(request), _route(request), response.status, time.perf_counter() - started
+                )
             )
             return response
 
@@ -108,8 +122,8 @@ class Edge:
     async def _answer(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         try:
             self._origin.check(request)
-            async with asyncio.timeout(self._request_timeout) as deadline:
-                request[DEADLINE] = deadline
+            request[DEADLINE] = deadline = self._deadlines.start()
+            with deadline:
                 return await handler(request)
         # Keep no error in a variable of this frame: its traceback refers to this frame and to those with the body, and
         # the reference cycle would stay in memory until the garbage collector runs.
@@ -197,6 +211,6 @@ def _handle_error(
     log.warning("request rejected by the HTTP parser", request_id=request_id, status=status, error=type(exc).__name__)
     problem = Malformed("This is not a well-formed HTTP request.") if status == BAD_REQUEST else Problem()
     response = problem_response(problem, request_id)
-    response.headers.update({**security_headers(request), "X-Request-ID": request_id})
+    response.headers.update({**security_headers(request), REQUEST_ID: request_id})
     response.force_close()
     return response

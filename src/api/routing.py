@@ -1,6 +1,5 @@
 """Routes: a single declaration defines validation, documentation and handler of a request."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter
 
 from ..errors import Problem, UnsupportedMediaType
 from .bodies import MAX_BODY, read_body
+from .deadlines import Deadline
 from .pages import PageMaker, page_response, prefers_page
 from .schema import Answer, ProblemDetails, QueryParameters, RequestBody, parse_body, parse_form, parse_query
 from .streamed_bodies import StreamedBody
@@ -26,7 +26,7 @@ DETAILS = web.AppKey("DETAILS", dict[str, type[ProblemDetails]])
 PAGE: web.RequestKey[PageMaker] = web.RequestKey("PAGE")
 """Renders the response to this request as a page; set if a browser prefers one."""
 
-DEADLINE: web.RequestKey[asyncio.Timeout] = web.RequestKey("DEADLINE")
+DEADLINE = web.RequestKey("DEADLINE", Deadline)
 """The overall time limit of this request."""
 
 BodyT = TypeVar("BodyT", bound=RequestBody | QueryParameters | StreamedBody | None)
@@ -137,9 +137,7 @@ class Route(Generic[BodyT]):
 def allow_seconds(request: web.Request, seconds: float) -> None:
     """Let a request take at least this time from now, whatever its time limit."""
     if DEADLINE in request:
-        deadline, end = request[DEADLINE], asyncio.get_running_loop().time() + seconds
-        if (deadline.when() or end) < end:
-            deadline.reschedule(end)
+        request[DEADLINE].allow(seconds)
 
 
 def id_of(request: web.Request, parameter: str) -> bytes:
@@ -173,7 +171,7 @@ def add_routes(
 
 def json_response(body: bytes, *, status: int = 200, content_type: str = "application/json") -> web.Response:
     """Return a response with serialized JSON."""
-    return web.Response(body=body, status=status, headers={"Content-Type": content_type})
+    return web.Response(body=body, status=status, headers={hdrs.CONTENT_TYPE: content_type})
 
 
 async def _expect(request: web.Request) -> None:
@@ -217,7 +215,7 @@ def _endpoint(
                 answer = await route.handler(request, body)
         else:
             answer = await route.handler(request, body)
-        return answer if isinstance(answer, web.StreamResponse) else written(request, answer)
+        return responded(request, answer)
 
     async def streamed(request: web.Request) -> web.StreamResponse:
         if request.content_type != route.streamed_body:
@@ -225,19 +223,24 @@ def _endpoint(
         body: Any = StreamedBody(request, partial(storage.storing, request) if storage else lambda *_: nullcontext())
         # From here on, each step has its own time limit.
         if DEADLINE in request:
-            request[DEADLINE].reschedule(None)
-        answer = await route.handler(request, body)
-        return answer if isinstance(answer, web.StreamResponse) else written(request, answer)
+            request[DEADLINE].lift()
+        return responded(request, await route.handler(request, body))
+
+    def responded(request: web.Request, answer: Any) -> web.StreamResponse:
+        # The cheap test first: isinstance is slow for aiohttp's classes.
+        if type(answer) is route.answer or not isinstance(answer, web.StreamResponse):
+            return written(request, answer)
+        return answer
 
     def written(request: web.Request, answer: Any) -> web.Response:
         if route.text:
             return web.Response(body=str(answer).encode(), status=route.status, headers={hdrs.CONTENT_TYPE: route.text})
         if answers is None:
             return web.Response(status=route.status)
-        if page := request.get(PAGE):
+        if route.page and (page := request.get(PAGE)):
             return page_response(page.answered(request, answer), status=route.status)
         status = route.status_of(answer) if route.status_of else route.status
-        response = json_response(answers.dump_json(answer), status=status)
+        response = json_response(answers.serializer.to_json(answer), status=status)
         if varies:
             response.headers[hdrs.VARY] = hdrs.ACCEPT
         return response

@@ -183,7 +183,7 @@ class UploadRoutes:
         await self._service.delete(_key_of(request))
 
 
-async def add_version(request: web.Request, response: web.StreamResponse) -> None:
+def add_version(request: web.Request, response: web.StreamResponse) -> None:
     """Add the protocol's version to each response below the path of uploads, whatever its status."""
     if request.path == PATH or request.path.startswith(PATH + "/"):
         response.headers[RESUMABLE] = VERSION

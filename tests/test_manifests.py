@@ -47,14 +47,14 @@ ITEM = item_with(StoredFile(bytes(16), 3))
 
 @given(text=TEXTS, files=st.lists(ENTRIES, max_size=4))
 def test_any_content_comes_back(text: str, files: list[FileEntry]) -> None:
-    """A text alone is stored as it is; with files, in JSON."""
+    """A text alone is stored as it is; with files, in JSON. Its `repr` names only its type and address."""
     contents = Contents(text, tuple(files))
 
     plaintext = contents.to_bytes()
 
     assert contents == Contents.from_bytes(plaintext, has_files=bool(files))
     assert files or plaintext == text.encode()
-    assert text == "" or text not in repr(contents)
+    assert object.__repr__(contents) == repr(contents)
 
 
 @given(files=st.lists(ENTRIES, min_size=1, max_size=4), stored=st.lists(FILES, min_size=1, max_size=4))

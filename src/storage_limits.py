@@ -1,8 +1,5 @@
 """Limits on the content that requests store: the storage budget, and the byte budget of each caller."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from aiohttp import web
 
 from .accounts.guards import CALLER
@@ -11,7 +8,7 @@ from .core.crypto.blind_index import BlindIndex
 from .core.crypto.keys import KeyRing
 from .core.database.limits import ByteBudget, Limit
 from .core.database.mongo import Mongo
-from .core.database.storage_budget import StorageBudget
+from .core.database.storage_budget import StorageBudget, Storing
 from .core.metrics import Metrics
 from .core.stored_files import PAYER
 from .settings import Settings, parse_byte_limit
@@ -34,15 +31,35 @@ class StorageLimits:
         """Raise `StorageFull` while storage is full."""
         self._storage.admit()
 
-    @asynccontextmanager
-    async def storing(self, request: web.Request, size: int, payer: bytes | None = None) -> AsyncIterator[None]:
+    def storing(self, request: web.Request, size: int, payer: bytes | None = None) -> "_Storing":
         """Allow the block to store ``size`` bytes. Raises `StorageFull`, `LimitReached`, `Unavailable`."""
         if caller := request.get(CALLER):
             payer = self._index.of(caller.user_id.hex())[0]
         subject = f"account {payer.hex()}" if payer else f"network {self._origin.network(request)}"
-        async with self._storage.storing(size):
-            await self._byte_budget.spend(subject, size)
-            yield
+        return _Storing(self._storage.storing(size), self._byte_budget, subject, size)
+
+
+class _Storing:
+    """A block that stores content within both budgets."""
+
+    __slots__ = ("_byte_budget", "_in_storage", "_size", "_subject")
+
+    def __init__(self, in_storage: Storing, byte_budget: ByteBudget, subject: str, size: int) -> None:
+        self._in_storage = in_storage
+        self._byte_budget = byte_budget
+        self._subject = subject
+        self._size = size
+
+    async def __aenter__(self) -> None:
+        await self._in_storage.__aenter__()
+        try:
+            await self._byte_budget.spend(self._subject, self._size)
+        except BaseException:
+            await self._in_storage.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._in_storage.__aexit__()
 
 
 def create_byte_budget(settings: Settings, mongo: Mongo, ring: KeyRing, metrics: Metrics) -> ByteBudget:

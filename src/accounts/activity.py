@@ -4,8 +4,9 @@ The writes happen in the background. No request waits for one, and a process tha
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from pymongo import UpdateOne
@@ -15,7 +16,7 @@ from ..core.database.mongo import Mongo, translate_mongo_errors
 from ..errors import Unavailable
 from . import api_tokens, users
 
-MINUTE = timedelta(minutes=1)
+MINUTE = 60.0  # seconds
 _FIELDS = {users.COLLECTION: "last_request_at", api_tokens.COLLECTION: "last_used_at"}
 
 
@@ -31,12 +32,16 @@ class Activity:
     def __init__(self, mongo: Mongo, batching: Batching) -> None:
         self._mongo = mongo
         self._writes = batching("note_activity", self._write)
-        self._noted_since = mongo.clock.now()
+        self._noted_since = time.monotonic()
         self._noted: set[tuple[str, bytes]] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
     def note(self, user_id: bytes, token_id: bytes | None) -> None:
         """Record that a user makes a request, with an API token if there is one."""
+        now = time.monotonic()
+        if now - self._noted_since >= MINUTE:
+            self._noted.clear()
+            self._noted_since = now
         self._note(users.COLLECTION, user_id)
         if token_id is not None:
             self._note(api_tokens.COLLECTION, token_id)
@@ -48,14 +53,10 @@ class Activity:
         await self._writes.close()
 
     def _note(self, collection: str, document_id: bytes) -> None:
-        now = self._mongo.clock.now()
-        if now - self._noted_since >= MINUTE:
-            self._noted.clear()
-            self._noted_since = now
         if (collection, document_id) in self._noted:
             return
         self._noted.add((collection, document_id))
-        task = asyncio.create_task(self._submit(_Mark(collection, document_id, now)))
+        task = asyncio.create_task(self._submit(_Mark(collection, document_id, self._mongo.clock.now())))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 

@@ -25,6 +25,8 @@ _SLICE = 64 * 1024
 """Bytes decompressed per step."""
 # RFC 1950, section 2.2: the low 4 bits of the first byte are the method; 8 is the only one.
 _METHOD, _DEFLATE = 0x0F, 8
+_USUAL = frozenset((b"", b"{}", b'{"', b"{\n", b"{ "))
+"""The first two bytes of nearly every body. None of them begins a body in UTF-16 or UTF-32."""
 # UTF-32 first: its little-endian byte order mark begins with that of UTF-16.
 _FOREIGN_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -56,6 +58,8 @@ def without_mark(raw: bytes) -> bytes:
 
     Raises `Malformed` for UTF-16 and UTF-32, which RFC 8259 forbids.
     """
+    if raw[:2] in _USUAL:
+        return raw
     if raw.startswith(codecs.BOM_UTF8):
         return raw[len(codecs.BOM_UTF8) :]
     encoding = next((name for mark, name in _FOREIGN_MARKS.items() if raw.startswith(mark)), None)

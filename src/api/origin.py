@@ -2,8 +2,9 @@
 
 import re
 import secrets
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from multidict import istr
@@ -24,12 +25,16 @@ _FOR_PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
 _SIMPLE_TYPES = frozenset(("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"))
 """Content types that a page may send cross-site without a preflight (CORS-safelisted)."""
 _MOST_HOPS = 32
+_KNOWN_CLIENTS = 4096
+"""Addresses that are not parsed again while their clients send requests."""
+_FORWARDED_HOST, _FORWARDED_PROTO, _FORWARDED_PREFIX, _CLIENT, _UNTRUSTED = map(
+    istr, ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Real-IP", "X-Untrusted-Proxy")
+)
 
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True)
-class _Way:
+class _Way(NamedTuple):
     """How a request reached this process; only nginx and trusted proxies are believed about it."""
 
     through_nginx: bool
@@ -61,10 +66,7 @@ class Origin:
 
         A subscriber has a whole /64 and can change addresses freely within it.
         """
-        address = self._way(request).client
-        if address is None:
-            return "unknown"
-        return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
+        return _network(self._way(request).client)
 
     def is_local(self, request: web.Request) -> bool:
         """Tell whether the request came from this host, or through nginx's metrics server."""
@@ -126,8 +128,8 @@ class Origin:
         host = headers.get(hdrs.HOST, "")
         if _came_through_nginx(request):
             # It forwards the headers of trusted proxies.
-            client = _address(headers.get("X-Real-IP", ""))
-            return _believing(request, True, client, "http", untrusted="X-Untrusted-Proxy" in headers)
+            client = _address(headers.get(_CLIENT, ""))
+            return _believing(request, True, client, "http", untrusted=_UNTRUSTED in headers)
         peer = _address(request.remote or "")
         if self._is_trusted(peer):
             return _believing(request, False, self._client_behind(request, peer), request.scheme, untrusted=False)
@@ -153,9 +155,9 @@ def _believing(
     request: web.Request, through_nginx: bool, client: Address | None, scheme: str, *, untrusted: bool
 ) -> _Way:
     """Return how a request came, according to its forwarding headers."""
-    told = _first(request, "X-Forwarded-Proto").lower()
-    host = _first(request, "X-Forwarded-Host") or request.headers.get(hdrs.HOST, "")
-    prefix = _first(request, "X-Forwarded-Prefix").rstrip("/")
+    told = _first(request, _FORWARDED_PROTO).lower()
+    host = _first(request, _FORWARDED_HOST) or request.headers.get(hdrs.HOST, "")
+    prefix = _first(request, _FORWARDED_PREFIX).rstrip("/")
     return _Way(
         through_nginx,
         client,
@@ -184,6 +186,14 @@ def _simple_type(request: web.Request) -> str:
     return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
 
 
+@lru_cache(_KNOWN_CLIENTS)
+def _network(address: Address | None) -> str:
+    if address is None:
+        return "unknown"
+    return str(address if isinstance(address, IPv4Address) else ip_network((address, 64), strict=False))
+
+
+@lru_cache(_KNOWN_CLIENTS)
 def _address(text: str) -> Address | None:
     """Parse an address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:

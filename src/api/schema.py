@@ -174,7 +174,8 @@ class _Unknown:
 def _validated(schema: type[Model], document: object) -> Model:
     # Unknown fields are removed first: pydantic creates an error for each, and there may be 100,000.
     unknown = _Unknown()
-    known = _without_unknown(schema, document, unknown)
+    is_plain = isinstance(document, dict) and document.keys() <= _plain_fields(schema)
+    known = document if is_plain else _without_unknown(schema, document, unknown)
     try:
         validated = schema.model_validate(known)
     except ValidationError as error:
@@ -226,6 +227,12 @@ class _Nested(NamedTuple):
 def _fields(schema: type[BaseModel]) -> Mapping[str, _Nested | None]:
     """Return the fields of a schema by their names in a request, each with its nested schema, if any."""
     return {field.alias or name: _nested(field.annotation) for name, field in schema.model_fields.items()}
+
+
+@cache
+def _plain_fields(schema: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of a schema without a nested schema."""
+    return frozenset(name for name, nested in _fields(schema).items() if nested is None)
 
 
 def _nested(annotation: object) -> _Nested | None:

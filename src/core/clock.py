@@ -57,14 +57,14 @@ class DatabaseClock:
         """Set how far this host's clock was ahead of MongoDB's when it was ``read``, by default now."""
         read = read or host_time()
         self._based_at = read.elapsed
-        self._base = read.utc - offset
+        self._base = _in_milliseconds(read.utc - offset)
         self._offset = offset
 
     def now(self) -> datetime:
         """Return MongoDB's current time in UTC, truncated to milliseconds."""
         if self._base is None:
             return utc_now()
-        return _in_milliseconds(self._base + timedelta(seconds=_elapsed() - self._based_at))
+        return self._base + int((_elapsed() - self._based_at) * 1000) * MILLISECOND
 
     @property
     def has_stepped(self) -> bool:

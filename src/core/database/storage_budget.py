@@ -6,8 +6,6 @@ requests in progress; then it checks again. So up to 16 processes stay within th
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,6 +141,22 @@ _UNAUTHORIZED = 13
 log = structlog.get_logger(__name__)
 
 
+class Storing:
+    """A block that stores content within a budget. Every request enters one, so it is no generator."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: "StorageBudget", size: int) -> None:
+        self._budget = budget
+        self._size = size
+
+    async def __aenter__(self) -> None:
+        await self._budget.begin(self._size)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._budget.end(self._size)
+
+
 class StorageBudget:
     """Decides whether new content may be stored, by the last check of MongoDB."""
 
@@ -176,18 +190,20 @@ class StorageBudget:
             self._refusals[self._paused].inc()
             raise StorageFull
 
-    @asynccontextmanager
-    async def storing(self, size: int) -> AsyncIterator[None]:
+    def storing(self, size: int) -> "Storing":
         """Let the block store ``size`` bytes of content. Raises `StorageFull`, and `Unavailable`."""
-        size += DOCUMENT_BYTES
+        return Storing(self, size + DOCUMENT_BYTES)
+
+    async def begin(self, size: int) -> None:
+        """Begin to store ``size`` bytes, until `end`. Raises `StorageFull`, and `Unavailable`."""
         await self._wait_for_room(size)
         self._allowance -= size
         self._under_way += size
         self._begun += size
-        try:
-            yield
-        finally:
-            self._under_way -= size
+
+    def end(self, size: int) -> None:
+        """End what `begin` has begun."""
+        self._under_way -= size
 
     async def watch(self) -> None:
         """Check again if the last check is too old. Raises `Unavailable`."""

@@ -90,20 +90,21 @@ async def test_one_failure_does_not_spread() -> None:
 
 async def test_a_failed_command_fails_its_batch_only() -> None:
     """Requests queued behind a failing command run in the next."""
-    calls = 0
+    gate = asyncio.Event()
 
     async def command(batch: Sequence[int]) -> Sequence[int | Exception]:
-        nonlocal calls
-        calls += 1
-        await asyncio.sleep(0)
-        if calls == 1:
+        await gate.wait()
+        if 1 in batch:
             raise ConnectionError
         return list(batch)
 
     commit = GroupCommit[int, int]("double", command, max_batch=10, max_queue=10)
-    first = start(commit, 1)
-    await turns(1)
-    answers = await asyncio.gather(*first, *start(commit, 2, 3), return_exceptions=True)
+    tasks = start(commit, 1)
+    await turns()
+    tasks += start(commit, 2, 3)
+    await turns()
+    gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert isinstance(answers[0], ConnectionError)
     assert [2, 3] == answers[1:]

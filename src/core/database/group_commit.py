@@ -2,7 +2,7 @@
 
 While a command is in flight, new requests queue; when it returns, all queued requests are sent as the next command.
 There is no timer: a single request does not wait, and under load the batches grow to the size that the database can
-keep up with. Between two batches the event loop makes a few passes, so that requests that have already arrived join the
+keep up with. Before each batch the event loop makes a few passes, so that requests that have already arrived join the
 batch; under load this doubles a batch and costs microseconds. Databases flush one log for several transactions in the
 same way: DeWitt et al., "Implementation Techniques for Main Memory Database Systems", SIGMOD 1984, section 5.2.
 """
@@ -115,6 +115,7 @@ class GroupCommit(Generic[Request, Result]):
     async def _run(self) -> None:
         batch: list[_Entry[Request, Result]] = []
         try:
+            await self._gather()
             while batch := self._take():
                 self._sizes.observe(len(batch))
                 self._deliver(batch, await self._carry_out(batch))
@@ -128,7 +129,7 @@ class GroupCommit(Generic[Request, Result]):
             self._depth.set(0)
 
     async def _gather(self) -> None:
-        """Let requests that have already reached this process join the next batch.
+        """Let requests that have already reached this process join the next batch, unless nothing is queued.
 
         Each pass of the event loop advances all of them by a step (reading, parsing, submitting) without waiting.
         """

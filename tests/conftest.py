@@ -90,6 +90,11 @@ def pytest_sessionfinish() -> None:
     end_fork_server()
 
 
+def altered(value: bytes) -> bytes:
+    """Return the bytes with one bit of the last one changed."""
+    return value[:-1] + bytes([value[-1] ^ 1])
+
+
 @dataclass(frozen=True)
 class RawAnswer:
     """An answer as it came."""

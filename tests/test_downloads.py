@@ -25,7 +25,7 @@ from src.sealed.file_headers import Span
 from src.sealed.held_files import HeldFile
 from src.sealed.problems import KeyNotFound
 
-from .conftest import Api, RawAnswer
+from .conftest import Api, RawAnswer, altered
 from .processes import PATIENCE
 from .uploads import upload
 
@@ -363,7 +363,7 @@ async def change(api: Api, index: int, **fields: Any) -> None:
 async def tamper(api: Api, index: int) -> None:
     """Flip the last bit of a chunk."""
     data = (await chunks_of(api))[index]["data"]
-    await change(api, index, data=data[:-1] + bytes([data[-1] ^ 1]))
+    await change(api, index, data=altered(data))
 
 
 async def drop(api: Api, index: int) -> None:

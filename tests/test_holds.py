@@ -20,7 +20,7 @@ from src.sealed.holds import INDEXES, derive_claim_id
 from src.sealed.items import from_document
 from src.storage import EXPIRING, RESEALABLE
 
-from .conftest import Api
+from .conftest import Api, altered
 from .processes import ROOT
 
 Serve = Callable[..., Awaitable[Api]]
@@ -469,7 +469,7 @@ async def test_a_changed_copy_never_opens(api: Api) -> None:
                 {"$unset": {f"item.{name}": 1}},
                 *({"$set": {f"item.{name}": value}} for value in (None, 7, "x")),
             ]
-    changes.append({"$set": {"item.envelope": original["item"]["envelope"][:-1] + b"x"}})
+    changes.append({"$set": {"item.envelope": altered(original["item"]["envelope"])}})
     for change in changes:
         await copies(api).update_one({}, change)
 

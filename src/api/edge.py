@@ -14,12 +14,12 @@ from multidict import istr
 from ..core.logs import AnsweredRequest
 from ..core.metrics import Metrics
 from ..errors import Malformed, Problem, Unavailable
-from .answered import AnsweredRequests
 from .bodies import UNREADABLE
 from .deadlines import Deadlines
 from .origin import Origin
 from .pages import BrowserPages, page_response, prefers_page
 from .problems import from_http, from_unreadable, problem_response
+from .request_log import RequestLog
 from .routing import DEADLINE, DETAILS, PAGE
 from .schema import ProblemDetails
 from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
@@ -79,12 +79,12 @@ class Edge:
         self._stall_timeout = stall_timeout
         self._pages = pages
         self._complete = complete
-        self._answered = AnsweredRequests(metrics)
+        self._request_log = RequestLog()
         self.draining = False
 
     def close(self) -> None:
-        """Count and log what has been answered."""
-        self._answered.record()
+        """Log what has been answered."""
+        self._request_log.write()
 
     def middleware(self) -> Middleware:
         """Return the middleware for the application's list."""
@@ -110,11 +110,9 @@ class Edge:
             # Not isinstance, which is slow for aiohttp's classes.
             if type(response) is StreamedResponse:
                 await self._stream(request, response, request_id)
-            self._answered.add(
-                AnsweredRequest(
-                    request_id, _method(request), _route(request), response.status, time.perf_counter() - started
-                )
-            )
+            method, route, seconds = _method(request), _route(request), time.perf_counter() - started
+            self._metrics.request(method, route, response.status, seconds)
+            self._request_log.add(AnsweredRequest(request_id, method, route, response.status, seconds))
             return response
 
         return edge

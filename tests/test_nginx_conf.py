@@ -39,14 +39,16 @@ def rendered(
 
 
 def logged_route(path: str) -> str:
-    """Return the access log's name of a path: the value of the first matching rule of nginx's map."""
+    """Return the access log's name of a path: that of the path itself, or the value of the first matching rule."""
     rules = re.search(r"map \$uri \$route \{(.*?)\n {4}\}", rendered(), re.DOTALL)
 
     assert rules
+    if name := dict(re.findall(r"(?<= )(/\S*) (/\S*);", rules[1])).get(path.lower()):
+        return str(name)
     for expression, value in re.findall(r'"~(\S+)" (\S+);', rules[1]):
         # PCRE's \z, the absolute end, is \Z in Python.
         if re.search(expression.replace(r"\z", r"\Z"), path):
-            return path if value == "$uri" else str(value).strip('"')
+            return str(value).strip('"')
     return "other"
 
 
@@ -270,6 +272,18 @@ async def test_a_line_break_at_its_end_makes_another_path(client: Client) -> Non
     assert [] == [path for path in paths if "\n" in logged_route(f"{path}\n")]
     assert "other" == logged_route("/login\n")
     assert not re.search(r'"~[^"]*\$" \$(uri|request_method);', rendered())
+
+
+def test_the_access_log_has_no_path_as_a_client_writes_it() -> None:
+    """Nginx compares paths without parameters in any case, and logs its own spelling."""
+    rules = re.search(r"map \$uri \$route \{(.*?)\n {4}\}", rendered(), re.DOTALL)
+
+    assert rules
+    assert "$uri" not in rules[1]
+    fixed = re.findall(r"(?<= )(/\S*) (/\S*);", rules[1])
+    assert fixed
+    assert [] == [path for path, name in fixed if path != name or path != path.lower()]
+    assert "/login" == logged_route("/LogIn")
 
 
 def test_an_id_does_not_hide_a_route_of_its_own() -> None:

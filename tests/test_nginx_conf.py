@@ -15,6 +15,7 @@ from src import errors
 from src.api import streamed_bodies
 from src.api.bodies import MAX_BODY
 from src.api.streaming import STALL_SECONDS
+from src.core.workers import SOCKET_PATH_MAX
 from src.settings import Settings
 from src.stack.nginx import TEMPLATE, render
 
@@ -78,6 +79,16 @@ def test_one_worker_writes_all_messages_of_the_gatherer() -> None:
     [first, *backups] = re.findall(r"server (.+);", upstream)
     assert f"{places[0]} max_fails=3 fail_timeout=5s" == first
     assert [f"{place} max_fails=0 backup" for place in places[1:]] == backups
+
+
+def test_the_access_log_knows_each_worker_by_its_socket() -> None:
+    """The number of a worker is found by its address, however long: nginx allows 64 bytes by default."""
+    numbers = rendered().partition("map $upstream_addr $worker {")[2].partition("}")[0]
+
+    places = [(f"unix:{PLACE}/worker-{number}.sock", str(number)) for number in range(1, 5)]
+    assert places == re.findall(r'"(\S+)" (\d);', numbers)
+    [bucket] = re.findall(r"map_hash_bucket_size (\d+);", rendered())
+    assert int(bucket) >= len("unix:") + SOCKET_PATH_MAX + 32
 
 
 def test_metrics_are_served_only_at_their_address() -> None:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 WORKERS = 4
-_SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
+SOCKET_PATH_MAX = 107  # bytes: sun_path in unix(7), without its final NUL
 _LONGEST_SOCKET_NAME = "supervisor.sock.4194304"  # supervisord binds under a name with its process id, then renames
 
 
@@ -30,7 +30,7 @@ def locate_run_directory(data_dir: Path) -> Path:
 
 def fits_a_socket(run_dir: Path) -> bool:
     """Tell whether all socket paths in a directory are short enough for the kernel."""
-    return len(os.fsencode(run_dir / _LONGEST_SOCKET_NAME)) <= _SOCKET_PATH_MAX
+    return len(os.fsencode(run_dir / _LONGEST_SOCKET_NAME)) <= SOCKET_PATH_MAX
 
 
 def worker_sockets(run_dir: Path) -> list[Path]:

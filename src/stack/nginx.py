@@ -178,6 +178,9 @@ def render(
         "listen": served,
         "metrics_listen": "\n".join(f"listen {address};" for address in metrics_listen),
         "servers": "\n".join(f'server "unix:{_checked(path)}" max_fails=0;' for path in worker_sockets(socket_dir)),
+        "worker_numbers": "\n".join(
+            f'"unix:{path}" {number};' for number, path in enumerate(worker_sockets(socket_dir), start=1)
+        ),
         "gatherer_servers": "\n".join(_gatherer_servers(socket_dir)),
         "workers": str(WORKERS),
         "worker_checks": _WORKER_CHECKS,

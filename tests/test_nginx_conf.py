@@ -17,15 +17,21 @@ from src.api.bodies import MAX_BODY
 from src.api.streaming import STALL_SECONDS
 from src.core.workers import SOCKET_PATH_MAX
 from src.settings import Settings
-from src.stack.nginx import TEMPLATE, render
+from src.stack.nginx import TEMPLATE, Tls, render
 
 PLACE = Path("/run/sealpost")
+TLS = Tls(["443"], PLACE / "tls.pem", 443)
 
 Client = TestClient[web.Request, web.Application]
 
 
 def rendered(
-    *, socket_dir: Path = PLACE, user: str | None = None, metrics_listen: Sequence[str] = (), **settings: Any
+    *,
+    socket_dir: Path = PLACE,
+    user: str | None = None,
+    metrics_listen: Sequence[str] = (),
+    tls: Tls | None = None,
+    **settings: Any,
 ) -> str:
     return render(
         Settings(_env_file=None, **settings),
@@ -36,6 +42,7 @@ def rendered(
         temp_dir=PLACE / "nginx",
         pid_file=PLACE / "nginx.pid",
         user=user,
+        tls=tls,
     )
 
 
@@ -125,6 +132,23 @@ def test_only_networks_in_the_settings_are_trusted() -> None:
     assert ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"] == re.findall(r"(?m)^ +(\S+/\d+) 1;$", text)
     assert not re.search(r"real_ip|\b1;$", rendered().partition("geo ")[2].partition("}")[0])
     assert "real_ip_" not in rendered()
+
+
+@pytest.mark.parametrize(
+    ("tls", "settings", "expected"),
+    [
+        (None, {}, ['""', '""', '""']),
+        (TLS, {}, ['""', "https", '""']),
+        (TLS, {"trusted_proxies": "10.0.0.0/8"}, ["$client_host", "$client_scheme", "$client_prefix"]),
+    ],
+)
+def test_workers_hear_of_a_proxy_only_from_a_trusted_one(tls: Tls | None, settings: Any, expected: list[str]) -> None:
+    """Otherwise nginx removes these headers, and says only that the connection has TLS."""
+    text = rendered(tls=tls, **settings)
+    names = ("Host", "Proto", "Prefix")
+
+    assert expected == [re.findall(rf"proxy_set_header X-Forwarded-{name} (.+);", text)[0] for name in names]
+    assert bool(settings) == ("$client_scheme = https" in text) == ("map $trusted_proxy $client_prefix" in text)
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,13 @@ if ($known_method = other) {
 if ($request_uri ~ "[^\\x21-\\x7e]") {
     return 400;
 }"""
-_REDIRECT_CHECKS = """\
+_PROXY_CHECK = """\
 # Behind a proxy that terminates TLS, the redirect would loop.
 if ($client_scheme = https) {
     return 421;
 }
+"""
+_REDIRECT_CHECKS = """\
 if ($redirect_host = "") {
     return 400;
 }
@@ -201,6 +203,7 @@ def render(
         "worker_problem_page": _WORKER_PROBLEM_PAGE.format(headers=_page_headers(brand), page=whole_page),
         "problem": _PROBLEM,
         "worker_problem": _WORKER_PROBLEM,
+        **_forwarded(settings, tls),
         # Some builds of nginx lack the module that defines this variable.
         "peer": "$realip_remote_addr" if settings.trusted_networks else "$remote_addr",
         "real_ip": "\n".join(f"set_real_ip_from {network};" for network in settings.trusted_networks),
@@ -210,7 +213,7 @@ def render(
     if tls:
         values |= {
             "redirect_listen": _listen(listen, "backlog=4096"),
-            "redirect_checks": _REDIRECT_CHECKS,
+            "redirect_checks": (_PROXY_CHECK if settings.trusted_networks else "") + _REDIRECT_CHECKS,
             "redirect": f'{_HEADERS}return 308 "{_redirect_target(settings, tls.port)}$request_uri";',
             "certificate": _checked(tls.certificate),
             "ciphers": ":".join(CIPHERS),
@@ -237,6 +240,16 @@ def _gatherer_servers(socket_dir: Path) -> list[str]:
 
 def _listen(addresses: Sequence[str], options: str) -> str:
     return "\n".join(f"listen {address} {options};" for address in addresses)
+
+
+def _forwarded(settings: Settings, tls: Tls | None) -> dict[str, str]:
+    """Return the values of the headers about the client's connection.
+
+    Without a trusted proxy, a worker needs only the scheme, and takes that for http if the header is missing.
+    """
+    if settings.trusted_networks:
+        return {name: f"${name}" for name in ("client_host", "client_scheme", "client_prefix")}
+    return {"client_host": '""', "client_scheme": "https" if tls else '""', "client_prefix": '""'}
 
 
 def _redirect_target(settings: Settings, port: int) -> str:

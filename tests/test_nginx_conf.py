@@ -176,7 +176,7 @@ def test_the_largest_response_fits_into_the_buffers() -> None:
 
 def test_a_reader_of_a_file_has_as_long_as_a_worker_would_give_it() -> None:
     """Nginx ends a download that stalls no earlier than the worker, and keeps little of it in memory."""
-    location = re.search(r'location ~ "\^/secrets/[^"]*" \{.*?\n {8}\}', rendered(), re.DOTALL)
+    location = re.search(r'location ~ "\^/secrets/[^"]*" \{.*?\n {12}\}', rendered(), re.DOTALL)
 
     assert location
     assert f"send_timeout {STALL_SECONDS:.0f}s;" in location[0]
@@ -185,12 +185,20 @@ def test_a_reader_of_a_file_has_as_long_as_a_worker_would_give_it() -> None:
 
 def test_uploads_pass_through_nginx() -> None:
     """Their content is neither limited nor buffered there, and may pause as long as in a worker."""
-    location = re.search(r'location ~ "\^/files\([^"]*" \{.*?\n {8}\}', rendered(), re.DOTALL)
+    location = re.search(r'location ~ "\^/files\([^"]*" \{.*?\n {12}\}', rendered(), re.DOTALL)
 
     assert location
     assert "proxy_request_buffering off;" in location[0]
     assert "client_max_body_size 0;" in location[0]
     assert f"client_body_timeout {streamed_bodies.STALL_SECONDS:.0f}s;" in location[0]
+
+
+def test_few_paths_are_compared_with_regular_expressions() -> None:
+    """Each such location is inside a prefix, from which nginx does not redirect to the path with a slash."""
+    server = rendered().partition("server {")[2].rpartition("location @")[0]
+
+    assert [] == re.findall(r"(?m)^ {8}location ~.*", server)
+    assert ["/secrets", "/files", "/pages"] == re.findall(r"(?m)^ {8}location (/[a-z/]+) \{$", server)
 
 
 def test_nginx_waits_longer_than_a_worker() -> None:

@@ -33,7 +33,7 @@ DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py 
 # These modules need nginx: test-stack measures their coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
-.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-feed bench-gathered bench-observation bench-hostile bench-files slo lock clean
+.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-matrix bench-feed bench-gathered bench-observation bench-hostile bench-files slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -126,8 +126,12 @@ format: $(STAMP) ## Format the code
 stack: $(RUNTIME) ## Run nginx, four workers and MongoDB without Docker: http://127.0.0.1:8080 (PORT=, TLS_PORT=, METRICS_PORT=)
 	@exec $(BIN)/python -m src.stack --port $(PORT) --tls-port $(TLS_PORT) --metrics-port $(METRICS_PORT)
 
-bench: $(STAMP) ## Measure the running stack with wrk (ROUNDS=; needs nginx and wrk)
-	$(BIN)/python -m bench --seconds $(SECONDS_EACH) --rounds $(ROUNDS)
+bench: $(STAMP) ## Measure the running stack with wrk (ONLY=, ROUNDS=; needs nginx and wrk)
+	$(BIN)/python -m bench --seconds $(SECONDS_EACH) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))
+
+bench-matrix: $(STAMP) ## The same with 1 to 512 connections and texts up to 500 kB: about 30 minutes
+	$(BIN)/python -m bench --seconds $(SECONDS_EACH) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) \
+	  --connections 1 32 128 512 --texts 100 10000 500000
 
 bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
 	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)

@@ -5,6 +5,7 @@ SOCKET` runs one of them.
 """
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -90,4 +91,6 @@ async def _app() -> web.Application:
 
 
 if __name__ == "__main__":
+    # wrk ends in the middle of requests, which aiohttp logs as errors.
+    logging.getLogger("aiohttp.server").disabled = True
     web.run_app(_app(), path=sys.argv[1], access_log=None, print=None, loop=uvloop.new_event_loop())

@@ -17,20 +17,21 @@ from src.sealed.items import SECRET
 from src.settings import Settings
 
 IN_FLIGHT = 256
+TEXT = "0123456789abcdef" * 2
 
 
-def write_keys(data_dir: Path, count: int, phrase: str | None = None) -> Path:
+def write_keys(data_dir: Path, count: int, phrase: str | None = None, text: str = TEXT) -> Path:
     """Create secrets in the database of a running stack and return the file with their keys."""
     path = data_dir / "to-open"
     ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
     with embedded_mongod(data_dir) as mongo_url:
-        keys = asyncio.run(fill(mongo_url, ring, count, phrase=phrase))
+        keys = asyncio.run(fill(mongo_url, ring, count, phrase=phrase, text=text))
     path.write_text("\n".join(keys) + "\n", encoding="ascii")
     return path
 
 
 async def fill(
-    mongo_url: str, ring: KeyRing, count: int, *, phrase: str | None = None, max_opens: int = 1
+    mongo_url: str, ring: KeyRing, count: int, *, phrase: str | None = None, text: str = TEXT, max_opens: int = 1
 ) -> list[str]:
     """Create secrets in the running stack's database and return their keys."""
     settings = Settings(_env_file=None)
@@ -53,7 +54,7 @@ async def fill(
     async def create() -> str:
         async with slots:
             created = await feature.creator.create(
-                SECRET, "0123456789abcdef" * 2, phrase=phrase, ttl=None, max_opens=max_opens, max_attempts=5
+                SECRET, text, phrase=phrase, ttl=None, max_opens=max_opens, max_attempts=5
             )
             return created.link_key
 

@@ -22,8 +22,11 @@ def has_programs(*programs: str) -> bool:
     return True
 
 
-def write_result(result: Mapping[str, Any], prefix: str = "") -> None:
-    """Write the result, with the time and the machine, to a new file in ``bench/results/``, and print its path."""
+def write_result(result: Mapping[str, Any], prefix: str = "") -> Path:
+    """Write the result, with the time and the machine, to a new file in ``bench/results/``.
+
+    Prints its path, and returns it.
+    """
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
@@ -31,3 +34,4 @@ def write_result(result: Mapping[str, Any], prefix: str = "") -> None:
     path = RESULTS / f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps({**about, **result}, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path.relative_to(RESULTS.parents[1])}")
+    return path

@@ -17,7 +17,7 @@ worker_processes auto;
 pid "{directory}/nginx.pid";
 error_log "{directory}/error.log";
 events {{
-    worker_connections 1024;
+    worker_connections 8192;
 }}
 http {{
     access_log off;

@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ THREADS = 2
 class Load:
     """The requests of a run: ``body`` to ``path``, or to ``path`` plus the next key of a file, with a Bearer token.
 
+    The run ends when all keys have been used once, unless it repeats them.
+
     A 503 with Retry-After and ``refusal`` in its text counts as refused, not as wrong.
     """
 
@@ -27,6 +31,7 @@ class Load:
     keys: Path | None = None
     token: str = ""
     refusal: str = ""
+    repeats_keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,24 @@ def run_wrk(
     url: str, name: str, connections: int, load: Load, seconds: int, *, pids: Sequence[int] = ()
 ) -> Measurement:
     """Run wrk once. The processor time is that of ``pids`` and their descendants."""
-    before = processor_time(*pids)
-    command = ["wrk", "-t", THREADS, "-c", connections, "-d", f"{seconds}s", "--timeout", "20s", "-s", SCRIPT, url]
-    printed = subprocess.run(
-        list(map(str, command)), env=_environment(load), capture_output=True, text=True, check=True
-    ).stdout
-    used = processor_time(*pids) - before
+    threads = min(THREADS, connections)
+    command = ["wrk", "-t", threads, "-c", connections, "-d", f"{seconds}s", "--timeout", "20s", "-s", SCRIPT, url]
+    # In a file, because an environment variable holds at most 128 KiB.
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as body:
+        body.write(load.body)
+        body.flush()
+        before = processor_time(*pids)
+        printed = subprocess.run(
+            list(map(str, command)),
+            env=_environment(load, threads, body.name),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        used = processor_time(*pids) - before
     result = json.loads(printed.rpartition("RESULT ")[2])
+    if result["ran_out"]:
+        print(f"{name}: all keys were used before the end, so the rate is too low", file=sys.stderr)
     served = result["requests"] - result["unexpected"] - result["refused"]
     return Measurement(
         name,
@@ -80,15 +96,16 @@ def run_wrk(
     )
 
 
-def _environment(load: Load) -> Mapping[str, str]:
+def _environment(load: Load, threads: int, body_file: str) -> Mapping[str, str]:
     return {
         **os.environ,
         "METHOD": load.method,
         "REQUEST_PATH": load.path,
-        "BODY": load.body,
+        "BODY_FILE": body_file,
         "EXPECT": str(load.expect),
         "KEYS": str(load.keys or ""),
+        "REPEATS_KEYS": "yes" if load.repeats_keys else "",
         "TOKEN": load.token,
         "REFUSAL": load.refusal,
-        "THREADS": str(THREADS),
+        "THREADS": str(threads),
     }

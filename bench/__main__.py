@@ -103,7 +103,7 @@ def main() -> int:
         }
         shares = run(options, rounds, stacks, work)
     rows, gained = summarize(rounds.figures), gains(rounds.figures)
-    print(f"\n{tables(rows)}\n")
+    print(f"\n{tables(rows, shares)}\n")
     print("\n".join(f"{figure:>8}  {name}" for name, figure in (*gained.items(), *shares.items())))
     written = write_result(
         {
@@ -116,7 +116,7 @@ def main() -> int:
             "shares": shares,
         }
     )
-    written.with_suffix(".md").write_text(f"{tables(rows)}\n", encoding="utf-8")
+    written.with_suffix(".md").write_text(f"{tables(rows, shares)}\n", encoding="utf-8")
     written.with_suffix(".svg").write_text(chart(usual_rows(rows), "What a request costs"), encoding="utf-8")
     return 0 if rounds.are_right else 1
 

@@ -20,12 +20,19 @@ from .scenarios import (
 FIELDS = ("worker_us", "nginx_us", "mongod_us", "per_second", "p99_ms")
 COMPARED = ("worker_us", "nginx_us", "per_second", "p99_ms")
 """The fields whose ratios to the floor are reported; the floor has no MongoDB."""
-TITLES = {
-    "open-phrase": "`POST /secrets/{key}` with a phrase",
-    "login": "`POST /login`",
-    "login-crowd": "`POST /login`, too many",
+TITLES = {"open-phrase": "`POST /secrets/{key}` with a phrase", "login": "`POST /login`"}
+"""Of the scenarios in `hash_shares` that have a row; logins of too many clients at once measure no processor time."""
+SHARES = {
+    "open-phrase": (
+        "opened_per_second",
+        "argon2_alone_per_second",
+        "share_of_argon2",
+        "healthz_p99_ms_during_openings",
+    ),
+    "login": ("logins_per_second", "bcrypt_alone_per_second", "share_of_bcrypt", "healthz_p99_ms_during_logins"),
 }
-"""Of the scenarios in `hash_shares`."""
+"""The cells of the table of shares."""
+SHARES_HEAD = ("scenario", "per second", "the hash alone, per second", "share", "p99 of `GET /healthz` meanwhile, ms")
 GAINS = (
     ("one MongoDB command per request", GENERATE, GENERATE_SINGLE),
     ("one MongoDB command per request", OPEN, OPEN_SINGLE),
@@ -86,6 +93,9 @@ def summarize(figures: Sequence[Figure]) -> list[Row]:
     """
     rows = []
     for case in dict.fromkeys(one.case for one in figures):
+        title = BY_NAME[case.scenario].title if case.scenario in BY_NAME else TITLES.get(case.scenario)
+        if title is None:
+            continue
         made = [one for one in figures if one.case == case]
         floor = _floor_of(case)
         ratios = {}
@@ -93,7 +103,6 @@ def summarize(figures: Sequence[Figure]) -> list[Row]:
             of = [_value(one, field) / bare for one in made if (bare := _median(figures, floor, field, one.round))]
             if of:
                 ratios[field] = Spread.of(of)
-        title = BY_NAME[case.scenario].title if case.scenario in BY_NAME else TITLES[case.scenario]
         values = {field: Spread.of([_value(one, field) for one in made]) for field in FIELDS}
         rows.append(Row(case, title, values, ratios))
     return rows
@@ -114,8 +123,8 @@ def gains(figures: Sequence[Figure]) -> dict[str, float]:
     return found
 
 
-def tables(rows: Sequence[Row]) -> str:
-    """Return the rows as tables in Markdown: all scenarios, then those with several connections, then texts."""
+def tables(rows: Sequence[Row], shares: Mapping[str, float]) -> str:
+    """Return tables in Markdown: all scenarios, those with several connections or texts, and shares of hashes."""
     usual = usual_rows(rows)
     several = _by_scenario(rows, lambda row: row.case.text == TEXT)
     texts = _by_scenario(rows, lambda row: row.case.text != TEXT or row in usual)
@@ -126,6 +135,13 @@ def tables(rows: Sequence[Row]) -> str:
         )
     if texts:
         parts.append(_table("scenario, bytes of the text", [(f"{row.title}, {row.case.text:,}", row) for row in texts]))
+    hashes = [name for name, fields in SHARES.items() if fields[0] in shares]
+    if hashes:
+        lines = [f"| {' | '.join(SHARES_HEAD)} |", f"| --- {'| --- ' * (len(SHARES_HEAD) - 1)}|"]
+        lines += [
+            f"| {' | '.join((TITLES[name], *(f'{shares[field]:g}' for field in SHARES[name])))} |" for name in hashes
+        ]
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
@@ -168,7 +184,8 @@ def _cell(spreads: Mapping[str, Spread], field: str, digits: int) -> str:
 
 
 def _floor_of(case: Case) -> Case | None:
-    if case.scenario not in BY_NAME:
+    """Return the floor of a case; none for requests that hash, which take a thousand times as long."""
+    if case.scenario not in BY_NAME or BY_NAME[case.scenario].connections:
         return None
     return Case(BY_NAME[case.scenario].floor.name, case.connections, case.text)
 

@@ -88,7 +88,7 @@ def test_gains_compare_two_ways_to_serve_a_request() -> None:
 
 def test_tables_show_the_spread_where_there_is_one() -> None:
     """Worker time is the median with the least and the most of the rounds, unless all rounds have the same."""
-    (table,) = tables(summarize(FIGURES)).split("\n\n")
+    (table,) = tables(summarize(FIGURES), {}).split("\n\n")
 
     assert "| `POST /generate` | 315 (210\N{EN DASH}420) | 20 |  | 1,500 | 2.0 | 3.00 | 1.00 | 1.50 | 1.00 |" in table
     assert "| 2.12 (2.00\N{EN DASH}2.25) |" in table
@@ -99,7 +99,7 @@ def test_several_connections_and_texts_get_tables_of_their_own() -> None:
     """The first table has each scenario once; the others compare connections, and texts."""
     more = [figure(0, Case("generate", 1), 500), figure(0, Case("generate", 128, 10_000), 600)]
     rows = summarize([*FIGURES, *more])
-    first, connections, texts = tables(rows).split("\n\n")
+    first, connections, texts = tables(rows, {}).split("\n\n")
 
     assert {row.case for row in usual_rows(rows)} == {one.case for one in FIGURES}
     assert 1 == first.count("`POST /generate` |")
@@ -109,6 +109,18 @@ def test_several_connections_and_texts_get_tables_of_their_own() -> None:
     assert ["`POST /generate`, 100", "`POST /generate`, 10,000"] == [
         line.split(" | ")[0].lstrip("| ") for line in texts.splitlines()[2:]
     ]
+
+
+def test_shares_of_hashes_get_a_table() -> None:
+    """The last table compares requests that hash with the hash alone, if they were measured."""
+    shares = {
+        "logins_per_second": 7.5,
+        "bcrypt_alone_per_second": 8.0,
+        "share_of_bcrypt": 0.938,
+        "healthz_p99_ms_during_logins": 21.4,
+    }
+
+    assert "| `POST /login` | 7.5 | 8 | 0.938 | 21.4 |" == tables(summarize(FIGURES), shares).splitlines()[-1]
 
 
 def test_the_chart_is_an_image_with_a_bar_for_each_ratio() -> None:

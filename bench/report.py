@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from .rounds import Figure
 from .scenarios import (
     BY_NAME,
-    FLOOR,
     GENERATE,
     GENERATE_SINGLE,
     OPEN,
@@ -78,11 +77,6 @@ class Row:
     title: str
     values: Mapping[str, Spread]
     ratios: Mapping[str, Spread]
-
-    @property
-    def is_floor(self) -> bool:
-        """Whether this is bare aiohttp."""
-        return self.case.scenario in BY_NAME and BY_NAME[self.case.scenario].server == FLOOR
 
 
 def summarize(figures: Sequence[Figure]) -> list[Row]:

@@ -19,7 +19,7 @@ HASHING_CONNECTIONS, LOGIN_CONNECTIONS = 32, 8
 """Enough to keep every hashing thread busy, with queues that end in a second."""
 READER = "A" * 43
 OPENING_BYTES, MOST_OPENINGS = 300_000_000, 6000
-"""Secrets to open in a second: more than this machine can open, so that no run ends for lack of keys."""
+"""The secrets for a second of opening: more than this machine can open, so that no run ends for lack of keys."""
 FLOOR_EVERY = 5
 """The floor is measured again before every few scenarios, because the speed of a shared machine changes."""
 ONE_COMMAND = "one command per request"
@@ -111,8 +111,7 @@ def _post(supplies: Supplies, _text: int, _seconds: int) -> Load:
 
 
 def _feed(supplies: Supplies, _text: int, _seconds: int) -> Load:
-    assert supplies.post_ids  # noqa: S101 (fills the feed)
-    return Load("GET", "/posts?limit=20", 200, token=supplies.access_token())
+    return Load("GET", supplies.feed_path(), 200, token=supplies.access_token())
 
 
 def _like(supplies: Supplies, _text: int, _seconds: int) -> Load:

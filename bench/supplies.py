@@ -17,7 +17,7 @@ from .fill_posts import AUTHORS, fill_posts
 from .logins import CREDENTIALS, make_user
 
 PHRASE = "correct horse"
-POSTS = 2000
+POSTS, PAGE = 2000, 20
 LIKED = 256
 """More than the requests in flight, so that no two of them change the same reaction."""
 
@@ -51,6 +51,10 @@ class Supplies:
         """Create a message and return its path."""
         url = str(self._create("/", {"message": text})["url"])
         return f"/message/{url.rpartition('/')[2]}"
+
+    def feed_path(self) -> str:
+        """Return the path of the first page of a feed that has at least one full page."""
+        return f"/posts?limit={min(PAGE, len(self.post_ids))}"
 
     def keys(self, count: int, text: str, phrase: str | None = None) -> Path:
         """Create secrets and return the file with their keys."""

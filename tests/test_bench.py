@@ -68,8 +68,6 @@ def test_each_ratio_is_taken_within_its_round() -> None:
     assert Spread(3, 3, 3) == rows[GENERATE].ratios["worker_us"]
     assert Spread(315, 210, 420) == rows[GENERATE].values["worker_us"]
     assert {} == rows[BARE_GET].ratios
-    assert rows[BARE_GET].is_floor
-    assert not rows[HEALTHZ].is_floor
 
 
 def test_a_scenario_without_a_floor_has_no_ratio() -> None:

@@ -117,7 +117,7 @@ def main() -> int:
         }
     )
     written.with_suffix(".md").write_text(f"{tables(rows, shares)}\n", encoding="utf-8")
-    written.with_suffix(".svg").write_text(chart(usual_rows(rows), "What a request costs"), encoding="utf-8")
+    written.with_suffix(".svg").write_text(chart(usual_rows(rows), "The cost of each request"), encoding="utf-8")
     return 0 if rounds.are_right else 1
 
 

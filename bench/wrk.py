@@ -39,7 +39,7 @@ class Measurement:
     """The measurement of a load: requests served per second, and latencies in milliseconds.
 
     ``unexpected`` counts responses with another status. ``refused`` responses count in the latencies, but are neither
-    served nor wrong. The processor time of workers, nginx and mongod is in microseconds a request.
+    served nor wrong. The processor time of workers, nginx and mongod is in microseconds for each request served.
     """
 
     name: str
@@ -92,7 +92,7 @@ def run_wrk(
         result["unexpected"],
         result["socket_errors"],
         result["refused"],
-        **used.microseconds_each(result["requests"]),
+        **used.microseconds_each(served),
     )
 
 

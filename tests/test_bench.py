@@ -6,7 +6,7 @@ import pytest
 
 from bench.chart import chart
 from bench.report import Spread, gains, summarize, tables, usual_rows
-from bench.rounds import Figure
+from bench.rounds import Figure, Rounds
 from bench.scenarios import BY_NAME, FLOOR_EVERY, Case, plan, text_of
 from bench.wrk import Measurement
 
@@ -58,6 +58,17 @@ def test_only_main_scenarios_have_all_connections_and_texts() -> None:
 def test_texts_have_their_size(size: int) -> None:
     """A text has the bytes that were asked for."""
     assert size == len(text_of(size).encode())
+
+
+@pytest.mark.parametrize(("per_second", "unexpected", "broken"), [(1000, 1, 0), (1000, 0, 1), (0, 0, 0)])
+def test_a_wrong_response_fails_the_run(per_second: float, unexpected: int, broken: int) -> None:
+    """So does a broken connection, and a measurement in which no request was served."""
+    rounds = Rounds(1)
+    rounds.note(0, HEALTHZ, figure(0, HEALTHZ, 80).measurement)
+
+    assert rounds.are_right
+    rounds.note(1, HEALTHZ, Measurement("healthz", 128, per_second, 1, 2, unexpected, broken, 0))
+    assert not rounds.are_right
 
 
 def test_each_ratio_is_taken_within_its_round() -> None:

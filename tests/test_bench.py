@@ -5,6 +5,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.chart import chart
+from bench.page import replace_tables
 from bench.report import Spread, gains, summarize, tables, usual_rows
 from bench.rounds import Figure, Rounds
 from bench.scenarios import BY_NAME, FLOOR_EVERY, Case, plan, text_of
@@ -130,6 +131,14 @@ def test_shares_of_hashes_get_a_table() -> None:
     }
 
     assert "| `POST /login` | 7.5 | 8 | 0.938 | 21.4 |" == tables(summarize(FIGURES), shares).splitlines()[-1]
+
+
+def test_a_page_gets_the_tables_of_a_result() -> None:
+    """Tables with the same head are replaced; other text and other tables stay."""
+    page = "# Page\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\nText\n\n| a |\n| --- |\n| 3 |\n"
+    found = replace_tables(page, "| a | b |\n| --- | --- |\n| 5 | 6 |\n| 7 | 8 |\n\n| c |\n| --- |\n| 9 |\n")
+
+    assert page.replace("| 1 | 2 |", "| 5 | 6 |\n| 7 | 8 |") == found
 
 
 def test_the_chart_is_an_image_with_a_bar_for_each_ratio() -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from src.accounts.access_tokens import AUDIENCE, LIFE, REQUIRED, AccessClaims, AccessTokens
 from src.core.clock import DatabaseClock, utc_now
+from src.core.crypto import signed_tokens
 from src.core.crypto.keys import KeyRing, Purpose, new_key
 from src.core.crypto.sealing import encode
-from src.core.crypto.signed_tokens import ISSUER, LEEWAY
+from src.core.crypto.signed_tokens import ISSUER, LEEWAY, SignedTokens
 
 from .conftest import Api
 
@@ -133,13 +134,18 @@ def test_arbitrary_text_is_no_token(text: str) -> None:
 
 @given(st.data())
 def test_every_changed_character_is_detected(data: st.DataObject) -> None:
-    """A token is invalid with any character changed, except for the unused last bits of its base64."""
-    token = sign()
+    """A token is invalid with any character changed, except for the unused last bits of its base64.
+
+    That the right token has been read before makes no difference.
+    """
+    token, tokens = sign(), AccessTokens(RING)
+    if data.draw(st.booleans()):
+        assert CLAIMS == tokens.read(token)
     place = data.draw(st.integers(0, len(token) - 2))
     character = data.draw(st.sampled_from("ABab01-_."))
     changed = token[:place] + character + token[place + 1 :]
 
-    assert (CLAIMS if changed == token else None) == AccessTokens(RING).read(changed)
+    assert (CLAIMS if changed == token else None) == tokens.read(changed)
 
 
 async def test_the_service_answers_401_to_forged_tokens(serve: Any) -> None:
@@ -169,6 +175,29 @@ def test_a_token_expires_after_ten_minutes_and_the_leeway() -> None:
 
     assert CLAIMS == tokens.read(tokens.write(CLAIMS, issued_at=now - inside, expires_at=now - inside + LIFE))
     assert None is tokens.read(tokens.write(CLAIMS, issued_at=now - outside, expires_at=now - outside + LIFE))
+
+
+def test_a_token_that_has_been_read_before_expires_too() -> None:
+    """Its signature is not verified again, but its times are."""
+    now, clock = utc_now(), DatabaseClock()
+    tokens = AccessTokens(RING, clock)
+    token = tokens.write(CLAIMS, issued_at=now, expires_at=now + LIFE)
+    readings = []
+    for ahead in (timedelta(0), -LIFE - 2 * LEEWAY, timedelta(0), LIFE):
+        clock.adjust(ahead)
+        readings.append(tokens.read(token))
+
+    assert [CLAIMS, None, CLAIMS, None] == readings
+
+
+def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More are read all the same, and forged ones take no space."""
+    monkeypatch.setattr(signed_tokens, "MOST_VERIFIED", 2)
+    tokens = SignedTokens(RING, Purpose.ACCESS_TOKEN, audience=AUDIENCE, ids={"sub": 16})
+    for number in range(5):
+        assert tokens.read(sign(jti=str(number)))
+        assert None is tokens.read(sign(jti=str(number), aud="x"))
+        assert len(tokens._verified) <= 2
 
 
 def test_a_token_expires_by_the_clock_of_mongodb() -> None:

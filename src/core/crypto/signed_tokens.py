@@ -6,6 +6,8 @@ Each kind of token has its own purpose and audience, so a token of one kind is n
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import NamedTuple
 
 import jwt
 
@@ -18,6 +20,18 @@ LEEWAY = timedelta(seconds=5)
 """Tolerated difference between two processes' views of MongoDB's time."""
 REGISTERED = ["exp", "iat", "iss", "aud", "jti"]
 _ID_BYTES = 16
+
+
+MOST_VERIFIED = 10_000
+"""Tokens whose signature is not verified again. Whether they have expired is checked each time."""
+
+
+class _Verified(NamedTuple):
+    """The ids of a token with a valid signature, and its times in seconds since 1970."""
+
+    ids: Mapping[str, bytes]
+    issued_at: int
+    expires_at: int
 
 
 class SignedTokens:
@@ -40,6 +54,7 @@ class SignedTokens:
         self._purpose = purpose
         self._audience = audience
         self._ids = ids
+        self._verified: dict[bytes, _Verified] = {}
 
     def write(self, ids: Mapping[str, bytes], *, issued_at: datetime, expires_at: datetime) -> str:
         """Issue a token, signed with the newest key."""
@@ -56,6 +71,18 @@ class SignedTokens:
 
     def read(self, token: str) -> Mapping[str, bytes] | None:
         """Return the ids in a token, or None unless it is valid now and signed by a key of the ring."""
+        digest = sha256(token.encode(errors="surrogatepass")).digest()
+        verified = self._verified.get(digest)
+        if verified is None:
+            verified = self._verify(token)
+            if verified is None:
+                return None
+            if len(self._verified) >= MOST_VERIFIED:
+                self._verified.clear()
+            self._verified[digest] = verified
+        return verified.ids if self._is_current(verified) else None
+
+    def _verify(self, token: str) -> "_Verified | None":
         try:
             key = self._key(str(jwt.get_unverified_header(token).get("kid")))
             payload = jwt.decode(
@@ -73,18 +100,18 @@ class SignedTokens:
                     "verify_exp": False,
                 },
             )
-            if not self._is_current(payload["iat"], payload["exp"]):
-                return None
             ids = {claim: bytes.fromhex(payload[claim]) for claim in self._ids}
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
             return None
-        return ids if all(len(ids[claim]) == length for claim, length in self._ids.items()) else None
-
-    def _is_current(self, issued_at: object, expires_at: object) -> bool:
+        issued_at, expires_at = payload["iat"], payload["exp"]
         if not (isinstance(issued_at, int) and isinstance(expires_at, int)):
-            return False
+            return None
+        has_lengths = all(len(ids[claim]) == length for claim, length in self._ids.items())
+        return _Verified(ids, issued_at, expires_at) if has_lengths else None
+
+    def _is_current(self, verified: "_Verified") -> bool:
         now, leeway = self._clock.now().timestamp(), LEEWAY.total_seconds()
-        return issued_at - leeway <= now < expires_at + leeway
+        return verified.issued_at - leeway <= now < verified.expires_at + leeway
 
     def _key(self, key_id: str) -> bytes:
         key = self._ring.subkey(self._purpose, key_id)

@@ -18,12 +18,13 @@ from .latency import measure_latencies, percentile
 from .logins import OK, PASSWORD, SERVICE_UNAVAILABLE, Logins, log_in
 from .processor_time import processor_time
 from .rounds import Rounds, Server
-from .scenarios import HASHING_CONNECTIONS, LOGIN_CONNECTIONS, TEXT, Case, text_of
+from .scenarios import TEXT, Case, text_of
 from .supplies import PHRASE
 from .wrk import Load, Measurement, run_wrk
 
-OPEN_PHRASE = Case("open-phrase", HASHING_CONNECTIONS)
-LOGIN = Case("login", LOGIN_CONNECTIONS)
+OPEN_PHRASE = Case("open-phrase", 32)
+LOGIN = Case("login", 8)
+"""With connections that keep every hashing thread busy."""
 CROWD = Case("login-crowd", 256)
 """Far more clients than can be served."""
 DERIVATIONS_PER_SECOND = 300

@@ -15,7 +15,7 @@ GROUP, SINGLE, FLOOR = "group", "single", "bare"
 """The servers: the stack, the stack with one MongoDB command per request, and bare aiohttp."""
 CONNECTIONS, TEXT = 128, 100
 """The number of connections, and the bytes of a text, where no others are asked for."""
-HASHING_CONNECTIONS, LOGIN_CONNECTIONS = 16, 8
+HASHING_CONNECTIONS = 16
 """Enough to keep every hashing thread busy, with queues so short that no request is refused."""
 READER = "A" * 43
 OPENING_BYTES, MOST_OPENINGS = 300_000_000, 6000

@@ -194,7 +194,7 @@ def test_a_provider_that_is_down_is_told(base: str, provider: NodeProvider, chro
     with new_page(chromium) as page:
         go_to_provider(page, base)
         log_in(page, "down")
-        page.wait_for_selector("text=The identity provider does not answer")
+        page.wait_for_selector("text=The identity provider is not responding")
 
         assert "/oidc/callback" in page.url
     provider.stop()

@@ -83,6 +83,10 @@ def attacked(base: str, visitors: Visitors) -> tuple[Visitor, str]:
     """A signed-in user, who then visits pages of an attacker, and the user's name."""
     visitor, name = visitors.new(), register(base)
     sign_in(visitor, base, name)
+    # A page first shows the name that it remembers, and then gets the next refresh cookie. This name comes after the
+    # cookie, from the API.
+    visitor.page.goto(f"{base}/account")
+    visitor.page.locator("#user", has_text=name).wait_for()
     return visitor, name
 
 

@@ -1,5 +1,6 @@
 """Logs."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -12,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 import structlog
 
+from src.api.request_log import RequestLog
 from src.core.logs import AnsweredRequest, LogFile, configure_logs, request_log
 from src.settings import Settings
 
@@ -68,6 +70,27 @@ def test_requests_are_lines_like_any_other(
             line[name] for name in ("level", "event", "request_id", "method", "status", "duration_ms")
         )
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line["time"]))
+
+
+async def test_requests_are_logged_by_the_next_iteration_of_the_event_loop(
+    tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    """All of one iteration in one write, each once; a process that exits before it loses none."""
+    path = tmp_path / "app.jsonl"
+    configure_logs(make_settings(log_file=path))
+    log, counts = RequestLog(), []
+    log.add(REQUEST)
+    log.add(REQUEST)
+    counts.append(len(lines(path)))
+    await asyncio.sleep(0)
+    counts.append(len(lines(path)))
+    log.add(REQUEST)
+    log.write()
+    counts.append(len(lines(path)))
+    await asyncio.sleep(0)
+
+    assert [0, 2, 3] == counts
+    assert 3 == len(lines(path))
 
 
 def test_a_full_disk_does_not_fail_requests(

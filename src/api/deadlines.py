@@ -13,27 +13,26 @@ _STEPS = 20
 class Deadline:
     """Limits the time of a block, which must run in one task. Raises `TimeoutError` like `asyncio.timeout`."""
 
-    __slots__ = ("_is_over", "_open", "_task", "end")
+    __slots__ = ("_end", "_is_over", "_open", "_task")
 
     def __init__(self, task: "asyncio.Task[object]", end: float, open_deadlines: "set[Deadline]") -> None:
-        self.end: float | None = end
-        """The end in seconds of the monotonic clock; None without a limit."""
+        self._end: float | None = end  # seconds of the monotonic clock; None without a limit
         self._task = task
         self._open = open_deadlines
         self._is_over = False
 
     def allow(self, seconds: float) -> None:
         """Let the block take at least this time from now."""
-        if self.end is not None:
-            self.end = max(self.end, time.monotonic() + seconds)
+        if self._end is not None:
+            self._end = max(self._end, time.monotonic() + seconds)
 
     def lift(self) -> None:
         """Remove the limit."""
-        self.end = None
+        self._end = None
 
     def check(self, now: float) -> None:
         """Cancel the task once if its time is over."""
-        if self.end is not None and self.end <= now and not self._is_over:
+        if self._end is not None and self._end <= now and not self._is_over:
             self._is_over = True
             self._task.cancel()
 

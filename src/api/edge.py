@@ -16,7 +16,7 @@ from ..core.metrics import Metrics
 from ..errors import Malformed, Problem, Unavailable
 from .bodies import UNREADABLE
 from .deadlines import Deadlines
-from .origin import Origin
+from .origin import REQUEST_ID, Origin
 from .pages import BrowserPages, page_response, prefers_page
 from .problems import from_http, from_unreadable, problem_response
 from .request_log import RequestLog
@@ -24,9 +24,7 @@ from .routing import DEADLINE, DETAILS, PAGE
 from .schema import ProblemDetails
 from .streaming import STALL_SECONDS, BrokenOff, StreamedResponse
 
-# Names of headers as istr: a plain text is folded to lower case for each response.
 CONTENT_POLICY: str = istr("Content-Security-Policy")
-REQUEST_ID: str = istr("X-Request-ID")
 SECURITY_HEADERS: Mapping[str, str] = {
     istr("Cache-Control"): "no-store, no-transform",
     istr("Referrer-Policy"): "no-referrer",
@@ -57,9 +55,8 @@ def security_headers(request: web.BaseRequest) -> Mapping[str, str]:
 class Edge:
     """The outermost middleware.
 
-    ``pages`` answers browsers where no route does. ``complete`` adds to each response what other features want there,
-    before it is sent. ``draining`` closes each connection after its response, so that
-    nginx sends the next request to another worker.
+    ``pages`` answers browsers where no route does. ``complete`` adds the headers of a feature to each response.
+    ``draining`` closes each connection after its response, so that nginx sends the next request to another worker.
     """
 
     def __init__(

@@ -12,8 +12,9 @@ from multidict import istr
 from ..errors import CrossSite, Misdirected
 from ..settings import Settings
 
+# Names of headers as istr: a plain text is folded to lower case for each request and response.
+REQUEST_ID: str = istr("X-Request-ID")
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
-_REQUEST_ID_HEADER = istr("X-Request-ID")
 _FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via")
 """Headers added by proxies."""
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -58,7 +59,7 @@ class Origin:
 
     def request_id(self, request: web.Request) -> str:
         """Return nginx's id for the request, or a new one: 32 hexadecimal digits."""
-        given = request.headers.get(_REQUEST_ID_HEADER, "") if _came_through_nginx(request) else ""
+        given = request.headers.get(REQUEST_ID, "") if _came_through_nginx(request) else ""
         return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     def network(self, request: web.Request) -> str:

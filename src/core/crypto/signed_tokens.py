@@ -19,11 +19,9 @@ ISSUER = "sealpost"
 LEEWAY = timedelta(seconds=5)
 """Tolerated difference between two processes' views of MongoDB's time."""
 REGISTERED = ["exp", "iat", "iss", "aud", "jti"]
-_ID_BYTES = 16
-
-
 MOST_VERIFIED = 10_000
 """Tokens whose signature is not verified again. Whether they have expired is checked each time."""
+_ID_BYTES = 16
 
 
 class _Verified(NamedTuple):

@@ -190,7 +190,7 @@ class StorageBudget:
             self._refusals[self._paused].inc()
             raise StorageFull
 
-    def storing(self, size: int) -> "Storing":
+    def storing(self, size: int) -> Storing:
         """Let the block store ``size`` bytes of content. Raises `StorageFull`, and `Unavailable`."""
         return Storing(self, size + DOCUMENT_BYTES)
 

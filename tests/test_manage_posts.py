@@ -59,6 +59,8 @@ async def test_posts_move_to_a_new_key(serve: Serve, mongo_url: str) -> None:
     before = await serve(keys=old)
     token = await before.sign_up("ann")
     post = await publish(before, token, "words", title="title")
+    # The audit's events are sealed with the old key, and must not be stored after the resealing.
+    await before.store_events()
     both = await serve(keys=f"{new},{old}", mongo_database=before.settings.mongo_database)
     operator = Operator.of(both.settings, mongo_url)
 

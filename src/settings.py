@@ -90,7 +90,7 @@ class Settings(BaseSettings):
 
     mongo_url: SecretStr | None = Field(
         None,
-        description="URL of a replica set or sharded cluster (mongodb:// or mongodb+srv://)."
+        description="URL of a replica set (mongodb:// or mongodb+srv://)."
         " Empty: start a private mongod under the data directory.",
     )
     mongo_database: str = Field("sealpost", pattern=r"^[A-Za-z0-9_-]{1,38}$", description="Database name.")

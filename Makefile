@@ -17,6 +17,9 @@ MESSAGES ?= 1000000
 # Of bench-files: the size of the large file, and the number of abandoned uploads with 10 chunks each.
 MIB ?= 256
 UPLOADS ?= 20000
+# Of bench-growth: the numbers of stored items that are compared, and the requests over which the memory is read.
+ITEMS ?= 10000 1000000 10000000
+REQUESTS ?= 1000000
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -33,7 +36,7 @@ DRIVERLESS := client test_doctor.py test_doctor_front.py test_doctor_mongodb.py 
 # These modules need nginx: test-stack measures their coverage.
 LAUNCHING := src/core/supervisor.py,src/manage/restart.py,src/stack/__main__.py,src/stack/launcher.py,src/stack/processes.py
 
-.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-matrix bench-feed bench-gathered bench-observation bench-hostile bench-files slo lock clean
+.PHONY: help run test test-lifecycle test-pymongo coverage fuzz test-stack test-hosts test-browser test-firefox screenshots compose-check test-package man check-rules lint format stack bench bench-matrix bench-growth bench-feed bench-gathered bench-observation bench-hostile bench-files slo lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -132,6 +135,10 @@ bench: $(STAMP) ## Measure the running stack with wrk (ONLY=, ROUNDS=; needs ngi
 bench-matrix: $(STAMP) ## The same with 1 to 512 connections and texts up to 500 kB: about 30 minutes
 	$(BIN)/python -m bench --seconds $(SECONDS_EACH) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) \
 	  --connections 1 32 128 512 --texts 100 10000 500000
+
+bench-growth: $(STAMP) ## Measure how the cost grows with items, connections, workers, members (ITEMS=, REQUESTS=, PARTS=): 30 minutes
+	$(BIN)/python -m bench.growth --seconds $(SECONDS_EACH) --rounds $(ROUNDS) --items $(ITEMS) --requests $(REQUESTS) \
+	  $(if $(PARTS),--only $(PARTS))
 
 bench-feed: $(STAMP) ## Measure the feed, analytics and likes on many posts (POSTS=; needs nginx and wrk)
 	$(BIN)/python -m bench.feed --posts $(POSTS) --seconds $(SECONDS_EACH)

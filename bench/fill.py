@@ -7,7 +7,6 @@ from src.api.origin import Origin
 from src.core.audit import NOT_RECORDED
 from src.core.crypto.hashing import HashingPool
 from src.core.crypto.keys import KeyRing
-from src.core.database.embedded import embedded_mongod
 from src.core.database.group_commit import group_commit
 from src.core.database.mongo import Mongo
 from src.core.metrics import Metrics
@@ -20,14 +19,17 @@ IN_FLIGHT = 256
 TEXT = "0123456789abcdef" * 2
 
 
-def write_keys(data_dir: Path, count: int, phrase: str | None = None, text: str = TEXT) -> Path:
-    """Create secrets in the database of a running stack and return the file with their keys."""
+def write_keys(mongo_url: str, data_dir: Path, count: int, phrase: str | None = None, text: str = TEXT) -> Path:
+    """Create secrets in the database of a running stack, under its key ring, and return the file with their keys."""
     path = data_dir / "to-open"
-    ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
-    with embedded_mongod(data_dir) as mongo_url:
-        keys = asyncio.run(fill(mongo_url, ring, count, phrase=phrase, text=text))
+    keys = asyncio.run(fill(mongo_url, read_ring(data_dir), count, phrase=phrase, text=text))
     path.write_text("\n".join(keys) + "\n", encoding="ascii")
     return path
+
+
+def read_ring(data_dir: Path) -> KeyRing:
+    """Return the key ring of the stack with this data directory."""
+    return KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
 
 
 async def fill(

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+GROWTH = "growth-"
+"""Prefix of the results of `make bench-growth`."""
 
 
 def has_programs(*programs: str) -> bool:

@@ -18,9 +18,10 @@ from pathlib import Path
 from bench.running_stack import RunningStack, running_stack
 
 from .connection import log_in
-from .fill import write_keys
+from .fill import TEXT
 from .logins import CREDENTIALS, make_user
 from .machine import has_programs, write_result
+from .supplies import Supplies
 from .wrk import Load, Measurement, run_wrk
 
 ON, OFF = MODES = ("on", "off")
@@ -52,7 +53,9 @@ SUBJECTS = {"observation": OBSERVATION, "audit": AUDIT}
 def measure(subject: Subject, mode: str, running: RunningStack, data_dir: Path, seconds: int) -> Measurement:
     """Put a stack under load, and print the measurement."""
     if subject is AUDIT:
-        load = Load("POST", "/secrets/", 200, keys=write_keys(data_dir, OPENINGS_PER_SECOND * seconds))
+        load = Load(
+            "POST", "/secrets/", 200, keys=Supplies(running.url, data_dir).keys(OPENINGS_PER_SECOND * seconds, TEXT)
+        )
     else:
         # A new login each time: a token expires after 10 minutes, and all rounds together may last longer.
         load = Load("POST", "/echo", 200, BODY, token=log_in(running.url, CREDENTIALS))

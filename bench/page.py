@@ -1,12 +1,13 @@
-"""`python -m bench.page RESULT.json`: copies the tables and the chart of a result to `docs/performance.md`."""
+"""`python -m bench.page RESULT.json`: copies the tables of a result, and its chart, to their page in `docs/`."""
 
 import shutil
 import sys
 from pathlib import Path
 
+from .machine import GROWTH
 from .running_stack import ROOT
 
-PAGE = ROOT / "docs" / "performance.md"
+PERFORMANCE, CAPACITY = (ROOT / "docs" / name for name in ("performance.md", "capacity.md"))
 BETWEEN = "\n\n"
 
 
@@ -18,6 +19,8 @@ def replace_tables(page: str, tables: str) -> str:
 
 if __name__ == "__main__":
     result = Path(sys.argv[1])
+    page = CAPACITY if result.name.startswith(GROWTH) else PERFORMANCE
     tables = result.with_suffix(".md").read_text(encoding="utf-8")
-    PAGE.write_text(replace_tables(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
-    shutil.copyfile(result.with_suffix(".svg"), PAGE.with_suffix(".svg"))
+    page.write_text(replace_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    if (chart := result.with_suffix(".svg")).exists():
+        shutil.copyfile(chart, page.with_suffix(".svg"))

@@ -2,17 +2,17 @@
 
 import asyncio
 import json
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from src.accounts.auth import Scope
-from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 
 from .connection import WrongAnswerError, connect, log_in
-from .fill import write_keys
+from .fill import read_ring, write_keys
 from .fill_posts import AUTHORS, fill_posts
 from .logins import CREDENTIALS, make_user
 
@@ -23,11 +23,15 @@ LIKED = 256
 
 
 class Supplies:
-    """The supplies of one stack, made when they are first needed."""
+    """The supplies of one stack, made when they are first needed.
 
-    def __init__(self, url: str, data_dir: Path) -> None:
+    The stack uses the MongoDB at ``mongo_url``; without one, that under its data directory.
+    """
+
+    def __init__(self, url: str, data_dir: Path, mongo_url: str | None = None) -> None:
         self._url = url
         self._data_dir = data_dir
+        self._mongo_url = mongo_url
 
     @cached_property
     def api_token(self) -> str:
@@ -38,9 +42,8 @@ class Supplies:
     @cached_property
     def post_ids(self) -> list[str]:
         """The ids of stored posts, oldest first."""
-        ring = KeyRing.parse((self._data_dir / "keys").read_text(encoding="ascii"))
-        with embedded_mongod(self._data_dir) as mongo_url:
-            filled = asyncio.run(fill_posts(mongo_url, ring, posts=POSTS, people=AUTHORS))
+        with self._database() as mongo_url:
+            filled = asyncio.run(fill_posts(mongo_url, read_ring(self._data_dir), posts=POSTS, people=AUTHORS))
         return [one.hex() for one in filled.post_ids]
 
     def access_token(self) -> str:
@@ -58,7 +61,8 @@ class Supplies:
 
     def keys(self, count: int, text: str, phrase: str | None = None) -> Path:
         """Create secrets and return the file with their keys."""
-        return write_keys(self._data_dir, count, phrase, text)
+        with self._database() as mongo_url:
+            return write_keys(mongo_url, self._data_dir, count, phrase, text)
 
     def reactions(self) -> Path:
         """Return a file with paths below ``/posts/`` that, sent again and again, change a reaction each time."""
@@ -71,6 +75,9 @@ class Supplies:
     def _credentials(self) -> dict[str, str]:
         asyncio.run(make_user(self._url))
         return CREDENTIALS
+
+    def _database(self) -> AbstractContextManager[str]:
+        return nullcontext(self._mongo_url) if self._mongo_url else embedded_mongod(self._data_dir)
 
     def _create(self, path: str, body: object, token: str = "") -> Any:
         """Send a request and return the answer. Raises `WrongAnswerError` for any status but 201."""

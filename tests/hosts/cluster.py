@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ class NamespacedProcess:
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
             )
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, which was started."""
+        assert self._process
+        return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
@@ -135,20 +141,28 @@ class Host(NamespacedProcess):
 
 
 class Cluster:
-    """All members and hosts."""
+    """A replica set, and the hosts that use it."""
 
-    def __init__(self, network: Network, directory: Path) -> None:
+    def __init__(
+        self,
+        network: Network,
+        directory: Path,
+        *,
+        members: Collection[str] = MEMBERS,
+        hosts: Collection[str] = HOSTS,
+    ) -> None:
         self.network = network
         self.directory = directory
-        self.members = {name: Member(network.nodes[name], directory / name) for name in MEMBERS}
+        self.members = {name: Member(network.nodes[name], directory / name) for name in members}
         addresses = ",".join(member.address for member in self.members.values())
+        self.url = f"mongodb://{addresses}/?replicaSet=rs0"
         self.environment = {
             **_SETTINGS,
-            "SEALPOST_MONGO_URL": f"mongodb://{addresses}/?replicaSet=rs0",
+            "SEALPOST_MONGO_URL": self.url,
             "SEALPOST_KEYS": "test:" + base64.b64encode(secrets.token_bytes(32)).decode(),
             "SEALPOST_DATA_DIR": str(directory / "data"),
         }
-        self.hosts = {name: Host(network.nodes[name], directory / name, self.environment) for name in HOSTS}
+        self.hosts = {name: Host(network.nodes[name], directory / name, self.environment) for name in hosts}
 
     async def start(self) -> None:
         """Start all processes, and wait until they are ready."""
@@ -167,11 +181,11 @@ class Cluster:
             await running.kill()
 
     async def primary(self) -> Member:
-        """Wait until there are a primary and 2 secondaries, and return the primary."""
+        """Wait until each member is the primary or a secondary, and return the primary."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 states = [await self._state(member) for member in self.members.values()]
-                if sorted(states) == [_PRIMARY, _SECONDARY, _SECONDARY]:
+                if sorted(states) == [_PRIMARY, *[_SECONDARY] * (len(states) - 1)]:
                     return list(self.members.values())[states.index(_PRIMARY)]
                 await asyncio.sleep(0.2)
 
@@ -192,7 +206,7 @@ class Cluster:
     async def _initiate(self) -> None:
         members = [{"_id": number, "host": member.address} for number, member in enumerate(self.members.values())]
         configuration = {"_id": "rs0", "members": members, "settings": _TIMES}
-        first = self.members[MEMBERS[0]]
+        first = next(iter(self.members.values()))
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
@@ -216,9 +230,11 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def running_cluster(network: Network, directory: Path) -> AsyncIterator[Cluster]:
+async def running_cluster(
+    network: Network, directory: Path, *, members: Collection[str] = MEMBERS, hosts: Collection[str] = HOSTS
+) -> AsyncIterator[Cluster]:
     """Run a cluster until the block ends, and remove it."""
-    cluster = Cluster(network, directory)
+    cluster = Cluster(network, directory, members=members, hosts=hosts)
     try:
         await cluster.start()
         yield cluster

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 _PROGRAMS = ("ip", "iptables", "setpriv")
 _NAMESPACES = Path("/run/netns")
 _PREFIX = "sealpost-hosts-"
@@ -31,6 +29,10 @@ class Node:
         return ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.namespace, *arguments]
 
 
+class NetworkError(Exception):
+    """A network that this machine or this user cannot have; the message says why."""
+
+
 class Network:
     """The hosts by name, and the faults between them."""
 
@@ -45,13 +47,13 @@ class Network:
             await self._filter(here, "-A", "INPUT", "-s", self.nodes[there].address, "-j", "DROP")
 
     async def lose(self, probability: float) -> None:
-        """Drop packets at random on every host. Skips the test if the kernel does not support this."""
+        """Drop packets at random on every host. Raises `NetworkError` if the kernel does not support this."""
         at_random = ["-m", "statistic", "--mode", "random", "--probability", str(probability)]
         for name in self.nodes:
             try:
                 await self._filter(name, "-A", "INPUT", "-i", "eth0", *at_random, "-j", "DROP")
             except subprocess.CalledProcessError:
-                pytest.skip("the kernel does not support random packet loss")
+                raise NetworkError("the kernel does not support random packet loss") from None
 
     async def heal(self) -> None:
         """Stop dropping packets."""
@@ -65,13 +67,13 @@ class Network:
 
 @contextmanager
 def running_network(names: Collection[str]) -> Iterator[Network]:
-    """Create a network of hosts until the block ends. Skips the test if that is not possible.
+    """Create a network of hosts until the block ends. Raises `NetworkError`.
 
     Addresses exist only inside the namespaces. The bridge has its own namespace, so the machine's firewall does not
     apply to it.
     """
     if missing := [program for program in _PROGRAMS if not shutil.which(program, path=_PATH)]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+        raise NetworkError(f"not installed: {', '.join(missing)}")
     _remove_leftovers()
     prefix = f"{_PREFIX}{os.getpid()}-"
     bridge = prefix + "bridge"
@@ -80,7 +82,7 @@ def running_network(names: Collection[str]) -> Iterator[Network]:
         try:
             _run("ip", "netns", "add", bridge)
         except subprocess.CalledProcessError:
-            pytest.skip("this user may not create network namespaces")
+            raise NetworkError("this user may not create network namespaces") from None
         _run("ip", "-n", bridge, "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", bridge, "link", "set", "bridge", "up")
         for node in nodes.values():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure
 
@@ -30,10 +31,14 @@ from src.core.database.mongo import (
 )
 from src.core.database.primary import LONGEST_WAIT
 from src.errors import Unavailable
+from src.manage.doctor.database import examine_database
+from src.manage.doctor.examination import Outcome, Status
+from src.manage.doctor.mongo_connection import MongoConnection
 from src.sealed.items import INDEXES
 from src.settings import Settings, SettingsError
 
 from .conftest import Api
+from .examination import collect
 from .processes import PATIENCE
 from .relay import relay_to
 
@@ -71,6 +76,37 @@ async def test_a_standalone_server_never_becomes_ready(
         assert not await mongo.is_ready()
         await mongo.close()
         process.terminate()
+
+
+async def test_a_router_is_advised_against(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A MongoDB that answers `hello` as the router of a sharded cluster is used, with a warning in log and doctor."""
+    url = api.mongo._url
+    mongo = Mongo(api.settings, url)
+    command, opened = mongo._client.admin.command, MongoConnection.open
+
+    class Admin:
+        async def command(self, name: str) -> dict[str, Any]:
+            return as_router(await command(name))
+
+    async def open_router(self: MongoConnection) -> Outcome:
+        outcome = await opened(self)
+        self.hello = as_router(self.hello)
+        return outcome
+
+    def as_router(hello: dict[str, Any]) -> dict[str, Any]:
+        return {**{name: value for name, value in hello.items() if name != "setName"}, "msg": "isdbgrid"}
+
+    monkeypatch.setattr(mongo._client, "admin", Admin())
+    monkeypatch.setattr(MongoConnection, "open", open_router)
+    await mongo.set_up(INDEXES)
+    await mongo.close()
+    found = await collect(examine_database(api.settings.model_copy(update={"mongo_url": SecretStr(url)}), None))
+
+    assert "MongoDB is a sharded cluster, which is not supported" in capsys.readouterr().out
+    assert Status.WARNING is found["replica set"].status
+    assert "docs/sharding.md" in found["replica set"].advice
 
 
 async def test_set_up_is_repeatable_and_drops_nothing(serve: Serve, own_database: str) -> None:

@@ -234,7 +234,9 @@ class Mongo:
     async def _check_kind(self) -> None:
         """Raise `ConfigurationError` for a server that is neither in a replica set nor a router."""
         hello = await self._client.admin.command("hello")
-        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        if hello.get("msg") == "isdbgrid":
+            log.warning("MongoDB is a sharded cluster, which is not supported: use a replica set")
+        elif "setName" not in hello:
             log.error("MongoDB is not a replica set: start it with --replSet and name the set in the URL")
             raise ConfigurationError
 

@@ -115,7 +115,10 @@ class _Database:
     async def replica_set(self) -> Outcome:
         """Check that MongoDB is a replica set, and the state of its members as seen from this host."""
         if self._hello.get("msg") == "isdbgrid":
-            return ok("a sharded cluster, through its router")
+            return warning(
+                "a sharded cluster, which is not supported",
+                "Use a replica set, or at least do not shard the collection items: see docs/sharding.md.",
+            )
         if "setName" not in self._hello:
             return failed(
                 "a standalone server, which keeps only one copy of the data: the service does not become ready",

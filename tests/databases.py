@@ -1,10 +1,12 @@
 """Databases for the servers of tests."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import pymongo
 
+from src.core.database import prerequisites
 from src.storage import INDEXES
 
 
@@ -29,12 +31,15 @@ class Databases:
         self.empty(name)
         self._empty.append(name)
 
-    def empty(self, name: str) -> None:
-        """Delete all documents of a database."""
-        if not self._client[name].command("dbStats")["objects"]:
+    def empty(self, name: str, *, keys: Sequence[str] = ()) -> None:
+        """Delete all documents of a database, except the check values of the keys with these ids."""
+        database = self._client[name]
+        kept = database[prerequisites.COLLECTION].count_documents({"_id": {"$in": keys}}) if keys else 0
+        if database.command("dbStats")["objects"] == kept:
             return
-        for collection in self._client[name].list_collection_names():
-            self._client[name][collection].delete_many({})
+        for collection in database.list_collection_names():
+            others = {"_id": {"$nin": keys}} if collection == prerequisites.COLLECTION else {}
+            database[collection].delete_many(others)
 
     def drop(self, name: str) -> None:
         """Drop all collections of a database: each has 24 files or so, and mongod ends at its limit on open files."""

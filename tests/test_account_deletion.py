@@ -40,6 +40,18 @@ async def test_a_deleted_account_is_gone_and_its_name_is_free(api: Api) -> None:
 
 
 @pytest.fixture
+async def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """A server that does not finish interrupted deletions by itself, as others do every minute."""
+
+    async def do_nothing(_: AccountDeletion) -> None:
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AccountDeletion, "watch", do_nothing)
+        return await serve()
+
+
+@pytest.fixture
 def job(api: Api) -> AccountDeletion:
     """The deletion job as another process runs it, on the server's database."""
     assert api.settings.keys is not None

@@ -1,19 +1,25 @@
 """The stack as a child process, for tests and benchmarks."""
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from secrets import SystemRandom
 
 from src.core.supervisor import Supervisor
 from src.stack.launcher import SUPERVISORD_CONF, run_directory
 
 ROOT = Path(__file__).parents[1]
+PORTS = range(10_000, 18_000)
+"""Where free ports are chosen: the kernel gives others to connections and to port 0, and an embedded MongoDB takes one
+from 20,000."""
 _END_PATIENCE = 45.0  # seconds: the shutdown timeouts of nginx, the workers and MongoDB together
 
 
@@ -110,9 +116,24 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different free TCP ports of the loopback address."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Return different free TCP ports of the loopback address, which no other caller gets while this process runs.
+
+    Raises `OSError` if there are none.
+    """
+    ports = SystemRandom().sample(PORTS, len(PORTS))
+    found = list(islice(filter(_reserve, ports), count))
+    if len(found) < count:
+        raise OSError(errno.EADDRINUSE, "no free port")
+    return found
+
+
+def _reserve(port: int) -> bool:
+    """Reserve a TCP port until this process ends, by its UDP port; return False if it is not free."""
+    with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as mark:
+        try:
+            mark.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        mark.detach()
+    return True

@@ -22,6 +22,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import settings as hypothesis_settings
 from multidict import CIMultiDictProxy
 
+from bench.running_stack import free_port
 from src.app import ALONE, AUDIT, MONGO, build_app
 from src.audit.recorder import AuditRecorder
 from src.command import event_loop_factory
@@ -212,6 +213,18 @@ def databases(mongo_url: str) -> Iterator[Databases]:
 
         # Whoever changes indexes names a database for itself: serve(mongo_database=...).
         assert [] == databases.changed()
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A free port, which no other test gets: that of pytest-asyncio may be taken before the test uses it."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def unused_tcp_port_factory() -> Callable[[], int]:
+    """Return further free ports."""
+    return free_port
 
 
 @pytest.fixture

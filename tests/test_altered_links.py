@@ -71,7 +71,8 @@ async def test_the_page_of_a_secret_finds_its_files_after_a_slash(client: Client
     assert {"../../"} == set(re.findall(r'(?:src|href)="((?:\.\.?/)+)', page))
 
 
-@given(before=NOISE, after=NOISE)
+# Before a key that begins with hexadecimal digits, a percent sign would encode a character together with them.
+@given(before=NOISE.filter(lambda noise: not noise.endswith("%")), after=NOISE)
 def test_noise_around_a_key_is_ignored(before: str, after: str) -> None:
     """Punctuation, symbols, white space and invisible characters, in any number."""
     ring, link = KeyRing.parse(new_key()), Link.new()

@@ -225,10 +225,12 @@ async def test_a_cancelled_batch_cancels_its_requests() -> None:
     """If the batch task is cancelled, requests in flight and in the queue are cancelled too."""
     commands = Commands()
     commit = GroupCommit[int, int]("double", commands, max_batch=1, max_queue=10)
+    others = asyncio.all_tasks()  # of servers that the tests of this process share
     tasks = start(commit, 1, 2)
     await turns()
 
-    next(task for task in asyncio.all_tasks() if "GroupCommit._run" in repr(task)).cancel()
+    [batch] = [task for task in asyncio.all_tasks() - others if "GroupCommit._run" in repr(task)]
+    batch.cancel()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert [asyncio.CancelledError] * 2 == [type(answer) for answer in answers]

@@ -325,13 +325,14 @@ async def test_a_request_times_out(make_settings: Callable[..., Settings]) -> No
     assert cancelled.is_set()
 
 
-async def test_a_draining_server_ends_its_connections(api: Api) -> None:
+async def test_a_draining_server_ends_its_connections(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it drains, each response closes its connection."""
     app = api.client.app
     assert app is not None
     assert "Connection" not in (await api.send("GET", "/healthz")).headers
 
-    app[EDGE].draining = True
+    # Other tests use this server, too.
+    monkeypatch.setattr(app[EDGE], "draining", True)
 
     assert "close" == (await api.send("GET", "/healthz")).headers["Connection"]
 

@@ -169,7 +169,8 @@ async def test_a_request_in_progress_is_finished(
             mongo[own_database]["items"].update_many({}, {"$set": {"held": True}}, session=transaction)
             opening = asyncio.create_task(call(session, "POST", f"{url}/secrets/{created['secret_key']}"))
             async with asyncio.timeout(PATIENCE):
-                while not mongo.admin.command("currentOp", ns=f"{own_database}.items", active=True)["inprog"]:
+                command = {"currentOp": 1, "ns": f"{own_database}.items", "active": True, "op": "update"}
+                while not mongo.admin.command(command)["inprog"]:
                     await asyncio.sleep(0.01)
                 app.process.send_signal(signal.SIGTERM)
                 while '"stopping"' not in output.read_text():

@@ -67,7 +67,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         parts = sorted(path.parent.glob(f"{path.name}.2*"))
         return [part.read_text() for part in [*parts, path] if part.exists()]
 
-    return [json.loads(line) for text in found(texts) for line in text.split("\n") if line]
+    # A line is complete with its line break; the last one may be in the middle of its write.
+    return [json.loads(line) for text in found(texts) for line in text.split("\n")[:-1]]
 
 
 def found(look: Callable[[], T]) -> T:

@@ -59,6 +59,9 @@ def opened(number: int) -> AuditEvent:
 
 async def read(api: Api, selection: Selection = Selection(), ring: KeyRing | None = None) -> list[Entry]:  # noqa: B008
     """Return the selected events."""
+    began = api.mongo.clock.now()
+    while api.mongo.clock.now() == began:
+        await asyncio.sleep(0.001)  # the events of a millisecond are read once it is over
     reader = AuditReader(api.mongo, AuditSealer(ring or read_key_ring(api.settings)))
     return [entry async for page in reader.pages(selection) for entry in page]
 
@@ -151,6 +154,18 @@ async def test_events_of_many_workers_are_read_in_order(api: Api) -> None:
     assert list(range(now + 800, now + 5000, 100)) == [entry.at for entry in some]
     assert 4 * 5 == len(await read(api, Selection(users=frozenset({ANN}))))
     assert [] == await read(api, Selection(users=frozenset()))
+
+
+async def test_events_of_a_process_stay_in_order(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it was interrupted while it read the clocks, so that the time of an event is too early."""
+    recorder, now = make(api), api.mongo.clock.now()
+    for number, late in enumerate((0, 5, 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(api.mongo.clock, "now", lambda late=late: now - timedelta(milliseconds=late))
+            recorder.record(opened(number))
+            await recorder.flush()
+
+    assert [0, 1, 2] == numbers(await read(api))
 
 
 async def test_no_query_scans_the_collection(api: Api) -> None:

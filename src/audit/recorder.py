@@ -48,6 +48,7 @@ class AuditRecorder:
         self._dropped = dropped
         self._flushing = asyncio.Lock()
         self._queue: deque[tuple[float, AuditEvent]] = deque()
+        self._last_at = 0
         self._unsent: Sequence[Document] = ()
         self._unsent_events: Sequence[int] = ()
 
@@ -92,9 +93,13 @@ class AuditRecorder:
         while self._queue and len(entries) < MOST_EVENTS:
             recorded, event = self._queue[0]
             at = now - int((reading - recorded) * 1000)
+            if 0 < self._last_at - at < SPAN // MILLISECOND:
+                # Imprecise by rounding, or by a pause of the process between two readings: events stay in order.
+                at = self._last_at
             if entries and at - entries[0].at > SPAN // MILLISECOND:
                 break
             self._queue.popleft()
+            self._last_at = at
             network = event.network if self._with_addresses else None
             entries.append(Entry(at, event.kind.value, event.user_id, event.by, event.item_id, event.method, network))
         return entries

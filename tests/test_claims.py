@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -179,12 +181,12 @@ async def test_returning_is_retried_until_the_database_answers(api: Api) -> None
     """A long outage delays the return of an opening, but does not prevent it."""
     created = await api.create()
     claims, flaky = flaky_claims(api, carried_out=True)
-    failures = 3
+    failures, is_down = 0, True
 
     async def update_one(*arguments: Any) -> Any:
         nonlocal failures
-        failures -= 1
-        if failures >= 0:
+        if is_down:
+            failures += 1
             raise AutoReconnect("still down")
         return await api.items.update_one(*arguments)
 
@@ -192,6 +194,10 @@ async def test_returning_is_retried_until_the_database_answers(api: Api) -> None
     with pytest.raises(Unavailable):
         await claims.claim(await found(api))
     assert 404 == (await api.open(created["secret_key"]))[0]
+    async with asyncio.timeout(PATIENCE):
+        while failures < 3:
+            await asyncio.sleep(0.01)
+    is_down = False
     await claims.close()
 
     assert 200 == (await api.open(created["secret_key"]))[0]
@@ -275,15 +281,16 @@ async def test_the_list_of_void_claims_stays_short(api: Api) -> None:
 
 async def test_returning_ends_with_the_expiry(api: Api) -> None:
     """After the expiry the item cannot be opened, so there is nothing to return."""
-    await api.create(ttl={"seconds": 1})
+    await api.create()
     claims, flaky = flaky_claims(api, carried_out=False)
+    item = replace(await found(api), expires_at=api.mongo.clock.now() + timedelta(seconds=1))
 
     async def update_one(*_: Any) -> Any:
         raise AutoReconnect("down for good")
 
     flaky.update_one = update_one  # type: ignore[attr-defined]
     with pytest.raises(Unavailable):
-        await claims.claim(await found(api))
+        await claims.claim(item)
 
     await asyncio.wait_for(claims.close(), PATIENCE)
 

@@ -313,9 +313,10 @@ async def test_connection_errors_are_reported(
 
 
 async def test_checks_without_privileges_are_skipped(
-    api: Api, mongo_url: str, mongo_directory: Path, make_settings: MakeSettings
+    api: Api, mongo_url: str, mongo_directory: Path, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing privilege hides some checks, and is a failure only if the service itself needs it."""
+    monkeypatch.setattr(database, "SLOW_SECONDS", PATIENCE)
     home = mongo_directory / "mongo"
     found = {}
     with replica_set.connect_as_system(int((home / "port").read_text()), (home / "key").read_text()) as system:

@@ -524,7 +524,7 @@ async def test_the_end_is_noticed_while_a_chunk_is_sent(monkeypatch: pytest.Monk
 
 async def test_a_lost_database_ends_a_download() -> None:
     """What was read before has been sent."""
-    assert b"one, two" == await sent_before(Unavailable, Storage(b"one, ", b"two"), Holds(2))
+    assert b"one, two" == await sent_before(Unavailable, Storage(b"one, ", b"two"), Holds(100))
 
 
 async def test_downloads_are_counted(serve: Serve) -> None:

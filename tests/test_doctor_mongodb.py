@@ -342,7 +342,6 @@ async def test_an_embedded_mongodb_is_not_started(
 ) -> None:
     """One that is stopped or just starting is reported; a running one is checked."""
     assert mongo_url
-    monkeypatch.setattr(mongo_connection, "ANSWER_SECONDS", 0.5)
 
     async def embedded(data_dir: Path) -> Outcome:
         settings = make_settings(data_dir=data_dir, keys=None)
@@ -352,7 +351,8 @@ async def test_an_embedded_mongodb_is_not_started(
     (tmp_path / "unusable" / "mongo" / "gate.lock").mkdir(parents=True)
     unusable = await embedded(tmp_path / "unusable")
     (tmp_path / "busy" / "mongo").mkdir(parents=True)
-    with errors.hold_gate(tmp_path / "busy" / "mongo" / "gate.lock"):
+    with errors.hold_gate(tmp_path / "busy" / "mongo" / "gate.lock"), monkeypatch.context() as patch:
+        patch.setattr(mongo_connection, "ANSWER_SECONDS", 0.5)
         busy = await embedded(tmp_path / "busy")
 
     assert [Status.FAILED] * 3 == [outcome.status for outcome in (stopped, unusable, busy)]
@@ -360,7 +360,6 @@ async def test_an_embedded_mongodb_is_not_started(
     assert not (tmp_path / "data").exists()
     assert "being started or stopped" in busy.found
     assert "cannot be used" in unusable.found
-    monkeypatch.undo()
     assert Status.OK is (await embedded(mongo_directory)).status
 
 

@@ -157,7 +157,7 @@ class SecretService:
             return KeyNotFound()
         if item.opened_at is None:
             return KeyNotFound(state=item.state.value)
-        return KeyNotFound(state=item.state.value, opened_at=f"{item.opened_at:%Y-%m-%dT%H:%M:%S.%f}Z")
+        return KeyNotFound(state=item.state.value, opened_at=item.opened_at.isoformat().replace("+00:00", "Z"))
 
     async def _open_with_phrase(self, opener: _Opener, attempt: Attempt, phrase: str) -> OpenedSecret:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -237,10 +238,15 @@ async def test_a_file_may_have_more_chunks_than_one_command_changes(
     assert 0 == await api.mongo.collection("chunks").count_documents({})
 
 
-async def test_a_purge_deletes_few_chunks_at_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_purge_deletes_few_chunks_at_a_time(
+    serve: Callable[..., Awaitable[Api]], own_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No command deletes more than 128 MiB of chunks, or it would exceed its timeout on a slow disk."""
+    api = await serve(mongo_database=own_database)
     deleted: list[int] = []
     chunks = api.mongo.collection("chunks")
+    # MongoDB deletes none of them meanwhile.
+    await chunks.drop_index("delete_at")
     past, delete_many = utc_now() - timedelta(seconds=1), chunks.delete_many
     await chunks.insert_many([{"_id": secrets.token_bytes(24), "delete_at": past} for _ in range(300)])
 
@@ -252,6 +258,7 @@ async def test_a_purge_deletes_few_chunks_at_a_time(api: Api, monkeypatch: pytes
     monkeypatch.setattr(chunks, "delete_many", count)
     await delete_expired(chunks, "delete_at", utc_now())
 
+    assert 300 == sum(deleted)
     assert max(deleted) * CHUNK_BYTES <= 128 * 1024 * 1024
     assert 0 == await chunks.count_documents({})
 

@@ -53,6 +53,7 @@ async def test_a_process_with_another_ring_writes_nothing(
     """It is not ready, names the missing key's id, rejects every request, and leaves the database unchanged."""
     api = await serve()
     await api.register("ann")
+    await api.store_events()
     before = await documents(api)
     key_id = ring_of(api).partition(":")[0]
 

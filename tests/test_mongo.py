@@ -364,6 +364,8 @@ async def test_a_timed_out_transaction_is_not_committed(
     monkeypatch.setattr("src.core.database.mongo.time", SimpleNamespace(monotonic=lambda: 0.0))
     settings = make_settings(mongo_timeout=1, mongo_database=api.settings.mongo_database)
     mongo = Mongo(settings, api.mongo._url)
+    # The client's first command waits for its connection, perhaps for longer than the transaction may take.
+    await mongo.set_up({})
     timed_out = asyncio.Event()
 
     async def work(session: Any) -> None:
@@ -373,7 +375,7 @@ async def test_a_timed_out_transaction_is_not_committed(
     with pytest.raises(Unavailable):
         await mongo.transact(work)
     timed_out.set()
-    await asyncio.wait(mongo._transactions)
+    await asyncio.gather(*mongo._transactions, return_exceptions=True)
     await mongo.close()
 
     assert 0 == await api.items.count_documents({})

@@ -123,8 +123,9 @@ def _named(text: str) -> str:
         if not stem or len(suffix) > _LONGEST_SUFFIX:
             stem, dot, suffix = name, "", ""
         ending = f"{dot}{suffix}"
-        name = stem.encode()[: LONGEST_NAME - len(ending.encode())].decode(errors="ignore") + ending
-    return _ENDS.sub("", name)
+        # The rest of a long name may be that of a device.
+        return _named(stem.encode()[: LONGEST_NAME - len(ending.encode())].decode(errors="ignore") + ending)
+    return name
 
 
 def _plain(character: str) -> str:

@@ -43,6 +43,8 @@ from src.client.files.names import LONGEST_NAME, LONGEST_PATH, Places, make_safe
         ("é" * 4000 + ".pdf", "é" * 98 + ".pdf"),
         ("a." + "y" * 4000, "a." + "y" * 198),
         ("d/" * 2000 + "last", "last"),
+        ("con" + " " * 4000 + "x", "_con"),
+        ("con" + " " * 4000 + "x.pdf", "_con.pdf"),
     ],
 )
 def test_a_hostile_name_becomes_harmless(name: str, saved: str) -> None:

@@ -51,7 +51,8 @@ def _make_component(word: str) -> str:
         return word
     stem, suffix = _split(word)
     kept = stem.encode()[: LONGEST_NAME - len(suffix.encode())].decode(errors="ignore")
-    return f"{kept.rstrip('. ')}{suffix}"
+    # The rest of a long name may be that of a device.
+    return _make_component(f"{kept.rstrip('. ')}{suffix}")
 
 
 def _is_unusable(character: str) -> bool:

@@ -211,7 +211,8 @@ async def test_expired_messages_are_gone(serve: Serve) -> None:
     document = await collection.find_one()
     assert timedelta(hours=1) == document["expires_at"] - document["received_at"]
 
-    await collection.update_one({"_id": document["_id"]}, {"$set": {"expires_at": utc_now()}})
+    past = utc_now() - timedelta(seconds=1)
+    await collection.update_one({"_id": document["_id"]}, {"$set": {"expires_at": past}})
 
     assert [("web-1", 2, "new")] == await sent(api, token)
     await collection.delete_many({})

@@ -309,7 +309,8 @@ async def test_states_expire(sender: Sender) -> None:
     """An identified sender has 10 minutes, an authenticated one the life of its token; MongoDB deletes both."""
     states = sender.api.mongo.collection("gathered_states")
     await sender.identify()
-    past = {"$set": {"expires_at": utc_now() - timedelta(seconds=1)}}
+    moment = utc_now() - timedelta(seconds=1)
+    past = {"$set": {"expires_at": moment}}
     await states.update_many({}, past)
     assert (403, "out_of_order") == code(await sender.authenticate())
 
@@ -319,7 +320,7 @@ async def test_states_expire(sender: Sender) -> None:
     await states.update_many({}, past)
     assert (403, "out_of_order") == code(await sender.message(token, message="x"))
     token = await sender.token()
-    await states.update_many({}, {"$set": {"authenticated_until": utc_now()}})
+    await states.update_many({}, {"$set": {"authenticated_until": moment}})
     assert (403, "out_of_order") == code(await sender.message(token, message="x"))
     indexes = await states.index_information()
     assert 0 == indexes["expires_at"]["expireAfterSeconds"]

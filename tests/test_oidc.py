@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -403,6 +403,8 @@ def test_rules_decide_who_may_sign_in(
 @given(
     st.dictionaries(st.sampled_from(["preferred_username", "email"]), st.text(max_size=60) | st.none() | st.integers())
 )
+@example({"preferred_username": "a" * 31 + "2"})
+@example({"preferred_username": "a" * 30 + "10"})
 def test_names_of_new_accounts_are_valid(claims: dict[str, Any]) -> None:
     """Whatever the claims contain, all names that are tried are different and can be registered."""
     names = list(usernames(claims))

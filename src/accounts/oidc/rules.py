@@ -52,8 +52,8 @@ def usernames(claims: Claims) -> Iterator[str]:
     """Yield names for a new account in the order in which they are tried."""
     name = next(filter(None, (_usable(claims.get(claim)) for claim in (NAME_CLAIM, "email"))), FALLBACK)
     yield name
-    for number in range(2, NUMBERED + 2):
-        yield _with_digits(name, str(number))
+    # A long name may itself end in such a number.
+    yield from (one for number in range(2, NUMBERED + 2) if (one := _with_digits(name, str(number))) != name)
     for _ in range(RANDOM):
         yield _with_digits(name, f"{secrets.randbelow(10**6):06}")
 

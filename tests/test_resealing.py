@@ -11,14 +11,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from pydantic import SecretStr
 
+from src.accounts.deletion import AccountDeletion
 from src.accounts.users import UserContent, UserStore
 from src.core.clock import utc_now
 from src.core.crypto.keys import KeyRing, new_key, read_key_ring
-from src.core.database import resealing
+from src.core.database import prerequisites, resealing
 from src.core.database.group_commit import group_commit
 from src.core.database.prerequisites import KeyChecks
 from src.core.database.resealing import Resealed, Resealing
@@ -84,8 +86,10 @@ class Rotation:
 
 
 @pytest.fixture
-def rotation(serve: Serve, mongo_url: str) -> Rotation:
-    """A rotation that has not started."""
+def rotation(serve: Serve, mongo_url: str, monkeypatch: pytest.MonkeyPatch) -> Rotation:
+    """A rotation that has not started, of servers that check their keys only when they start."""
+    # At the next check, a minute later, a server without the new key would refuse all requests.
+    monkeypatch.setattr(prerequisites, "CHECK_SECONDS", 10 * PATIENCE)
     return Rotation(new_key(), new_key(), serve, mongo_url)
 
 
@@ -453,8 +457,10 @@ async def test_a_rejected_write_is_no_success(rotation: Rotation, monkeypatch: p
     assert [1, 1, 1] == [done.changed for done in await resealing_of(both).run(quietly) if done.changed]
 
 
-async def test_a_user_who_is_being_deleted_is_resealed(rotation: Rotation) -> None:
+async def test_a_user_who_is_being_deleted_is_resealed(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that such a user does not keep the old key in use."""
+    # A server that starts would finish the deletion.
+    monkeypatch.setattr(AccountDeletion, "watch", AsyncMock())
     before = await rotation.start(rotation.old)
     store = UserStore(before.mongo, read_key_ring(before.settings), group_commit(max_batch=1, max_queue=1))
     user = await store.add(UserContent(username="ann"))

@@ -343,6 +343,14 @@ def as_user(members: Sequence[str], name: str, password: str) -> MongoClient[dic
     return MongoClient(list(members), replicaSet="rs0", username=name, password=password, authSource="admin")
 
 
+def await_full_members(client: MongoClient[dict[str, Any]], members: Sequence[str]) -> None:
+    """Wait until a server knows that all members of its set vote; a new one does so soon after its initial sync."""
+    deadline = time.monotonic() + PATIENCE
+    while sorted(members) != (hosts := sorted(client.admin.command("hello").get("hosts", ()))):
+        assert time.monotonic() < deadline, hosts
+        time.sleep(0.1)
+
+
 @pytest.mark.lifecycle
 def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows by a member, does nothing if complete, and continues after a crash at any command."""
@@ -381,11 +389,7 @@ def test_an_empty_mongodb_becomes_a_replica_set_with_users(members: list[str], m
 
         assert application.sealpost.items.count_documents({}) == 1
     with as_user(members, "sealpost", "b" * 64) as application:
-        # On a busy machine, a member may be missing for a moment after its initial sync.
-        deadline = time.monotonic() + PATIENCE
-        while sorted(members) != (hosts := sorted(application.admin.command("hello")["hosts"])):
-            assert time.monotonic() < deadline, hosts
-            time.sleep(0.1)
+        await_full_members(application, members)
     with pytest.raises(DatabaseError, match="root password in MongoDB differs"):
         set_up_database(members, local=first[0], **{**PASSWORDS, "root_password": "x"})
 
@@ -401,6 +405,9 @@ def test_a_member_that_lost_its_data_rejoins_the_set(tmp_path: Path) -> None:
             with as_user(members, "sealpost", PASSWORDS["application_password"]) as application:
                 items = application.sealpost.get_collection("items", write_concern=WriteConcern(w=2))
                 items.insert_one({"_id": 1})
+            # Without a vote, it could not become primary, and no one could let the first one in again.
+            with MongoClient[dict[str, Any]](members[1], directConnection=True) as second:
+                await_full_members(second, members)
         with member(tmp_path / "first-anew", ports[0]):
             assert set_up_database(members, local=members[0], **PASSWORDS) == []
             with as_user(members, "sealpost", PASSWORDS["application_password"]) as application:

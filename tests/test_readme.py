@@ -4,7 +4,6 @@ import http.client
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from bench.running_stack import free_port
 from src.core import workers
 
 from .processes import PATIENT_ENVIRONMENT
@@ -57,9 +57,7 @@ def shows(expected: str, output: str) -> bool:
 @pytest.fixture
 def server(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The program as started by `make run`, on a free port, with its data where commands in `tmp_path` find it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     directory = tmp_path_factory.mktemp("readme")
     # Other tests measure the server's coverage, and the tracer would double its time.
     left_out = ("SEALPOST_", "COVERAGE_")

@@ -59,8 +59,8 @@ def parse_checksum(headers: Mapping[str, str]) -> Checksum | None:
     text = headers.get(CHECKSUM)
     if text is None:
         return None
-    algorithm, _, encoded = text.partition(" ")
-    digest = _decoded(encoded)
+    algorithm, space, encoded = text.partition(" ")
+    digest = _decoded(encoded) if space else None
     if algorithm not in ALGORITHMS or digest is None:
         raise UnsupportedChecksum
     return Checksum(algorithm, digest)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -313,17 +314,27 @@ async def test_a_chunked_body_is_stored(api: Api) -> None:
     assert b"hello world" == await read(api, upload, 11)
 
 
-async def test_what_arrives_before_the_connection_breaks_stays(api: Api, as_served: None) -> None:
+async def test_what_arrives_before_the_connection_breaks_stays(
+    api: Api, as_served: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client continues at the offset, although the request announced more bytes."""
     content = secrets.token_bytes(CHUNK_BYTES + 5000)
     upload = await create(api, len(content))
+    received, read_some = bytearray(), streamed_bodies.StreamedBody._read
+
+    async def read_noted(body: streamed_bodies.StreamedBody) -> bytes:
+        data = await read_some(body)
+        received.extend(data)
+        return data
+
+    monkeypatch.setattr(streamed_bodies.StreamedBody, "_read", read_noted)
 
     async with sending(api, upload, 0, len(content)) as (_, writer):
         writer.write(content[: CHUNK_BYTES + 1000])
-        await reaches(api, upload, CHUNK_BYTES)
-        # Let the rest arrive as well; how much of it the server has read is only known afterwards.
-        await writer.drain()
-        await asyncio.sleep(0.2)
+        # What the kernel has not handed to the server would be lost.
+        async with asyncio.timeout(PATIENCE):
+            while len(received) < CHUNK_BYTES + 1000:
+                await asyncio.sleep(0.01)
     await reaches(api, upload, CHUNK_BYTES + 1000)
 
     assert 204 == (await patch(api, upload, CHUNK_BYTES + 1000, content[CHUNK_BYTES + 1000 :])).status
@@ -482,34 +493,40 @@ async def test_a_request_that_stalls_ends(api: Api, monkeypatch: pytest.MonkeyPa
     assert 5 == await offset_of(api, upload)
 
 
-async def test_a_request_that_trickles_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_trickles_ends(api: Api, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then is not enough, but a slow client that sends more is served."""
-    monkeypatch.setattr(streamed_bodies, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(streamed_bodies, "STALL_BYTES", 100)
+    now = 0.0
+    loop = SimpleNamespace(time=lambda: now)
+    clocks = SimpleNamespace(get_running_loop=lambda: loop, timeout=asyncio.timeout)
+    monkeypatch.setattr(streamed_bodies, "asyncio", clocks)
+    monkeypatch.setattr(streamed_bodies, "STALL_SECONDS", PATIENCE)
+    monkeypatch.setattr(streamed_bodies, "STALL_BYTES", SMALL)
     upload = await create(api, 10**6)
 
     async with sending(api, upload, 0, 10**6) as (reader, writer):
-        for _ in range(5):
-            writer.write(bytes(200))
-            await asyncio.sleep(0.2)
+        for number in range(1, 6):
+            now += 0.9 * PATIENCE
+            writer.write(bytes(SMALL))
+            await reaches(api, upload, number * SMALL)
         answer = asyncio.create_task(status_of(reader))
         while not answer.done():
+            now += 0.1 * PATIENCE
             writer.write(b"x")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
 
         assert 408 == await answer
-    assert await offset_of(api, upload) > 1000
+    assert await offset_of(api, upload) > 5 * SMALL
 
 
-async def test_an_upload_may_take_longer_than_the_request_timeout(serve: Serve) -> None:
+async def test_an_upload_may_take_longer_than_the_request_timeout(serve: Serve, api: Api) -> None:
     """Only steps have time limits."""
-    api = await serve(request_timeout=0.5)
     upload = await create(api, 4)
+    hurried = await serve(request_timeout=1, mongo_database=api.settings.mongo_database, keys=api.settings.keys)
 
-    async with sending(api, upload, 0, 4) as (reader, writer):
+    async with sending(hurried, upload, 0, 4) as (reader, writer):
         for _ in range(4):
             writer.write(b"x")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.4)
 
         assert 204 == await status_of(reader)
 

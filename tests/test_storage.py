@@ -6,6 +6,7 @@ import os
 import random
 import re
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,13 +208,19 @@ class FakeDisk:
 
 
 @pytest.fixture
-def make_budget(monkeypatch: pytest.MonkeyPatch, api: Api) -> Callable[[FakeDisk], StorageBudget]:
+def make_budget(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeDisk], StorageBudget]:
     """Create the budgets of processes that share a disk."""
+    mongo: Any = SimpleNamespace(is_set_up=True)
+    read = storage_budget.read_storage_figures
 
     def make(disk: FakeDisk) -> StorageBudget:
-        monkeypatch.setattr(storage_budget, "read_storage_figures", disk.figures)
+        # Not for the servers of other tests, which read their figures meanwhile, and would pause.
+        async def figures(asked: Any) -> StorageFigures:
+            return await (disk.figures(asked) if asked is mongo else read(asked))
+
+        monkeypatch.setattr(storage_budget, "read_storage_figures", figures)
         settings = Settings(_env_file=None, storage_reserve=LEAST_RESERVE)
-        return StorageBudget(api.mongo, settings, Metrics.off())
+        return StorageBudget(mongo, settings, Metrics.off())
 
     return make
 
@@ -272,15 +279,16 @@ async def test_what_ends_during_a_check_counts_as_not_yet_stored(
     disk = FakeDisk(LEAST_RESERVE + 64 * MIB)
     budget = make_budget(disk)
     reading, may_answer = asyncio.Event(), asyncio.Event()
+    tell = disk.figures
 
     async def figures(mongo: object) -> StorageFigures:
-        answer = await disk.figures(mongo)
+        answer = await tell(mongo)
         reading.set()
         await may_answer.wait()
         return answer
 
     async with budget.storing(MIB):
-        monkeypatch.setattr(storage_budget, "read_storage_figures", figures)
+        disk.figures = figures  # type: ignore[method-assign]
         monkeypatch.setattr(storage_budget, "NEAR_SECONDS", 0)
         check = asyncio.create_task(budget.watch())
         await reading.wait()

@@ -170,6 +170,7 @@ async def test_without_data_on_ended_sessions_tokens_are_rejected(
 ) -> None:
     """Old data is updated before use; if MongoDB does not answer, no token is accepted."""
     known, mongo = ended
+    monkeypatch.setattr("src.accounts.sessions.REVOCATION_STALE", 10 * PATIENCE)
     token = await api.sign_up()
     await api.call("POST", "/logout", token=token)
     document = await api.mongo.collection("sessions").find_one({})

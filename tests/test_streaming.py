@@ -111,7 +111,8 @@ async def test_a_streamed_response_is_like_any_other(streaming: Streaming) -> No
     [entry] = [one for one in entries if one.get("request_id") == answer.headers["X-Request-ID"]]
     assert ("request", answer.headers["X-Request-ID"], 200) == (entry["event"], entry["request_id"], entry["status"])
     assert isinstance(entry["duration_ms"], float)
-    assert entry["duration_ms"] >= 2500
+    # Five pauses of half a second; each may end a little early.
+    assert entry["duration_ms"] > 2400
 
 
 async def test_an_empty_stream_is_a_response(streaming: Streaming) -> None:

@@ -378,7 +378,7 @@ class LoadGenerator:
 
     async def _send(self, sender: ClientAccount) -> None:
         """Send a batch until either host acknowledges it."""
-        batch = secrets.token_hex(4)
+        batch = secrets.token_hex(8)
         messages = [f"{batch}-{number}" for number in range(random.randint(1, 4))]
         body = {"message_type": "MESSAGE", "batch": batch, "messages": messages}
         while True:

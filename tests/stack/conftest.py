@@ -5,12 +5,14 @@ import base64
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from bench.running_stack import RunningStack, running_stack
 
+from ..processes import PATIENCE
 from .mongod import Mongod
 
 KEYS = "test:" + base64.b64encode(bytes(range(32))).decode()
@@ -68,6 +70,19 @@ async def grep_logs(running: RunningStack, *needles: str) -> list[str]:
     # nginx writes out what it buffers when it opens its logs anew.
     os.kill(int((running.run_dir / "nginx.pid").read_text()), signal.SIGUSR1)
     await asyncio.sleep(0.3)
-    files = [path for top in (running.log_dir, running.run_dir) for path in top.rglob("*") if path.is_file()]
-    contents = {str(path): path.read_bytes() for path in files}
-    return [name for name, content in contents.items() if any(needle.encode() in content for needle in needles)]
+    found = []
+    for path in (path for top in (running.log_dir, running.run_dir) for path in top.rglob("*") if path.is_file()):
+        # A worker that is being restarted removes files.
+        with suppress(FileNotFoundError):
+            content = path.read_bytes()
+            if any(needle.encode() in content for needle in needles):
+                found.append(str(path))
+    return found
+
+
+async def until_logged(running: RunningStack, name: str, *needles: str) -> str:
+    """Wait until a log of a stack has all of the texts, and return its content."""
+    async with asyncio.timeout(PATIENCE):
+        while not all(needle in (text := (running.log_dir / name).read_text()) for needle in needles):
+            await grep_logs(running)
+    return text

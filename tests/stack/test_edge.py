@@ -15,7 +15,7 @@ from yarl import URL
 from bench.running_stack import RunningStack
 
 from ..processes import PATIENCE
-from .conftest import grep_logs
+from .conftest import grep_logs, until_logged
 from .traffic import assert_problem
 
 pytestmark = pytest.mark.stack
@@ -213,8 +213,8 @@ async def test_the_access_log_names_routes_and_not_paths(probes: RunningStack, p
     for path in paths:
         async with prober.get(path, headers={"User-Agent": "LOGKEY", "Referer": "LOGKEY"}) as response:
             request_ids.append(json.loads(await response.text())["headers"]["X-Request-ID"])
+    lines = [json.loads(line) for line in (await until_logged(probes, "access.jsonl", *request_ids)).splitlines()]
     assert await grep_logs(probes, "LOGKEY") == []
-    lines = [json.loads(line) for line in (probes.log_dir / "access.jsonl").read_text().splitlines()]
     mine = {line["request_id"]: line for line in lines if line["request_id"] in request_ids}
 
     routes = ["/secrets/{secret_key}", "/message/{message_key}", "/receipts/{receipt_key}", "other", "other"]

@@ -68,14 +68,15 @@ def test_a_torn_file_gives_its_first_records(written: list[bytes], data: st.Data
     place = data.draw(st.integers(0, len(raw) - 1))
     flipped = bytes([raw[place] ^ data.draw(st.integers(1, 255))])
     tail = data.draw(st.sampled_from([b"", b"\x00" * 100, flipped + raw[place + 1 :], flipped, raw]))
-    found, good = decode_records(NAME, raw[:place] + tail)
-    whole = [count for count in range(len(written) + 1) if len(encode_records(NAME, written[:count])) <= place]
+    torn = raw[:place] + tail
+    found, good = decode_records(NAME, torn)
+    # The tail may begin as what was cut off: a record can end with zeros.
+    differs = (place for place, (one, other) in enumerate(zip(raw, torn, strict=False)) if one != other)
+    same = next(differs, min(len(raw), len(torn)))
+    whole = [count for count in range(len(written) + 1) if len(encode_records(NAME, written[:count])) <= same]
 
-    if place == 0 and tail == raw:
-        assert written == found
-    else:
-        assert written[: whole[-1]] == found
-        assert len(encode_records(NAME, found)) == good
+    assert written[: whole[-1]] == found
+    assert len(encode_records(NAME, found)) == good
 
 
 @settings(max_examples=40, deadline=None)

@@ -79,4 +79,5 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         while data := await source.read(65536):
             target.write(data)
             await target.drain()
-        target.close()
+    # Also after a reset: the other side would wait for ever.
+    target.close()

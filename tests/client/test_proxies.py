@@ -155,14 +155,14 @@ async def test_the_refusal_of_a_proxy_is_told(
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-async def test_a_proxy_that_is_not_there_is_told(typed: Typed, unused_tcp_port: int, scheme: str) -> None:
+async def test_a_proxy_that_is_not_there_is_told(typed: Typed, closed_port: int, scheme: str) -> None:
     """With the variable that names it."""
     refused = await typed(
-        *COMMAND, f"{scheme}://{HOST}", "--allow-http", ALL_PROXY=f"http://ann:hunter2@127.0.0.1:{unused_tcp_port}"
+        *COMMAND, f"{scheme}://{HOST}", "--allow-http", ALL_PROXY=f"http://ann:hunter2@127.0.0.1:{closed_port}"
     )
     unknown = await typed(*COMMAND, f"{scheme}://{HOST}", "--allow-http", ALL_PROXY="http://ann:hunter2@x.invalid")
 
     assert [3, 3] == [refused.code, unknown.code]
-    assert f"cannot reach the proxy http://127.0.0.1:{unused_tcp_port} (ALL_PROXY): Connection" in refused.stderr
+    assert f"cannot reach the proxy http://127.0.0.1:{closed_port} (ALL_PROXY): Connection" in refused.stderr
     assert "cannot reach the proxy http://x.invalid:80 (ALL_PROXY): unknown host" in unknown.stderr
     assert "hunter2" not in refused.stderr + unknown.stderr

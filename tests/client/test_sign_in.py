@@ -79,6 +79,9 @@ async def test_the_browser_signs_the_terminal_in(api: Api, url: str, typed: Type
     ]
     accepted = await visit(port, right)
     ended = await running
+    # At once, before another test listens at the same port.
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await visit(port, right)
 
     assert [400, 400, 404, 404, 404] == [status for status, _ in refused]
     assert (200, True) == (accepted[0], "close this window" in accepted[1])
@@ -87,8 +90,6 @@ async def test_the_browser_signs_the_terminal_in(api: Api, url: str, typed: Type
     assert page in ended.stderr
     assert f"sealpost: signed in to {url} as ann" in ended.stderr
     assert "ann" == json.loads((await typed("whoami", "--json")).stdout)["username"]
-    with pytest.raises(aiohttp.ClientConnectionError):
-        await visit(port, right)
 
 
 async def test_a_second_code_is_refused() -> None:

@@ -12,6 +12,7 @@ from src.client.errors import NotSealpost, OutcomeUnknown, Unreachable, WrongUsa
 from src.client.policy import Resend
 from src.client.transport import LARGEST_ANSWER, Transport, explain_failure
 
+from ..processes import PATIENCE
 from .certificates import make_certificate, tls_server
 from .conftest import Typed
 from .servers import LOSE, STALL, odd_server, reply
@@ -22,8 +23,8 @@ LIMITED = '{"code": "too_many", "detail": "Too many requests"}'
 
 
 def transport(url: str, notify: Callable[[str], None] = print, **more: object) -> Transport:
-    """Return a transport with a short time-out."""
-    options: dict[str, object] = {"timeout": 5.0, **more}
+    """Return a transport."""
+    options: dict[str, object] = {"timeout": PATIENCE, **more}
     return Transport(url, tls=None, notify=notify, **options)  # type: ignore[arg-type]
 
 
@@ -139,10 +140,10 @@ async def test_plain_http_stays_on_this_machine() -> None:
         await transport("http://192.0.2.1").__aenter__()
 
 
-async def test_a_server_that_is_not_there_is_said_to_be(unused_tcp_port: int) -> None:
+async def test_a_server_that_is_not_there_is_said_to_be(closed_port: int) -> None:
     """After a second look."""
     said: list[str] = []
-    async with transport(f"http://127.0.0.1:{unused_tcp_port}", said.append) as sending:
+    async with transport(f"http://127.0.0.1:{closed_port}", said.append) as sending:
         with pytest.raises(Unreachable, match="Connection refused"):
             await sending.send("POST", "/x", resend=Resend.LIMITED)
 
@@ -160,9 +161,9 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
 
 async def test_a_request_may_be_given_more_time() -> None:
     """In addition to the time-out, for a request whose work takes longer."""
-    async with odd_server([STALL]) as server, transport(server.url, timeout=0.5) as sending:
-        with pytest.raises(OutcomeUnknown, match=r"did not answer within 1.5 s"):
-            await sending.send("GET", "/x", extra_seconds=1)
+    async with odd_server([STALL]) as server, transport(server.url, timeout=2) as sending:
+        with pytest.raises(OutcomeUnknown, match=r"did not answer within 2.5 s"):
+            await sending.send("GET", "/x", extra_seconds=0.5)
 
 
 async def test_a_lost_connection_is_not_repeated_behind_the_back() -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from .meddler import meddler
 from .servers import odd_server, reply
 
 Serve = Callable[..., Awaitable[Api]]
+# As text, a whole second would be later than the milliseconds after it.
+moment = datetime.fromisoformat
 OLD_FRIEND = {"SEALPOST_PHRASE": "old friend"}
 
 
@@ -59,7 +62,7 @@ async def test_files_and_folders_arrive(
     assert (0, "the plans") == (opened.code, opened.stdout), opened.stderr
     assert contents(files) == contents(tmp_path / "received")
     assert 5 == opened.stderr.count("sealpost: saved ")
-    assert receipt["received_at"] >= receipt["opened_at"]
+    assert moment(receipt["received_at"]) >= moment(receipt["opened_at"])
     assert 0 == await api.mongo.collection("chunks").count_documents({})
     assert [] == [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
 

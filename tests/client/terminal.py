@@ -1,6 +1,7 @@
 """A terminal with somebody at it, for the client in this process or as a process of its own."""
 
 import asyncio
+import codecs
 import fcntl
 import os
 import pty
@@ -24,6 +25,8 @@ class Terminal:
         self.path = os.ttyname(self.inner)
         fcntl.ioctl(self.inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.raw = ""
+        # A read may end within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._seen = 0
         self._grown = asyncio.Event()
 
@@ -64,5 +67,5 @@ class Terminal:
             self._read()
 
     def _read(self) -> None:
-        self.raw += os.read(self._outer, 65536).decode(errors="replace")
+        self.raw += self._decoder.decode(os.read(self._outer, 65536))
         self._grown.set()

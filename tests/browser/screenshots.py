@@ -26,9 +26,9 @@ ATTACHED: list[FilePayload] = [
     {"name": "Floor plan of the office.pdf", "mimeType": "application/pdf", "buffer": bytes(3_400_000)},
     {"name": "Schlüsselübergabe-und-Zugänge-zum-Rechenzentrum.txt", "mimeType": "text/plain", "buffer": bytes(870)},
 ]
-OPERATOR = "Ben"
+# Not the same name: case does not distinguish users, and each has a password of their own.
+OPERATOR, USERNAME = "Ben", "anna"
 TEXT, PHRASE = "The door code is 4711.\nThe cat is called Schrödinger.", "old friend"
-USERNAME = "ben"
 FILES = (("Floor plan.pdf", bytes(2_345_678)), ("photos/Cat.jpg", bytes(912_345)), ("README.txt", TEXT.encode()))
 
 

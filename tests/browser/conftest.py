@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect
 from playwright.sync_api import Error as PlaywrightError
 
 from bench.running_stack import RunningStack
@@ -32,6 +32,8 @@ HARMLESS = re.compile(
     "|.*sha256-YjaKGiklmzC6wjXA513HAMmzus8VE61XCOT[+]SmwNZWA=|SubtleCrypto is not defined"
 )
 DESCRIBED_MS = 5000
+# As long as the other waits: by default, it is a twelfth of them.
+expect.set_options(timeout=PATIENCE)
 TEXT, PHRASE = "  Grüße ☕ <b>zwei</b>\n\tZeilen\n", "Ein Löwe — im Zelt"
 
 

@@ -11,6 +11,7 @@ from src.pages.branding import accent_style
 
 from ..stack.conftest import KEYS, SETTINGS
 from ..stack.mongod import Mongod
+from .chromium import PATIENCE
 from .conftest import Visitor, Visitors, created
 
 pytestmark = pytest.mark.browser
@@ -94,6 +95,9 @@ def test_the_logo_is_shown_and_runs_nothing(branded: RunningStack, visitors: Vis
     visitor.page.wait_for_function("document.querySelector('header img').naturalWidth > 0")
     visitor.page.goto(str(visitor.page.evaluate("document.querySelector('header img').src")))
     visitor.page.evaluate("document.querySelector('circle').dispatchEvent(new MouseEvent('click'))")
+    # The browser may report them after it has answered.
+    while len(visitor.complaints) < 3:
+        visitor.page.wait_for_event("console", timeout=PATIENCE)
     complaints, visitor.complaints[:] = visitor.complaints[:], []
 
     assert ["csp"] == failures

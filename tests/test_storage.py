@@ -288,7 +288,7 @@ async def test_what_ends_during_a_check_counts_as_not_yet_stored(
         return answer
 
     async with budget.storing(MIB):
-        disk.figures = figures  # type: ignore[method-assign]
+        monkeypatch.setattr(disk, "figures", figures)
         monkeypatch.setattr(storage_budget, "NEAR_SECONDS", 0)
         check = asyncio.create_task(budget.watch())
         await reading.wait()

@@ -1,5 +1,7 @@
 """The view of the account: password, sessions, API tokens and deletion."""
 
+import secrets
+
 import pytest
 from playwright.sync_api import expect
 
@@ -165,3 +167,20 @@ def test_failed_requests_are_explained(user: tuple[Visitor, str]) -> None:
     page.unroute("**/tokens")
     page.click("#create-token")
     page.wait_for_selector("#token-made:not([hidden])")
+
+
+@pytest.mark.parametrize("window", [{"width": 1280, "height": 800}, {"width": 390, "height": 844}])
+def test_the_menu_of_a_short_name_stays_in_its_line(base: str, visitors: Visitors, window: dict[str, int]) -> None:
+    """The navigation has one line, as it has with a long name."""
+    tops = []
+    for name in (f"u{secrets.token_hex(1)}", register(base)):
+        request(base, "POST", "register", body={"username": name, "password": PASSWORD})
+        visitor = visitors.new(viewport=window)
+        sign_in(visitor, base, name)
+        tops.append(
+            visitor.page.evaluate(
+                "[...document.querySelectorAll('header nav > :not([hidden])')].map(one => one.offsetTop)"
+            )
+        )
+
+    assert tops[1] == tops[0]

@@ -20,10 +20,12 @@ from typing import Any
 import aiohttp
 import pymongo
 import pytest
+import uvloop
+from aiohttp import web
 
 import src
 from src import storage
-from src.api.server import listen_on_unix
+from src.api.server import ACCEPTED_AT_ONCE, accept_from, listen_on_unix
 from src.core.crypto.keys import new_key
 from src.core.database.embedded import embedded_mongod
 
@@ -335,6 +337,28 @@ async def test_stopping_aiohttps_own_command_while_mongodb_starts_leaves_nothing
 
     assert not mongod_runs(data)
     assert "Traceback" not in output.read_text()
+
+
+def test_a_burst_of_connections_is_accepted_at_once(tmp_path: Path) -> None:
+    """They are accepted together, although uvloop accepts one from each socket in an iteration of the loop."""
+
+    async def count_iterations() -> int:
+        runner, iterations = web.AppRunner(web.Application()), 0
+        await runner.setup()
+        await accept_from(listen_on_unix(tmp_path / "socket"), runner)
+        with contextlib.ExitStack() as clients:
+            for _ in range(ACCEPTED_AT_ONCE):
+                client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                client.connect(str(tmp_path / "socket"))
+            assert runner.server
+            while len(runner.server.connections) < ACCEPTED_AT_ONCE:
+                await asyncio.sleep(0)
+                iterations += 1
+        await runner.cleanup()
+        return iterations
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        assert loop.run(count_iterations()) < ACCEPTED_AT_ONCE // 4
 
 
 def test_a_socket_that_cannot_be_created_leaves_nothing(tmp_path: Path) -> None:

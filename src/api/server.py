@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from ssl import SSLContext
 
 import structlog
 from aiohttp import web
@@ -21,6 +22,8 @@ from .tls import ServerTls
 BACKLOG = 1024
 IDLE_CONNECTION_SECONDS = 75.0
 """Longer than nginx's keepalive to a worker, so that nginx always closes idle connections first."""
+ACCEPTED_AT_ONCE = 32
+"""Connections that a listener accepts in one iteration of the event loop."""
 DRAIN_POLL_SECONDS = 0.05
 YOUNG_OBJECTS = 20_000
 """Threshold of the garbage collector's youngest generation; Python's default is 700."""
@@ -95,7 +98,7 @@ async def serve(
         await runner.setup()
         for listener in listeners:
             context = tls.context if tls and listener.family != socket.AF_UNIX else None
-            await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=context).start()
+            await accept_from(listener, runner, context)
         _spare_the_collector()
         for listener in listeners:
             log.info("listening", address=address_of(listener, socket_path, tls), version=__version__, pid=os.getpid())
@@ -105,6 +108,18 @@ async def serve(
             await _drain(runner, app, socket_path, shutdown_timeout / 4)
     finally:
         await runner.cleanup()
+
+
+async def accept_from(listener: socket.socket, runner: web.AppRunner, context: SSLContext | None = None) -> None:
+    """Serve the connections of a listener.
+
+    uvloop accepts a single connection of each socket in an iteration of the loop (libuv pull request 3696). While a
+    worker is busy, an iteration takes many milliseconds, and a burst of new connections would wait for seconds. So the
+    listener is watched under several descriptors, each of which accepts one.
+    """
+    for _ in range(ACCEPTED_AT_ONCE - 1):
+        await web.SockSite(runner, listener.dup(), backlog=BACKLOG, ssl_context=context).start()
+    await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=context).start()
 
 
 def _spare_the_collector() -> None:

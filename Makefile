@@ -136,7 +136,7 @@ bench-matrix: $(STAMP) ## The same with 1 to 512 connections and texts up to 500
 	$(BIN)/python -m bench --seconds $(SECONDS_EACH) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) \
 	  --connections 1 32 128 512 --texts 100 10000 500000
 
-bench-growth: $(STAMP) ## Measure how the cost grows with items, connections, workers, members (ITEMS=, REQUESTS=, PARTS=): 30 minutes
+bench-growth: $(STAMP) ## Measure how the cost grows with items, connections, workers, members (ITEMS=, REQUESTS=, PARTS=): 45 minutes
 	$(BIN)/python -m bench.growth --seconds $(SECONDS_EACH) --rounds $(ROUNDS) --items $(ITEMS) --requests $(REQUESTS) \
 	  $(if $(PARTS),--only $(PARTS))
 

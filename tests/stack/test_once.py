@@ -55,8 +55,7 @@ async def test_never_two_openings_while_a_worker_is_killed(
 
     for statuses in await races:
         assert statuses.count(200) <= 1
-        # 503 on a machine that is too busy to answer 1,000 openings in time.
-        assert set(statuses) <= {200, 404, 502, 503}
+        assert set(statuses) <= {200, 404, 502}
     for key in keys:
         assert (await open_secret(client, key)).status in {200, 404}
         assert (await open_secret(client, key)).status == 404

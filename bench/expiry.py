@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod, replica_set
 from src.core.files import read_number, read_secret
 
-from .fill import fill
+from .fill import fill, read_ring
 from .fill_uploads import CHUNKS, UPLOADS, connect, fill_uploads
 from .running_stack import RunningStack, running_stack
 from .wrk import Load, Measurement, run_wrk
@@ -63,7 +62,7 @@ def measure_expiry(directory: Path, uploads: int, seconds: int) -> ExpiryResult:
         _ttl_monitor(data_dir) as monitor,
     ):
         monitor.stop()
-        ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
+        ring = read_ring(data_dir)
         keys = {
             phase: _keys(data_dir / phase, asyncio.run(fill(url, ring, OPENINGS_PER_SECOND * seconds)))
             for phase in PHASES

@@ -27,11 +27,11 @@ from bench.running_stack import RunningStack, running_stack
 from src.accounts.access_tokens import AccessClaims, AccessTokens
 from src.accounts.users import User
 from src.core.clock import utc_now
-from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 from src.posts.schemas import LARGEST_PAGE
 
 from .connection import WrongAnswerError, connect
+from .fill import read_ring
 from .fill_posts import AUTHORS, PostsDatabase, count_reactions, fill_posts
 from .latency import percentile
 from .machine import has_programs, write_result
@@ -103,7 +103,7 @@ class FeedBench:
         self._running = running
         self._data_dir = data_dir
         self._filled = filled
-        self._tokens = AccessTokens(KeyRing.parse((data_dir / "keys").read_text(encoding="ascii")))
+        self._tokens = AccessTokens(read_ring(data_dir))
         self.figures: list[RequestLatency] = []
 
     def pages(self, name: str, ids: list[bytes], query: dict[str, str]) -> float:
@@ -210,7 +210,7 @@ def main() -> int:
         running = stack.enter_context(
             running_stack(data_dir=data_dir, log_dir=directory / "logs", environment=environment)
         )
-        ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
+        ring = read_ring(data_dir)
         with embedded_mongod(data_dir) as mongo_url:
             filled = asyncio.run(fill_posts(mongo_url, ring, posts=options.posts, people=options.people))
         bench = FeedBench(options.seconds, running, data_dir, filled)

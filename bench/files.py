@@ -23,6 +23,7 @@ from src.core.tls.certificates import self_signed_files
 from .expiry import CREATING, OPENING, ExpiryResult, measure_expiry
 from .machine import has_programs, write_result
 from .plain_nginx import plain_nginx
+from .processor_time import memory
 from .running_stack import RunningStack, running_stack
 from .transfers import MIB, FilesApi, download, upload_to_nginx, upload_to_stack
 
@@ -70,7 +71,7 @@ class TransferBench:
         file = self._directory / "file"
         digest = _write_random(file, mib)
         api = FilesApi(self._url, self._certificate)
-        workers = {pid: _memory(pid, "VmRSS") for pid in self._running.worker_pids()}
+        workers = {pid: memory(pid, "VmRSS") for pid in self._running.worker_pids()}
         for pid in workers:
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak
         plain_upload = upload_to_nginx(self._plain_url, self._certificate, file, at_once)
@@ -86,7 +87,7 @@ class TransferBench:
                 if hashlib.file_digest(content, "sha256").digest() != digest:
                     raise ValueError("a download differs from its upload")
             output.unlink()
-        growth = max(_memory(pid, "VmHWM") - before for pid, before in workers.items())
+        growth = max(memory(pid, "VmHWM") - before for pid, before in workers.items()) / MIB
         result = TransferResult(
             at_once, *(round(each, 1) for each in (upload, rate, plain_upload, plain_download, growth, opened.seconds))
         )
@@ -132,12 +133,6 @@ def _write_random(path: Path, mib: int) -> bytes:
 def _pieces(mib: int) -> Iterator[bytes]:
     for _ in range(mib):
         yield os.urandom(MIB)
-
-
-def _memory(pid: int, field: str) -> float:
-    """Return a field of a process's status in MiB."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
-    return int(status[field].split()[0]) / 1024
 
 
 def main() -> int:

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.running_stack import ROOT, RunningStack, free_port, running_stack
-from src.core.crypto.keys import KeyRing
 from src.core.database.embedded import embedded_mongod
 
 from .connection import WrongAnswerError, connect, log_in
+from .fill import read_ring
 from .fill_gathered import fill_gathered, make_operator
 from .latency import percentile
 from .machine import has_programs, write_result
-from .processor_time import processor_time
+from .processor_time import memory, processor_time
 
 SENDING = {1: 8, 100: 16}
 """The number of clients, by the number of messages in each of their requests."""
@@ -208,7 +208,7 @@ def export_by_http(running: RunningStack) -> ExportResult:
         lines += piece.count(b"\n")
         size += len(piece)
     seconds = time.monotonic() - began
-    peak = max(_peak(pid) for pid in running.worker_pids())
+    peak = max(round(memory(pid, "VmHWM") / 2**20, 1) for pid in running.worker_pids())
     return ExportResult("GET /gathered", lines, round(size / MIB, 1), round(seconds, 1), peak, digest.hexdigest())
 
 
@@ -222,7 +222,7 @@ def export_by_command(environment: Mapping[str, str], output: Path) -> ExportRes
     ) as process:
         # Polled, because the peak that the system reports after the end includes the memory of the parent before exec.
         while process.poll() is None:
-            peak = max(peak, _peak(process.pid))
+            peak = max(peak, round(memory(process.pid, "VmHWM") / 2**20, 1))
             time.sleep(POLL_SECONDS)
     if process.returncode:
         raise WrongAnswerError(f"gathered export: exit code {process.returncode}")
@@ -234,12 +234,6 @@ def export_by_command(environment: Mapping[str, str], output: Path) -> ExportRes
             lines += piece.count(b"\n")
     mib = round(output.stat().st_size / MIB, 1)
     return ExportResult("gathered export", lines, mib, round(seconds, 1), peak, digest.hexdigest())
-
-
-def _peak(pid: int) -> float:
-    """Return the peak resident memory of a process in MiB; 0 if it has ended."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
-    return round(int(status.get("VmHWM", "0").split()[0]) / 1024, 1)
 
 
 def _lines(path: Path) -> int:
@@ -284,7 +278,7 @@ def main() -> int:
         # In a separate database, so that the number of exported lines is known.
         environment |= {"SEALPOST_MONGO_DATABASE": YEAR, "SEALPOST_GATHERED_FILE": "off"}
         running = stack.enter_context(running_stack(data_dir=data_dir, log_dir=log_dir, environment=environment))
-        ring = KeyRing.parse((data_dir / "keys").read_text(encoding="ascii"))
+        ring = read_ring(data_dir)
         with embedded_mongod(data_dir) as mongo_url:
             asyncio.run(make_operator(mongo_url, YEAR, ring, OPERATOR, PASSWORD))
             asyncio.run(fill_gathered(mongo_url, YEAR, ring, messages=options.messages, each=options.each))

@@ -1,4 +1,7 @@
-"""Processor time of the processes of a stack, from ``/proc``: it repeats even on a machine with other work."""
+"""Processor time and memory of the processes of a stack, from ``/proc``.
+
+The processor time repeats even on a machine with other work.
+"""
 
 import os
 from collections import Counter, defaultdict
@@ -42,6 +45,13 @@ def processor_time(*roots: int) -> ProcessorTime:
             continue
         used[_kind(command)] += int(fields[_USER]) + int(fields[_SYSTEM])
     return ProcessorTime(*(used[kind] / _TICKS for kind in (WORKER, NGINX, MONGOD)))
+
+
+def memory(pid: int, field: str) -> int:
+    """Return a field of a process's status in bytes: ``VmRSS``, or its peak ``VmHWM``; 0 if the process has ended."""
+    status = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields.get(field, "0").split()[0]) * 1024
 
 
 def _kind(command: bytes) -> str:

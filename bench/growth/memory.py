@@ -6,7 +6,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from ..processor_time import PROC
+from ..processor_time import memory
 from ..rounds import HEAD, Rounds, Server
 from ..running_stack import RunningStack, running_stack
 from ..scenarios import CONNECTIONS, Case
@@ -16,7 +16,6 @@ from .comparison import markdown
 SCENARIOS = ("generate", "healthz", "open", "echo", "message", "message-read", "post", "like", "gather")
 SHARES = 10
 """The memory is read after each of these equal shares of the requests."""
-_KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -75,5 +74,4 @@ def _served(rounds: Rounds, server: Server, seconds: int) -> Iterator[tuple[int,
 
 
 def _residents(running: RunningStack) -> list[int]:
-    lines = [(PROC / str(pid) / "status").read_text(encoding="ascii") for pid in running.worker_pids()]
-    return [int(text.partition("VmRSS:")[2].split()[0]) * _KIB for text in lines]
+    return [memory(pid, "VmRSS") for pid in running.worker_pids()]
